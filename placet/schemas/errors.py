@@ -1,0 +1,53 @@
+"""Errors, named by the reaction that they call for.
+
+    PlacetError
+    ├── DefinitionError      the definition file is wrong: the author mends the line that it names
+    ├── SettingsError        a setting, a topic or the machine is wrong: the operator mends it, then starts again
+    ├── DecodeError          these bytes are no record of the contract: the input is refused, its bytes are kept
+    │   └── UnknownSchema    nobody knows the fingerprint yet: refused too, and worth sending again later
+    └── streams.errors       what the run loop reacts to
+
+A refused input is no error: it is a `Decision` (see `placet.schemas.decision`).
+"""
+
+from __future__ import annotations
+
+__all__ = ["DecodeError", "DefinitionError", "PlacetError", "SettingsError", "UnknownSchema"]
+
+
+class PlacetError(Exception):
+    """Root of all errors that Placet raises on purpose."""
+
+
+class DefinitionError(PlacetError):
+    """A definition is not usable. Reaction: load nothing; the author mends the named line.
+
+    Args:
+        message: what is wrong.
+        file: the path as the user gave it, or "<text>".
+        line: 1-based line in the file, 0 when no line can be named.
+        path: dotted path inside the document, such as `proposals.rebook.fence`.
+        fix: one sentence that says what to write instead.
+    """
+
+    def __init__(self, message: str, *, file: str = "", line: int = 0, path: str = "", fix: str = "") -> None:
+        self.message, self.file, self.line, self.path, self.fix = message, file, line, path, fix
+        where = ":".join(str(part) for part in (file, line) if part)
+        head = ": ".join(part for part in (where, path, message) if part)
+        super().__init__(f"{head}\n  fix: {fix}" if fix else head)
+
+
+class SettingsError(PlacetError):
+    """The environment of the process is wrong. Reaction: stop before anything is read or written.
+
+    Args:
+        message: what is wrong, and what to do about it.
+    """
+
+
+class DecodeError(PlacetError):
+    """These bytes are no record of the contract. Reaction: refuse the input (`UNDECODABLE`), keep its bytes."""
+
+
+class UnknownSchema(DecodeError):
+    """The bytes name a schema that is known nowhere. Reaction: refuse (`UNKNOWN_SCHEMA`); retry makes sense."""
