@@ -1,0 +1,239 @@
+"""What the gate answers: outcomes, pinned reasons, and the decision that carries them.
+
+Every input gets exactly one decision. A refusal is a value, never an exception.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import msgspec
+
+from placet.schemas.messages import Kind
+
+__all__ = [
+    "REASONS",
+    "Conflict",
+    "Coordinates",
+    "Decision",
+    "First",
+    "Outcome",
+    "Reason",
+    "ReasonText",
+    "Retry",
+]
+
+
+class Outcome(IntEnum):
+    """What became of an input. The numbers are pinned and never reused."""
+
+    ACCEPTED = 1
+    DUPLICATE = 2
+    REFUSED = 3
+    PENDING = 4
+
+
+class Retry(IntEnum):
+    """Whether sending again can help: never, after reading again and thinking again, or later as it is."""
+
+    NEVER = 0
+    RECOMPUTE = 1
+    LATER = 2
+
+
+class Reason(IntEnum):
+    """Why the outcome is what it is. The numbers are pinned, grouped by the rung of the ladder, never reused."""
+
+    NONE = 0
+    UNDECODABLE = 101
+    UNKNOWN_SCHEMA = 102
+    WRONG_PARTITION = 103
+    KEY_MISMATCH = 104
+    INVALID_PAYLOAD = 105
+    REPEATED = 201
+    DEDUP_KEY_REUSED = 202
+    TOO_LATE = 301
+    CLOCK_AHEAD = 302
+    EXPIRED = 401
+    NOT_AUTHORIZED = 501
+    RATE_LIMITED = 601
+    SHED = 602
+    ILLEGAL_TRANSITION = 701
+    STALE = 801
+    VERSION_AHEAD = 802
+    SUPERSEDED = 901
+    GUARD_FAILED = 1001
+    GUARD_ERROR = 1002
+    INVARIANT_VIOLATED = 1003
+    STATE_TOO_LARGE = 1004
+    NEEDS_APPROVAL = 1101
+
+
+class ReasonText(NamedTuple):
+    """One row of the table of reasons."""
+
+    retry: Retry
+    meaning: str
+    todo: str
+
+
+_N, _R, _L = Retry.NEVER, Retry.RECOMPUTE, Retry.LATER
+
+REASONS: dict[Reason, ReasonText] = {
+    Reason.NONE: ReasonText(_N, "Nothing stood against the input.", "Nothing: it is applied."),
+    Reason.UNDECODABLE: ReasonText(
+        _N,
+        "The bytes are no record of the contract.",
+        "Encode with the schemas of `placet schemas export`; the bytes are kept in the dead letters.",
+    ),
+    Reason.UNKNOWN_SCHEMA: ReasonText(
+        _L,
+        "The record names a schema that neither the control topic nor the registry knows.",
+        "Deploy the definition that has this contract, then send again; the bytes are kept in the dead letters.",
+    ),
+    Reason.WRONG_PARTITION: ReasonText(
+        _N,
+        "The key does not belong to this partition: a second owner could act on the entity.",
+        "Produce with the partitioner `murmur2_random` (Java's default) and the entity id as key.",
+    ),
+    Reason.KEY_MISMATCH: ReasonText(
+        _N,
+        "The record's key is not the entity id in the record.",
+        "Use the entity id, as plain UTF-8, as key.",
+    ),
+    Reason.INVALID_PAYLOAD: ReasonText(
+        _N,
+        "The record decodes, but a field breaks the contract: an unknown name, another payload, a size.",
+        "Mend the producer; `detail` names the field.",
+    ),
+    Reason.REPEATED: ReasonText(
+        _N,
+        "The same occasion was applied before; `first` tells by which input and at which version.",
+        "Nothing: it was applied once, and once only.",
+    ),
+    Reason.DEDUP_KEY_REUSED: ReasonText(
+        _N,
+        "The dedup key was used before with another name or payload.",
+        "Use a new key for a new occasion; a retry sends the same payload.",
+    ),
+    Reason.TOO_LATE: ReasonText(
+        _R,
+        "It was issued longer ago than the horizon: it cannot be proved new.",
+        "Read the state again and propose anew under a new key.",
+    ),
+    Reason.CLOCK_AHEAD: ReasonText(
+        _L, "`issued_at` lies in the future of the log.", "Set the producer's clock, then send again."
+    ),
+    Reason.EXPIRED: ReasonText(
+        _R, "It was valid until a time that had passed when it was decided.", "Read again and propose anew."
+    ),
+    Reason.NOT_AUTHORIZED: ReasonText(
+        _N, "The proposer may not propose this.", "Ask the owner of the definition for the right."
+    ),
+    Reason.RATE_LIMITED: ReasonText(
+        _L, "The proposer's or the entity's rate is used up.", "Send again later."
+    ),
+    Reason.SHED: ReasonText(
+        _L, "The gate is overloaded and let go of low priorities first.", "Send again later."
+    ),
+    Reason.ILLEGAL_TRANSITION: ReasonText(
+        _R,
+        "The definition has no transition of this name from the entity's status.",
+        "Read the state again: the entity is elsewhere than was thought.",
+    ),
+    Reason.STALE: ReasonText(
+        _R,
+        "The state changed since the version that the proposal was based on; `conflicts` names what.",
+        "Read the state again and think again.",
+    ),
+    Reason.VERSION_AHEAD: ReasonText(
+        _R,
+        "The base version lies above the current one: it was never read from committed state.",
+        "Read with isolation.level=read_committed and propose anew.",
+    ),
+    Reason.SUPERSEDED: ReasonText(
+        _N, "A newer fact of the same name was applied already.", "Nothing: the newer fact counts."
+    ),
+    Reason.GUARD_FAILED: ReasonText(
+        _R,
+        "No transition's guard holds; `detail` shows the guards.",
+        "Read the state again; propose what fits.",
+    ),
+    Reason.GUARD_ERROR: ReasonText(
+        _N,
+        "A guard, a value or an invariant could not be evaluated, so the input is refused.",
+        "Mend the definition or the payload; `detail` shows the expression.",
+    ),
+    Reason.INVARIANT_VIOLATED: ReasonText(
+        _R, "The new state would break an invariant; `detail` names it.", "Read again; propose what keeps it."
+    ),
+    Reason.STATE_TOO_LARGE: ReasonText(
+        _N,
+        "The new state would be larger than the limit.",
+        "Keep large documents elsewhere and refer to them.",
+    ),
+    Reason.NEEDS_APPROVAL: ReasonText(_N, "A person has to agree first.", "Wait: the decision follows."),
+}
+
+
+class First(NamedTuple):
+    """The first input of an occasion, as a duplicate's decision names it."""
+
+    input_id: str
+    version: int
+    log_time: int
+
+
+class Conflict(NamedTuple):
+    """A committed change that a stale proposal did not know: its version, and the fields last set by it."""
+
+    version: int
+    fields: tuple[str, ...]
+
+
+class Decision(msgspec.Struct, frozen=True, gc=False):
+    """What was decided on one input: everything that follows from state, input, times and definition alone."""
+
+    outcome: Outcome
+    reason: Reason
+    kind: Kind
+    name: str
+    input_id: str
+    entity_id: str
+    dedup_key: str
+    payload_digest: bytes
+    changed: bool
+    version_before: int
+    version_after: int
+    incarnation: int
+    status_before: str
+    status_after: str
+    detail: str = ""
+    first: First | None = None
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def retry(self) -> Retry:
+        """Whether sending again can help."""
+        return REASONS[self.reason].retry
+
+
+class Coordinates(msgspec.Struct, frozen=True, gc=False):
+    """Where and when a decision was taken: the recorded choices that a replay needs.
+
+    `offset` is the input's; `log_time` is the broker's append time made monotone per task; `decided_at` the batch's
+    clock; times are milliseconds since the epoch. `task_epoch`, `sequence` name the transaction, `index` the order
+    in it. `control_position` is the next position to read on the control topic.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    log_time: int
+    decided_at: int
+    task_epoch: int
+    sequence: int
+    index: int
+    definition_digest: bytes
+    control_position: int

@@ -1,0 +1,100 @@
+"""The ledger: what each transaction covered, and the memory that no change carries. Internal, but a contract.
+
+Keys: `genesis`, `commit`, `memory/<kind>/<entity>/<dedup key>`, `applied/<entity>/<name>`; later `pending/…`, `timer/…`.
+Compacted like the changelog, with the same lag: within the horizon every entry is there, after that the last of each key.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from placet.schemas.state import Applied, Memory
+
+__all__ = ["AppliedEntry", "Commit", "Genesis", "Held", "LedgerEntry", "MemoryEntry", "Span", "Timer"]
+
+
+class Span(NamedTuple):
+    """What one transaction took of one input topic: from the first position to the next position."""
+
+    topic: str
+    start: int
+    end: int
+
+
+class Genesis(msgspec.Struct, frozen=True, gc=False):
+    """The first entry of a task's ledger: the topics that it belongs to, and since when its memory is complete."""
+
+    topic_ids: dict[str, str]
+    partitions: int
+    memory_since: int
+    created_at: int
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
+    """One transaction of one task. Times in milliseconds since the epoch.
+
+    `digest` is over the bytes of the transaction's decisions and changes in order; `previous` is the digest of the
+    commit before, so that adjacent commits link. `watermark` is the newest event_time applied, never above log time.
+    """
+
+    task_epoch: int
+    sequence: int
+    spans: tuple[Span, ...]
+    log_time: int
+    decided_at: int
+    watermark: int
+    control_position: int
+    definition_digest: bytes
+    decisions: int
+    changes: int
+    digest: bytes
+    previous: bytes
+
+
+class MemoryEntry(msgspec.Struct, frozen=True, gc=False):
+    """Dedup memory of an accepted input that changed nothing (a change carries its own)."""
+
+    kind: int
+    entity_id: str
+    dedup_key: str
+    memory: Memory
+    task_epoch: int
+    sequence: int
+
+
+class AppliedEntry(msgspec.Struct, frozen=True, gc=False):
+    """The newest applied signal of a name where it changed nothing."""
+
+    entity_id: str
+    incarnation: int
+    name: str
+    applied: Applied
+    task_epoch: int
+    sequence: int
+
+
+class Held(msgspec.Struct, frozen=True, gc=False):
+    """Work that waits for something, such as an approval. Reserved: nothing writes it yet."""
+
+    entity_id: str
+    input_id: str
+    name: str
+    record: bytes
+    until: int
+    task_epoch: int
+    sequence: int
+
+
+class Timer(msgspec.Struct, frozen=True, gc=False):
+    """A point of log time at which a task has something to do. Reserved: nothing writes it yet."""
+
+    entity_id: str
+    name: str
+    due: int
+    task_epoch: int
+    sequence: int
+
+
+LedgerEntry: TypeAlias = Genesis | Commit | MemoryEntry | AppliedEntry | Held | Timer

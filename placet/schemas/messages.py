@@ -1,0 +1,60 @@
+"""What comes in: signals (facts) and proposals (what an AI would like), after decoding."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+import msgspec
+
+__all__ = ["Kind", "Message", "Priority", "Value"]
+
+Value: TypeAlias = str | int | float | bool | Decimal | bytes | list[Any] | dict[str, Any] | None
+"""A field's value: what Avro decodes to. Timestamps are milliseconds since the epoch, as int."""
+
+
+class Kind(IntEnum):
+    """Which input topic a record came from. Pinned: the numbers are part of the dedup memory's keys."""
+
+    SIGNAL = 1
+    PROPOSAL = 2
+
+
+class Priority(IntEnum):
+    """How much an input matters when not all can be served."""
+
+    CRITICAL = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """One decoded input. Times are milliseconds since the epoch.
+
+    Attributes:
+        input_id: `signal_id` or `proposal_id`, chosen by the producer.
+        event_time: when it happened; a proposal's is its `issued_at`.
+        issued_at: when it was first sent; a retry keeps it.
+        dedup_key: the occasion, as given by the producer, or None.
+        caused_by: id of the signal or task that made the proposer think, or None.
+        valid_until: as given by the proposer, or None; the definition's `valid_for` bounds it.
+        base_version: version of the state that the proposal is based on (proposals only).
+        base_incarnation: incarnation of that state; 0 for an entity never seen (proposals only).
+        proposer: who sent it; a signal's source.
+    """
+
+    kind: Kind
+    name: str
+    input_id: str
+    entity_id: str
+    payload: dict[str, Value]
+    event_time: int
+    issued_at: int
+    dedup_key: str | None = None
+    caused_by: str | None = None
+    valid_until: int | None = None
+    base_version: int = 0
+    base_incarnation: int = 0
+    priority: Priority = Priority.NORMAL
+    proposer: str = ""

@@ -1,0 +1,76 @@
+"""What is remembered: an entity's state, the dedup memory, the committed change."""
+
+from __future__ import annotations
+
+import msgspec
+
+from placet.schemas.messages import Kind, Value
+
+__all__ = ["ABSENT", "UNSEEN", "Applied", "Change", "EntityState", "Memory"]
+
+ABSENT = "absent"
+"""The built-in status: before creation and after deletion."""
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The newest applied signal of one name: what `late: refuse` and `dedup: newest` compare with."""
+
+    event_time: int
+    input_id: str
+    payload_digest: bytes
+    version: int
+
+
+class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The committed state of one entity.
+
+    `version` counts changes. `field_versions` names the version that last changed each field ("status" included).
+    `applied` keeps the newest applied signal by name. `incarnation` is the log time of the creating input: an entity
+    created again after its tombstone gets a new one. `deleted_at` is the log time of the deletion, else 0.
+    """
+
+    version: int = 0
+    incarnation: int = 0
+    status: str = ABSENT
+    fields: dict[str, Value] = msgspec.field(default_factory=dict)
+    field_versions: dict[str, int] = msgspec.field(default_factory=dict)
+    applied: dict[str, Applied] = msgspec.field(default_factory=dict)
+    deleted_at: int = 0
+
+
+UNSEEN = EntityState()
+"""An entity that the gate has never heard of, or has forgotten after its tombstone."""
+
+
+class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is remembered of an applied input under its dedup key, for the horizon."""
+
+    payload_digest: bytes
+    input_id: str
+    version: int
+    log_time: int
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One committed change: the state after it, its cause, and where it stands in the ledger.
+
+    Written to the changelog as flat columns (state and `placet_…` columns); `field_versions` and `applied` of the
+    state travel in a header. `dedup_key` is empty where the name has no dedup memory (`dedup: newest`).
+    """
+
+    entity_id: str
+    state: EntityState
+    kind: Kind
+    name: str
+    input_id: str
+    dedup_key: str
+    payload_digest: bytes
+    event_time: int
+    log_time: int
+    decided_at: int
+    topic: str
+    offset: int
+    task_epoch: int
+    sequence: int
+    definition_digest: bytes
+    proposer: str = ""
