@@ -131,12 +131,8 @@ REASONS: dict[Reason, ReasonText] = {
     Reason.NOT_AUTHORIZED: ReasonText(
         _N, "The proposer may not propose this.", "Ask the owner of the definition for the right."
     ),
-    Reason.RATE_LIMITED: ReasonText(
-        _L, "The proposer's or the entity's rate is used up.", "Send again later."
-    ),
-    Reason.SHED: ReasonText(
-        _L, "The gate is overloaded and let go of low priorities first.", "Send again later."
-    ),
+    Reason.RATE_LIMITED: ReasonText(_L, "The proposer's or the entity's rate is used up.", "Send again later."),
+    Reason.SHED: ReasonText(_L, "The gate is overloaded and let go of low priorities first.", "Send again later."),
     Reason.ILLEGAL_TRANSITION: ReasonText(
         _R,
         "The definition has no transition of this name from the entity's status.",
