@@ -1,7 +1,8 @@
 """The ledger: what each transaction covered, and the memory that no change carries. Internal, but a contract.
 
-Keys: `genesis`, `commit`, `memory/<kind>/<entity>/<dedup key>`, `applied/<entity>/<name>`; later `pending/…`, `timer/…`.
-Compacted like the changelog, with the same lag: within the horizon every entry is there, after that the last of each key.
+Keys: `genesis`, `commit`, `memory/<kind>/<entity>/<dedup key>`, `applied/<entity>/<name>`; later `pending/…` and
+`timer/…`. Compacted like the changelog, with the same lag: within the horizon every entry is there, after that the
+last of each key.
 """
 
 from __future__ import annotations

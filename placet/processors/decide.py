@@ -1,0 +1,262 @@
+"""The decision ladder: one input against one state, early returns, the happy path last.
+
+Pure and total: no clock, no I/O, no exception for a refusal. The order of the rungs is part of the contract: a repeat
+of an accepted proposal gets its first decision, not "stale". Rung 1 has two halves: `refuse_undecoded` answers for
+bytes that are no message; everything from the payload on is `decide`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from placet.processors.evolve import Remember, evolve
+from placet.processors.machine import Dedup, Failed, Fence, Machine, Rule, Scope, Transition
+from placet.processors.occasion import Occasion, occasion_of
+from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
+from placet.schemas.messages import Kind, Message
+from placet.schemas.state import EntityState, Memory
+
+__all__ = ["CLOCK_AHEAD_MAX_MS", "Ruling", "decide", "memory_is_live", "refuse_undecoded"]
+
+CLOCK_AHEAD_MAX_MS = 60_000
+"""How far `issued_at` and `event_time` may lie beyond the log's time before the input is refused."""
+
+
+class Ruling(NamedTuple):
+    """A decision, and the state after it: the very object that came in where nothing is to be stored."""
+
+    decision: Decision
+    state: EntityState
+
+
+class _Refusal(NamedTuple):
+    """Why a rung said no."""
+
+    reason: Reason
+    detail: str = ""
+    first: First | None = None
+    conflicts: tuple[Conflict, ...] = ()
+
+
+def memory_is_live(memory: Memory, log_time: int, horizon_ms: int) -> bool:
+    """Tell whether a memory still counts: judged on log time, so that deleting it late changes nothing."""
+    return log_time - memory.log_time <= horizon_ms + CLOCK_AHEAD_MAX_MS
+
+
+def refuse_undecoded(
+    kind: Kind, reason: Reason, detail: str, *, entity_id: str = "", name: str = "", input_id: str = ""
+) -> Decision:
+    """Refuse an input that never became a message (rung 1): `detail` says why, the rest as far as it is known."""
+    return Decision(
+        Outcome.REFUSED, reason, kind, name, input_id, entity_id, "", b"", False, 0, 0, 0, "", "", detail
+    )  # fmt: skip
+
+
+def decide(
+    machine: Machine,
+    state: EntityState,
+    message: Message,
+    occasion: Occasion,
+    memory: Memory | None,
+    log_time: int,
+    decided_at: int,
+) -> Ruling:
+    """Judge one decoded input.
+
+    Args:
+        machine: the compiled definition.
+        state: the entity's state before; `UNSEEN` for one never seen.
+        message: the input, decoded, of the right partition and key, with a name that the machine knows.
+        occasion: its dedup key and payload digest, see `occasion_of`.
+        memory: what is remembered under the dedup key, or None.
+        log_time: the input's log time, ms; monotone per task.
+        decided_at: the batch's decision time, ms.
+
+    Returns:
+        The decision and the state after it.
+    """
+    rule = machine.rules[message.kind, message.name]
+    refusal = (
+        _repeated(rule, state, message, occasion, memory, log_time, machine.horizon_ms)
+        or _out_of_time(machine, message, log_time)
+        or _expired(rule, message, decided_at)
+    )
+    if refusal:
+        return _refuse(refusal, state, message, occasion)
+    transitions = machine.table.get((message.kind, message.name, state.status))
+    if transitions is None:
+        refusal = _Refusal(Reason.ILLEGAL_TRANSITION, f"no `{message.name}` from `{state.status}`")
+        return _refuse(refusal, state, message, occasion)
+    refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
+    if refusal:
+        return _refuse(refusal, state, message, occasion)
+    known = len(state.fields) == len(machine.initial_fields)
+    scope = Scope(
+        state.fields if known else {**machine.initial_fields, **state.fields},
+        message.payload,
+        state.status,
+        state.version,
+        message.entity_id,
+        message.event_time,
+        decided_at,
+        message.proposer,
+    )
+    transition = _first_that_holds(transitions, scope)
+    if not isinstance(transition, Transition):
+        return _refuse(transition, state, message, occasion)
+    after = evolve(machine, state, transition, scope, _remember(rule, state, message, occasion), log_time)
+    if not isinstance(after, EntityState):
+        return _refuse(_Refusal(*after), state, message, occasion)
+    return Ruling(_answer(Outcome.ACCEPTED, _Refusal(Reason.NONE), state, after, message, occasion), after)
+
+
+def _repeated(
+    rule: Rule,
+    state: EntityState,
+    message: Message,
+    occasion: Occasion,
+    memory: Memory | None,
+    log_time: int,
+    horizon_ms: int,
+) -> _Refusal | None:
+    """Rung 2: was this occasion applied before?"""
+    if memory is not None:
+        if not memory_is_live(memory, log_time, horizon_ms):
+            return None
+        first, digest = First(memory.input_id, memory.version, memory.log_time), memory.payload_digest
+    else:
+        applied = state.applied.get(rule.name)
+        if applied is None or rule.dedup not in (Dedup.ONCE, Dedup.NEWEST):
+            return None
+        if rule.dedup is Dedup.NEWEST and applied.event_time != message.event_time:
+            return None
+        first, digest = First(applied.input_id, applied.version, applied.log_time), applied.payload_digest
+    if digest == occasion.payload_digest:
+        return _Refusal(Reason.REPEATED, "", first)
+    return _Refusal(Reason.DEDUP_KEY_REUSED, "the same occasion was applied with another name or payload", first)
+
+
+def _out_of_time(machine: Machine, message: Message, log_time: int) -> _Refusal | None:
+    """Rung 3: too old to be proved new, or from a clock that runs ahead."""
+    if message.issued_at < log_time - machine.horizon_ms:
+        return _Refusal(
+            Reason.TOO_LATE, f"issued {log_time - message.issued_at} ms ago; the horizon is {machine.horizon_ms} ms"
+        )
+    ahead_ms = max(message.issued_at, message.event_time) - log_time
+    if ahead_ms > CLOCK_AHEAD_MAX_MS:
+        return _Refusal(Reason.CLOCK_AHEAD, f"{ahead_ms} ms ahead of the log; at most {CLOCK_AHEAD_MAX_MS} ms")
+    return None
+
+
+def _expired(rule: Rule, message: Message, decided_at: int) -> _Refusal | None:
+    """Rung 4: valid until the time given, and never longer than the definition allows."""
+    until = message.valid_until
+    if rule.valid_for_ms is not None:
+        bound = message.issued_at + rule.valid_for_ms
+        until = bound if until is None else min(until, bound)
+    if until is not None and until < decided_at:
+        return _Refusal(Reason.EXPIRED, f"valid until {until}, decided at {decided_at}: {decided_at - until} ms late")
+    return None
+
+
+def _fenced(rule: Rule, state: EntityState, message: Message) -> _Refusal | None:
+    """Rung 8: did what the proposal was based on change since?"""
+    if rule.kind is not Kind.PROPOSAL or rule.fence is Fence.NONE:
+        return None
+    base = message.base_version
+    if message.base_incarnation != state.incarnation:
+        return _Refusal(
+            Reason.STALE,
+            f"based on incarnation {message.base_incarnation}, the entity is in {state.incarnation}: "
+            "it was created, or deleted and forgotten, in between",
+        )
+    if base > state.version:
+        return _Refusal(Reason.VERSION_AHEAD, f"based on version {base}, the state is at {state.version}")
+    if base == state.version:
+        return None
+    watched = rule.fence_fields if rule.fence is Fence.FIELDS else tuple(state.field_versions)
+    conflicts = _conflicts(state, base, watched)
+    if rule.fence is Fence.FIELDS and not conflicts:
+        return None
+    return _Refusal(Reason.STALE, f"based on version {base}, the state is at {state.version}", None, conflicts)
+
+
+def _conflicts(state: EntityState, base: int, watched: tuple[str, ...]) -> tuple[Conflict, ...]:
+    by_version: dict[int, list[str]] = {}
+    for field in watched:
+        version = state.field_versions.get(field, 0)
+        if version > base:
+            by_version.setdefault(version, []).append(field)
+    return tuple(Conflict(version, tuple(sorted(fields))) for version, fields in sorted(by_version.items()))
+
+
+def _superseded(rule: Rule, state: EntityState, message: Message) -> _Refusal | None:
+    """Rung 9: has a newer fact of the same name been applied?"""
+    if not rule.late_refuse and rule.dedup is not Dedup.NEWEST:
+        return None
+    applied = state.applied.get(rule.name)
+    if applied is None or applied.event_time <= message.event_time:
+        return None
+    return _Refusal(
+        Reason.SUPERSEDED,
+        f"event_time {message.event_time} is older than the applied {applied.event_time}",
+        First(applied.input_id, applied.version, applied.log_time),
+    )
+
+
+def _first_that_holds(transitions: tuple[Transition, ...], scope: Scope) -> Transition | _Refusal:
+    """Rung 10, first half: the first transition whose guard holds. What can't be evaluated refuses (fails closed)."""
+    for transition in transitions:
+        if transition.guard is None:
+            return transition
+        held = transition.guard(scope)
+        if held is True:
+            return transition
+        if held is not False:
+            detail = held.detail if isinstance(held, Failed) else f"not a boolean: {held!r}"
+            return _Refusal(Reason.GUARD_ERROR, f"guard `{transition.guard_text}`: {detail}")
+    return _Refusal(Reason.GUARD_FAILED, "; ".join(f"`{transition.guard_text}` is false" for transition in transitions))
+
+
+def _remember(rule: Rule, state: EntityState, message: Message, occasion: Occasion) -> Remember | None:
+    """What the state is to remember by name, or None: signals by their newest event_time, and what happens once."""
+    if rule.kind is Kind.PROPOSAL and rule.dedup is not Dedup.ONCE:
+        return None
+    before = state.applied.get(rule.name)
+    if before is not None and before.event_time > message.event_time:
+        return None
+    return Remember(rule.name, message.event_time, message.input_id, occasion.payload_digest)
+
+
+def _refuse(refusal: _Refusal, state: EntityState, message: Message, occasion: Occasion) -> Ruling:
+    outcome = Outcome.DUPLICATE if refusal.reason is Reason.REPEATED else Outcome.REFUSED
+    return Ruling(_answer(outcome, refusal, state, state, message, occasion), state)
+
+
+def _answer(
+    outcome: Outcome,
+    refusal: _Refusal,
+    before: EntityState,
+    after: EntityState,
+    message: Message,
+    occasion: Occasion,
+) -> Decision:
+    return Decision(
+        outcome,
+        refusal.reason,
+        message.kind,
+        message.name,
+        message.input_id,
+        message.entity_id,
+        occasion.dedup_key,
+        occasion.payload_digest,
+        after.version != before.version,
+        before.version,
+        after.version,
+        after.incarnation,
+        before.status,
+        after.status,
+        refusal.detail,
+        refusal.first,
+        refusal.conflicts,
+    )

@@ -1,0 +1,55 @@
+"""Which occasion an input stands for, and what it says: the dedup key and the payload digest of rung 2.
+
+The key names the occasion, never the base version: after a lost reply and a second read the same occasion would
+otherwise be applied twice. The digest covers the name and the canonical payload; times, versions, traces, rationale
+and model stay out of it, so that a retry is recognised however it was packed.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+
+from placet.processors.machine import Dedup, Rule
+from placet.schemas.messages import Kind, Message
+
+__all__ = ["DEDUP_KEY_BYTES_MAX", "Occasion", "occasion_of"]
+
+DEDUP_KEY_BYTES_MAX = 512
+"""Longest dedup key: it is stored once per accepted input for the whole horizon."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_json = msgspec.json.Encoder().encode
+
+
+class Occasion(NamedTuple):
+    """The dedup key ("" where the entity's state itself remembers) and the 16-byte payload digest."""
+
+    dedup_key: str
+    payload_digest: bytes
+
+
+def occasion_of(rule: Rule, message: Message) -> Occasion | str:
+    """Return the input's occasion, or a sentence that says why it names none."""
+    digest = blake2b(_pack((rule.name, rule.canonical(message.payload))), digest_size=16).digest()
+    key = _key_of(rule, message)
+    if key is None:
+        return "it names no occasion: give dedup_key, or caused_by, or let the definition compute it with `dedup`"
+    if len(key) > DEDUP_KEY_BYTES_MAX // 4 and len(key.encode()) > DEDUP_KEY_BYTES_MAX:
+        return f"its dedup key is longer than {DEDUP_KEY_BYTES_MAX} bytes"
+    return Occasion(key, digest)
+
+
+def _key_of(rule: Rule, message: Message) -> str | None:
+    if rule.dedup is Dedup.KEY:
+        if message.dedup_key:
+            return f"key:{message.dedup_key}"
+        if message.kind is Kind.SIGNAL:
+            return f"key:{message.input_id}"
+        return f"cause:{message.caused_by}/{rule.name}" if message.caused_by else None
+    if rule.dedup is Dedup.FIELDS:
+        values = [message.payload[field] for field in rule.dedup_fields]
+        return f"fields:{rule.name}:{_json(values).decode()}"
+    return ""  # once, newest: the state's `applied` remembers for as long as the entity lives
