@@ -26,8 +26,9 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The committed state of one entity.
 
     `version` counts changes. `field_versions` names the version that last changed each field ("status" included).
-    `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log time of the creating input: an entity
-    created again after its tombstone gets a new one. `deleted_at` is the log time of the deletion, else 0.
+    `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log
+    time of the creating input: an entity created again after its tombstone gets a new one. `deleted_at` is the log
+    time of the deletion, else 0.
     """
 
     version: int = 0

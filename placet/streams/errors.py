@@ -1,0 +1,67 @@
+"""Errors of the loop, named by the reaction that they call for.
+
+    PlacetError
+    ├── TransactionAborted   nothing was committed, or nobody knows: adopt what the log says, go on
+    ├── TaskMigrated         another member owns our partitions: drop the tasks, join again
+    ├── TaskCorrupted        one task's local state is unusable: set it aside, restore from the changelog
+    ├── TaskStopped          one task can't go on: take it out, name it, let the others go on
+    ├── ClockSkew            our clock is off the broker's: stop before anything is committed
+    └── FatalError           the process can't go on: stop, say why
+"""
+
+from __future__ import annotations
+
+from placet.schemas.errors import PlacetError
+from placet.streams.topology import TaskId
+
+__all__ = ["ClockSkew", "FatalError", "TaskCorrupted", "TaskMigrated", "TaskStopped", "TransactionAborted"]
+
+
+class TransactionAborted(PlacetError):
+    """The transaction did not commit, or its outcome is unknown.
+
+    Reaction: throw the producer away, make a new one (its start fences or completes what the old one left), restore
+    the tail of every task from the log, and read again from there. Nothing is reprocessed from memory.
+    """
+
+
+class TaskMigrated(PlacetError):
+    """The group moved on without us: our member epoch or our producer epoch is not the newest.
+
+    Reaction: drop every task, throw consumer and producer away, join the group anew.
+    """
+
+
+class TaskCorrupted(PlacetError):
+    """The local store can't be used: damaged, foreign, or ahead of the log.
+
+    Reaction: move its folder aside, restore from changelog and ledger. Operator action: none; look at the disk.
+    """
+
+    def __init__(self, task: TaskId, why: str) -> None:
+        self.task = task
+        super().__init__(f"{task}: {why}")
+
+
+class TaskStopped(PlacetError):
+    """One task can't go on, because what is on the log contradicts itself or our code raised.
+
+    Reaction: abort, take the task out (its partitions are paused), let the others go on. Nothing is repaired silently.
+    Operator action: read the reason; run `placet verify`; start again when the cause is gone.
+    """
+
+    def __init__(self, task: TaskId, why: str) -> None:
+        self.task = task
+        super().__init__(f"{task}: {why}")
+
+
+class ClockSkew(PlacetError):
+    """The machine's clock differs from the broker's by more than the limit.
+
+    Reaction: abort before anything is committed and leave, so that a member with a good clock takes over: one fast
+    clock must not poison a partition. Operator action: set the clock (NTP), start again.
+    """
+
+
+class FatalError(PlacetError):
+    """The process can't go on. Reaction: stop with the reason. Operator action: mend what it names."""
