@@ -4,6 +4,7 @@
     ├── DefinitionError      the definition file is wrong: the author mends the line that it names
     ├── SettingsError        a setting, a topic or the machine is wrong: the operator mends it, then starts again
     ├── DecodeError          these bytes are no record of the contract: the input is refused, its bytes are kept
+    │   ├── InvalidPayload   they are, but the name is unknown, or the payload is another name's, or of a wrong type
     │   └── UnknownSchema    nobody knows the fingerprint yet: refused too, and worth sending again later
     └── streams.errors       what the run loop reacts to
 
@@ -12,7 +13,7 @@ A refused input is no error: it is a `Decision` (see `placet.schemas.decision`).
 
 from __future__ import annotations
 
-__all__ = ["DecodeError", "DefinitionError", "PlacetError", "SettingsError", "UnknownSchema"]
+__all__ = ["DecodeError", "DefinitionError", "InvalidPayload", "PlacetError", "SettingsError", "UnknownSchema"]
 
 
 class PlacetError(Exception):
@@ -47,6 +48,21 @@ class SettingsError(PlacetError):
 
 class DecodeError(PlacetError):
     """These bytes are no record of the contract. Reaction: refuse the input (`UNDECODABLE`), keep its bytes."""
+
+
+class InvalidPayload(DecodeError):
+    """A record whose payload does not fit its name. Reaction: refuse the input (`INVALID_PAYLOAD`), mend the producer.
+
+    Args:
+        message: which field, and what is wrong with it.
+        name: the name that the record gives, as far as it could be read; so are the other two.
+        input_id: the `signal_id` or `proposal_id`.
+        entity_id: the entity that it is about.
+    """
+
+    def __init__(self, message: str, *, name: str = "", input_id: str = "", entity_id: str = "") -> None:
+        self.name, self.input_id, self.entity_id = name, input_id, entity_id
+        super().__init__(message)
 
 
 class UnknownSchema(DecodeError):
