@@ -31,7 +31,16 @@ from placet.streams.broker_folder import stop as stop_detached
 from placet.streams.broker_jars import KAFKA_VERSION, OnProgress
 from placet.streams.broker_settings import HOST, JVM, check_port, free_port, properties
 
-__all__ = ["DEFAULT_PORT", "Broker", "BrokerStatus", "default_data_dir", "start_detached", "status", "stop_detached"]
+__all__ = [
+    "DEFAULT_PORT",
+    "Broker",
+    "BrokerStatus",
+    "default_data_dir",
+    "start_detached",
+    "status",
+    "stop_detached",
+    "usual_port",
+]
 
 DEFAULT_PORT = 9092
 READY_LINE = "Kafka Server started"
@@ -147,7 +156,7 @@ class Broker:
     def __enter__(self) -> Self:
         try:
             self.start()
-        except SettingsError:
+        except BaseException:  # Ctrl-C too: no `with` block, no __exit__
             self.close()
             raise
         return self
@@ -238,17 +247,19 @@ def start_detached(
         SettingsError: as `Broker.start`.
     """
     data_dir = data_dir.expanduser().absolute()
-    now = status(data_dir)
-    if now.running and port in (0, _port_of(now)):
+    now, port = status(data_dir), port or usual_port(data_dir)
+    if now.running and now.bootstrap_servers != f"{HOST}:{port}":
+        raise SettingsError(f"A broker runs already in {data_dir}, at {now.bootstrap_servers}: stop it first.")
+    if now.running:
         return now
-    port = port or _port_of(now) or DEFAULT_PORT
-    broker = Broker(data_dir, port=port, heap_mib=heap_mib)
-    broker.start(on_progress, detached=True)
+    Broker(data_dir, port=port, heap_mib=heap_mib).start(on_progress, detached=True)
     return status(data_dir)
 
 
-def _port_of(known: BrokerStatus) -> int:
-    return int((known.bootstrap_servers or ":0").rpartition(":")[2])
+def usual_port(data_dir: Path) -> int:
+    """The port that the broker of this folder had before, else Kafka's own."""
+    stamp = folder.check(data_dir)
+    return stamp["port"] if stamp else DEFAULT_PORT
 
 
 def _new_cluster_id() -> str:

