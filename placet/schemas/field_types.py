@@ -132,10 +132,12 @@ class Field(BaseModel):
                 form[key] = list(value) if key == "symbols" else value
         return form
 
-    def same_values(self, other: Field) -> bool:
-        """Whether both accept exactly the same values, null aside. Doc and default do not matter."""
-        keys = ("type", "symbols", "items", "values", "precision", "scale")
-        return all(getattr(self, key) == getattr(other, key) for key in keys)
+    def takes(self, source: Field) -> bool:
+        """Whether every value of `source` is a value of this field; then copying needs no check."""
+        shape = ("type", "items", "values", "precision", "scale")
+        if any(getattr(self, key) != getattr(source, key) for key in shape) or (source.optional and not self.optional):
+            return False
+        return self.symbols is None or (source.symbols is not None and set(source.symbols) <= set(self.symbols))
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> Any:

@@ -1,0 +1,335 @@
+"""The machine: a definition compiled to a table that decides.
+
+    table[kind, name, status] -> the transitions to try, in order; the first whose guard holds wins
+
+A missing entry is an illegal transition. Everything in a machine is pure and total: no function in it raises or reads
+a clock. `show`, the diagram and the gate read this same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from placet.processors.assignments import assign, is_boolean
+from placet.processors.expressions import Compiled, Variable, compile_expression
+from placet.processors.scope import Evaluate, Failed, Scope
+from placet.schemas.definition import Definition, ProposalRule, SignalRule, TransitionRule
+from placet.schemas.definition_errors import Problem
+from placet.schemas.errors import DefinitionError
+from placet.schemas.field_types import Field, accepts, expected
+from placet.schemas.functions import function_digest
+from placet.schemas.messages import Kind, Priority, Value
+from placet.schemas.state import ABSENT
+from placet.schemas.strict_yaml import Path
+
+__all__ = [
+    "Dedup",
+    "Evaluate",
+    "Failed",
+    "Fence",
+    "Machine",
+    "Rule",
+    "Scope",
+    "Transition",
+    "compile_machine",
+    "compile_problems",
+]
+
+KINDS = {"signals": Kind.SIGNAL, "proposals": Kind.PROPOSAL}
+
+
+class Dedup(IntEnum):
+    """What names the occasion: the record's own key, the name alone, payload fields, or the newest event_time."""
+
+    KEY = 0
+    ONCE = 1
+    FIELDS = 2
+    NEWEST = 3
+
+
+class Fence(IntEnum):
+    """What must not have changed since the base version: anything, the named fields, or nothing in particular."""
+
+    EXACT = 0
+    FIELDS = 1
+    NONE = 2
+
+
+class Transition(NamedTuple):
+    """One way to go. `target` None means "stay"; a `guard` of None always holds.
+
+    Every `Evaluate` reads the OLD state. A guard gives True or False, anything else is an error. The results of
+    `assignments` (copy first, then set) are checked against the field's type already. `assignment_texts` and
+    `number` (position under `transitions`) are for people.
+    """
+
+    target: str | None
+    guard: Evaluate | None
+    guard_text: str
+    assignments: tuple[tuple[str, Evaluate], ...]
+    assignment_texts: tuple[str, ...] = ()
+    number: int = 0
+
+
+class Rule(NamedTuple):
+    """What is known about one input name apart from its transitions.
+
+    `canonical` gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
+    default left out, so that a new field with a default does not make an old retry look different.
+    `check_payload` gives "" or names the field that is not of its type.
+    """
+
+    kind: Kind
+    name: str
+    dedup: Dedup
+    dedup_fields: tuple[str, ...]
+    late_refuse: bool
+    fence: Fence
+    fence_fields: tuple[str, ...]
+    valid_for_ms: int | None
+    priority: Priority
+    canonical: Callable[[dict[str, Value]], object]
+    check_payload: Callable[[dict[str, Value]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A compiled definition. `initial_fields` are the state fields of an absent entity: defaults, else None.
+
+    `decimal_fields` are the state fields whose values local storage carries as text.
+    """
+
+    entity: str
+    version: int
+    digest: bytes
+    horizon_ms: int
+    initial_fields: dict[str, Value]
+    rules: dict[tuple[Kind, str], Rule]
+    table: dict[tuple[Kind, str, str], tuple[Transition, ...]]
+    invariants: tuple[tuple[str, str, Evaluate], ...]
+    statuses: tuple[str, ...]
+    final: tuple[str, ...]
+    decimal_fields: frozenset[str]
+
+
+def compile_machine(definition: Definition) -> Machine:
+    """Compile a definition.
+
+    Raises:
+        DefinitionError: an expression does not fit, or the code behind a `python:` function is not the one whose
+            digest the definition carries; the first problem in file order.
+    """
+    compiler = _Compiler(definition)
+    machine = compiler.machine()
+    if compiler.problems:
+        raise min(map(definition.error, compiler.problems), key=attrgetter("line"))
+    return machine
+
+
+def compile_problems(definition: Definition) -> list[DefinitionError]:
+    """Everything that stands against compiling a definition, in file order; empty when it compiles."""
+    compiler = _Compiler(definition)
+    compiler.machine()
+    return sorted(map(definition.error, compiler.problems), key=attrgetter("line"))
+
+
+class _Compiler:
+    """Compiles one definition; collects problems rather than stopping at the first."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._definition = definition
+        self.problems: list[Problem] = []
+        self._initial: dict[str, Value] = {name: field.default for name, field in definition.fields.items()}
+        self._state = {
+            f"state.{name}": Variable(f"state.{name}", field, _state_reader(name, field.default))
+            for name, field in definition.fields.items()
+        }
+
+    def machine(self) -> Machine:
+        definition = self._definition
+        self._check_sources()
+        rules: dict[tuple[Kind, str], Rule] = {}
+        table: dict[tuple[Kind, str, str], tuple[Transition, ...]] = {}
+        for section, name, written in definition.rules():
+            kind = KINDS[section]
+            rules[kind, name] = _rule(kind, name, written)
+            for index, transition in enumerate(written.transitions):
+                compiled = self._transition((section, name, "transitions", index), written, transition)
+                for status in definition.statuses_from(transition):
+                    table[kind, name, status] = (*table.get((kind, name, status), ()), compiled)
+        return Machine(
+            entity=definition.entity,
+            version=definition.version,
+            digest=definition.digest,
+            horizon_ms=definition.horizon_ms,
+            initial_fields=self._initial,
+            rules=rules,
+            table=table,
+            invariants=tuple(self._invariants()),
+            statuses=definition.statuses,
+            final=definition.final,
+            decimal_fields=frozenset(name for name, field in definition.fields.items() if field.type == "decimal"),
+        )
+
+    def _check_sources(self) -> None:
+        for reference, digest in self._definition.sources.items():
+            try:
+                if function_digest(reference) == digest:
+                    continue
+                message = f"the code of {reference} is not the one that this definition was loaded with"
+                problem = Problem((), message, "Install the version of the code that belongs to the definition.")
+            except DefinitionError as error:
+                problem = Problem((), error.message, error.fix)
+            self.problems.append(problem)
+
+    def _transition(self, path: Path, rule: SignalRule | ProposalRule, written: TransitionRule) -> Transition:
+        names = {**self._state, **_payload_variables(rule.payload), **_BUILT_IN}
+        creates = ABSENT in written.from_
+        guard = self._guard((*path, "guard"), written.guard, names, creates)
+        fields = self._definition.fields
+        assignments: list[tuple[str, Evaluate]] = [(name, names[f"payload.{name}"].read) for name in written.copied]
+        for name, value in written.assigned.items():
+            evaluate = self._value((*path, "set", name), value, fields[name], names, creates)
+            if evaluate is not None:
+                assignments.append((name, evaluate))
+        texts = [f"{name} = payload.{name}" for name in written.copied]
+        texts += [f"{name} = {_as_text(value)}" for name, value in written.assigned.items()]
+        return Transition(written.to, guard, written.guard or "", tuple(assignments), tuple(texts), int(path[-1]))
+
+    def _guard(self, path: Path, text: str | None, names: Mapping[str, Variable], creates: bool) -> Evaluate | None:  # noqa: FBT001
+        if text is None:
+            return None
+        try:
+            compiled = compile_expression(text, names)
+            is_boolean(compiled)
+            self._refuse_unset(compiled, creates)
+        except DefinitionError as error:
+            self.problems.append(Problem(path, error.message, error.fix))
+            return None
+        return compiled.evaluate
+
+    def _value(
+        self,
+        path: Path,
+        value: Any,
+        field: Field,
+        names: Mapping[str, Variable],
+        creates: bool,  # noqa: FBT001
+    ) -> Evaluate | None:
+        try:
+            if not isinstance(value, str):
+                return assign(value, field)
+            compiled = compile_expression(value, names)
+            self._refuse_unset(compiled, creates)
+            return assign(compiled, field)
+        except DefinitionError as error:
+            self.problems.append(Problem(path, error.message, error.fix))
+            return None
+
+    def _refuse_unset(self, compiled: Compiled, creates: bool) -> None:  # noqa: FBT001
+        """A required field without default has no value before creation: reading it there always fails."""
+        for name in compiled.reads if creates else ():
+            field = self._state[name].field if name in self._state else None
+            if field is not None and not field.optional and not field.has_default:
+                raise DefinitionError(
+                    f"{name} has no value while the entity is absent",
+                    fix="Write the transition from `absent` apart, or give the field a default.",
+                )
+
+    def _invariants(self) -> Iterator[tuple[str, str, Evaluate]]:
+        # An invariant speaks about the state alone, so that it can be checked on any state, without its input.
+        names = {**self._state, **{name: _BUILT_IN[name] for name in ("status", "version", "entity_id")}}
+        for name, text in self._definition.invariants.items():
+            evaluate = self._guard(("invariants", name), text, names, creates=False)
+            if evaluate is not None:
+                yield name, text, evaluate
+
+
+def _state_reader(name: str, default: Value) -> Callable[[Scope], Value]:
+    # A state from before the field existed has no such key.
+    return lambda scope: scope.fields.get(name, default)
+
+
+def _payload_reader(name: str) -> Callable[[Scope], Value]:
+    return lambda scope: scope.payload.get(name)
+
+
+def _payload_variables(payload: Mapping[str, Field]) -> dict[str, Variable]:
+    return {
+        f"payload.{name}": Variable(f"payload.{name}", field, _payload_reader(name)) for name, field in payload.items()
+    }
+
+
+def _built_in(name: str, written: str) -> Variable:
+    return Variable(name, Field.model_validate(written), attrgetter(name))
+
+
+_BUILT_IN: dict[str, Variable] = {
+    "status": _built_in("status", "string"),
+    "version": _built_in("version", "long"),
+    "entity_id": _built_in("entity_id", "string"),
+    "event_time": _built_in("event_time", "timestamp"),
+    "decided_at": _built_in("decided_at", "timestamp"),
+    "proposer": _built_in("proposer", "string"),
+}
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
+
+
+def _rule(kind: Kind, name: str, written: SignalRule | ProposalRule) -> Rule:
+    dedup = written.dedup
+    fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
+    return Rule(
+        kind=kind,
+        name=name,
+        dedup=Dedup[dedup.upper()] if isinstance(dedup, str) else Dedup.FIELDS,
+        dedup_fields=() if isinstance(dedup, str) else dedup,
+        late_refuse=isinstance(written, SignalRule) and (written.late == "refuse" or dedup == "newest"),
+        fence=Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS,
+        fence_fields=() if isinstance(fence, str) else fence,
+        valid_for_ms=None if isinstance(written, SignalRule) else written.valid_for_ms,
+        priority=Priority.NORMAL if isinstance(written, SignalRule) else written.priority,
+        canonical=_canonical(written.payload),
+        check_payload=_payload_check(written.payload),
+    )
+
+
+def _canonical(payload: Mapping[str, Field]) -> Callable[[dict[str, Value]], object]:
+    plan = [(name, payload[name].default) for name in sorted(payload)]
+    maps = frozenset(name for name, field in payload.items() if field.type == "map")
+
+    def canonical(values: dict[str, Value]) -> object:
+        return [(name, value) for name, default in plan if (value := values[name]) != default]
+
+    def canonical_with_maps(values: dict[str, Value]) -> object:
+        ordered = {name: _sorted_map(value) if name in maps else value for name, value in values.items()}
+        return canonical(ordered)
+
+    return canonical_with_maps if maps else canonical
+
+
+def _sorted_map(value: Any) -> Any:
+    return dict(sorted(value.items())) if isinstance(value, dict) else value
+
+
+def _payload_check(payload: Mapping[str, Field]) -> Callable[[dict[str, Value]], str]:
+    checks = [(name, accepts(field), expected(field)) for name, field in payload.items()]
+    missing = object()
+
+    def check(values: dict[str, Value]) -> str:
+        for name, fits, words in checks:
+            value = values.get(name, missing)
+            if not fits(value):
+                given = "nothing" if value is missing else f"{value!r:.60}"
+                return f"{name}: expected {words}, got {given}"
+        if len(values) != len(checks):
+            return f"{min(values.keys() - payload.keys())}: not in the payload"
+        return ""
+
+    return check
