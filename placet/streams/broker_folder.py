@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -33,14 +34,18 @@ __all__ = [
     "reason",
     "status",
     "stop",
+    "write",
     "writing",
 ]
 
 STAMP, LOCK, PID = "placet-broker.json", "placet-broker.lock", "placet-broker.pid"
 PROPERTIES, LOG, DATA = "server.properties", "broker.log", "kafka"
 
+NEEDED_MIB = 32  # on the disk: with less, Kafka fails in odd ways, and can't even log why
+DISK_FULL = "the disk that holds {data_dir} is full; free some space, then start again"
+
 REASONS = (  # what Kafka logs, and what that means for the one who started it
-    ("No space left on device", "the disk that holds {data_dir} is full; free some space, then start again"),
+    ("No space left on device", DISK_FULL),
     ("Address already in use", "port {port} is taken; choose another with --port"),
     ("OutOfMemoryError", "Java ran out of memory; give it more with --heap-mib"),
     ("Failed to acquire lock on file", "another Kafka works in {data_dir}; stop it, or choose another --data-dir"),
@@ -87,11 +92,12 @@ def status(data_dir: Path) -> BrokerStatus:
     if not _is_locked(data_dir):
         why = reason(_read(data_dir / LOG), data_dir, stamp["port"])
         return BrokerStatus(False, data_dir, address, version, last_error=why)
+    why = DISK_FULL.format(data_dir=data_dir) if _is_disk_full(data_dir) else None
     pid = read_pid(data_dir)
     if pid is None:  # locked, but Java is not there yet
-        return BrokerStatus(True, data_dir, address, version)
+        return BrokerStatus(True, data_dir, address, version, last_error=why)
     uptime_s = round(time.time() - (data_dir / PID).stat().st_mtime, 1)
-    return BrokerStatus(True, data_dir, address, version, pid, uptime_s, _rss_mib(pid))
+    return BrokerStatus(True, data_dir, address, version, pid, uptime_s, _rss_mib(pid), why)
 
 
 def stop(data_dir: Path, timeout_s: float = 30.0) -> bool:
@@ -164,6 +170,8 @@ def read_pid(data_dir: Path) -> int | None:
 
 def reason(said: str, data_dir: Path, port: int) -> str | None:
     """Why the broker ended, in a sentence for its user; None where the log tells no reason."""
+    if _is_disk_full(data_dir):
+        return DISK_FULL.format(data_dir=data_dir)
     for mark, sentence in REASONS:
         if mark in said:
             return sentence.format(data_dir=data_dir, port=port)
@@ -171,14 +179,28 @@ def reason(said: str, data_dir: Path, port: int) -> str | None:
     return errors[-1].strip() if errors else None
 
 
+def write(file: Path, text: str) -> None:
+    """All of it or nothing: who is killed here, or finds the disk full, leaves no half a file."""
+    draft = file.with_suffix(".draft")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(file)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing(data_dir: Path) -> Iterator[None]:
-    """Turns what the operating system refuses into a sentence."""
+    """Makes the folder, and turns what the operating system refuses into a sentence."""
+    full = SettingsError(f"The broker can't start: {DISK_FULL.format(data_dir=data_dir)}.")
     try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        if _is_disk_full(data_dir):
+            raise full
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise SettingsError(REASONS[0][1].format(data_dir=data_dir, port=0).capitalize() + ".") from error
+            raise full from error
         raise SettingsError(
             f"{data_dir} can't be written ({error.strerror or error}): choose another with --data-dir."
         ) from error
@@ -188,6 +210,10 @@ def _cluster_of_data(data_dir: Path) -> str | None:
     """The cluster id in Kafka's own stamp."""
     lines = _read(data_dir / DATA / "meta.properties").splitlines()
     return next((line.partition("=")[2].strip() for line in lines if line.startswith("cluster.id=")), None)
+
+
+def _is_disk_full(data_dir: Path) -> bool:
+    return shutil.disk_usage(data_dir).free < NEEDED_MIB * 2**20
 
 
 def _is_locked(data_dir: Path) -> bool:

@@ -39,7 +39,7 @@ SETTINGS = {
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
     # After kill -9 the same node registers again: the controller waits until the dead one's session has ended.
     "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "2000",
+    "broker.session.timeout.ms": "3000",
     # 128 MiB by default, a third of the heap.
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
 }

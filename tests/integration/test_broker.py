@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -88,6 +89,12 @@ def test_logs_before_the_first_start(tmp_path: Path) -> None:
     told = placet_broker("logs", data_dir=tmp_path)
     assert told.returncode == 1
     assert "no broker was started" in told.stderr
+
+
+def test_ephemeral_takes_no_folder(tmp_path: Path) -> None:
+    told = placet_broker("start", "--ephemeral", "--data-dir", str(tmp_path), data_dir=tmp_path)
+    assert told.returncode == 2
+    assert "leave out --data-dir" in told.stderr
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "status", "logs"])
@@ -268,11 +275,18 @@ def test_damaged_stamp(own_folder: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's always-full device")
-def test_disk_full(own_folder: Path) -> None:
-    (own_folder / "server.properties").symlink_to("/dev/full")
-    with pytest.raises(SettingsError, match=r"disk that holds .* is full"):
+def test_disk_full_while_writing(own_folder: Path) -> None:
+    (own_folder / "server.draft").symlink_to("/dev/full")
+    with pytest.raises(SettingsError, match=r"disk that holds .* is full; free some space"):
         start_detached(own_folder)
     assert not status(own_folder).running
+
+
+def test_disk_full_before_the_start(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    with pytest.raises(SettingsError, match=r"disk that holds .* is full; free some space"):
+        start_detached(own_folder)
+    assert "is full" in (status(own_folder).last_error or "")
 
 
 def test_status_tells_why_kafka_ended(own_folder: Path) -> None:
