@@ -2,6 +2,7 @@
 
     PlacetError
     ├── TransactionAborted   nothing was committed, or nobody knows: adopt what the log says, go on
+    ├── LogUnreachable       the brokers can't be asked at the moment: ask again
     ├── TaskMigrated         another member owns our partitions: drop the tasks, join again
     ├── TaskCorrupted        one task's local state is unusable: set it aside, restore from the changelog
     ├── TaskStopped          one task can't go on: take it out, name it, let the others go on
@@ -14,7 +15,7 @@ from __future__ import annotations
 from placet.schemas.errors import PlacetError
 from placet.streams.topology import TaskId
 
-__all__ = ["ClockSkew", "FatalError", "TaskCorrupted", "TaskMigrated", "TaskStopped", "TransactionAborted"]
+__all__ = ["ClockSkew", "FatalError", "LogUnreachable", "TaskCorrupted", "TaskMigrated", "TaskStopped", "TransactionAborted"]
 
 
 class TransactionAborted(PlacetError):
@@ -23,6 +24,10 @@ class TransactionAborted(PlacetError):
     Reaction: throw the producer away, make a new one (its start fences or completes what the old one left), restore
     the tail of every task from the log, and read again from there. Nothing is reprocessed from memory.
     """
+
+
+class LogUnreachable(PlacetError):
+    """The brokers did not answer while something was read. Reaction: ask again a little later."""
 
 
 class TaskMigrated(PlacetError):

@@ -1,0 +1,56 @@
+"""Rung 1 after decoding: is the input at the right place, and does it say what its contract asks for?
+
+A key in the wrong partition would have two owners, so it is refused. librdkafka's default partitioner put 753 of 1000
+keys elsewhere than Java's; everything here uses Java's murmur2 (`murmur2_random`).
+"""
+
+from __future__ import annotations
+
+from struct import unpack_from
+
+from placet.processors.machine import Machine
+from placet.schemas.decision import Reason
+from placet.schemas.messages import Message
+
+__all__ = ["ENTITY_ID_BYTES_MAX", "broken_rule", "murmur2", "partition_of"]
+
+ENTITY_ID_BYTES_MAX = 512
+"""Longest entity id, and longest input id, in bytes of UTF-8."""
+
+_M, _MASK = 0x5BD1E995, 0xFFFFFFFF
+
+
+def murmur2(data: bytes) -> int:
+    """Hash bytes as Kafka's Java client does (org.apache.kafka.common.utils.Utils.murmur2), as unsigned 32 bits."""
+    length = len(data)
+    h = 0x9747B28C ^ length
+    whole = length & ~3
+    for (k,) in ((word,) for word in unpack_from(f"<{whole >> 2}I", data)):
+        k = k * _M & _MASK
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
+    tail = data[whole:]
+    if tail:
+        h = (h ^ int.from_bytes(tail, "little")) * _M & _MASK
+    h = (h ^ h >> 13) * _M & _MASK
+    return h ^ h >> 15
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that a key belongs to."""
+    return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def broken_rule(machine: Machine, key: bytes | None, message: Message) -> tuple[Reason, str] | None:
+    """Return why a decoded input can't be judged, or None. Sizes are bounded: ids are stored for the horizon."""
+    entity_id = message.entity_id.encode()
+    if key != entity_id:
+        return Reason.KEY_MISMATCH, f"the record's key is {key!r}, its entity_id {message.entity_id!r}"
+    if not 0 < len(entity_id) <= ENTITY_ID_BYTES_MAX:
+        return Reason.INVALID_PAYLOAD, f"entity_id has {len(entity_id)} bytes; 1 to {ENTITY_ID_BYTES_MAX} are allowed"
+    if not 0 < len(message.input_id) <= ENTITY_ID_BYTES_MAX // 4:
+        return Reason.INVALID_PAYLOAD, f"the input's id has {len(message.input_id)} characters; 1 to 128 are allowed"
+    rule = machine.rules.get((message.kind, message.name))
+    if rule is None:
+        return Reason.INVALID_PAYLOAD, f"the definition has no {message.kind.name.lower()} `{message.name}`"
+    wrong = rule.check_payload(message.payload)
+    return (Reason.INVALID_PAYLOAD, wrong) if wrong else None

@@ -1,0 +1,158 @@
+"""From bytes to a ruling and what follows from it: the whole of one input, pure, for the task and for replays alike."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from placet.processors.address import broken_rule, partition_of
+from placet.processors.decide import decide, refuse_undecoded
+from placet.processors.machine import Machine
+from placet.processors.occasion import occasion_of
+from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
+from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
+from placet.schemas.ledger import AppliedEntry, MemoryEntry
+from placet.schemas.messages import Kind, Message
+from placet.schemas.state import UNSEEN, Change, EntityState, Memory
+
+__all__ = ["Decoder", "Judged", "View", "consequences", "judge"]
+
+
+class Decoder(Protocol):
+    """The one thing asked of the codec: bytes to a message."""
+
+    def decode(self, kind: Kind, value: bytes) -> Message:
+        """Return the message; raises `DecodeError` and nothing else."""
+        ...
+
+
+class View(Protocol):
+    """What was committed, or staged before in the same transaction."""
+
+    def state(self, entity_id: str) -> EntityState:
+        """Return an entity's state, `UNSEEN` when there is none."""
+        ...
+
+    def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
+        """Return what is remembered under a dedup key."""
+        ...
+
+
+class Judged(NamedTuple):
+    """A decision, the message where it was one, and the states before and after it."""
+
+    decision: Decision
+    message: Message | None = None
+    before: EntityState = UNSEEN
+    after: EntityState = UNSEEN
+
+
+class Consequences(NamedTuple):
+    """What an accepted input writes besides its decision."""
+
+    change: Change | None = None
+    memory: MemoryEntry | None = None
+    applied: AppliedEntry | None = None
+
+
+def judge(
+    machine: Machine,
+    decoder: Decoder,
+    view: View,
+    kind: Kind,
+    key: bytes | None,
+    value: bytes | None,
+    partition: int,
+    partitions: int,
+    log_time: int,
+    decided_at: int,
+) -> Judged:
+    """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
+    try:
+        if value is None:
+            raise DecodeError("the record has no value")
+        message = decoder.decode(kind, value)
+    except InvalidPayload as error:
+        return Judged(_undecoded(kind, Reason.INVALID_PAYLOAD, key, error))
+    except UnknownSchema as error:
+        return Judged(_undecoded(kind, Reason.UNKNOWN_SCHEMA, key, error))
+    except DecodeError as error:
+        return Judged(_undecoded(kind, Reason.UNDECODABLE, key, error))
+    broken = broken_rule(machine, key, message)
+    if broken:
+        return Judged(_refused(broken[0], broken[1], message), message)
+    state = view.state(message.entity_id)
+    if state is UNSEEN:
+        # An entity that has a state here was at the right place when it got it.
+        home = partition_of(key or b"", partitions)
+        if home != partition:
+            detail = f"the key belongs to partition {home}, the record is in {partition}"
+            return Judged(_refused(Reason.WRONG_PARTITION, detail, message), message)
+    occasion = occasion_of(machine.rules[kind, message.name], message)
+    if isinstance(occasion, str):
+        return Judged(_refused(Reason.INVALID_PAYLOAD, occasion, message), message)
+    memory = view.memory(kind, message.entity_id, occasion.dedup_key) if occasion.dedup_key else None
+    decision, after = decide(machine, state, message, occasion, memory, log_time, decided_at)
+    return Judged(decision, message, state, after)
+
+
+def consequences(judged: Judged, at: Coordinates) -> Consequences:
+    """Return what an accepted input writes: a change, or the memory that no change carries."""
+    decision, message, before, after = judged
+    if decision.outcome is not Outcome.ACCEPTED or message is None:
+        return Consequences()
+    if decision.changed:
+        return Consequences(
+            Change(
+                message.entity_id,
+                after,
+                message.kind,
+                message.name,
+                message.input_id,
+                decision.dedup_key,
+                decision.payload_digest,
+                message.event_time,
+                at.log_time,
+                at.decided_at,
+                at.topic,
+                at.offset,
+                at.task_epoch,
+                at.sequence,
+                at.definition_digest,
+                message.proposer,
+            )
+        )
+    memory = applied = None
+    if decision.dedup_key:
+        remembered = Memory(decision.payload_digest, message.input_id, after.version, at.log_time)
+        memory = MemoryEntry(
+            int(message.kind), message.entity_id, decision.dedup_key, remembered, at.task_epoch, at.sequence
+        )
+    newest = after.applied.get(message.name)
+    if newest is not None and newest is not before.applied.get(message.name):
+        applied = AppliedEntry(
+            message.entity_id, after.incarnation, message.name, newest, at.task_epoch, at.sequence
+        )
+    return Consequences(None, memory, applied)
+
+
+def _undecoded(kind: Kind, reason: Reason, key: bytes | None, error: DecodeError) -> Decision:
+    known = error if isinstance(error, InvalidPayload) else None
+    return refuse_undecoded(
+        kind,
+        reason,
+        str(error),
+        entity_id=(key or b"").decode("utf-8", "replace"),
+        name=known.name if known else "",
+        input_id=known.input_id if known else "",
+    )
+
+
+def _refused(reason: Reason, detail: str, message: Message) -> Decision:
+    return refuse_undecoded(
+        message.kind,
+        reason,
+        detail,
+        entity_id=message.entity_id,
+        name=message.name,
+        input_id=message.input_id,
+    )

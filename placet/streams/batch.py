@@ -1,0 +1,86 @@
+"""What one transaction of one task stages: the state after each input, and the records to write.
+
+An overlay over the committed store: the next input of the same entity sees what the one before it did. It reaches the
+store only after the commit, in one atomic batch; an aborted transaction's overlay is dropped.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from placet.schemas.ledger import Commit
+from placet.schemas.messages import Kind
+from placet.schemas.state import UNSEEN, EntityState, Memory
+from placet.streams import layout
+from placet.streams.records import ProducerRecord
+from placet.streams.store import StateStore
+
+__all__ = ["Batch"]
+
+
+class Batch:
+    """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka."""
+
+    def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int) -> None:
+        self.records: list[ProducerRecord] = []
+        self.decisions = 0
+        self.changes = 0
+        self.watermark = watermark
+        self.commit: Commit | None = None
+        self._store = store
+        self._form = form
+        self._states: dict[bytes, EntityState] = {}
+        self._writes: dict[bytes, bytes | None] = {}
+        self._hash = blake2b(digest_size=16)
+
+    def state(self, entity_id: str) -> EntityState:
+        """Return an entity's state as of now in this transaction (see `View`)."""
+        key = layout.state_key(entity_id.encode())
+        state = self._states.get(key)
+        if state is None:
+            data = self._store.get(key)
+            state = self._form.load(data) if data is not None else UNSEEN
+            self._states[key] = state
+        return state
+
+    def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
+        """Return what is remembered under a dedup key (see `View`)."""
+        key = layout.memory_key(kind, entity_id.encode(), dedup_key)
+        data = self._writes[key] if key in self._writes else self._store.get(key)
+        return layout.load_memory(data) if data is not None else None
+
+    def put_state(self, entity: bytes, state: EntityState) -> None:
+        """Stage an entity's state."""
+        self._states[layout.state_key(entity)] = state
+        self._writes[layout.state_key(entity)] = self._form.dump(state)
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Stage any other key; None deletes it."""
+        self._writes[key] = value
+
+    def forget(self, entity: bytes) -> None:
+        """Stage that nothing is known of an entity any more."""
+        self._states[layout.state_key(entity)] = UNSEEN
+        self._writes[layout.state_key(entity)] = None
+        self._writes[layout.deleted_key(entity)] = None
+
+    def send(self, record: ProducerRecord) -> None:
+        """Add a record to the transaction."""
+        self.records.append(record)
+
+    def send_counted(self, record: ProducerRecord) -> None:
+        """Add a decision or a change: the commit record's digest covers its key and bytes, in this order."""
+        self._hash.update(record.key or b"")
+        self._hash.update(record.value or b"")
+        self.records.append(record)
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes over what `send_counted` added."""
+        return self._hash.digest()
+
+    def writes(self) -> dict[bytes, bytes | None]:
+        """Return what the store is to hold after the commit, values and commit record together."""
+        assert self.commit is not None, "a batch is stored with its commit record"
+        self._writes[layout.COMMIT] = layout.commit_to_bytes(self.commit)
+        return self._writes

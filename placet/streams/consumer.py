@@ -1,0 +1,252 @@
+"""Kafka's consumer, wrapped: the group's member, and a reader of single partitions for restores.
+
+Rules that this module keeps (each has lost somebody's data): callbacks only take notes and never raise; any exception
+out of a poll means a new consumer, because messages already taken from librdkafka are gone; group metadata is taken
+right after the poll it belongs to and refused when empty, because a broker does not check an empty member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from struct import unpack_from
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as ClientPartition
+
+from placet.streams.errors import FatalError, TaskMigrated
+from placet.streams.records import ConsumerRecord, TopicPartition
+
+__all__ = ["GroupConsumer", "LogReader"]
+
+_METADATA_PREFIX: Final = b"CGMDv2:"
+_CALL_TIMEOUT_S: Final = 10.0
+_UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
+_MIGRATED: Final = frozenset({
+    KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_INSTANCE_ID, KafkaError.ILLEGAL_GENERATION, _UNRELEASED,
+})  # fmt: skip
+_FATAL: Final = {
+    KafkaError._AUTO_OFFSET_RESET: "the position to read from is not in the log any more: retention removed inputs "
+    "that were never decided. Decide how to go on (see docs/operating), nothing was skipped.",
+    KafkaError.UNSUPPORTED_VERSION: "the brokers do not know group.protocol=consumer (KIP-848): Kafka 4.0 or newer is "
+    "needed.",
+    KafkaError._UNSUPPORTED_FEATURE: "the brokers do not know group.protocol=consumer (KIP-848): Kafka 4.0 or newer is "
+    "needed.",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the gate may not read its topics: grant READ.",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "the gate may not use its consumer group: grant READ on the group.",
+}
+
+
+def _records(messages: Iterable[Message]) -> list[ConsumerRecord]:
+    """Convert messages; what is an error instead is raised by the reaction that it calls for."""
+    records = []
+    for message in messages:
+        error = message.error()
+        if error is not None:
+            _raise_for(error)
+            continue
+        records.append(
+            ConsumerRecord(
+                message.topic() or "",
+                message.partition() or 0,
+                message.offset() or 0,
+                message.timestamp()[1],
+                _bytes(message.key()),
+                _bytes(message.value()),
+                message.headers() or None,  # type: ignore[arg-type]  # librdkafka gives (str, bytes | None)
+            )
+        )
+    return records
+
+
+def _bytes(data: Any) -> bytes | None:
+    return data  # type: ignore[no-any-return]  # the stubs say str | bytes; without a deserializer it is bytes
+
+
+def _raise_for(error: KafkaError) -> None:
+    code = error.code()
+    if code in _MIGRATED:
+        raise TaskMigrated(f"the group moved on: {error.str()}")
+    if code in _FATAL:
+        raise FatalError(f"{error.str()}: {_FATAL[code]}")
+    if error.fatal():
+        raise TaskMigrated(f"the consumer can't go on: {error.str()}")
+    # Everything else (a broker away, a coordinator moving) heals by itself while polling goes on.
+
+
+class GroupConsumer:
+    """The member of the gate's consumer group, under KIP-848 with the server-side range assignor.
+
+    Partitions are assigned paused, at position 0; `start` seeks to where the ledger says and lets them flow.
+
+    Args:
+        options: librdkafka's options, complete.
+        topics: all input topics.
+    """
+
+    def __init__(self, options: Mapping[str, object], topics: Sequence[str]) -> None:
+        self.assigned: set[TopicPartition] = set()
+        self._revoked: set[TopicPartition] = set()
+        self._metadata: bytes = b""
+        self._consumer = Consumer(dict(options))
+        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke,
+                                 on_lost=self._on_revoke)  # fmt: skip
+
+    def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:
+        """Wait for the first record, then take what is there: a batch costs no added latency.
+
+        Raises:
+            TaskMigrated: the group moved on without us, or the poll failed: this consumer is not to be used again.
+            FatalError: going on would need an operator.
+        """
+        try:
+            first = self._consumer.poll(timeout_ms / 1000)
+            messages = [first] if first is not None else []
+            if messages and records_max > 1:
+                messages += self._consumer.consume(records_max - 1, 0)
+            self._metadata = self._consumer.consumer_group_metadata() if messages else b""
+        except (KafkaException, RuntimeError) as error:
+            raise TaskMigrated(f"polling failed: {error}") from error
+        return _records(messages)
+
+    def metadata_of_this_batch(self) -> bytes:
+        """Return the group metadata as it was right after the poll.
+
+        Raises:
+            TaskMigrated: it names no member: the broker would not check it, and a zombie would get through.
+        """
+        metadata = self._metadata or self._consumer.consumer_group_metadata()
+        if not _names_a_member(metadata):
+            raise TaskMigrated("not a member of the group at the moment")
+        return metadata
+
+    def take_revoked(self) -> set[TopicPartition]:
+        """Return the partitions revoked since the last call, as the callbacks noted them."""
+        revoked, self._revoked = self._revoked, set()
+        return revoked
+
+    def start(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Seek to the next positions to read, and let the partitions flow."""
+        for partition, position in positions.items():
+            self._consumer.seek(ClientPartition(partition.topic, partition.partition, position))
+        self._consumer.resume([ClientPartition(*partition) for partition in positions])
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stop fetching from partitions that are still ours."""
+        self._consumer.pause([ClientPartition(*partition) for partition in partitions])
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
+        paused = [ClientPartition(partition.topic, partition.partition, 0) for partition in partitions]
+        consumer.incremental_assign(paused)
+        consumer.pause(paused)
+        self.assigned |= {TopicPartition(partition.topic, partition.partition) for partition in partitions}
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
+        gone = {TopicPartition(partition.topic, partition.partition) for partition in partitions}
+        self.assigned -= gone
+        self._revoked |= gone
+        consumer.incremental_unassign(partitions)
+
+
+def _names_a_member(metadata: bytes) -> bool:
+    """Parse librdkafka's group metadata: `CGMDv2:` int32 generation, group\\0, member\\0, flag [instance\\0]."""
+    if not metadata.startswith(_METADATA_PREFIX):
+        return False
+    (generation,) = unpack_from("=i", metadata, len(_METADATA_PREFIX))
+    _group, _, rest = metadata[len(_METADATA_PREFIX) + 4 :].partition(b"\0")
+    member = rest.partition(b"\0")[0]
+    return generation >= 0 and bool(member)
+
+
+class LogReader:
+    """Reads single partitions to their end, committed records only. It belongs to no group's assignment.
+
+    Args:
+        options: librdkafka's options: group.id (for `committed`), isolation.level=read_committed,
+            enable.partition.eof=true.
+    """
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self._consumer = Consumer(dict(options))
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None] | None:
+        """Return the group's *stable* next positions, None for a partition that has none.
+
+        Returns None instead while a transaction that moves them is still open: ask again.
+        """
+        asked = [ClientPartition(*partition) for partition in partitions]
+        try:
+            found = self._consumer.committed(asked, timeout=2.0)
+        except KafkaException as error:
+            if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
+                return None
+            raise
+        for partition in found:
+            if partition.error is not None:
+                return None
+        return {
+            TopicPartition(partition.topic, partition.partition): partition.offset if partition.offset >= 0 else None
+            for partition in found
+        }
+
+    def read(
+        self,
+        partition: TopicPartition,
+        position: int,
+        target: int,
+        take: Callable[[list[ConsumerRecord], int], bool],
+        records_max: int = 10_000,
+    ) -> bool:
+        """Hand all committed records from `position` to `take`, until the end of the log is `target` or beyond.
+
+        The end is an end-of-partition event, never "the last record's offset": transactions end with markers.
+
+        Args:
+            partition: what to read.
+            position: where to begin.
+            target: the end offset (of uncommitted reading) that has to be reached.
+            take: is called with records and the next position; returns False to stop.
+            records_max: most records handed over at once.
+
+        Returns:
+            Whether the target was reached.
+        """
+        self._consumer.assign([ClientPartition(*partition, position)])
+        try:
+            while True:
+                messages = self._consumer.consume(records_max, 0.1)
+                ends = [message.offset() or 0 for message in messages if _is_end(message)]
+                records = _records(message for message in messages if not _is_end(message))
+                if records:
+                    position = records[-1].offset + 1
+                if ends:
+                    position = max(position, ends[-1])
+                if not take(records, position):
+                    return False
+                if position >= target and ends:
+                    return True
+        finally:
+            self._consumer.unassign()
+
+    def follow(self, partition: TopicPartition, position: int) -> None:
+        """Stay on a partition; `take_new` returns what arrives."""
+        self._consumer.assign([ClientPartition(*partition, position)])
+
+    def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
+        """Return what has arrived, without waiting."""
+        messages = self._consumer.consume(records_max, 0)
+        return _records(message for message in messages if not _is_end(message))
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._consumer.close()
+
+
+def _is_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF

@@ -1,0 +1,148 @@
+"""The topic of rules: definitions under their digest, published before the first decision under them.
+
+Verify, restore, clients and `explain` read the rules here, and writers' schemas of other versions become known by it.
+Two gates may start at once with different rules: what stands first in the log counts, the other one refuses to start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import Final
+
+from placet.schemas.codec import decode_control, encode_control
+from placet.schemas.contracts import contracts
+from placet.schemas.control import PublishedDefinition
+from placet.schemas.definition import Definition
+from placet.schemas.errors import DecodeError, SettingsError
+from placet.streams.consumer import LogReader
+from placet.streams.entity_type import EntityType
+from placet.streams.records import ConsumerRecord, TopicPartition
+
+__all__ = ["Control", "refuse_unfit"]
+
+_FOLLOW_EVERY_S: Final = 1.0
+
+
+class Control:
+    """Reads the control topic to its end at start, publishes what is missing, and follows it from then on.
+
+    Args:
+        reader: an own reader of the topic.
+        topic: its name; it has one partition.
+        end_offset: asks for the topic's end.
+    """
+
+    def __init__(self, reader: LogReader, topic: str, end_offset: Callable[[], int]) -> None:
+        self.position = 0
+        self.published: dict[tuple[str, bytes], PublishedDefinition] = {}
+        self._reader = reader
+        self._partition = TopicPartition(topic, 0)
+        self._end_offset = end_offset
+        self._entity_types: dict[str, EntityType] = {}
+        self._follow_at_s = 0.0
+
+    def publish(self, definitions: Iterable[Definition], produce: Callable[[bytes, bytes], None], now_ms: int) -> None:
+        """Make sure that every definition stands on the topic.
+
+        Args:
+            definitions: what this gate is about to run.
+            produce: writes key and value to the topic, durably.
+            now_ms: goes into the record.
+
+        Raises:
+            SettingsError: the log has the same version with other rules, or a higher version.
+        """
+        self._read_to_end()
+        for definition in definitions:
+            refuse_unfit(definition, self.published.values())
+            if (definition.entity, definition.digest) not in self.published:
+                key = f"definition/{definition.entity}/{definition.digest.hex()}".encode()
+                produce(key, encode_control(_published(definition, now_ms)))
+        self._read_to_end()
+        for definition in definitions:
+            refuse_unfit(definition, self.published.values())
+
+    def teach(self, entity_types: dict[str, EntityType]) -> None:
+        """Tell the codecs every schema that is known, and from now on every new one."""
+        self._entity_types = entity_types
+        for published in self.published.values():
+            self._teach(published)
+        self._reader.follow(self._partition, self.position)
+
+    def follow(self) -> None:
+        """Take what is new, about once a second: it costs a call into librdkafka, never a wait."""
+        if monotonic() < self._follow_at_s:
+            return
+        self._follow_at_s = monotonic() + _FOLLOW_EVERY_S
+        for record in self._reader.take_new():
+            self._take([record], record.offset + 1)
+            published = self._decoded(record)
+            if published is not None:
+                self._teach(published)
+
+    def close(self) -> None:
+        """Give the reader back."""
+        self._reader.close()
+
+    def _read_to_end(self) -> None:
+        self._reader.read(self._partition, self.position, self._end_offset(), self._take)
+
+    def _take(self, records: list[ConsumerRecord], position: int) -> bool:
+        for record in records:
+            published = self._decoded(record)
+            if published is not None:
+                self.published.setdefault((published.entity, published.digest), published)
+        self.position = max(self.position, position)
+        return True
+
+    @staticmethod
+    def _decoded(record: ConsumerRecord) -> PublishedDefinition | None:
+        """Return the definition in a record; what a later version of Placet wrote is passed over."""
+        if record.value is None:
+            return None
+        try:
+            entry = decode_control(record.value)
+        except DecodeError:
+            return None
+        return entry if isinstance(entry, PublishedDefinition) else None
+
+    def _teach(self, published: PublishedDefinition) -> None:
+        kind = self._entity_types.get(published.entity)
+        if kind is not None:
+            for schema in published.schemas.values():
+                kind.codec.learn(schema)
+
+
+def refuse_unfit(definition: Definition, published: Iterable[PublishedDefinition]) -> None:
+    """Refuse a definition that the log speaks against.
+
+    Raises:
+        SettingsError: the same version with another digest stood there first, or a higher version is there.
+    """
+    own = [entry for entry in published if entry.entity == definition.entity]
+    newest = max((entry.version for entry in own), default=0)
+    if definition.version < newest:
+        raise SettingsError(
+            f"definition {definition.entity} version {definition.version}: version {newest} is in force already. "
+            "Run that one, or give these rules a higher version."
+        )
+    for entry in own:
+        if entry.version == definition.version:
+            if entry.digest != definition.digest:
+                raise SettingsError(
+                    f"definition {definition.entity} version {definition.version}: the same version is published with "
+                    f"other rules (digest {entry.digest.hex()}, yours {definition.digest.hex()}). Count the version up."
+                )
+            return
+
+
+def _published(definition: Definition, now_ms: int) -> PublishedDefinition:
+    return PublishedDefinition(
+        definition.entity,
+        definition.version,
+        definition.digest,
+        definition.document,
+        contracts(definition).as_json(),
+        now_ms,
+    )

@@ -1,0 +1,178 @@
+"""How a task's state lies in its store, and which headers of the changelog put it there without decoding.
+
+    s<entity>                                state: 0x00 + msgpack, or 0x01 + a changelog record as it was read
+    d<length><entity><kind><dedup key>       dedup memory: 8 bytes of log time + msgpack
+    u<ledger key>                            memory that lives in the ledger: log time at which it was written
+    x<entity>                                a deleted entity that is still remembered: log time of the deletion
+    m<name>                                  the task's own: stamp, last commit, positions
+
+A restore copies bytes: states are kept as they came and decoded when they are first needed, and the dedup memory of a
+change travels in a header in the form in which it is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from struct import Struct
+from typing import Any
+
+import msgspec
+
+from placet.schemas.codec import Codec
+from placet.schemas.ledger import Commit
+from placet.schemas.messages import Kind
+from placet.schemas.state import EntityState, Memory, encode_state
+from placet.streams.records import Headers
+
+__all__ = [
+    "COMMIT",
+    "DELETED_HEADER",
+    "MEMORY_HEADER",
+    "STAMP",
+    "StateFormat",
+    "applied_ledger_key",
+    "commit_from_bytes",
+    "commit_to_bytes",
+    "deleted_key",
+    "dump_log_time",
+    "dump_memory",
+    "ledger_index_key",
+    "load_memory",
+    "log_time_of",
+    "memory_header",
+    "memory_key",
+    "memory_ledger_key",
+    "memory_pair",
+    "position_key",
+    "position_writes",
+    "state_key",
+]
+
+STAMP, COMMIT = b"mstamp", b"mcommit"
+MEMORY_HEADER = "placet-memory"
+DELETED_HEADER = "placet-deleted"
+
+_u16 = Struct(">H")
+_u64 = Struct(">Q")
+_decode_memory = msgspec.msgpack.Decoder(Memory).decode
+_decode_state = msgspec.msgpack.Decoder(EntityState).decode
+_decode_commit = msgspec.msgpack.Decoder(Commit).decode
+_decode_raw = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes]]]).decode
+
+
+def state_key(entity: bytes) -> bytes:
+    """Return the key of an entity's state."""
+    return b"s" + entity
+
+
+def memory_key(kind: Kind, entity: bytes, dedup_key: str) -> bytes:
+    """Return the key of a dedup memory. The length keeps `a` + `bc` and `ab` + `c` apart."""
+    return b"d%b%b%c%b" % (_u16.pack(len(entity)), entity, kind, dedup_key.encode())
+
+
+def ledger_index_key(ledger_key: bytes) -> bytes:
+    """Return the key that reminds of a ledger entry to be deleted after the horizon."""
+    return b"u" + ledger_key
+
+
+def deleted_key(entity: bytes) -> bytes:
+    """Return the key that reminds of a deleted entity's late tombstone."""
+    return b"x" + entity
+
+
+def dump_memory(memory: Memory) -> bytes:
+    """Encode a memory; its log time comes first, so that housekeeping need not decode."""
+    return _u64.pack(memory.log_time) + encode_state(memory)
+
+
+def load_memory(data: bytes) -> Memory:
+    """Decode a memory."""
+    return _decode_memory(data[8:])
+
+
+def log_time_of(data: bytes) -> int:
+    """Return the log time at the head of a stored memory or reminder, in ms."""
+    return _u64.unpack_from(data)[0]  # type: ignore[no-any-return]
+
+
+def dump_log_time(log_time: int) -> bytes:
+    """Encode a reminder's log time."""
+    return _u64.pack(log_time)
+
+
+def memory_header(kind: Kind, dedup_key: str, value: bytes) -> bytes:
+    """Return the header that lets a restore store a change's memory without decoding the change."""
+    tail = b"%c%b" % (kind, dedup_key.encode())
+    return _u16.pack(len(tail)) + tail + value
+
+
+def memory_pair(entity: bytes, header: bytes) -> tuple[bytes, bytes]:
+    """Return key and value of the memory in a header."""
+    end = 2 + _u16.unpack_from(header)[0]
+    return b"d%b%b%b" % (_u16.pack(len(entity)), entity, header[2:end]), header[end:]
+
+
+def memory_ledger_key(kind: int, entity_id: str, dedup_key: str) -> bytes:
+    """Return the ledger's key of a memory that no change carries."""
+    return f"memory/{kind}/{entity_id}/{dedup_key}".encode()
+
+
+def applied_ledger_key(entity_id: str, name: str) -> bytes:
+    """Return the ledger's key of the newest applied input of a name, where it changed nothing."""
+    return f"applied/{entity_id}/{name}".encode()
+
+
+def commit_to_bytes(commit: Commit) -> bytes:
+    """Encode the last commit for the store."""
+    return msgspec.msgpack.encode(commit)
+
+
+def commit_from_bytes(data: bytes) -> Commit:
+    """Decode the last commit from the store."""
+    return _decode_commit(data)
+
+
+def position_writes(positions: Mapping[str, int]) -> dict[bytes, bytes]:
+    """Return the store's entries for how far changelog and ledger are covered, by topic."""
+    return {b"mposition/" + topic.encode(): _u64.pack(position) for topic, position in positions.items()}
+
+
+def position_key(topic: str) -> bytes:
+    """Return the key of the position covered of one topic."""
+    return b"mposition/" + topic.encode()
+
+
+class StateFormat:
+    """States in the store of one entity type: our own short form, or the changelog record that a restore put there."""
+
+    def __init__(self, codec: Codec, decimal_fields: frozenset[str]) -> None:
+        self._codec = codec
+        self._decimal_fields = decimal_fields
+
+    def dump(self, state: EntityState) -> bytes:
+        """Encode a state."""
+        return b"\x00" + encode_state(state)
+
+    @staticmethod
+    def raw(value: bytes, headers: Headers) -> bytes:
+        """Keep a changelog record as it was read."""
+        return b"\x01" + msgspec.msgpack.encode((value, headers))
+
+    def load(self, data: bytes) -> EntityState:
+        """Decode a state, whichever form it has."""
+        if data[0] == 1:
+            value, headers = _decode_raw(data[1:])
+            return self._codec.decode_change(value, headers).state
+        state = _decode_state(data[1:])
+        if self._decimal_fields:
+            _restore_decimals(state.fields, self._decimal_fields)
+        return state
+
+
+def _restore_decimals(fields: dict[str, Any], names: frozenset[str]) -> None:
+    """Turn decimals back: msgpack has none and carries them as text."""
+    for name in names:
+        text = fields.get(name)
+        if text is not None:
+            fields[name] = Decimal(text)

@@ -1,0 +1,181 @@
+"""The composition root: settings and definitions in, a running worker out. Nothing else builds parts."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from placet.processors.machine import compile_machine
+from placet.schemas.codec import Codec
+from placet.schemas.definition import Definition
+from placet.schemas.errors import PlacetError
+from placet.streams.admin import Admin
+from placet.streams.consumer import GroupConsumer, LogReader
+from placet.streams.control import Control
+from placet.streams.entity_type import EntityType
+from placet.streams.errors import ClockSkew, FatalError
+from placet.streams.kafka_log import KafkaLog
+from placet.streams.metrics import Metrics
+from placet.streams.producer import TransactionalProducer, produce_durably
+from placet.streams.records import TopicPartition
+from placet.streams.registry import wire_for
+from placet.streams.restorer import Restorer
+from placet.streams.settings import Settings
+from placet.streams.topics import check_topics
+from placet.streams.topology import control_topic, entity_topics
+from placet.streams.watchdog import Watchdog
+from placet.streams.worker import Worker
+
+__all__ = ["clock_ms", "run"]
+
+
+def clock_ms() -> int:
+    """Return the machine's clock, in ms since the epoch: the only place where the gate reads it."""
+    return time.time_ns() // 1_000_000
+
+
+def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[], int] = clock_ms) -> int:
+    """Run a gate until SIGTERM or SIGINT; finish the batch, commit, close, leave.
+
+    Returns:
+        The exit code: 0 after a signal.
+
+    Raises:
+        SettingsError: topics, timeouts or definitions are wrong; nothing was read or written.
+        ClockSkew, FatalError: see there; everything is closed.
+    """
+    definitions = tuple(definitions)
+    worker, metrics = build(settings, definitions, clock)
+    with _stopped_by_signals(worker):
+        metrics.start()
+        try:
+            worker.run()
+        finally:
+            metrics.close()
+    return 0
+
+
+def build(settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int]) -> tuple[Worker, Metrics]:
+    """Check the world, then make the parts."""
+    metrics = Metrics(settings, definitions)
+    admin = Admin(settings.librdkafka())
+    check_topics(admin, settings, definitions)
+    settings.check_session_timeout(admin.session_timeout_ms(settings.app))
+    control = _control(settings, admin)
+    control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
+    entity_types = {d.entity: _entity_type(settings, admin, d) for d in definitions}
+    control.teach(entity_types)
+    inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
+    restorer = Restorer(lambda: KafkaLog(_reader(settings, "restore"), admin), settings.state_dir, clock)
+    producer = TransactionalProducer(
+        _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
+    )
+    worker = Worker(
+        entity_types,
+        lambda: GroupConsumer(_group_options(settings), inputs),
+        producer,
+        restorer,
+        control,
+        clock,
+        metrics,
+        records_max=settings.batch_records_max,
+        poll_timeout_ms=settings.poll_timeout_ms,
+    )
+    return worker, metrics
+
+
+def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
+    topics = entity_topics(settings.app, definition.entity)
+    described = admin.describe_topics(topics)
+    codec = Codec(definition, wire_for(settings), settings.record_bytes_max)
+    ids = {topic: info.topic_id for topic, info in described.items()}
+    return EntityType(
+        settings.app, compile_machine(definition), codec, topics, ids, described[topics.signals].partitions
+    )
+
+
+def _control(settings: Settings, admin: Admin) -> Control:
+    topic = control_topic(settings.app)
+    partition = TopicPartition(topic, 0)
+    return Control(_reader(settings, "control"), topic, lambda: admin.latest_offsets([partition])[partition])
+
+
+def _reader(settings: Settings, role: str) -> LogReader:
+    return LogReader(
+        settings.consumer_options()
+        | {
+            "client.id": f"{settings.app}.{settings.instance}.{role}",
+            "group.id": settings.app,
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "check.crcs": True,
+            "queued.max.messages.kbytes": 16_384,
+            "fetch.queue.backoff.ms": 10,
+        }
+    )
+
+
+def _group_options(settings: Settings) -> dict[str, object]:
+    static = {"group.instance.id": settings.instance} if settings.static else {}
+    return (
+        settings.consumer_options()
+        | {
+            "client.id": f"{settings.app}.{settings.instance}",
+            "group.id": settings.app,
+            "group.protocol": "consumer",
+            "group.remote.assignor": "range",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "check.crcs": True,
+            "allow.auto.create.topics": False,
+            "queued.min.messages": 20_000,
+            "queued.max.messages.kbytes": 16_384,
+            # The default of a second would hold a full queue's partitions back for a second.
+            "fetch.queue.backoff.ms": 10,
+        }
+        | static
+    )
+
+
+def _producer_options(settings: Settings) -> dict[str, object]:
+    return settings.producer_options() | {
+        "client.id": f"{settings.app}.{settings.instance}",
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "message.max.bytes": 3 * settings.record_bytes_max,
+        "compression.type": "lz4",
+    }
+
+
+def _transaction_options(settings: Settings) -> dict[str, object]:
+    return _producer_options(settings) | {
+        "transactional.id": f"{settings.app}.{settings.instance}",
+        "transaction.timeout.ms": settings.transaction_timeout_ms,
+        "linger.ms": 2,
+        "batch.size": 262_144,
+        "queue.buffering.max.messages": 1_000_000,
+    }
+
+
+@contextmanager
+def _stopped_by_signals(worker: Worker) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the loop after its batch. Handlers only take a note: raising would lose records."""
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        worker.stopping.set()
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

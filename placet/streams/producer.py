@@ -1,0 +1,232 @@
+"""Kafka's transactional producer, wrapped: the only owner of a transaction, the only translator of its errors.
+
+librdkafka speaks the old transaction protocol even to Kafka 4 (EndTxn version 1), where a delayed request can end the
+*next* transaction. So suspicion is enough: after any transport error, any failed call, or a slow commit, the producer
+is thrown away; the next one's start fences whatever the old one left behind (Jepsen, Bufstream 0.1.0; KIP-890).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as ClientPartition
+
+from placet.streams.errors import ClockSkew, FatalError, TaskMigrated, TransactionAborted
+from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.watchdog import Watchdog
+
+__all__ = ["Transaction", "TransactionalProducer", "produce_durably"]
+
+_SLOW_COMMIT_S: Final = 1.0
+_FLUSH_TIMEOUT_S: Final = 30.0
+_FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
+_MIGRATED: Final = frozenset({
+    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH,
+})  # fmt: skip
+_HOPELESS: Final = {
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant WRITE on the transactional id",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant WRITE on the gate's topics",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "grant READ on the gate's group",
+    KafkaError.INVALID_TRANSACTION_TIMEOUT: "the transaction timeout is above the broker's transaction.max.timeout.ms",
+}
+
+
+class Transaction:
+    """One open transaction: records and positions, committed as one or not at all."""
+
+    def __init__(self, producer: Producer, watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int) -> None:
+        self.written: dict[TopicPartition, int] = {}
+        self.committed = False
+        self._producer = producer
+        self._watchdog = watchdog
+        self._clock = clock
+        self._clock_skew_max_ms = clock_skew_max_ms
+        self._skew_ms: int | None = None
+        self._failed = ""
+
+    def send(self, records: Iterable[ProducerRecord]) -> None:
+        """Add records. The last one's delivery tells the broker's time, and how far each log has come."""
+        produce = self._producer.produce
+        last: dict[tuple[str, int], ProducerRecord] = {}
+        for record in records:
+            topic, partition, key, value, headers = record
+            before = last.get((topic, partition))
+            if before is not None:
+                self._produce(produce, before, None)
+            last[topic, partition] = record
+        for record in last.values():
+            self._produce(produce, record, self._delivered)
+
+    def commit(self, positions: Mapping[TopicPartition, int], metadata: bytes) -> None:
+        """Check the clock against the broker's, then commit records and positions.
+
+        Args:
+            positions: next position of every input partition of every task in the transaction, even unmoved ones:
+                with none of them a zombie's transaction would commit.
+            metadata: the group metadata as it was right after the poll.
+
+        Raises:
+            ClockSkew: the clock is off; nothing is committed.
+            TransactionAborted: it did not commit, or nobody knows.
+            TaskMigrated: the group or a newer producer refused it.
+        """
+        assert positions, "a transaction without positions is not fenced"
+        offsets = [ClientPartition(topic, partition, position) for (topic, partition), position in positions.items()]
+        with self._watchdog.armed("flush"):
+            left = self._producer.flush(_FLUSH_TIMEOUT_S)
+        if left or self._failed:
+            raise TransactionAborted(self._failed or f"{left} records were not delivered in {_FLUSH_TIMEOUT_S} s")
+        if self._skew_ms is not None and abs(self._skew_ms) > self._clock_skew_max_ms:
+            raise ClockSkew(
+                f"this machine's clock is {self._skew_ms} ms off the broker's; at most {self._clock_skew_max_ms} ms are "
+                "allowed. Nothing was committed. Set the clock (NTP) and start again."
+            )
+        with self._watchdog.armed("send_offsets_to_transaction"):
+            self._producer.send_offsets_to_transaction(offsets, metadata, _FLUSH_TIMEOUT_S)  # type: ignore[arg-type]
+        with self._watchdog.armed("commit_transaction"):
+            self._producer.commit_transaction(-1)
+        self.committed = True
+
+    def _produce(self, produce: Any, record: ProducerRecord, on_delivery: Any) -> None:
+        topic, partition, key, value, headers = record
+        while True:
+            try:
+                produce(topic, value, key, partition, on_delivery, 0, headers)
+            except BufferError:  # the queue is full: let it drain, the watchdog bounds the wait
+                with self._watchdog.armed("produce"):
+                    self._producer.poll(0.05)
+            else:
+                return
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed = f"a record for {message.topic()} was not delivered: {error.str()}"
+            return
+        key = TopicPartition(message.topic() or "", message.partition() or 0)
+        self.written[key] = max(self.written.get(key, 0), (message.offset() or 0) + 1)
+        kind, appended_at = message.timestamp()
+        if kind == _LOG_APPEND_TIME:
+            skew = self._clock() - appended_at
+            # Delivery takes time, and that time makes us look ahead: the smallest sight is the truest.
+            self._skew_ms = skew if self._skew_ms is None else min(self._skew_ms, skew, key=abs)
+
+
+_LOG_APPEND_TIME: Final = 2
+
+
+class TransactionalProducer:
+    """A producer with a stable transactional id, remade on any suspicion.
+
+    Args:
+        options: librdkafka's options, transactional.id among them.
+        watchdog: ends the process when a transaction call hangs.
+        clock: the machine's clock, ms since the epoch.
+        clock_skew_max_ms: how far it may be off the broker's.
+    """
+
+    def __init__(
+        self, options: Mapping[str, object], watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int
+    ) -> None:
+        self.recycled = -1
+        self._options = options
+        self._watchdog = watchdog
+        self._clock = clock
+        self._clock_skew_max_ms = clock_skew_max_ms
+        self._producer: Producer | None = None
+        self._suspicion = ""
+
+    def start(self) -> None:
+        """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
+
+        Raises:
+            FatalError: the broker will never take it, such as for want of rights.
+            TransactionAborted: not reachable in time; try again.
+        """
+        if self._producer is not None and not self._suspicion:
+            return
+        self.abandon()
+        self._suspicion = ""
+        self._producer = Producer({**self._options, "error_cb": self._on_error})
+        self.recycled += 1
+        try:
+            with self._watchdog.armed("init_transactions"):
+                self._producer.init_transactions(_FLUSH_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._translated(error, "init_transactions") from error
+        self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Open a transaction; it is aborted on any exception, and when it was not committed.
+
+        Raises:
+            TransactionAborted, TaskMigrated, ClockSkew, FatalError: see `Transaction.commit`.
+        """
+        self.start()
+        producer = self._producer
+        assert producer is not None, "start() made it"
+        began_s = monotonic()
+        transaction = Transaction(producer, self._watchdog, self._clock, self._clock_skew_max_ms)
+        try:
+            producer.begin_transaction()
+            yield transaction
+        except KafkaException as error:
+            raise self._translated(error, "transaction") from error
+        finally:
+            if not transaction.committed:
+                self._abort(producer)
+            elif monotonic() - began_s > _SLOW_COMMIT_S:
+                self._suspicion = "slow commit"
+
+    def abandon(self) -> None:
+        """Throw the producer away. What it left open is fenced by the next one, or times out."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+            del producer
+
+    def _abort(self, producer: Producer) -> None:
+        """Abort as far as it goes: the next producer's start settles what did not."""
+        self._suspicion = "aborted"
+        try:
+            producer.purge()
+            with self._watchdog.armed("abort_transaction"):
+                producer.abort_transaction(_FLUSH_TIMEOUT_S)
+        except KafkaException:
+            self.abandon()
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._suspicion = error.str() or "transport error"
+
+    def _translated(self, error: KafkaException, call: str) -> Exception:
+        reason: KafkaError = error.args[0]
+        self._suspicion = f"{call}: {reason.str()}"
+        if reason.code() in _HOPELESS:
+            return FatalError(f"{call}: {reason.str()}: {_HOPELESS[reason.code()]}")
+        if reason.code() in _FENCED or reason.code() in _MIGRATED:
+            return TaskMigrated(f"{call}: {reason.str()}")
+        return TransactionAborted(f"{call}: {reason.str()}")
+
+
+def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
+    """Return a function that writes key and value to partition 0 of a topic and waits until all replicas have it.
+
+    It raises `FatalError` when they don't.
+    """
+
+    def produce(key: bytes, value: bytes) -> None:
+        failed: list[str] = []
+        producer = Producer(dict(options))
+        producer.produce(
+            topic, value, key, 0, on_delivery=lambda error, _message: failed.append(error.str()) if error else None
+        )
+        left = producer.flush(_FLUSH_TIMEOUT_S)
+        if left or failed:
+            raise FatalError(f"a record for {topic} was not written: {''.join(failed) or 'no answer in time'}")
+
+    return produce

@@ -1,0 +1,289 @@
+"""From the log to a store that a task can run on: changelog first, then the ledger, then the checks.
+
+The order matters: stable `committed()` -> end offsets read uncommitted -> both topics, committed records only, to
+those ends -> compare. Read the ends first, and a dead owner's transaction that commits in between would be missed.
+Any contradiction stops the task by name; nothing is repaired silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from placet.schemas.codec import Codec
+from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
+from placet.schemas.messages import Kind
+from placet.schemas.state import UNSEEN
+from placet.streams import layout
+from placet.streams.errors import TaskCorrupted, TaskStopped
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.store import StateStore
+from placet.streams.topology import EntityTopics, TaskId
+
+__all__ = ["Log", "Restoration", "Restored", "restore"]
+
+TOMBSTONES_KEPT_MS: Final = 12 * 3_600_000
+"""A store that missed records for longer than this is rebuilt: tombstones among them may be gone (KAFKA default 24 h)."""
+
+Take = Callable[[list[ConsumerRecord], int], bool]
+
+
+class Log(Protocol):
+    """What a restore asks of Kafka."""
+
+    def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
+        """Stable positions of the group, None for none; None as a whole while they are not stable."""
+        ...
+
+    def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """End offsets, uncommitted records included."""
+        ...
+
+    def start_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        """First offsets still held."""
+        ...
+
+    def read(self, partition: TopicPartition, position: int, target: int, take: Take) -> bool:
+        """Hand over committed records to the end; False when `take` asked to stop."""
+        ...
+
+
+class Restored(NamedTuple):
+    """What a task starts from."""
+
+    last: Commit | None
+    positions: dict[str, int]
+    genesis: Genesis | None
+    records: int
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """One task's restore: what it belongs to, and the store to fill.
+
+    Attributes:
+        topic_ids: ids of the entity type's topics, as the cluster knows them now.
+        go_on: called with (remaining records) between batches; returns False when the task is not ours any more.
+    """
+
+    task_id: TaskId
+    topics: EntityTopics
+    topic_ids: Mapping[str, str]
+    partitions: int
+    codec: Codec
+    form: layout.StateFormat
+    store: StateStore
+    now_ms: int
+    go_on: Callable[[int], bool] = field(default=lambda _remaining: True)
+
+    def partition(self, topic: str) -> TopicPartition:
+        """Return this task's partition of a topic."""
+        return TopicPartition(topic, self.task_id.partition)
+
+
+def restore(job: Restoration, log: Log) -> Restored | None:
+    """Bring the store up to the log, and check that the log agrees with itself.
+
+    Returns:
+        What the task starts from, or None when `go_on` ended it.
+
+    Raises:
+        TaskCorrupted: the store is foreign or ahead of the log: set it aside and call again with an empty one.
+        TaskStopped: the log contradicts itself.
+    """
+    _check_stamp(job)
+    inputs = [job.partition(topic) for topic in job.topics.inputs]
+    committed = log.committed(inputs)
+    while committed is None:  # a transaction of the last owner is still open
+        if not job.go_on(-1):
+            return None
+        committed = log.committed(inputs)
+    changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
+    targets = log.end_offsets([changelog, ledger])
+    _check_position(job, targets)
+    progress = _Progress(job)
+    chain = _Chain(job)
+    for partition, take in ((changelog, progress.take_changes), (ledger, chain.take)):
+        if not log.read(partition, _position(job, partition.topic), targets[partition], take):
+            return None
+    starts = log.start_offsets(inputs)
+    return _checked(job, chain, {p.topic: o for p, o in committed.items()}, {p.topic: o for p, o in starts.items()},
+                    progress.records + chain.records)  # fmt: skip
+
+
+def _stamp(job: Restoration) -> bytes:
+    ids = {topic: job.topic_ids[topic] for topic in sorted(job.topics)}
+    return msgspec.json.encode({"format": 1, "task": str(job.task_id), "topic_ids": ids})
+
+
+def _check_stamp(job: Restoration) -> None:
+    found, expected = job.store.get(layout.STAMP), _stamp(job)
+    if found is None:
+        job.store.write({layout.STAMP: expected})
+    elif found != expected:
+        raise TaskCorrupted(job.task_id, "the folder belongs to other topics, another cluster or another format")
+
+
+def _position(job: Restoration, topic: str) -> int:
+    data = job.store.get(layout.position_key(topic))
+    return layout.log_time_of(data) if data else 0
+
+
+def _check_position(job: Restoration, targets: Mapping[TopicPartition, int]) -> None:
+    """A store may be behind the log, never ahead of it, and not so far behind that tombstones are gone."""
+    last = job.store.get(layout.COMMIT)
+    for partition, target in targets.items():
+        position = _position(job, partition.topic)
+        if position > target:
+            raise TaskCorrupted(job.task_id, f"the store is at {position} of {partition.topic}, its end is {target}")
+        # One record ahead is the marker of our own last transaction.
+        if last and target > position + 1:
+            age_ms = job.now_ms - layout.commit_from_bytes(last).decided_at
+            if age_ms > TOMBSTONES_KEPT_MS:
+                raise TaskCorrupted(job.task_id, f"the store missed {age_ms // 3_600_000} h: tombstones may be gone")
+
+
+class _Progress:
+    """Copies the changelog into the store, undecoded."""
+
+    def __init__(self, job: Restoration) -> None:
+        self.records = 0
+        self._job = job
+
+    def take_changes(self, records: list[ConsumerRecord], position: int) -> bool:
+        job = self._job
+        writes: dict[bytes, bytes | None] = {}
+        for record in records:
+            entity = record.key or b""
+            if record.value is None:
+                writes[b"s" + entity] = None
+                writes[layout.deleted_key(entity)] = None
+                continue
+            headers = []
+            for header in record.headers or ():
+                name, data = header
+                if name == layout.MEMORY_HEADER:
+                    key, value = layout.memory_pair(entity, data)
+                    writes[key] = value
+                elif name == layout.DELETED_HEADER:
+                    writes[layout.deleted_key(entity)] = data
+                else:
+                    headers.append(header)
+            writes[b"s" + entity] = job.form.raw(record.value, headers)
+        writes.update(layout.position_writes({job.topics.changelog: position}))
+        job.store.write(writes)
+        self.records += len(records)
+        return job.go_on(len(records))
+
+
+class _Chain:
+    """Reads the ledger: memory goes into the store, commits are checked link by link."""
+
+    def __init__(self, job: Restoration) -> None:
+        self.records = 0
+        self.genesis: Genesis | None = None
+        data = job.store.get(layout.COMMIT)
+        self.last: Commit | None = layout.commit_from_bytes(data) if data else None
+        self.seen_genesis = self.last is not None
+        self._job = job
+
+    def take(self, records: list[ConsumerRecord], position: int) -> bool:
+        job = self._job
+        writes: dict[bytes, bytes | None] = {}
+        for record in records:
+            key = record.key or b""
+            if record.value is None:
+                writes[layout.ledger_index_key(key)] = None
+                continue
+            entry = job.codec.decode_ledger(record.value)
+            if isinstance(entry, Commit):
+                self._link(entry, record.offset)
+            elif isinstance(entry, Genesis):
+                self._check_genesis(entry)
+            elif isinstance(entry, MemoryEntry):
+                entity = entry.entity_id.encode()
+                stored = layout.memory_key(Kind(entry.kind), entity, entry.dedup_key)
+                writes[stored] = layout.dump_memory(entry.memory)
+                writes[layout.ledger_index_key(key)] = layout.dump_log_time(entry.memory.log_time)
+            elif isinstance(entry, AppliedEntry):
+                self._apply(entry, writes)
+        if self.last:
+            writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
+        writes.update(layout.position_writes({job.topics.ledger: position}))
+        job.store.write(writes)
+        self.records += len(records)
+        return job.go_on(len(records))
+
+    def _link(self, entry: Commit, offset: int) -> None:
+        last, self.last = self.last, entry
+        if last is None or entry.sequence == last.sequence:
+            return
+        wrong = ""
+        if entry.sequence < last.sequence or entry.task_epoch < last.task_epoch:
+            wrong = f"commit {entry.task_epoch}/{entry.sequence} follows {last.task_epoch}/{last.sequence}"
+        elif entry.sequence == last.sequence + 1 and (
+            entry.previous != last.digest or any(a.end != b.start for a, b in zip(last.spans, entry.spans, strict=True))
+        ):
+            wrong = f"commit {entry.sequence} does not link to the one before it"
+        if wrong:
+            raise TaskStopped(self._job.task_id, f"{self._job.topics.ledger} at offset {offset}: {wrong}")
+
+    def _check_genesis(self, entry: Genesis) -> None:
+        self.seen_genesis = True
+        for topic, topic_id in entry.topic_ids.items():
+            now = self._job.topic_ids.get(topic)
+            if now != topic_id:
+                raise TaskStopped(self._job.task_id, f"{topic} was created anew: id {now}, the ledger knows {topic_id}")
+        if entry.partitions != self._job.partitions:
+            raise TaskStopped(
+                self._job.task_id, f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}"
+            )
+
+    def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
+        key = layout.state_key(entry.entity_id.encode())
+        data = writes.get(key) or self._job.store.get(key)
+        state = self._job.form.load(data) if data else UNSEEN
+        known = state.applied.get(entry.name)
+        if state.incarnation != entry.incarnation or (known and known.event_time >= entry.applied.event_time):
+            return
+        after = msgspec.structs.replace(state, applied={**state.applied, entry.name: entry.applied})
+        writes[key] = self._job.form.dump(after)
+
+
+def _checked(
+    job: Restoration,
+    chain: _Chain,
+    committed: Mapping[str, int | None],
+    starts: Mapping[str, int],
+    records: int,
+) -> Restored:
+    last = chain.last
+    if last is None:
+        strays = {topic: position for topic, position in committed.items() if position is not None}
+        if strays:
+            raise TaskStopped(
+                job.task_id, f"the group has positions {strays} but the ledger is empty: was it deleted? Nothing was read."
+            )
+        genesis = Genesis(dict(job.topic_ids), job.partitions, 0 if not any(starts.values()) else job.now_ms, job.now_ms)
+        return Restored(None, dict(starts), genesis, records)
+    if not chain.seen_genesis:
+        raise TaskStopped(job.task_id, f"{job.topics.ledger} holds commits but no genesis: it is not whole")
+    positions = {span.topic: span.end for span in last.spans}
+    warning = ""
+    for topic, position in positions.items():
+        group = committed.get(topic)
+        if group is None:
+            warning = f"the group has no position for {topic}-{job.task_id.partition} any more; the ledger's {position} counts"
+        elif group != position:
+            raise TaskStopped(
+                job.task_id, f"the group's position of {topic} is {group}, the ledger's {position}: someone else moved it"
+            )
+        if starts[topic] > position:
+            raise TaskStopped(
+                job.task_id, f"{topic}: offsets {position} to {starts[topic] - 1} were removed before they were decided"
+            )
+    return Restored(last, positions, None, records, warning)

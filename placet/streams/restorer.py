@@ -1,0 +1,172 @@
+"""Restores tasks beside the loop: a thread with a consumer of its own, so that running tasks go on and polling too.
+
+A store belongs to one owner at a time: the job hands it over, the result hands it back. A damaged or foreign folder is
+set aside, never deleted, and rebuilt from the log.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from shutil import rmtree
+from threading import Event, Lock, Thread
+from typing import NamedTuple
+
+from placet.schemas.errors import PlacetError
+from placet.streams.entity_type import EntityType
+from placet.streams.errors import LogUnreachable, TaskCorrupted
+from placet.streams.layout import StateFormat
+from placet.streams.restore import Log, Restoration, Restored, restore
+from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
+from placet.streams.store import StateStore
+from placet.streams.topology import TaskId
+
+__all__ = ["Job", "Outcome", "Restorer"]
+
+_RETRY_AFTER_S = 0.5
+
+
+class Job:
+    """A task to restore. `store` is handed over when the task had one already. `cancel` ends the job early."""
+
+    def __init__(self, task_id: TaskId, entity_type: EntityType, store: StateStore | None = None) -> None:
+        self.task_id = task_id
+        self.entity_type = entity_type
+        self.store = store
+        self.cancelled = Event()
+        self.records = 0
+
+
+class Outcome(NamedTuple):
+    """A finished job: what to start from and its store, or why not."""
+
+    job: Job
+    restored: Restored | None
+    store: StateStore | None
+    error: PlacetError | None = None
+
+
+class Restorer:
+    """One thread that takes jobs in turn, so that the first task is ready early.
+
+    Args:
+        make_log: makes the reading side; called in the thread, and again after it broke.
+        state_dir: where the stores are: `<state_dir>/<app>/<entity>/<partition>`.
+        clock: the machine's clock, ms since the epoch.
+    """
+
+    def __init__(self, make_log: Callable[[], Log], state_dir: Path, clock: Callable[[], int]) -> None:
+        self._make_log = make_log
+        self._state_dir = state_dir
+        self._clock = clock
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._done: deque[Outcome] = deque()
+        self._pending: dict[TaskId, Job] = {}
+        self._lock = Lock()
+        self._thread = Thread(target=self._run, name="restorer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job."""
+        with self._lock:
+            self._pending[job.task_id] = job
+        self._jobs.put(job)
+
+    def cancel(self, task_id: TaskId) -> None:
+        """Give a job up; its store is closed, unless it was done already."""
+        with self._lock:
+            job = self._pending.pop(task_id, None)
+        if job is not None:
+            job.cancelled.set()
+
+    def take_done(self) -> list[Outcome]:
+        """Return the jobs finished since the last call; those given up meanwhile are closed here."""
+        outcomes = []
+        while self._done:
+            outcome = self._done.popleft()
+            if outcome.job.cancelled.is_set():
+                if outcome.store is not None:
+                    outcome.store.close()
+                continue
+            with self._lock:
+                self._pending.pop(outcome.job.task_id, None)
+            outcomes.append(outcome)
+        return outcomes
+
+    def remaining(self) -> Mapping[TaskId, int]:
+        """Return, for jobs under way, how many records they have read."""
+        with self._lock:
+            return {task_id: job.records for task_id, job in self._pending.items()}
+
+    def close(self) -> None:
+        """Give up everything and end the thread."""
+        with self._lock:
+            for job in self._pending.values():
+                job.cancelled.set()
+        self._jobs.put(None)
+        self._thread.join(10)
+        self.take_done()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            store = job.store
+            try:
+                restored, store = self._restore(job)
+                self._done.append(Outcome(job, restored, store))
+            except PlacetError as error:
+                self._done.append(Outcome(job, None, store, error))
+
+    def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
+        store = job.store or self._open(job)
+        while store is not None:
+            log = None
+            try:
+                log = self._make_log()
+                return restore(self._restoration(job, store), log), store
+            except TaskCorrupted:
+                store.close()
+                self._set_aside(self._folder(job))
+                store = self._open(job)
+            except LogUnreachable:
+                if job.cancelled.wait(_RETRY_AFTER_S):
+                    store.close()
+                    return None, None
+            finally:
+                if log is not None:
+                    log.close()
+        return None, None
+
+    def _restoration(self, job: Job, store: StateStore) -> Restoration:
+        def go_on(records: int) -> bool:
+            job.records += max(records, 0)
+            return not job.cancelled.is_set()
+
+        kind = job.entity_type
+        form = StateFormat(kind.codec, kind.machine.decimal_fields)
+        return Restoration(
+            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(), go_on
+        )
+
+    def _folder(self, job: Job) -> Path:
+        return self._state_dir / job.entity_type.app / job.task_id.entity / str(job.task_id.partition)
+
+    def _open(self, job: Job) -> StateStore | None:
+        """Open the folder; wait for one that another process still holds; set a damaged one aside."""
+        folder = self._folder(job)
+        while not job.cancelled.is_set():
+            try:
+                return RocksDBStore(folder)
+            except StoreDamaged:
+                self._set_aside(folder)
+            except StoreLocked:
+                job.cancelled.wait(_RETRY_AFTER_S)
+        return None
+
+    @staticmethod
+    def _set_aside(folder: Path) -> None:
+        """Keep the last damaged folder for whoever wants to look at it."""
+        aside = folder.with_name(folder.name + ".aside")
+        rmtree(aside, ignore_errors=True)
+        folder.rename(aside)

@@ -1,0 +1,71 @@
+"""The local store: a cache of what is committed, as bytes under prefixed keys.
+
+It is written once per transaction, after the commit, values and positions in one atomic batch: a crash in between
+leaves it behind the log, never ahead of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Mapping
+from typing import Protocol
+
+__all__ = ["MemoryStore", "StateStore", "Writes"]
+
+Writes = Mapping[bytes, bytes | None]
+"""What a batch writes: a value for a key, or None to delete it."""
+
+
+class StateStore(Protocol):
+    """Bytes under keys, in order of the keys. One owner, one thread."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value, or None."""
+        ...
+
+    def write(self, writes: Writes) -> None:
+        """Apply a batch: all of it or nothing of it."""
+        ...
+
+    def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` pairs with the prefix whose key is `start` or above, in order."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back. The store is not used afterwards."""
+        ...
+
+
+class MemoryStore:
+    """A store in memory, for tests and for the driver without Kafka."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+        self._order: list[bytes] = []
+
+    def get(self, key: bytes) -> bytes | None:
+        """See `StateStore`."""
+        return self._values.get(key)
+
+    def write(self, writes: Writes) -> None:
+        """See `StateStore`."""
+        for key, value in writes.items():
+            if value is not None:
+                if key not in self._values:
+                    insort(self._order, key)
+                self._values[key] = value
+            elif self._values.pop(key, None) is not None:
+                del self._order[bisect_left(self._order, key)]
+
+    def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """See `StateStore`."""
+        found: list[tuple[bytes, bytes]] = []
+        for position in range(bisect_left(self._order, max(prefix, start)), len(self._order)):
+            key = self._order[position]
+            if len(found) == limit or not key.startswith(prefix):
+                break
+            found.append((key, self._values[key]))
+        return found
+
+    def close(self) -> None:
+        """See `StateStore`."""

@@ -1,0 +1,232 @@
+"""One task: the single writer of one partition of one entity type. Records in, records of one transaction out.
+
+A task never talks to Kafka: `process` turns a batch into the records of one transaction and stages the state after it;
+`committed` puts what was staged into the store once the transaction has committed, `discard` forgets it. The same
+class runs under the worker and, in memory, under `placet.testing.TestDriver`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from heapq import merge
+from operator import itemgetter
+
+import msgspec
+
+from placet.processors.judge import Judged, consequences, judge
+from placet.processors.machine import Machine
+from placet.schemas.codec import Codec, encode_dead_letter
+from placet.schemas.decision import Coordinates, Outcome, Reason
+from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
+from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT, Change, Memory
+from placet.streams import layout
+from placet.streams.batch import Batch
+from placet.streams.housekeeping import Housekeeping
+from placet.streams.records import ConsumerRecord, ProducerRecord
+from placet.streams.store import StateStore
+from placet.streams.topology import EntityTopics, TaskId
+
+__all__ = ["Counts", "Phase", "Task", "in_log_time_order"]
+
+Counts = Counter[tuple[Kind, Outcome, Reason]]
+"""How many decisions of each kind one batch gave."""
+
+_BYTES_DO_NOT_DECODE = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
+
+
+class Phase(Enum):
+    """Where a task is in its life: RESTORING -> RUNNING -> CLOSED."""
+
+    RESTORING = "restoring"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class Task:
+    """The state machine of one partition: positions, ledger chain, staged state.
+
+    Args:
+        task_id: entity type and partition.
+        topics: the entity type's topics.
+        dead_letters: the topic for bytes that do not decode.
+        machine: the compiled definition.
+        codec: the entity type's bytes.
+        store: the local store; the task is its only owner and closes it.
+        partitions: how many partitions each of the topics has.
+    """
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        topics: EntityTopics,
+        dead_letters: str,
+        machine: Machine,
+        codec: Codec,
+        store: StateStore,
+        partitions: int,
+    ) -> None:
+        self.task_id = task_id
+        self.topics = topics
+        self.store = store
+        self.machine = machine
+        self.phase = Phase.RESTORING
+        self.positions: dict[str, int] = {}
+        self.counts: Counts = Counter()
+        self._dead_letters = dead_letters
+        self._codec = codec
+        self._partitions = partitions
+        self._kinds = {topics.signals: Kind.SIGNAL, topics.proposals: Kind.PROPOSAL}
+        self._form = layout.StateFormat(codec, machine.decimal_fields)
+        self._housekeeping = Housekeeping(store, topics, task_id.partition, machine.horizon_ms, self._form)
+        self._genesis: Genesis | None = None
+        self._last: Commit | None = None
+        self._task_epoch = 0
+        self._batch: Batch | None = None
+
+    def open(self, last: Commit | None, positions: Mapping[str, int], genesis: Genesis | None) -> None:
+        """Start running from what the log says.
+
+        Args:
+            last: the newest commit in the ledger, or None for a task that never committed.
+            positions: next position to read of each input topic.
+            genesis: the entry to write first, for a task that has none in its ledger.
+        """
+        self._last, self._genesis = last, genesis
+        self._task_epoch = last.task_epoch + 1 if last else 1
+        self.positions = dict(positions)
+        self.phase = Phase.RUNNING
+
+    def process(self, records: list[ConsumerRecord], clock_ms: int, control_position: int) -> list[ProducerRecord]:
+        """Decide a batch and stage what follows from it.
+
+        Args:
+            records: of this task's input partitions; per topic in order, from the task's positions on.
+            clock_ms: the machine's clock, read once for the whole batch.
+            control_position: next position of the control topic.
+
+        Returns:
+            Everything to write in the transaction; the ledger's commit record comes last.
+        """
+        assert self.phase is Phase.RUNNING, f"{self.task_id} is {self.phase.value}"
+        last = self._last or _BEFORE_THE_FIRST
+        sequence, decided_at, log_time = last.sequence + 1, max(last.decided_at, clock_ms), last.log_time
+        partition, digest = self.task_id.partition, self.machine.digest
+        batch = self._batch = Batch(self.store, self._form, last.watermark)
+        self.counts = Counter()
+        for index, record in enumerate(in_log_time_order(records)):
+            log_time = max(log_time, record.timestamp)
+            at = Coordinates(
+                record.topic, partition, record.offset, log_time, decided_at,
+                self._task_epoch, sequence, index, digest, control_position,
+            )  # fmt: skip
+            self._process_one(batch, record, at)
+        self._housekeeping.add_to(batch, decided_at, self._task_epoch, sequence)
+        if self._genesis:
+            batch.send(self._ledger_record(b"genesis", self._genesis))
+        batch.commit = Commit(
+            self._task_epoch, sequence, self._spans(records), log_time, decided_at, batch.watermark,
+            control_position, digest, batch.decisions, batch.changes, batch.digest, last.digest,
+        )  # fmt: skip
+        batch.send(self._ledger_record(b"commit", batch.commit))
+        return batch.records
+
+    def committed(self, written: Mapping[str, int]) -> None:
+        """Store what the committed transaction staged: the only write to the store while running.
+
+        Args:
+            written: next position of changelog and ledger, by topic, as far as the transaction wrote to them.
+        """
+        batch, self._batch = self._batch, None
+        assert batch is not None and batch.commit is not None, "committed() follows process()"
+        self._last, self._genesis = batch.commit, None
+        self.positions.update((span.topic, span.end) for span in batch.commit.spans)
+        writes = batch.writes()
+        writes.update(layout.position_writes(written))
+        self.store.write(writes)
+
+    def discard(self) -> None:
+        """Forget what an aborted transaction staged."""
+        self._batch = None
+
+    def needs_housekeeping(self, clock_ms: int) -> bool:
+        """Tell whether something expired, so that even an idle partition needs a transaction."""
+        return self._last is not None and self._housekeeping.is_due(max(self._last.decided_at, clock_ms))
+
+    def close(self) -> None:
+        """Give the store back."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.CLOSED
+            self.store.close()
+
+    def _process_one(self, batch: Batch, record: ConsumerRecord, at: Coordinates) -> None:
+        kind = self._kinds[record.topic]
+        judged = judge(
+            self.machine, self._codec, batch, kind, record.key, record.value,
+            at.partition, self._partitions, at.log_time, at.decided_at,
+        )  # fmt: skip
+        decision = judged.decision
+        if decision.outcome is Outcome.ACCEPTED:
+            self._stage(batch, judged, record.key or b"", at)
+        elif decision.reason in _BYTES_DO_NOT_DECODE:
+            batch.send(ProducerRecord(self._dead_letters, -1, record.key, encode_dead_letter(record, decision, at)))
+        value = self._codec.encode_decision(decision, at)
+        batch.send_counted(ProducerRecord(self.topics.decisions, at.partition, record.key, value))
+        batch.decisions += 1
+        self.counts[kind, decision.outcome, decision.reason] += 1
+
+    def _stage(self, batch: Batch, judged: Judged, entity: bytes, at: Coordinates) -> None:
+        change, memory, applied = consequences(judged, at)
+        if judged.after is not judged.before:
+            batch.put_state(entity, judged.after)
+        if judged.message is not None:
+            batch.watermark = max(batch.watermark, min(judged.message.event_time, at.log_time))
+        if change is not None:
+            self._stage_change(batch, change, entity)
+        if memory is not None:
+            key = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
+            batch.put(layout.memory_key(Kind(memory.kind), entity, memory.dedup_key), layout.dump_memory(memory.memory))
+            batch.put(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
+            batch.send(self._ledger_record(key, memory))
+        if applied is not None:
+            batch.send(self._ledger_record(layout.applied_ledger_key(applied.entity_id, applied.name), applied))
+
+    def _stage_change(self, batch: Batch, change: Change, entity: bytes) -> None:
+        value, headers = self._codec.encode_change(change)
+        if change.dedup_key:
+            memory = Memory(change.payload_digest, change.input_id, change.state.version, change.log_time)
+            stored = layout.dump_memory(memory)
+            batch.put(layout.memory_key(change.kind, entity, change.dedup_key), stored)
+            headers.append((layout.MEMORY_HEADER, layout.memory_header(change.kind, change.dedup_key, stored)))
+        if change.state.status == ABSENT:
+            reminder = layout.dump_log_time(change.log_time)
+            batch.put(layout.deleted_key(entity), reminder)
+            headers.append((layout.DELETED_HEADER, reminder))
+        batch.send_counted(ProducerRecord(self.topics.changelog, self.task_id.partition, entity, value, headers))
+        batch.changes += 1
+
+    def _ledger_record(self, key: bytes, entry: Genesis | Commit | MemoryEntry | AppliedEntry) -> ProducerRecord:
+        return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
+
+    def _spans(self, records: list[ConsumerRecord]) -> tuple[Span, ...]:
+        """What the transaction takes of each input topic: every one of them, even unmoved."""
+        ends = dict(self.positions)
+        for record in records:
+            ends[record.topic] = record.offset + 1
+        return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
+
+
+_BEFORE_THE_FIRST = Commit(0, 0, (), 0, 0, 0, 0, b"", 0, 0, b"", b"")
+
+
+def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]:
+    """Order a batch by log time, per topic as it came: a timestamp that steps back counts as the one before it."""
+    by_topic: dict[str, list[tuple[int, str, ConsumerRecord]]] = {}
+    for record in records:
+        lane = by_topic.setdefault(record.topic, [])
+        lane.append((max(record.timestamp, lane[-1][0]) if lane else record.timestamp, record.topic, record))
+    lanes = list(by_topic.values())
+    merged = lanes[0] if len(lanes) == 1 else merge(*lanes, key=itemgetter(0, 1))
+    return (record for _, _, record in merged)

@@ -1,0 +1,318 @@
+"""The run loop: one poll, one transaction. Read `run_once` and you know the system.
+
+consume -> decode -> decide -> stage -> commit -> flush. No transaction is ever open while polling, so rebalance
+callbacks have nothing to commit; they only take notes, and `_follow_assignment` acts on them at its own pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import Event, Thread
+from time import monotonic
+from typing import Final, Protocol
+
+from placet.schemas.errors import PlacetError
+from placet.streams.consumer import GroupConsumer
+from placet.streams.control import Control
+from placet.streams.entity_type import EntityType
+from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.producer import Transaction, TransactionalProducer
+from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.restorer import Job, Restorer
+from placet.streams.store import StateStore
+from placet.streams.task import Counts, Task
+from placet.streams.topology import TaskId, dead_letters_topic
+
+__all__ = ["Observer", "Worker"]
+
+_HOUSEKEEPING_EVERY_S: Final = 5.0
+_CLOSE_TIMEOUT_S: Final = 10.0
+_BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Observer(Protocol):
+    """Who is told what happens: metrics and log. Called once per batch or less, never per record."""
+
+    def decided(self, entity: str, counts: Counts, end_to_end_s: float) -> None:
+        """A task's batch was committed."""
+
+    def transaction(self, result: str, duration_s: float) -> None:
+        """A transaction ended: committed, aborted, migrated or skewed."""
+
+    def tasks(self, phases: dict[str, str]) -> None:
+        """The tasks of this instance and their phases changed."""
+
+    def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
+        """A task was restored."""
+
+    def restoring(self, records: dict[str, int]) -> None:
+        """Records read so far by restores under way."""
+
+    def event(self, name: str, **details: object) -> None:
+        """Something that an operator wants to read about."""
+
+    def looped(self) -> None:
+        """The loop came around."""
+
+
+class Worker:
+    """Moves batches from the input topics to the outputs, each in one transaction, until told to stop.
+
+    Args:
+        entity_types: by entity name.
+        make_consumer: joins the group; called again after the group moved on.
+        producer: the transactional producer.
+        restorer: brings tasks up to the log.
+        control: the topic of rules.
+        clock: the machine's clock, ms since the epoch.
+        observer: metrics and log.
+        records_max: most records of one batch.
+        poll_timeout_ms: longest wait for a batch's first record.
+    """
+
+    def __init__(
+        self,
+        entity_types: dict[str, EntityType],
+        make_consumer: Callable[[], GroupConsumer],
+        producer: TransactionalProducer,
+        restorer: Restorer,
+        control: Control,
+        clock: Callable[[], int],
+        observer: Observer,
+        *,
+        records_max: int,
+        poll_timeout_ms: int,
+    ) -> None:
+        self.stopping = Event()
+        self._entity_types = entity_types
+        self._topics = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
+        self._make_consumer = make_consumer
+        self._consumer = make_consumer()
+        self._producer = producer
+        self._restorer = restorer
+        self._control = control
+        self._clock = clock
+        self._observer = observer
+        self._records_max = records_max
+        self._poll_timeout_ms = poll_timeout_ms
+        self._tasks: dict[TaskId, Task] = {}
+        self._restoring: dict[TaskId, tuple[Job, float]] = {}
+        self._stopped: set[TaskId] = set()
+        self._housekeeping_at_s = 0.0
+        self._failures = 0
+
+    def run(self) -> None:
+        """Loop until `stopping` is set; then finish, close the tasks and leave the group.
+
+        Raises:
+            ClockSkew, FatalError: the process has to end; everything is closed, nothing half done.
+        """
+        try:
+            while not self.stopping.is_set():
+                try:
+                    self.run_once()
+                except TransactionAborted as error:
+                    self._adopt_the_log(error)
+                except TaskMigrated as error:
+                    self._join_again(error)
+                except TaskStopped as error:
+                    self._take_out(error)
+        finally:
+            self._close()
+
+    def run_once(self) -> None:
+        """Move one batch from the input topics to the outputs, atomically."""
+        records = self._consumer.poll_batch(self._records_max, self._poll_timeout_ms)
+        ready = self._follow_assignment(records)
+        if not ready:
+            return
+        began_s, clock_ms = monotonic(), self._clock()
+        with self._producer.transaction() as transaction:
+            for task, task_records in ready:
+                transaction.send(self._process(task, task_records, clock_ms))
+            transaction.commit(_positions_of(ready), self._consumer.metadata_of_this_batch())
+        for task, _ in ready:
+            task.committed(_written(task, transaction))
+        self._report(ready, clock_ms, monotonic() - began_s)
+
+    def _process(self, task: Task, records: list[ConsumerRecord], clock_ms: int) -> Iterable[ProducerRecord]:
+        """Let a task decide. What it raises is its own doing, and takes out this task alone."""
+        try:
+            return task.process(records, clock_ms, self._control.position)
+        except PlacetError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a bug in one definition must not take the others down
+            raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
+
+    def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
+        """Open, restore and close tasks; return the running ones that have something to do.
+
+        What a task can't take yet is not lost: it starts with a seek to the ledger's positions.
+        """
+        self._observer.looped()
+        self._control.follow()
+        revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
+        for task_id in revoked:
+            self._close_task(task_id)
+        for task_id in self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped:
+            self._restore(task_id, None)
+        self._start_restored()
+        work: dict[TaskId, list[ConsumerRecord]] = {}
+        for record in records:
+            task_id = TaskId(self._topics[record.topic], record.partition)
+            task = self._tasks.get(task_id)
+            if task is not None and record.offset >= task.positions[record.topic]:
+                work.setdefault(task_id, []).append(record)
+        if monotonic() >= self._housekeeping_at_s:
+            self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
+            for task_id, task in self._tasks.items():
+                if task.needs_housekeeping(self._clock()):
+                    work.setdefault(task_id, [])
+        return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
+
+    def _complete(self) -> set[TaskId]:
+        """Tasks all of whose input partitions are ours."""
+        assigned = self._consumer.assigned
+        return {
+            task_id
+            for task_id in map(self._task_of, assigned)
+            if assigned.issuperset(self._inputs_of(task_id))
+        }
+
+    def _task_of(self, partition: TopicPartition) -> TaskId:
+        return TaskId(self._topics[partition.topic], partition.partition)
+
+    def _inputs_of(self, task_id: TaskId) -> list[TopicPartition]:
+        topics = self._entity_types[task_id.entity].topics
+        return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
+
+    def _restore(self, task_id: TaskId, store: StateStore | None) -> None:
+        job = Job(task_id, self._entity_types[task_id.entity], store)
+        self._restoring[task_id] = (job, monotonic())
+        self._restorer.submit(job)
+        self._show_tasks()
+
+    def _start_restored(self) -> None:
+        """Start the tasks whose restore is done; take out those whose log contradicts itself."""
+        for outcome in self._restorer.take_done():
+            task_id, kind = outcome.job.task_id, outcome.job.entity_type
+            _, began_s = self._restoring.pop(task_id)
+            if outcome.restored is None or outcome.store is None:
+                self._name_stopped(task_id, str(outcome.error))
+                if outcome.store is not None:
+                    outcome.store.close()
+                continue
+            task = Task(
+                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, outcome.store, kind.partitions
+            )  # fmt: skip
+            task.open(outcome.restored.last, outcome.restored.positions, outcome.restored.genesis)
+            self._tasks[task_id] = task
+            self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
+            self._observer.restored(
+                str(task_id), outcome.restored.records, monotonic() - began_s, outcome.restored.warning
+            )
+            self._show_tasks()
+        if self._restoring:
+            self._observer.restoring({str(task): job.records for task, (job, _) in self._restoring.items()})
+
+    def _close_task(self, task_id: TaskId) -> None:
+        if task_id in self._restoring:
+            del self._restoring[task_id]
+            self._restorer.cancel(task_id)
+        task = self._tasks.pop(task_id, None)
+        if task is not None:
+            task.close()
+        self._stopped.discard(task_id)
+        self._show_tasks()
+
+    def _adopt_the_log(self, error: TransactionAborted) -> None:
+        """Nobody knows how far the transaction got, so the log is asked: every task restores its tail."""
+        self._observer.transaction("aborted", 0.0)
+        self._observer.event("transaction aborted", why=str(error))
+        tasks, self._tasks = self._tasks, {}
+        for task_id, task in tasks.items():
+            self._consumer.pause(self._inputs_of(task_id))
+            self._restore(task_id, task.store)
+        self._back_off()
+
+    def _take_out(self, error: TaskStopped) -> None:
+        """Nothing was committed: the failed task is taken out, the others read their batch again."""
+        self._observer.transaction("aborted", 0.0)
+        task = self._tasks.pop(error.task)
+        self._consumer.pause(self._inputs_of(error.task))
+        task.close()
+        self._name_stopped(error.task, str(error))
+        for other in self._tasks.values():
+            other.discard()
+            self._consumer.start(
+                {TopicPartition(topic, other.task_id.partition): at for topic, at in other.positions.items()}
+            )
+
+    def _name_stopped(self, task_id: TaskId, why: str) -> None:
+        self._stopped.add(task_id)
+        self._observer.event("task stopped", task=str(task_id), why=why)
+        self._show_tasks()
+
+    def _join_again(self, error: TaskMigrated) -> None:
+        """Drop everything of the old membership, and come back as a new member."""
+        self._observer.transaction("migrated", 0.0)
+        self._observer.event("joining the group again", why=str(error))
+        for task_id in [*self._tasks, *self._restoring]:
+            self._close_task(task_id)
+        self._stopped.clear()
+        close_in_time(self._consumer)
+        self._producer.abandon()
+        self._back_off()
+        self._consumer = self._make_consumer()
+
+    def _back_off(self) -> None:
+        self.stopping.wait(_BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)])
+        self._failures += 1
+
+    def _report(self, ready: list[tuple[Task, list[ConsumerRecord]]], clock_ms: int, duration_s: float) -> None:
+        self._failures = 0
+        self._observer.transaction("committed", duration_s)
+        for task, records in ready:
+            waited_ms = clock_ms - min((record.timestamp for record in records), default=clock_ms)
+            self._observer.decided(task.task_id.entity, task.counts, max(0.0, waited_ms / 1000 + duration_s))
+
+    def _show_tasks(self) -> None:
+        phases = {str(task): "running" for task in self._tasks}
+        phases |= {str(task): "restoring" for task in self._restoring}
+        phases |= {str(task): "stopped" for task in self._stopped}
+        self._observer.tasks(phases)
+
+    def _close(self) -> None:
+        for task_id in [*self._tasks, *self._restoring]:
+            self._close_task(task_id)
+        self._restorer.close()
+        self._producer.abandon()
+        close_in_time(self._consumer)
+        self._control.close()
+
+
+def close_in_time(consumer: GroupConsumer) -> None:
+    """Leave the group, but not for ever: closing can block (confluent-kafka-python #1667)."""
+    thread = Thread(target=consumer.close, name="leave the group", daemon=True)
+    thread.start()
+    thread.join(_CLOSE_TIMEOUT_S)
+
+
+def _positions_of(ready: list[tuple[Task, list[ConsumerRecord]]]) -> dict[TopicPartition, int]:
+    """Next positions of every input partition of every task in the transaction, moved or not."""
+    positions = {}
+    for task, records in ready:
+        partition = task.task_id.partition
+        positions.update({TopicPartition(topic, partition): at for topic, at in task.positions.items()})
+        positions.update({TopicPartition(record.topic, partition): record.offset + 1 for record in records})
+    return positions
+
+
+def _written(task: Task, transaction: Transaction) -> dict[str, int]:
+    """How far changelog and ledger of one task have come by the transaction's own records."""
+    topics, partition = (task.topics.changelog, task.topics.ledger), task.task_id.partition
+    return {
+        topic: transaction.written[TopicPartition(topic, partition)]
+        for topic in topics
+        if TopicPartition(topic, partition) in transaction.written
+    }
