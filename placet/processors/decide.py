@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from placet.processors.evolve import Remember, evolve
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Rule, Scope, Transition
-from placet.processors.occasion import Occasion, occasion_of
+from placet.processors.occasion import Occasion
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import EntityState, Memory

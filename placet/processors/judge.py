@@ -67,9 +67,9 @@ def judge(
     decided_at: int,
 ) -> Judged:
     """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
+    if value is None:
+        return Judged(_undecoded(kind, Reason.UNDECODABLE, key, DecodeError("the record has no value")))
     try:
-        if value is None:
-            raise DecodeError("the record has no value")
         message = decoder.decode(kind, value)
     except InvalidPayload as error:
         return Judged(_undecoded(kind, Reason.INVALID_PAYLOAD, key, error))
@@ -129,9 +129,7 @@ def consequences(judged: Judged, at: Coordinates) -> Consequences:
         )
     newest = after.applied.get(message.name)
     if newest is not None and newest is not before.applied.get(message.name):
-        applied = AppliedEntry(
-            message.entity_id, after.incarnation, message.name, newest, at.task_epoch, at.sequence
-        )
+        applied = AppliedEntry(message.entity_id, after.incarnation, message.name, newest, at.task_epoch, at.sequence)
     return Consequences(None, memory, applied)
 
 

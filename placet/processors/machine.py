@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from placet.processors.assignments import assign, is_boolean
 from placet.processors.expressions import Compiled, Variable, compile_expression
+from placet.processors.payloads import canonical_form, payload_check
 from placet.processors.scope import Evaluate, Failed, Scope
 from placet.schemas.definition import Definition, ProposalRule, SignalRule, TransitionRule
 from placet.schemas.definition_errors import Problem
 from placet.schemas.errors import DefinitionError
-from placet.schemas.field_types import Field, accepts, expected
+from placet.schemas.field_types import Field
 from placet.schemas.functions import function_digest
 from placet.schemas.messages import Kind, Priority, Value
 from placet.schemas.state import ABSENT
@@ -295,41 +296,6 @@ def _rule(kind: Kind, name: str, written: SignalRule | ProposalRule) -> Rule:
         fence_fields=() if isinstance(fence, str) else fence,
         valid_for_ms=None if isinstance(written, SignalRule) else written.valid_for_ms,
         priority=Priority.NORMAL if isinstance(written, SignalRule) else written.priority,
-        canonical=_canonical(written.payload),
-        check_payload=_payload_check(written.payload),
+        canonical=canonical_form(written.payload),
+        check_payload=payload_check(written.payload),
     )
-
-
-def _canonical(payload: Mapping[str, Field]) -> Callable[[dict[str, Value]], object]:
-    plan = [(name, payload[name].default) for name in sorted(payload)]
-    maps = frozenset(name for name, field in payload.items() if field.type == "map")
-
-    def canonical(values: dict[str, Value]) -> object:
-        return [(name, value) for name, default in plan if (value := values[name]) != default]
-
-    def canonical_with_maps(values: dict[str, Value]) -> object:
-        ordered = {name: _sorted_map(value) if name in maps else value for name, value in values.items()}
-        return canonical(ordered)
-
-    return canonical_with_maps if maps else canonical
-
-
-def _sorted_map(value: Any) -> Any:
-    return dict(sorted(value.items())) if isinstance(value, dict) else value
-
-
-def _payload_check(payload: Mapping[str, Field]) -> Callable[[dict[str, Value]], str]:
-    checks = [(name, accepts(field), expected(field)) for name, field in payload.items()]
-    missing = object()
-
-    def check(values: dict[str, Value]) -> str:
-        for name, fits, words in checks:
-            value = values.get(name, missing)
-            if not fits(value):
-                given = "nothing" if value is missing else f"{value!r:.60}"
-                return f"{name}: expected {words}, got {given}"
-        if len(values) != len(checks):
-            return f"{min(values.keys() - payload.keys())}: not in the payload"
-        return ""
-
-    return check

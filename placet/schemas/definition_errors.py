@@ -22,29 +22,9 @@ class Problem(NamedTuple):
     fix: str
 
 
-LATER_KEYS = frozenset(
-    [
-        "admission",
-        "after",
-        "approval",
-        "approvals",
-        "authority",
-        "effect",
-        "effects",
-        "escalate",
-        "limit",
-        "limits",
-        "migrate",
-        "migrations",
-        "rate",
-        "recompute",
-        "redact",
-        "retention",
-        "shadow",
-        "timer",
-        "timers",
-    ]
-)
+_OF_INPUTS = ("after", "approval", "approvals", "effect", "effects", "escalate", "recompute", "shadow")
+_OF_ENTITIES = ("admission", "authority", "limit", "limits", "migrate", "migrations", "rate", "redact", "retention")
+LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES, "timer", "timers"))
 """Keys of later versions: refused by name, never ignored."""
 
 _TRANSITION = ("from", "to", "guard", "copy", "set")
@@ -89,7 +69,11 @@ def _explain_one(details: ErrorDetails) -> Problem:
 def _unknown_key(path: Path, key: str) -> Problem:
     section = _section(path)
     if key in LATER_KEYS:
-        return Problem(path, f"the key {key!r} belongs to a later version of Placet", "Remove it; it would be ignored.")
+        return Problem(
+            path,
+            f"the key {key!r} belongs to a later version of Placet",
+            "Remove it: a key that would be ignored is refused.",
+        )
     if section == "signals" and key in _PROPOSALS_ONLY:
         return Problem(path, f"{key} is for proposals only: signals are facts", "Remove it.")
     if section == "proposals" and key == "late":

@@ -13,6 +13,7 @@ from typing import Final
 from placet.schemas.codec import decode_control, encode_control
 from placet.schemas.contracts import contracts
 from placet.schemas.control import PublishedDefinition
+
 from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.consumer import LogReader

@@ -1,13 +1,13 @@
 """Errors of the loop, named by the reaction that they call for.
 
-    PlacetError
-    ├── TransactionAborted   nothing was committed, or nobody knows: adopt what the log says, go on
-    ├── LogUnreachable       the brokers can't be asked at the moment: ask again
-    ├── TaskMigrated         another member owns our partitions: drop the tasks, join again
-    ├── TaskCorrupted        one task's local state is unusable: set it aside, restore from the changelog
-    ├── TaskStopped          one task can't go on: take it out, name it, let the others go on
-    ├── ClockSkew            our clock is off the broker's: stop before anything is committed
-    └── FatalError           the process can't go on: stop, say why
+PlacetError
+├── TransactionAborted   nothing was committed, or nobody knows: adopt what the log says, go on
+├── LogUnreachable       the brokers can't be asked at the moment: ask again
+├── TaskMigrated         another member owns our partitions: drop the tasks, join again
+├── TaskCorrupted        one task's local state is unusable: set it aside, restore from the changelog
+├── TaskStopped          one task can't go on: take it out, name it, let the others go on
+├── ClockSkew            our clock is off the broker's: stop before anything is committed
+└── FatalError           the process can't go on: stop, say why
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from __future__ import annotations
 from placet.schemas.errors import PlacetError
 from placet.streams.topology import TaskId
 
-__all__ = ["ClockSkew", "FatalError", "LogUnreachable", "TaskCorrupted", "TaskMigrated", "TaskStopped", "TransactionAborted"]
+__all__ = [
+    "ClockSkew",
+    "FatalError",
+    "LogUnreachable",
+    "TaskCorrupted",
+    "TaskMigrated",
+    "TaskStopped",
+    "TransactionAborted",
+]
 
 
 class TransactionAborted(PlacetError):

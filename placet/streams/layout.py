@@ -18,8 +18,8 @@ from struct import Struct
 from typing import Any
 
 import msgspec
-
 from placet.schemas.codec import Codec
+
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
 from placet.schemas.state import EntityState, Memory, encode_state

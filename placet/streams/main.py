@@ -8,23 +8,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec
-from placet.schemas.definition import Definition
-from placet.schemas.errors import PlacetError
 from placet.streams.admin import Admin
+from placet.streams.registry import wire_for
+from placet.streams.topics import check_topics
+
+from placet.processors.machine import compile_machine
+from placet.schemas.definition import Definition
 from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import ClockSkew, FatalError
 from placet.streams.kafka_log import KafkaLog
 from placet.streams.metrics import Metrics
 from placet.streams.producer import TransactionalProducer, produce_durably
 from placet.streams.records import TopicPartition
-from placet.streams.registry import wire_for
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
-from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker

@@ -39,7 +39,9 @@ _HOPELESS: Final = {
 class Transaction:
     """One open transaction: records and positions, committed as one or not at all."""
 
-    def __init__(self, producer: Producer, watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int) -> None:
+    def __init__(
+        self, producer: Producer, watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int
+    ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
         self._producer = producer
@@ -54,7 +56,7 @@ class Transaction:
         produce = self._producer.produce
         last: dict[tuple[str, int], ProducerRecord] = {}
         for record in records:
-            topic, partition, key, value, headers = record
+            topic, partition = record[:2]
             before = last.get((topic, partition))
             if before is not None:
                 self._produce(produce, before, None)
@@ -87,7 +89,7 @@ class Transaction:
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
         with self._watchdog.armed("send_offsets_to_transaction"):
-            self._producer.send_offsets_to_transaction(offsets, metadata, _FLUSH_TIMEOUT_S)  # type: ignore[arg-type]
+            self._producer.send_offsets_to_transaction(offsets, metadata, _FLUSH_TIMEOUT_S)
         with self._watchdog.armed("commit_transaction"):
             self._producer.commit_transaction(-1)
         self.committed = True

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
-
 from placet.schemas.codec import Codec
+
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN
@@ -26,7 +26,7 @@ from placet.streams.topology import EntityTopics, TaskId
 __all__ = ["Log", "Restoration", "Restored", "restore"]
 
 TOMBSTONES_KEPT_MS: Final = 12 * 3_600_000
-"""A store that missed records for longer than this is rebuilt: tombstones among them may be gone (KAFKA default 24 h)."""
+"""A store that missed records for longer is rebuilt: tombstones among them may be gone (they stay 24 h by default)."""
 
 Take = Callable[[list[ConsumerRecord], int], bool]
 
@@ -48,6 +48,10 @@ class Log(Protocol):
 
     def read(self, partition: TopicPartition, position: int, target: int, take: Take) -> bool:
         """Hand over committed records to the end; False when `take` asked to stop."""
+        ...
+
+    def close(self) -> None:
+        """Give the connections back."""
         ...
 
 
@@ -240,7 +244,8 @@ class _Chain:
                 raise TaskStopped(self._job.task_id, f"{topic} was created anew: id {now}, the ledger knows {topic_id}")
         if entry.partitions != self._job.partitions:
             raise TaskStopped(
-                self._job.task_id, f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}"
+                self._job.task_id,
+                f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}",
             )
 
     def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
@@ -266,9 +271,12 @@ def _checked(
         strays = {topic: position for topic, position in committed.items() if position is not None}
         if strays:
             raise TaskStopped(
-                job.task_id, f"the group has positions {strays} but the ledger is empty: was it deleted? Nothing was read."
+                job.task_id,
+                f"the group has positions {strays} but the ledger is empty: was it deleted? Nothing was read.",
             )
-        genesis = Genesis(dict(job.topic_ids), job.partitions, 0 if not any(starts.values()) else job.now_ms, job.now_ms)
+        genesis = Genesis(
+            dict(job.topic_ids), job.partitions, 0 if not any(starts.values()) else job.now_ms, job.now_ms
+        )
         return Restored(None, dict(starts), genesis, records)
     if not chain.seen_genesis:
         raise TaskStopped(job.task_id, f"{job.topics.ledger} holds commits but no genesis: it is not whole")
@@ -277,10 +285,11 @@ def _checked(
     for topic, position in positions.items():
         group = committed.get(topic)
         if group is None:
-            warning = f"the group has no position for {topic}-{job.task_id.partition} any more; the ledger's {position} counts"
+            warning = f"the group has no position for {topic} any more; the ledger's {position} counts"
         elif group != position:
             raise TaskStopped(
-                job.task_id, f"the group's position of {topic} is {group}, the ledger's {position}: someone else moved it"
+                job.task_id,
+                f"the group's position of {topic} is {group}, the ledger's {position}: someone else moved it",
             )
         if starts[topic] > position:
             raise TaskStopped(

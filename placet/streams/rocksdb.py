@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ __all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
 
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
-_BLOOM_BITS_PER_KEY: Final = 10.0
+_BLOOM_BITS_PER_KEY: Final = 10
 
 _block_cache: list[Cache] = []
 
@@ -39,10 +40,10 @@ def _options() -> Options:
         _block_cache.append(Cache(_BLOCK_CACHE_BYTES))
     table = BlockBasedOptions()
     table.set_block_cache(_block_cache[0])
-    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)  # noqa: FBT003
-    table.set_cache_index_and_filter_blocks(True)  # noqa: FBT003
+    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
+    table.set_cache_index_and_filter_blocks(True)
     options = Options(raw_mode=True)
-    options.create_if_missing(True)  # noqa: FBT003
+    options.create_if_missing(True)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
@@ -71,14 +72,15 @@ class RocksDBStore:
         except BlockingIOError as error:
             os.close(self._lock)
             raise StoreLocked(f"{folder} is in use by another process") from error
-        except Exception as error:  # noqa: BLE001 - rocksdict raises bare Exception
+        except Exception as error:
             os.close(self._lock)
             raise StoreDamaged(f"{folder}: {error}") from error
         self._write_options = WriteOptions()
 
     def get(self, key: bytes) -> bytes | None:
         """See `StateStore`."""
-        return self._db.get(key)  # type: ignore[no-any-return]  # rocksdict has no types
+        value: bytes | None = self._db.get(key)
+        return value
 
     def write(self, writes: Writes) -> None:
         """See `StateStore`."""
@@ -94,7 +96,8 @@ class RocksDBStore:
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See `StateStore`."""
         found: list[tuple[bytes, bytes]] = []
-        for key, value in self._db.items(from_key=max(prefix, start)):
+        pairs: Iterable[tuple[bytes, bytes]] = self._db.items(from_key=max(prefix, start))  # type: ignore[assignment]  # raw mode gives bytes
+        for key, value in pairs:
             if len(found) == limit or not key.startswith(prefix):
                 break
             found.append((key, value))

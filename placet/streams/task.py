@@ -13,11 +13,10 @@ from enum import Enum
 from heapq import merge
 from operator import itemgetter
 
-import msgspec
+from placet.schemas.codec import Codec, encode_dead_letter
 
 from placet.processors.judge import Judged, consequences, judge
 from placet.processors.machine import Machine
-from placet.schemas.codec import Codec, encode_dead_letter
 from placet.schemas.decision import Coordinates, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
 from placet.schemas.messages import Kind
@@ -140,7 +139,8 @@ class Task:
             written: next position of changelog and ledger, by topic, as far as the transaction wrote to them.
         """
         batch, self._batch = self._batch, None
-        assert batch is not None and batch.commit is not None, "committed() follows process()"
+        assert batch is not None, "committed() follows process()"
+        assert batch.commit is not None, "process() gave a commit record"
         self._last, self._genesis = batch.commit, None
         self.positions.update((span.topic, span.end) for span in batch.commit.spans)
         writes = batch.writes()

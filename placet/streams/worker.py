@@ -141,7 +141,7 @@ class Worker:
             return task.process(records, clock_ms, self._control.position)
         except PlacetError:
             raise
-        except Exception as error:  # noqa: BLE001 - a bug in one definition must not take the others down
+        except Exception as error:
             raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
 
     def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
@@ -173,11 +173,7 @@ class Worker:
     def _complete(self) -> set[TaskId]:
         """Tasks all of whose input partitions are ours."""
         assigned = self._consumer.assigned
-        return {
-            task_id
-            for task_id in map(self._task_of, assigned)
-            if assigned.issuperset(self._inputs_of(task_id))
-        }
+        return {task_id for task_id in map(self._task_of, assigned) if assigned.issuperset(self._inputs_of(task_id))}
 
     def _task_of(self, partition: TopicPartition) -> TaskId:
         return TaskId(self._topics[partition.topic], partition.partition)
