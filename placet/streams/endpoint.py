@@ -1,0 +1,94 @@
+"""The HTTP side port of a gate: `/metrics` for Prometheus, `/healthz` and `/readyz` for Kubernetes.
+
+/metrics  200                 Prometheus' text format, or OpenMetrics where the client asks for it
+/healthz  200 or 503          whether the loop came around lately: restart the process when it did not
+/readyz   200 or 503          whether every task that this gate owns is running
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Final, NamedTuple
+
+from prometheus_client.exposition import choose_encoder
+
+from placet.schemas.errors import SettingsError
+from placet.streams.metrics import Metrics
+
+__all__ = ["ALIVE_WITHIN_S", "Endpoint"]
+
+ALIVE_WITHIN_S: Final = 60.0
+"""The loop waits for a record for 200 ms and commits within seconds: after a minute it hangs."""
+
+
+class _Answer(NamedTuple):
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+class Endpoint:
+    """Serves one gate's metrics and health, from a daemon thread.
+
+    Args:
+        metrics: what is shown.
+        host: the address to listen on.
+        port: 0 for a free one.
+        alive_within_s: how lately the loop must have come around.
+
+    Raises:
+        SettingsError: the port is taken, or the address is not this machine's.
+    """
+
+    def __init__(self, metrics: Metrics, host: str, port: int, alive_within_s: float = ALIVE_WITHIN_S) -> None:
+        def answer(path: str, accept: str) -> _Answer:
+            return _answer(metrics, alive_within_s, path, accept)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                answered = answer(self.path.partition("?")[0], self.headers.get("Accept", ""))
+                self.send_response(answered.status)
+                self.send_header("Content-Type", answered.content_type)
+                self.send_header("Content-Length", str(len(answered.body)))
+                self.end_headers()
+                self.wfile.write(answered.body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """A probe each second is no news."""
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise SettingsError(
+                f"The metrics endpoint can't listen on {host}:{port} ({error.strerror}): "
+                "set PLACET_METRICS_PORT to a free port, or 0 for none."
+            ) from error
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _answer(metrics: Metrics, alive_within_s: float, path: str, accept: str) -> _Answer:
+    age_s = metrics.loop_age_s()
+    match path:
+        case "/metrics":
+            encode, content_type = choose_encoder(accept)
+            return _Answer(HTTPStatus.OK, content_type, encode(metrics.registry))
+        case "/healthz":
+            return _health(age_s <= alive_within_s, {"loop_age_s": age_s})
+        case "/readyz":
+            return _health(metrics.ready(), {"tasks": dict(metrics.phases)})
+    return _Answer(HTTPStatus.NOT_FOUND, "text/plain", b"/metrics, /healthz and /readyz are here\n")
+
+
+def _health(fine: bool, details: dict[str, object]) -> _Answer:  # noqa: FBT001 - the answer itself
+    status = HTTPStatus.OK if fine else HTTPStatus.SERVICE_UNAVAILABLE
+    return _Answer(status, "application/json", json.dumps({"ok": fine, **details}).encode() + b"\n")

@@ -1,0 +1,80 @@
+"""Logs: one JSON object for each line on stderr; readable lines where stderr is a terminal.
+
+`configure_logs` is called once, at start, before any logger is used. Only the outer layer logs: schemas and processors
+decide, and what they decide is in the decisions.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger, Processor
+
+__all__ = ["client_logger", "configure_logs", "get_logger"]
+
+_LIBRDKAFKA = "librdkafka"
+_COMMON: list[Processor] = [
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logs(level: str = "info", stream: TextIO | None = None, **context: str) -> None:
+    """Say how and from which level on is logged, by us and by librdkafka.
+
+    Args:
+        level: debug, info, warning or error.
+        stream: where to; stderr by default. A terminal gets readable lines, everything else JSON.
+        context: key and value of every line, such as app and instance.
+    """
+    out = stream or sys.stderr
+    rendering = _rendering(readable=out.isatty())
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    common = [_adding(context), *_COMMON]
+    structlog.configure(
+        processors=[*common, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=common,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    client = client_logger()
+    client.handlers, client.propagate = [handler], False
+    client.setLevel(threshold)
+
+
+def _adding(context: dict[str, str]) -> Processor:
+    # No contextvars: a thread that is started later would not see them.
+    def add(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**context, **event}
+
+    return add
+
+
+def _rendering(*, readable: bool) -> list[Processor]:
+    # Never the locals of a frame: they hold records and secrets.
+    if readable:
+        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+
+
+def get_logger(name: str, **context: Any) -> FilteringBoundLogger:
+    """A logger whose lines have `component: name` and what else is given."""
+    return cast("FilteringBoundLogger", structlog.get_logger(component=name, **context))
+
+
+def client_logger() -> logging.Logger:
+    """What librdkafka logs into, in the same form: pass it as `logger=` to Consumer, Producer and AdminClient."""
+    return logging.getLogger(_LIBRDKAFKA)

@@ -1,0 +1,192 @@
+"""What a gate counts and measures, in Prometheus' form: one table of all metrics, one object that the loop tells.
+
+The loop calls `Metrics` once per batch or less, never per record, and no label is an entity id: ids have no bound.
+Label values are spelled as in decisions: `outcome="REFUSED"`, `reason="STALE"`. Names follow Prometheus' practice: base
+units, the unit in the name, `_total` for what only grows.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from placet.schemas.decision import Outcome, Reason
+from placet.schemas.messages import Kind
+
+__all__ = ["METRICS", "Metric", "Metrics", "installed_version"]
+
+
+class Metric(NamedTuple):
+    """One row of the table: what is exported under this name. `unit` is "" where a number counts nothing."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    unit: str
+    help: str
+
+
+METRICS = (
+    Metric("placet_decisions_total", "counter", ("entity", "kind", "outcome", "reason"), "decisions",
+           "Decisions that were committed."),
+    Metric("placet_refused_facts_total", "counter", ("entity", "reason"), "decisions",
+           "Signals that were refused. A fact can't be argued with: look into each."),
+    Metric("placet_dead_letters_total", "counter", ("entity", "reason"), "records",
+           "Inputs that did not decode; their bytes are in the dead letters."),
+    Metric("placet_decision_latency_seconds", "histogram", ("entity",), "seconds",
+           "From the log time of a batch's oldest input to the commit; one observation for each batch."),
+    Metric("placet_transactions_total", "counter", ("result",), "transactions",
+           "Transactions by how they ended: committed, aborted, migrated, skewed."),
+    Metric("placet_transaction_duration_seconds", "histogram", (), "seconds",
+           "From the begin to the commit of transactions that committed."),
+    Metric("placet_tasks", "gauge", ("phase",), "tasks",
+           "Tasks of this gate by phase. A stopped one needs an operator."),
+    Metric("placet_restoring_records", "gauge", ("task",), "records",
+           "Records that a restore under way has read so far."),
+    Metric("placet_restores_total", "counter", ("entity",), "restores",
+           "Restores that were finished."),
+    Metric("placet_restored_records_total", "counter", ("entity",), "records",
+           "Records that finished restores have read."),
+    Metric("placet_restore_duration_seconds", "histogram", ("entity",), "seconds",
+           "How long finished restores took."),
+    Metric("placet_restore_warnings_total", "counter", ("entity",), "restores",
+           "Restores that found something odd; the log has the sentence."),
+    Metric("placet_events_total", "counter", ("event",), "events",
+           "What an operator may want to know of, such as task_stopped or joining_the_group_again."),
+    Metric("placet_lag_records", "gauge", ("topic", "partition"), "records",
+           "Inputs that wait to be decided, of the partitions of this gate."),
+    Metric("placet_definition_info", "gauge", ("entity", "version", "digest"), "",
+           "1 for each definition that this gate decides by."),
+    Metric("placet_build_info", "gauge", ("app", "version", "python"), "",
+           "Always 1; the labels tell what runs."),
+)  # fmt: skip
+"""All metrics but the process's own (`process_…`: CPU, memory, open files)."""
+
+_BUCKETS_S = {
+    "placet_decision_latency_seconds": (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+    "placet_transaction_duration_seconds": (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    "placet_restore_duration_seconds": (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
+}
+_PHASES = ("running", "restoring", "stopped")
+_DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
+
+
+class Metrics:
+    """The metrics of one gate, in a registry of their own, and with them what its health is judged by.
+
+    Its methods are those of `worker.Observer`. They are called by the loop's thread; the endpoint's thread reads.
+
+    Args:
+        app: the name of the app.
+        monotonic_s: a clock that never goes back, in seconds.
+    """
+
+    def __init__(self, app: str, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self.registry = CollectorRegistry()
+        self.phases: Mapping[str, str] = {}
+        self._monotonic_s = monotonic_s
+        self._looped_at_s = monotonic_s()
+        self._looped = False
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in METRICS:
+            self._make(metric)
+        ProcessCollector(registry=self.registry)
+        self._gauges["placet_build_info"].labels(app, installed_version(), platform.python_version()).set(1)
+        self.tasks({})
+
+    def definition(self, entity: str, definition_version: int, digest: bytes) -> None:
+        """The gate decides by this definition."""
+        self._gauges["placet_definition_info"].labels(entity, str(definition_version), digest.hex()).set(1)
+
+    def decided(self, entity: str, counts: Mapping[tuple[Kind, Outcome, Reason], int], end_to_end_s: float) -> None:
+        """A task's batch was committed, `end_to_end_s` after its oldest input was appended to the log."""
+        for (kind, outcome, reason), count in counts.items():
+            self._count("placet_decisions_total", entity, kind.name, outcome.name, reason.name, by=count)
+            if reason in _DID_NOT_DECODE:
+                self._count("placet_dead_letters_total", entity, reason.name, by=count)
+            if kind is Kind.SIGNAL and outcome is Outcome.REFUSED:
+                self._count("placet_refused_facts_total", entity, reason.name, by=count)
+        if counts:
+            self._histograms["placet_decision_latency_seconds"].labels(entity).observe(end_to_end_s)
+
+    def transaction(self, result: str, duration_s: float) -> None:
+        """A transaction ended: committed, aborted, migrated or skewed."""
+        self._count("placet_transactions_total", result)
+        if result == "committed":
+            self._histograms["placet_transaction_duration_seconds"].observe(duration_s)
+
+    def tasks(self, phases: Mapping[str, str]) -> None:
+        """The tasks of this gate are in these phases now."""
+        self.phases = dict(phases)
+        now = list(self.phases.values())
+        for phase in _PHASES:
+            self._gauges["placet_tasks"].labels(phase).set(now.count(phase))
+        if "restoring" not in now:
+            self._gauges["placet_restoring_records"].clear()
+
+    def restoring(self, records: Mapping[str, int]) -> None:
+        """Restores under way have read this many records so far, by task."""
+        gauge = self._gauges["placet_restoring_records"]
+        gauge.clear()  # a series of a task that is gone would stay for ever
+        for task, count in records.items():
+            gauge.labels(task).set(count)
+
+    def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
+        """A task was restored."""
+        entity = task.rpartition("-")[0]
+        self._count("placet_restores_total", entity)
+        self._count("placet_restored_records_total", entity, by=records)
+        self._histograms["placet_restore_duration_seconds"].labels(entity).observe(duration_s)
+        if warning:
+            self._count("placet_restore_warnings_total", entity)
+
+    def lag(self, records: Mapping[tuple[str, int], int]) -> None:
+        """This many inputs wait, by topic and partition; partitions that are not named are not ours any more."""
+        gauge = self._gauges["placet_lag_records"]
+        gauge.clear()
+        for (topic, partition), count in records.items():
+            gauge.labels(topic, str(partition)).set(count)
+
+    def event(self, name: str, **_details: object) -> None:
+        """Something happened that an operator wants to read about; the details are for the log."""
+        self._count("placet_events_total", name.replace(" ", "_"))
+
+    def looped(self) -> None:
+        """The loop came around."""
+        self._looped_at_s, self._looped = self._monotonic_s(), True
+
+    def loop_age_s(self) -> float:
+        """Seconds since the loop came around, or since the start before the first time."""
+        return self._monotonic_s() - self._looped_at_s
+
+    def ready(self) -> bool:
+        """Whether every task of this gate runs. One without tasks is ready: it stands by."""
+        return self._looped and all(phase == "running" for phase in self.phases.values())
+
+    def _count(self, name: str, *labels: str, by: int = 1) -> None:
+        self._counters[name].labels(*labels).inc(by)
+
+    def _make(self, metric: Metric) -> None:
+        name, text, labels = metric.name, metric.help, metric.labels
+        match metric.kind:
+            case "counter":
+                self._counters[name] = Counter(name, text, labels, registry=self.registry)
+            case "gauge":
+                self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
+            case "histogram":
+                self._histograms[name] = Histogram(name, text, labels, registry=self.registry, buckets=_BUCKETS_S[name])
+
+
+def installed_version() -> str:
+    """The version of Placet as it is installed, "source" when it runs from a checkout."""
+    try:
+        return version("placet")
+    except PackageNotFoundError:
+        return "source"
