@@ -147,20 +147,26 @@ def _without_docs(form: dict[str, Any]) -> dict[str, Any]:
 def _read(document: Document) -> tuple[Definition | None, list[Problem]]:
     """The definition, or what is wrong with it."""
     try:
-        definition = Definition.model_validate(document.data)
+        written = Definition.model_validate(document.data)
     except ValidationError as error:
         return None, definition_errors.explain(error)
-    problems = list(definition_checks.check(definition))
+    sources, problems = _digest_functions(written)
+    definition = written.model_copy(update={"sources": {**written.sources, **sources}})
+    definition._read_from = document  # noqa: SLF001  our own class, built here
+    return definition, [*problems, *definition_checks.check(definition)]
+
+
+def _digest_functions(written: Definition) -> tuple[dict[str, str], list[Problem]]:
+    """Digests of the `python:` functions that the document does not carry yet."""
     sources: dict[str, str] = {}
-    for path, reference in definition_checks.expressions(definition):
-        if is_function(reference) and reference not in definition.sources:
+    problems: list[Problem] = []
+    for path, text in definition_checks.expressions(written):
+        if is_function(text) and text not in written.sources:
             try:
-                sources[str(reference)] = function_digest(str(reference))
-            except DefinitionError as failure:
-                problems.append(Problem(path, failure.message, failure.fix))
-    complete = definition.model_copy(update={"sources": {**definition.sources, **sources}})
-    complete._read_from = document  # noqa: SLF001  our own class, built here
-    return complete, problems
+                sources[text] = function_digest(text)
+            except DefinitionError as error:
+                problems.append(Problem(path, error.message, error.fix))
+    return sources, problems
 
 
 def problems_of(text: str, file: str = "<text>") -> list[DefinitionError]:

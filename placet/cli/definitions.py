@@ -1,0 +1,281 @@
+"""`placet definitions`: check, show, draw and compare definition files. Nothing here talks to Kafka.
+
+Exit codes: 0 fine, 1 the definition is wrong or the change is incompatible, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from placet.processors.diagram import mermaid
+from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
+from placet.processors.staleness import made_stale_by
+from placet.schemas.definition import Definition, load_definition, parse_definition, problems_of, read_text
+from placet.schemas.definition_checks import warnings
+from placet.schemas.definition_diff import Difference, differences, is_compatible
+from placet.schemas.definition_grammar import written_ms
+from placet.schemas.definition_jsonschema import json_schema
+from placet.schemas.errors import DefinitionError
+from placet.schemas.field_types import expected
+from placet.schemas.messages import Kind
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Check, show, draw and compare definition files; print examples and the JSON Schema for editors.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+PIPE_WIDTH = 160
+"""Columns of a table that is not printed to a terminal."""
+
+
+class Output(StrEnum):
+    """How a command prints what it found."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class Example(StrEnum):
+    """The example definitions that come with Placet."""
+
+    FLIGHT = "flight"
+    WEARABLE = "wearable"
+    REFUND = "refund"
+
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.", show_default=False)]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
+
+
+@app.command()
+def validate(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definition files.", show_default=False)],
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Check definition files: grammar, names, types, expressions. All errors are listed, each with its fix.
+
+    Exit code: 0 all are fine (there may be warnings), 1 at least one is wrong.
+
+    Example:  placet definitions validate flight.yaml refund.yaml
+    """
+    checked = [_checked(path) for path in paths]
+    if output is Output.JSON:
+        typer.echo(json.dumps([_as_json(path, *found) for path, found in zip(paths, checked, strict=True)]))
+    else:
+        for path, found in zip(paths, checked, strict=True):
+            _print_checked(path, *found)
+    raise typer.Exit(1 if any(errors for _, errors, _ in checked) else 0)
+
+
+@app.command()
+def show(file: File, output: OutputOption = Output.TEXT) -> None:
+    """Print the table that runs, the fields, and what makes each proposal stale.
+
+    Exit code: 0 printed, 1 the definition is wrong (why is on stderr).
+
+    Example:  placet definitions show flight.yaml
+    """
+    with _errors_to_stderr(1):
+        definition = load_definition(file)
+        machine = compile_machine(definition)
+    if output is Output.JSON:
+        stale = {name: made_stale_by(machine, name) for name in definition.proposals}
+        form = {**definition.written(), "digest": definition.digest.hex(), "made_stale_by": stale}
+        typer.echo(json.dumps(form, ensure_ascii=False))
+        return
+    _print_definition(definition, machine)
+
+
+@app.command()
+def diagram(file: File) -> None:
+    """Print the state machine as a Mermaid diagram, drawn from the table that runs.
+
+    Exit code: 0 printed, 1 the definition is wrong (why is on stderr).
+
+    Example:  placet definitions diagram flight.yaml > flight.mmd
+    """
+    with _errors_to_stderr(1):
+        machine = compile_machine(load_definition(file))
+    typer.echo(mermaid(machine), nl=False)
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The definition that runs.", show_default=False)],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The one that is to run.", show_default=False)],
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Compare two definitions: does what is on the log survive the change?
+
+    Incompatible are: another entity, a version that is not higher, a status, field or input removed, a field
+    re-typed, a field added without default, another `dedup`, a longer horizon.
+
+    Exit code: 0 compatible or equal, 1 incompatible, 2 one of the files is no definition (why is on stderr).
+
+    Example:  placet definitions diff flight-v1.yaml flight-v2.yaml --output json
+    """
+    with _errors_to_stderr(2):
+        before, after = load_definition(old), load_definition(new)
+        compile_machine(after)
+    found = differences(before, after)
+    if output is Output.JSON:
+        typer.echo(json.dumps({"compatible": is_compatible(found), "differences": [d._asdict() for d in found]}))
+    else:
+        _print_differences(found)
+    raise typer.Exit(0 if is_compatible(found) else 1)
+
+
+@app.command()
+def example(
+    name: Annotated[Example, typer.Argument(help="Which one.", show_default=False)] = Example.FLIGHT,
+) -> None:
+    """Print an example definition, with comments: a start for your own.
+
+    Example:  placet definitions example refund > refund.yaml
+    """
+    typer.echo((files("placet.schemas") / "examples" / f"{name}.yaml").read_text(encoding="utf-8"), nl=False)
+
+
+@app.command()
+def jsonschema() -> None:
+    """Print the JSON Schema of definition files, for completion and checks in editors.
+
+    Save it, and begin a definition with `# yaml-language-server: $schema=placet-definition.schema.json`.
+
+    Example:  placet definitions jsonschema > placet-definition.schema.json
+    """
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+Checked = tuple[Definition | None, list[DefinitionError], list[DefinitionError]]
+
+
+def _checked(path: Path) -> Checked:
+    """The definition if there is one, its errors, its warnings."""
+    try:
+        text = read_text(path)
+    except DefinitionError as error:
+        return None, [error], []
+    errors = problems_of(text, str(path))
+    if errors:
+        return None, errors, []
+    definition = parse_definition(text, str(path))
+    return definition, compile_problems(definition), [definition.error(found) for found in warnings(definition)]
+
+
+def _print_checked(
+    path: Path, definition: Definition | None, errors: list[DefinitionError], found: list[DefinitionError]
+) -> None:
+    for error in errors:
+        typer.echo(f"error: {error}", err=True)
+    for warning in found:
+        typer.echo(f"warning: {warning}", err=True)
+    if definition is not None and not errors:
+        typer.echo(f"{path}: ok: {definition.entity} version {definition.version}, digest {definition.digest.hex()}")
+
+
+def _as_json(
+    path: Path, definition: Definition | None, errors: list[DefinitionError], found: list[DefinitionError]
+) -> dict[str, Any]:
+    return {
+        "file": str(path),
+        "ok": not errors,
+        "digest": definition.digest.hex() if definition is not None and not errors else None,
+        "errors": [_problem(error) for error in errors],
+        "warnings": [_problem(warning) for warning in found],
+    }
+
+
+def _problem(error: DefinitionError) -> dict[str, Any]:
+    return {"line": error.line, "path": error.path, "message": error.message, "fix": error.fix}
+
+
+@contextmanager
+def _errors_to_stderr(code: int) -> Iterator[None]:
+    """Ends with the error's own sentence and an exit code, without a traceback: the reader is an author."""
+    try:
+        yield
+    except DefinitionError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(code) from None
+
+
+def _console() -> Console:
+    console = Console(markup=False, highlight=False, emoji=False)
+    return console if console.is_terminal else Console(width=PIPE_WIDTH, markup=False, highlight=False, emoji=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print_definition(definition: Definition, machine: Machine) -> None:
+    console = _console()
+    console.print(
+        f"{definition.entity}, version {definition.version}, horizon {written_ms(definition.horizon_ms)}, "
+        f"digest {definition.digest.hex()}"
+    )
+    console.print(f"statuses: {', '.join(definition.statuses)}; final: {', '.join(definition.final) or 'none'}")
+    fields = _table("field", "type", "default", "doc")
+    for name, field in definition.fields.items():
+        fields.add_row(name, expected(field), repr(field.default) if field.has_default else "", field.doc)
+    console.print(fields)
+    console.print(_transitions(machine))
+    for name in definition.proposals:
+        stale = made_stale_by(machine, name)
+        console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)
+    for name, text in definition.invariants.items():
+        console.print(f"invariant {name}: {text}", soft_wrap=True)
+
+
+def _transitions(machine: Machine) -> Table:
+    table = _table("kind", "name", "from", "to", "guard", "copy and set")
+    for kind, name, statuses, transition in _rows(machine):
+        target = "(stays)" if transition.target is None else transition.target
+        assigned = "\n".join(transition.assignment_texts)
+        table.add_row(kind.name.lower(), name, ", ".join(statuses), target, transition.guard_text, assigned)
+    return table
+
+
+def _rows(machine: Machine) -> Iterator[tuple[Kind, str, list[str], Transition]]:
+    """The table that runs, one row for each transition with all statuses that it leaves."""
+    rows: dict[tuple[Kind, str, int], tuple[list[str], Transition]] = {}
+    for (kind, name, status), transitions in machine.table.items():
+        for transition in transitions:
+            rows.setdefault((kind, name, transition.number), ([], transition))[0].append(status)
+    for (kind, name, _), (statuses, transition) in sorted(rows.items(), key=lambda row: _place(machine, row[0])):
+        yield kind, name, statuses, transition
+
+
+def _place(machine: Machine, row: tuple[Kind, str, int]) -> tuple[int, int]:
+    return list(machine.rules).index(row[:2]), row[2]
+
+
+def _print_differences(found: list[Difference]) -> None:
+    if not found:
+        typer.echo("no difference in the rules")
+        return
+    table = _table("", "where", "change", "why")
+    for difference in found:
+        verdict = "ok" if difference.compatible else "INCOMPATIBLE"
+        table.add_row(verdict, difference.path, difference.change, difference.why)
+    console = _console()
+    console.print(table)
+    console.print("compatible" if is_compatible(found) else "incompatible")
