@@ -164,7 +164,7 @@ def _fenced(rule: Rule, state: EntityState, message: Message) -> _Refusal | None
     if rule.kind is not Kind.PROPOSAL or rule.fence is Fence.NONE:
         return None
     base = message.base_version
-    if message.base_incarnation != state.incarnation:
+    if message.base_incarnation is not None and message.base_incarnation != state.incarnation:
         return _Refusal(
             Reason.STALE,
             f"based on incarnation {message.base_incarnation}, the entity is in {state.incarnation}: "

@@ -40,7 +40,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         caused_by: id of the signal or task that made the proposer think, or None.
         valid_until: as given by the proposer, or None; the definition's `valid_for` bounds it.
         base_version: version of the state that the proposal is based on (proposals only).
-        base_incarnation: incarnation of that state; 0 for an entity never seen (proposals only).
+        base_incarnation: incarnation of that state, 0 for an entity never seen; None is not compared, and protects
+            less: an entity that was deleted, forgotten and created again may have reached the same version.
         proposer: who sent it; a signal's source.
     """
 
@@ -55,6 +56,6 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     caused_by: str | None = None
     valid_until: int | None = None
     base_version: int = 0
-    base_incarnation: int = 0
+    base_incarnation: int | None = None
     priority: Priority = Priority.NORMAL
     proposer: str = ""
