@@ -1,0 +1,197 @@
+"""What each topic must be like, as a table: settings by role, with the reason for each. Pure.
+
+Roles are those of `EntityTopics`, and `control` and `dead-letters` of the whole app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from placet.schemas.definition import Definition
+from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
+
+__all__ = [
+    "DEFAULT_PARTITIONS",
+    "RECORD_BYTES_MAX",
+    "TWO_IN_SYNC",
+    "Change",
+    "Need",
+    "Test",
+    "TopicSpec",
+    "needs_of",
+    "output_bytes_max",
+    "required_topics",
+]
+
+DEFAULT_PARTITIONS: Final = 6
+"""Of a new entity type: room for six gates. More can't be had later."""
+
+RECORD_BYTES_MAX: Final = 1_048_588
+"""Largest input record by default, in bytes: Kafka's own `max.message.bytes`."""
+
+_DAY_MS: Final = 86_400_000
+_RETENTION_MS: Final = 7 * _DAY_MS
+_COMPACTION_MARGIN_MS: Final = 120_000
+"""A memory counts for the horizon and 60 s (CLOCK_AHEAD_MAX_MS) of log time; the rest is for late timers."""
+_ENVELOPE_BYTES: Final = 65_536
+
+
+class Test(StrEnum):
+    """How a setting is compared with what is needed."""
+
+    IS = "must be"
+    AT_LEAST = "must be at least"
+    AT_MOST = "must be at most"
+
+
+class Change(StrEnum):
+    """When `apply` may change a setting that is not as needed."""
+
+    ALWAYS = "always"
+    UNWRITTEN = "unwritten"
+    NEVER = "never"
+
+
+class Need(NamedTuple):
+    """One setting of a topic, what it must be and why. A new topic gets `wanted`, or `value` where that is empty."""
+
+    config: str
+    test: Test
+    value: str
+    why: str
+    wanted: str = ""
+    change: Change = Change.ALWAYS
+    advice: str = ""
+
+    def met_by(self, found: str | None) -> bool:
+        """Compare. Negative numbers mean "no limit" in Kafka."""
+        if found is None:
+            return False
+        if self.test is Test.IS:
+            return found == self.value
+        number, bound = int(found), int(self.value)
+        return number <= bound if self.test is Test.AT_MOST else number >= bound or number < 0
+
+
+class TopicSpec(NamedTuple):
+    """One topic as it must be. Topics of one `group` have the same number of partitions.
+
+    `partitions` is None where any number will do: that of the group's existing topics, else `default_partitions`.
+    """
+
+    name: str
+    role: str
+    group: str
+    partitions: int | None
+    default_partitions: int
+    needs: tuple[Need, ...]
+
+
+_RECREATE = (
+    "Its records came under another rule. If they may go, delete the topic and run `placet topics apply`; if they must "
+    "stay and the rule does no harm to them, change the setting by hand."
+)
+_LOG_APPEND_TIME = Need(
+    "message.timestamp.type", Test.IS, "LogAppendTime",
+    "dedup, horizon and retention run on the broker's time; producers' times may be anything",
+    change=Change.UNWRITTEN, advice=_RECREATE,
+)  # fmt: skip
+_CLEAN_LEADERS = Need(
+    "unclean.leader.election.enable", Test.IS, "false", "an unclean leader forgets what was committed"
+)
+TWO_IN_SYNC = Need(
+    "min.insync.replicas", Test.AT_LEAST, "2", "with one replica in sync, its loss takes committed records along"
+)
+_COMPACT = Need(
+    "cleanup.policy", Test.IS, "compact", "the last record of each key must stay for ever",
+    change=Change.UNWRITTEN, advice=_RECREATE,
+)  # fmt: skip
+_DELETE = Need(
+    "cleanup.policy", Test.IS, "delete", "compaction would drop records of the same key, decided or not",
+    change=Change.UNWRITTEN, advice=_RECREATE,
+)  # fmt: skip
+
+
+def output_bytes_max(record_bytes_max: int) -> int:
+    """Largest record that the gate writes: a dead letter, which carries an input and what is known about it."""
+    return 2 * record_bytes_max + _ENVELOPE_BYTES
+
+
+def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, ...]:
+    """Return what a topic of this role must be like.
+
+    Args:
+        role: signals, proposals, decisions, changelog, ledger, control or dead-letters.
+        horizon_ms: the entity type's horizon; for topics of the whole app the longest.
+        record_bytes_max: largest input record, in bytes.
+    """
+    retention = Need(
+        "retention.ms", Test.AT_LEAST, str(horizon_ms), "`placet verify` needs what the horizon covers",
+        wanted=str(max(_RETENTION_MS, horizon_ms + _COMPACTION_MARGIN_MS)),
+    )  # fmt: skip
+    no_byte_limit = Need("retention.bytes", Test.IS, "-1", "a limit in bytes deletes records before their time")
+    lag = Need(
+        "min.compaction.lag.ms", Test.AT_LEAST, str(horizon_ms + _COMPACTION_MARGIN_MS),
+        "within the horizon and 2 min the log is the dedup memory and the history",
+    )  # fmt: skip
+    no_haste = Need(
+        "max.compaction.lag.ms", Test.IS, str(2**63 - 1), "nothing may hasten compaction but the cleaner's own need"
+    )
+    tombstones = Need(
+        "delete.retention.ms",
+        Test.AT_LEAST,
+        str(_DAY_MS),
+        "a local store that was away must still see what was deleted",
+    )
+    fits = Need(
+        "max.message.bytes", Test.AT_LEAST, str(record_bytes_max + _ENVELOPE_BYTES),
+        "what follows from the largest input must fit",
+    )  # fmt: skip
+    kept, compacted = (_DELETE, retention, no_byte_limit), (_COMPACT, lag, no_haste, tombstones, fits)
+    by_role: dict[str, tuple[Need, ...]] = {
+        "signals": (*kept, _input_limit(record_bytes_max)),
+        "proposals": (*kept, _input_limit(record_bytes_max)),
+        "decisions": (*kept, fits),
+        "changelog": compacted,
+        "ledger": compacted,
+        "control": (_COMPACT, fits),
+        "dead-letters": (_DELETE, retention, fits._replace(
+            value=str(output_bytes_max(record_bytes_max)), why="a dead letter carries an input of any size"
+        )),
+    }  # fmt: skip
+    return (_LOG_APPEND_TIME, _CLEAN_LEADERS, *by_role[role])
+
+
+def _input_limit(record_bytes_max: int) -> Need:
+    return Need(
+        "max.message.bytes", Test.AT_MOST, str(record_bytes_max), "the dead letters must hold every input",
+        change=Change.NEVER, advice="Set PLACET_RECORD_BYTES_MAX to the topic's limit, or lower that limit by hand.",
+    )  # fmt: skip
+
+
+def required_topics(
+    app: str,
+    definitions: Sequence[Definition],
+    partitions: int | None = None,
+    record_bytes_max: int = RECORD_BYTES_MAX,
+) -> list[TopicSpec]:
+    """Return the topics that an app with these definitions needs.
+
+    Args:
+        app: prefix of all names.
+        definitions: one for each entity type.
+        partitions: of the topics of every entity type; None for what is there, else the default.
+        record_bytes_max: largest input record, in bytes.
+    """
+    specs = [
+        TopicSpec(name, role, definition.entity, partitions, DEFAULT_PARTITIONS,
+                  needs_of(role, definition.horizon_ms, record_bytes_max))
+        for definition in definitions
+        for role, name in entity_topics(app, definition.entity)._asdict().items()
+    ]  # fmt: skip
+    longest_ms = max((definition.horizon_ms for definition in definitions), default=0)
+    for role, name, count in (("control", control_topic(app), 1), ("dead-letters", dead_letters_topic(app), None)):
+        specs.append(TopicSpec(name, role, name, count, 1, needs_of(role, longest_ms, record_bytes_max)))
+    return specs
