@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from placet.schemas.messages import Kind, Value
+from placet.schemas.messages import Kind
 
 __all__ = ["ABSENT", "UNSEEN", "Applied", "Change", "EntityState", "Memory", "encode_state"]
 
@@ -28,13 +30,13 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `version` counts changes. `field_versions` names the version that last changed each field ("status" included).
     `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log
     time of the creating input: an entity created again after its tombstone gets a new one. `deleted_at` is the log
-    time of the deletion, else 0.
+    time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.
     """
 
     version: int = 0
     incarnation: int = 0
     status: str = ABSENT
-    fields: dict[str, Value] = msgspec.field(default_factory=dict)
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
     field_versions: dict[str, int] = msgspec.field(default_factory=dict)
     applied: dict[str, Applied] = msgspec.field(default_factory=dict)
     deleted_at: int = 0
