@@ -12,7 +12,7 @@ from placet.processors.machine import Machine
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Message
 
-__all__ = ["ENTITY_ID_BYTES_MAX", "broken_rule", "murmur2", "partition_of"]
+__all__ = ["ENTITY_ID_BYTES_MAX", "broken_rule", "misplaced", "murmur2", "partition_of"]
 
 ENTITY_ID_BYTES_MAX = 512
 """Longest entity id, and longest input id, in bytes of UTF-8."""
@@ -40,13 +40,21 @@ def partition_of(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
 
 
-def broken_rule(machine: Machine, key: bytes | None, message: Message) -> tuple[Reason, str] | None:
+def misplaced(key: bytes | None, entity_id: str, partition: int, partitions: int) -> tuple[Reason, str] | None:
+    """Return why a record is not where its entity is, or None."""
+    home = partition if key is None else partition_of(key, partitions)
+    if home != partition:
+        return Reason.WRONG_PARTITION, f"the key belongs to partition {home}, the record is in {partition}"
+    if key != entity_id.encode():
+        return Reason.KEY_MISMATCH, f"the record's key is {key!r}, its entity_id {entity_id!r}"
+    return None
+
+
+def broken_rule(machine: Machine, message: Message) -> tuple[Reason, str] | None:
     """Return why a decoded input can't be judged, or None. Sizes are bounded: ids are stored for the horizon."""
-    entity_id = message.entity_id.encode()
-    if key != entity_id:
-        return Reason.KEY_MISMATCH, f"the record's key is {key!r}, its entity_id {message.entity_id!r}"
-    if not 0 < len(entity_id) <= ENTITY_ID_BYTES_MAX:
-        return Reason.INVALID_PAYLOAD, f"entity_id has {len(entity_id)} bytes; 1 to {ENTITY_ID_BYTES_MAX} are allowed"
+    size = len(message.entity_id.encode())
+    if not 0 < size <= ENTITY_ID_BYTES_MAX:
+        return Reason.INVALID_PAYLOAD, f"entity_id has {size} bytes; 1 to {ENTITY_ID_BYTES_MAX} are allowed"
     if not 0 < len(message.input_id) <= ENTITY_ID_BYTES_MAX // 4:
         return Reason.INVALID_PAYLOAD, f"the input's id has {len(message.input_id)} characters; 1 to 128 are allowed"
     rule = machine.rules.get((message.kind, message.name))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from placet.processors.address import broken_rule, partition_of
+from placet.processors.address import broken_rule, misplaced
 from placet.processors.decide import decide, refuse_undecoded
 from placet.processors.machine import Machine
 from placet.processors.occasion import occasion_of
@@ -68,25 +68,23 @@ def judge(
 ) -> Judged:
     """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
     if value is None:
-        return Judged(_undecoded(kind, Reason.UNDECODABLE, key, DecodeError("the record has no value")))
+        return Judged(_undecoded(kind, Reason.UNDECODABLE, "the record has no value", key))
     try:
         message = decoder.decode(kind, value)
     except InvalidPayload as error:
-        return Judged(_undecoded(kind, Reason.INVALID_PAYLOAD, key, error))
+        stray = misplaced(key, error.entity_id, partition, partitions) if error.entity_id else None
+        return Judged(_undecoded(kind, *(stray or (Reason.INVALID_PAYLOAD, str(error))), key, error))
     except UnknownSchema as error:
-        return Judged(_undecoded(kind, Reason.UNKNOWN_SCHEMA, key, error))
+        return Judged(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
     except DecodeError as error:
-        return Judged(_undecoded(kind, Reason.UNDECODABLE, key, error))
-    broken = broken_rule(machine, key, message)
-    if broken:
-        return Judged(_refused(broken[0], broken[1], message), message)
+        return Judged(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
     state = view.state(message.entity_id)
-    if state is UNSEEN:
-        # An entity that has a state here was at the right place when it got it.
-        home = partition_of(key or b"", partitions)
-        if home != partition:
-            detail = f"the key belongs to partition {home}, the record is in {partition}"
-            return Judged(_refused(Reason.WRONG_PARTITION, detail, message), message)
+    # An entity that has a state here was at the right place when it got it: no need to hash its key again.
+    placed = state is not UNSEEN and key == message.entity_id.encode()
+    stray = None if placed else misplaced(key, message.entity_id, partition, partitions)
+    broken = stray or broken_rule(machine, message)
+    if broken:
+        return Judged(_refused(*broken, message), message)
     occasion = occasion_of(machine.rules[kind, message.name], message)
     if isinstance(occasion, str):
         return Judged(_refused(Reason.INVALID_PAYLOAD, occasion, message), message)
@@ -133,12 +131,13 @@ def consequences(judged: Judged, at: Coordinates) -> Consequences:
     return Consequences(None, memory, applied)
 
 
-def _undecoded(kind: Kind, reason: Reason, key: bytes | None, error: DecodeError) -> Decision:
-    known = error if isinstance(error, InvalidPayload) else None
+def _undecoded(
+    kind: Kind, reason: Reason, detail: str, key: bytes | None, known: InvalidPayload | None = None
+) -> Decision:
     return refuse_undecoded(
         kind,
         reason,
-        str(error),
+        detail,
         entity_id=(key or b"").decode("utf-8", "replace"),
         name=known.name if known else "",
         input_id=known.input_id if known else "",
