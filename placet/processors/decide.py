@@ -13,7 +13,7 @@ from placet.processors.evolve import Remember, evolve
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Rule, Scope, Transition
 from placet.processors.occasion import Occasion
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
-from placet.schemas.messages import Kind, Message
+from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EntityState, Memory
 
 __all__ = ["CLOCK_AHEAD_MAX_MS", "Ruling", "decide", "memory_is_live", "refuse_undecoded"]
@@ -90,9 +90,8 @@ def decide(
     refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
     if refusal:
         return _refuse(refusal, state, message, occasion)
-    known = len(state.fields) == len(machine.initial_fields)
     scope = Scope(
-        state.fields if known else {**machine.initial_fields, **state.fields},
+        _fields_of(machine, state),
         message.payload,
         state.status,
         state.version,
@@ -108,6 +107,14 @@ def decide(
     if not isinstance(after, EntityState):
         return _refuse(_Refusal(*after), state, message, occasion)
     return Ruling(_answer(Outcome.ACCEPTED, _Refusal(Reason.NONE), state, after, message, occasion), after)
+
+
+def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
+    """The state's fields as this definition has them: an earlier version may have had fewer, or others."""
+    initial = machine.initial_fields
+    if state.fields.keys() == initial.keys():
+        return state.fields
+    return {name: state.fields.get(name, default) for name, default in initial.items()}
 
 
 def _repeated(
