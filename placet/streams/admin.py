@@ -25,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from placet.schemas.errors import PlacetError, SettingsError
+from placet.streams.errors import LogUnreachable
 from placet.streams.records import TopicPartition
 
 __all__ = ["Admin", "BrokerUnreachable", "ClockReading", "Cluster", "TopicInfo"]
@@ -46,8 +47,8 @@ _FORBIDDEN: Final = frozenset({
 })  # fmt: skip
 
 
-class BrokerUnreachable(PlacetError):
-    """No broker answered in time. Reaction: end; the operator starts it, or mends address or credentials."""
+class BrokerUnreachable(LogUnreachable):
+    """No broker answered in time. Reaction: a command ends; the operator starts it, or mends address or rights."""
 
 
 class Cluster(NamedTuple):

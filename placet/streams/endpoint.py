@@ -8,15 +8,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from placet.schemas.errors import SettingsError
-from placet.streams.metrics import Metrics
 
 __all__ = ["ALIVE_WITHIN_S", "Endpoint"]
 
@@ -28,6 +29,19 @@ class _Answer(NamedTuple):
     status: HTTPStatus
     content_type: str
     body: bytes
+
+
+class Shown(Protocol):
+    """What the endpoint shows: `placet.streams.metrics.Metrics`."""
+
+    registry: CollectorRegistry
+    phases: Mapping[str, str]
+
+    def loop_age_s(self) -> float:
+        """Seconds since the loop came around."""
+
+    def ready(self) -> bool:
+        """Whether every task of this gate runs."""
 
 
 class Endpoint:
@@ -43,7 +57,7 @@ class Endpoint:
         SettingsError: the port is taken, or the address is not this machine's.
     """
 
-    def __init__(self, metrics: Metrics, host: str, port: int, alive_within_s: float = ALIVE_WITHIN_S) -> None:
+    def __init__(self, metrics: Shown, host: str, port: int, alive_within_s: float = ALIVE_WITHIN_S) -> None:
         def answer(path: str, accept: str) -> _Answer:
             return _answer(metrics, alive_within_s, path, accept)
 
@@ -76,7 +90,7 @@ class Endpoint:
         self._server.server_close()
 
 
-def _answer(metrics: Metrics, alive_within_s: float, path: str, accept: str) -> _Answer:
+def _answer(metrics: Shown, alive_within_s: float, path: str, accept: str) -> _Answer:
     age_s = metrics.loop_age_s()
     match path:
         case "/metrics":

@@ -1,6 +1,7 @@
-"""What a gate counts and measures, in Prometheus' form: one table of all metrics, one object that the loop tells.
+"""What a gate tells the world about itself: one table of all metrics, one object that the loop tells what happened.
 
 The loop calls `Metrics` once per batch or less, never per record, and no label is an entity id: ids have no bound.
+What an operator wants to read goes to the log too.
 Label values are spelled as in decisions: `outcome="REFUSED"`, `reason="STALE"`. Names follow Prometheus' practice: base
 units, the unit in the name, `_total` for what only grows.
 """
@@ -9,14 +10,18 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from placet.schemas.decision import Outcome, Reason
+from placet.schemas.definition import Definition
 from placet.schemas.messages import Kind
+from placet.streams.endpoint import Endpoint
+from placet.streams.log import get_logger
+from placet.streams.settings import Settings
 
 __all__ = ["METRICS", "Metric", "Metrics", "installed_version"]
 
@@ -79,31 +84,55 @@ _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
 class Metrics:
     """The metrics of one gate, in a registry of their own, and with them what its health is judged by.
 
-    Its methods are those of `worker.Observer`. They are called by the loop's thread; the endpoint's thread reads.
+    It is a `worker.Observer`: its methods are called by the loop's thread; the endpoint's threads read.
 
     Args:
-        app: the name of the app.
+        settings: name of the app and the gate, address and port of the endpoint.
+        definitions: what the gate decides by.
         monotonic_s: a clock that never goes back, in seconds.
     """
 
-    def __init__(self, app: str, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        definitions: Iterable[Definition] = (),
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.registry = CollectorRegistry()
         self.phases: Mapping[str, str] = {}
+        self.endpoint: Endpoint | None = None
+        self._settings = settings
         self._monotonic_s = monotonic_s
         self._looped_at_s = monotonic_s()
         self._looped = False
+        self._log = get_logger("gate")
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         for metric in METRICS:
             self._make(metric)
         ProcessCollector(registry=self.registry)
-        self._gauges["placet_build_info"].labels(app, installed_version(), platform.python_version()).set(1)
+        self._gauges["placet_build_info"].labels(settings.app, installed_version(), platform.python_version()).set(1)
+        for definition in definitions:
+            labels = (definition.entity, str(definition.version), definition.digest.hex())
+            self._gauges["placet_definition_info"].labels(*labels).set(1)
         self.tasks({})
 
-    def definition(self, entity: str, definition_version: int, digest: bytes) -> None:
-        """The gate decides by this definition."""
-        self._gauges["placet_definition_info"].labels(entity, str(definition_version), digest.hex()).set(1)
+    def start(self) -> None:
+        """Serve `/metrics`, `/healthz` and `/readyz`, where a port is set.
+
+        Raises:
+            SettingsError: the port is taken.
+        """
+        if self._settings.metrics_port:
+            self.endpoint = Endpoint(self, self._settings.metrics_host, self._settings.metrics_port)
+            self._log.info("metrics are served", host=self._settings.metrics_host, port=self.endpoint.port)
+
+    def close(self) -> None:
+        """Stop serving."""
+        if self.endpoint is not None:
+            self.endpoint.close()
+            self.endpoint = None
 
     def decided(self, entity: str, counts: Mapping[tuple[Kind, Outcome, Reason], int], end_to_end_s: float) -> None:
         """A task's batch was committed, `end_to_end_s` after its oldest input was appended to the log."""
@@ -124,6 +153,8 @@ class Metrics:
 
     def tasks(self, phases: Mapping[str, str]) -> None:
         """The tasks of this gate are in these phases now."""
+        if phases != self.phases:
+            self._log.info("tasks", **{phase: sorted(t for t in phases if phases[t] == phase) for phase in _PHASES})
         self.phases = dict(phases)
         now = list(self.phases.values())
         for phase in _PHASES:
@@ -144,8 +175,12 @@ class Metrics:
         self._count("placet_restores_total", entity)
         self._count("placet_restored_records_total", entity, by=records)
         self._histograms["placet_restore_duration_seconds"].labels(entity).observe(duration_s)
+        details = {"task": task, "records": records, "duration_s": round(duration_s, 3)}
         if warning:
             self._count("placet_restore_warnings_total", entity)
+            self._log.warning("restored, but", warning=warning, **details)
+        else:
+            self._log.info("restored", **details)
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None:
         """This many inputs wait, by topic and partition; partitions that are not named are not ours any more."""
@@ -154,9 +189,10 @@ class Metrics:
         for (topic, partition), count in records.items():
             gauge.labels(topic, str(partition)).set(count)
 
-    def event(self, name: str, **_details: object) -> None:
-        """Something happened that an operator wants to read about; the details are for the log."""
+    def event(self, name: str, **details: object) -> None:
+        """Something happened that an operator wants to read about."""
         self._count("placet_events_total", name.replace(" ", "_"))
+        self._log.warning(name, **details)
 
     def looped(self) -> None:
         """The loop came around."""

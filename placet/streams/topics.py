@@ -23,6 +23,7 @@ from placet.streams.topic_needs import RECORD_BYTES_MAX, TWO_IN_SYNC, Change, Ne
 
 if TYPE_CHECKING:
     from placet.streams.admin import Admin, TopicInfo
+    from placet.streams.settings import Settings
 
 __all__ = ["Action", "Problem", "Step", "apply", "check_topics", "observe", "plan", "required_topics", "verify"]
 
@@ -200,16 +201,14 @@ def verify(
     return [Problem(step.topic, step.finding, step.todo) for step in plan(specs, *observe(admin, specs))]
 
 
-def check_topics(
-    admin: Admin, app: str, definitions: Sequence[Definition], record_bytes_max: int = RECORD_BYTES_MAX
-) -> None:
+def check_topics(admin: Admin, settings: Settings, definitions: Sequence[Definition]) -> None:
     """Refuse to run on wrong topics.
 
     Raises:
         SettingsError: with every problem, and what to do about it.
         BrokerUnreachable: see `Admin`.
     """
-    problems = verify(admin, app, definitions, record_bytes_max)
+    problems = verify(admin, settings.app, definitions, settings.record_bytes_max)
     if problems:
         raise _refusal(problems, "The topics are not as they must be")
 
