@@ -58,6 +58,10 @@ class Batch:
         """Stage any other key; None deletes it."""
         self._writes[key] = value
 
+    def is_staged(self, key: bytes) -> bool:
+        """Tell whether this transaction writes or deletes a key."""
+        return key in self._writes
+
     def forget(self, entity: bytes) -> None:
         """Stage that nothing is known of an entity any more."""
         self._states[layout.state_key(entity)] = UNSEEN

@@ -102,7 +102,8 @@ class Task:
         """Decide a batch and stage what follows from it.
 
         Args:
-            records: of this task's input partitions; per topic in order, from the task's positions on.
+            records: of this task's input partitions; per topic in order, from the task's positions on. None at all
+                says that the partition is idle, read to its end: its log time moves on to the clock.
             clock_ms: the machine's clock, read once for the whole batch.
             control_position: next position of the control topic.
 
@@ -115,6 +116,8 @@ class Task:
         partition, digest = self.task_id.partition, self.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark)
         self.counts = Counter()
+        if not records:
+            log_time = max(log_time, clock_ms)
         for index, record in enumerate(in_log_time_order(records)):
             log_time = max(log_time, record.timestamp)
             at = Coordinates(
@@ -122,7 +125,7 @@ class Task:
                 self._task_epoch, sequence, index, digest, control_position,
             )  # fmt: skip
             self._process_one(batch, record, at)
-        self._housekeeping.add_to(batch, decided_at, self._task_epoch, sequence)
+        self._housekeeping.add_to(batch, log_time, self._task_epoch, sequence)
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
@@ -152,8 +155,8 @@ class Task:
         self._batch = None
 
     def needs_housekeeping(self, clock_ms: int) -> bool:
-        """Tell whether something expired, so that even an idle partition needs a transaction."""
-        return self._last is not None and self._housekeeping.is_due(max(self._last.decided_at, clock_ms))
+        """Tell whether something expired, if the partition is idle: it needs a transaction without inputs."""
+        return self._last is not None and self._housekeeping.is_due(max(self._last.log_time, clock_ms))
 
     def close(self) -> None:
         """Give the store back."""
@@ -191,6 +194,8 @@ class Task:
             batch.put(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
             batch.send(self._ledger_record(key, memory))
         if applied is not None:
+            if judged.after.status == ABSENT and not judged.after.deleted_at:  # nothing else would remind of it
+                batch.put(layout.deleted_key(entity), layout.dump_log_time(at.log_time))
             batch.send(self._ledger_record(layout.applied_ledger_key(applied.entity_id, applied.name), applied))
 
     def _stage_change(self, batch: Batch, change: Change, entity: bytes) -> None:
