@@ -16,7 +16,7 @@ from placet.schemas.codec import Codec
 
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
 from placet.schemas.messages import Kind
-from placet.schemas.state import UNSEEN
+from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
 from placet.streams import layout
 from placet.streams.errors import TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -202,6 +202,7 @@ class _Chain:
             key = record.key or b""
             if record.value is None:
                 writes[layout.ledger_index_key(key)] = None
+                self._forget(key, writes)
                 continue
             entry = job.codec.decode_ledger(record.value)
             if isinstance(entry, Commit):
@@ -249,14 +250,32 @@ class _Chain:
             )
 
     def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
-        key = layout.state_key(entry.entity_id.encode())
-        data = writes.get(key) or self._job.store.get(key)
-        state = self._job.form.load(data) if data else UNSEEN
+        entity = entry.entity_id.encode()
+        state = self._state(entity, writes)
         known = state.applied.get(entry.name)
-        if state.incarnation != entry.incarnation or (known and known.event_time >= entry.applied.event_time):
+        if state.incarnation != entry.incarnation or (known and _age(known) > _age(entry.applied)):
             return
         after = msgspec.structs.replace(state, applied={**state.applied, entry.name: entry.applied})
-        writes[key] = self._job.form.dump(after)
+        writes[layout.state_key(entity)] = self._job.form.dump(after)
+        if state.status == ABSENT and not state.deleted_at:
+            writes[layout.deleted_key(entity)] = layout.dump_log_time(entry.applied.log_time)
+
+    def _forget(self, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
+        """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""
+        role, _, rest = ledger_key.partition(b"/")
+        entity = rest.rpartition(b"/")[0]
+        if role == b"applied" and self._state(entity, writes).version == 0:
+            writes[layout.state_key(entity)] = writes[layout.deleted_key(entity)] = None
+
+    def _state(self, entity: bytes, writes: dict[bytes, bytes | None]) -> EntityState:
+        key = layout.state_key(entity)
+        data = writes[key] if key in writes else self._job.store.get(key)
+        return self._job.form.load(data) if data else UNSEEN
+
+
+def _age(applied: Applied) -> tuple[int, int, int]:
+    """What orders two applied inputs of one name: the later of two of the same time counts."""
+    return applied.event_time, applied.log_time, applied.version
 
 
 def _checked(
