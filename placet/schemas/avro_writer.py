@@ -1,0 +1,192 @@
+"""Values to Avro bytes, compiled from a schema: about half the time of fastavro, and no dict for each record.
+
+A writer is a function from one value to its bytes. Avro records are nothing but their columns' bytes in order, so that
+a column whose value comes back again and again (a topic, a batch's time) is kept as bytes: see `repeated`. Writers
+trust their values, which were checked against the definition before; an int out of range or a decimal with too many
+digits raises ValueError all the same. Maps are written in the order of their keys: equal values, equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal
+from functools import lru_cache
+from operator import attrgetter
+from struct import Struct
+from typing import Any, TypeAlias
+
+from placet.schemas.avro_scalars import EXACT
+from placet.schemas.avro_shapes import Choice, Listing, Mapping, Nullable, Record, Scalar, Shape
+
+__all__ = ["Writer", "attribute_writer", "dict_writer", "repeated", "write_long", "write_string", "writer_of"]
+
+Writer: TypeAlias = Callable[[Any], bytes]
+
+_ONE = tuple(bytes([byte]) for byte in range(128))
+"""Varints of one byte, by their raw value."""
+_REPEATED_MAX = 1024
+_pack_double = Struct("<d").pack
+
+
+def write_long(value: int) -> bytes:
+    """Write an int or a long: zigzag, then seven bits a byte."""
+    raw = value << 1 ^ value >> 63
+    if raw < 128:
+        return _ONE[raw]
+    if raw >> 64:
+        raise ValueError(f"{value} has more than 64 bits")
+    out = bytearray()
+    while raw > 127:
+        out.append(raw & 127 | 128)
+        raw >>= 7
+    out.append(raw)
+    return bytes(out)
+
+
+def write_string(value: str) -> bytes:
+    """Write a string as its length in bytes and its UTF-8."""
+    data = value.encode()
+    length = len(data)
+    return (_ONE[length << 1] if length < 64 else write_long(length)) + data
+
+
+def write_bytes(value: bytes) -> bytes:
+    """Write bytes as their length and themselves."""
+    return write_long(len(value)) + value
+
+
+def write_int(value: int) -> bytes:
+    """Write an int of 32 bits."""
+    if not -(1 << 31) <= value < 1 << 31:
+        raise ValueError(f"{value} has more than 32 bits")
+    return write_long(value)
+
+
+def write_boolean(value: bool) -> bytes:  # noqa: FBT001  it is the value
+    """Write a boolean."""
+    return b"\x01" if value else b"\x00"
+
+
+_SCALARS: dict[str, Writer] = {
+    "boolean": write_boolean,
+    "int": write_int,
+    "long": write_long,
+    "double": _pack_double,
+    "string": write_string,
+    "bytes": write_bytes,
+}
+
+
+def repeated(write: Writer) -> Writer:
+    """Return the writer with a memory of its last thousand or so values, for columns that hardly change."""
+    return lru_cache(maxsize=_REPEATED_MAX)(write)
+
+
+def writer_of(shape: Shape, record: Callable[[Record], Writer] | None = None) -> Writer:
+    """Compile the writing of one type.
+
+    Args:
+        shape: the type.
+        record: compiles the records inside; they are dicts unless given, and a choice is `(full name, dict)`.
+    """
+    record = record or dict_writer
+    match shape:
+        case Scalar(logical="decimal"):
+            return _decimals(shape)
+        case Scalar():
+            return _SCALARS[shape.type]
+        case Nullable(value, null):
+            return _nullables(writer_of(value, record), null)
+        case Listing(item):
+            return _lists(writer_of(item, record))
+        case Mapping(value):
+            return _maps(writer_of(value, record))
+        case Record():
+            return record(shape)
+        case Choice(records):
+            return _choices(records, record)
+
+
+def dict_writer(record: Record) -> Writer:
+    """Compile the writing of a record from a dict."""
+    steps = tuple((column.name, writer_of(column.shape)) for column in record.columns)
+
+    def write(values: dict[str, Any]) -> bytes:
+        return b"".join([write(values[name]) for name, write in steps])
+
+    return write
+
+
+def attribute_writer(
+    record: Record, attributes: dict[str, str] | None = None, special: dict[str, Writer] | None = None
+) -> Writer:
+    """Compile the writing of a record from an object's attributes; so are records inside.
+
+    Args:
+        record: at least two columns.
+        attributes: the attribute of each column whose name is another, dots allowed.
+        special: the writer of each column whose type alone does not tell.
+    """
+    attributes, special = attributes or {}, special or {}
+    values_of = attrgetter(*(attributes.get(column.name, column.name) for column in record.columns))
+    writers = tuple(special.get(c.name) or writer_of(c.shape, attribute_writer) for c in record.columns)
+
+    def write(value: object) -> bytes:
+        return b"".join([write(part) for write, part in zip(writers, values_of(value), strict=True)])
+
+    return write
+
+
+def _nullables(write: Writer, null: int) -> Writer:
+    nothing, something = _ONE[null << 1], _ONE[2 - (null << 1)]
+
+    def maybe(value: Any) -> bytes:
+        return nothing if value is None else something + write(value)
+
+    return maybe
+
+
+def _lists(write: Writer) -> Writer:
+    def lists(values: Sequence[Any]) -> bytes:
+        if not values:
+            return b"\x00"
+        return b"".join([write_long(len(values)), *map(write, values), b"\x00"])
+
+    return lists
+
+
+def _maps(write: Writer) -> Writer:
+    def maps(values: dict[str, Any]) -> bytes:
+        if not values:
+            return b"\x00"
+        parts = [write_string(key) + write(values[key]) for key in sorted(values)]
+        return b"".join([write_long(len(values)), *parts, b"\x00"])
+
+    return maps
+
+
+def _choices(records: tuple[Record | None, ...], compiled: Callable[[Record], Writer]) -> Writer:
+    branches = {
+        record.name: (write_long(index), compiled(record)) for index, record in enumerate(records) if record is not None
+    }
+
+    def choose(value: tuple[str, dict[str, Any]]) -> bytes:
+        head, write = branches[value[0]]
+        return head + write(value[1])
+
+    return choose
+
+
+def _decimals(shape: Scalar) -> Writer:
+    def write(value: Decimal) -> bytes:
+        try:
+            scaled = value.scaleb(shape.scale, EXACT)
+            unscaled = int(scaled)
+        except ArithmeticError:
+            raise ValueError(f"{value} is no {shape}") from None
+        if unscaled != scaled or abs(unscaled) >= 10**shape.precision:
+            raise ValueError(f"{value} is no {shape}")
+        size = (unscaled + (unscaled < 0)).bit_length() // 8 + 1  # the shortest two's complement, as Java writes it
+        return write_bytes(unscaled.to_bytes(size, "big", signed=True))
+
+    return write

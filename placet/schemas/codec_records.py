@@ -1,0 +1,208 @@
+"""What the gate writes, as bodies without framing: decisions, changes, ledger entries; and back.
+
+Each writer is compiled from the checked-in schema and takes its values straight from the objects' attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from placet.schemas.avro_shapes import Choice, Record, parse_schema
+from placet.schemas.avro_writer import Writer, attribute_writer, repeated, write_long, write_string, writer_of
+from placet.schemas.contracts import DECISION, LEDGER
+from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, First, Outcome, Reason
+from placet.schemas.errors import DecodeError
+from placet.schemas.ledger import (
+    AppliedEntry,
+    Commit,
+    Genesis,
+    Held,
+    LedgerEntry,
+    MemoryEntry,
+    Span,
+    Timer,
+)
+from placet.schemas.messages import Kind, Value
+from placet.schemas.state import Applied, Change, EntityState, Memory
+
+__all__ = [
+    "STATE_HEADER",
+    "change_of",
+    "change_writer",
+    "decision_of",
+    "ledger_entry_of",
+    "state_header",
+    "write_decision",
+    "write_ledger",
+]
+
+STATE_HEADER = "placet-state"
+"""The changelog header that holds what no column does: `field_versions` and `applied`, as msgpack."""
+
+_KINDS = {kind: write_string(kind.name) for kind in Kind}
+_string, _long = repeated(write_string), repeated(write_long)
+
+
+class _Hidden(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The content of `STATE_HEADER`. A later part is appended, with a default."""
+
+    field_versions: dict[str, int]
+    applied: dict[str, Applied]
+
+
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
+_unpack = msgspec.msgpack.Decoder(_Hidden).decode
+
+
+# Decisions ------------------------------------------------------------------------------------------------------------
+
+_DECISION = parse_schema(DECISION)
+_AT = len(msgspec.structs.fields(Coordinates))
+_DECISION_NAMES = [column.name for column in _DECISION.columns]
+
+_write_at = attribute_writer(
+    Record("at", _DECISION.columns[:_AT]),
+    special={
+        "topic": _string,
+        "task_epoch": _long,
+        "sequence": _long,
+        "decided_at": _long,
+        "control_position": _long,
+        "log_time": _long,
+    },
+)
+_write_decided = attribute_writer(
+    Record("decided", _DECISION.columns[_AT:]),
+    {"reason_code": "reason", "retry": "reason"},
+    {
+        "kind": _KINDS.__getitem__,
+        "outcome": {outcome: write_string(outcome.name) for outcome in Outcome}.__getitem__,
+        "reason": {reason: write_string(reason.name) for reason in Reason}.__getitem__,
+        "reason_code": {reason: write_long(reason) for reason in Reason}.__getitem__,
+        "retry": {reason: write_string(text.retry.name) for reason, text in REASONS.items()}.__getitem__,
+        "status_before": _string,
+        "status_after": _string,
+    },
+)
+
+
+def write_decision(decision: Decision, at: Coordinates) -> bytes:
+    """Return a decision's body: the columns of its coordinates, then its own."""
+    return _write_at(at) + _write_decided(decision)
+
+
+def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:
+    """Return the decision in a record's values.
+
+    Raises:
+        DecodeError: an outcome or a reason that this release does not know.
+    """
+    at = Coordinates(**dict(zip(_DECISION_NAMES[:_AT], values, strict=False)))
+    own = dict(zip(_DECISION_NAMES[_AT:], values[_AT:], strict=False))
+    del own["reason"], own["retry"]
+    try:
+        own["outcome"], own["kind"] = Outcome[own["outcome"]], Kind[own["kind"]]
+        own["reason"] = Reason(own.pop("reason_code"))
+    except (KeyError, ValueError) as error:
+        raise DecodeError(f"a decision with an unknown outcome, kind or reason: {error}") from None
+    own["first"] = First(**own["first"]) if own["first"] else None
+    own["conflicts"] = tuple(Conflict(item["version"], tuple(item["fields"])) for item in own["conflicts"])
+    return Decision(**own), at
+
+
+# Changes --------------------------------------------------------------------------------------------------------------
+
+_STATE_COLUMNS = ("version", "incarnation", "status", "deleted_at")
+
+
+def change_writer(record: Record) -> Callable[[Change], bytes]:
+    """Compile the writing of an entity type's changes: the gate's columns, then one for each field of the state."""
+    own = tuple(column for column in record.columns if column.name.startswith("placet_"))
+    fields = tuple((c.name, writer_of(c.shape)) for c in record.columns[len(own) :])
+    attributes = {column.name: column.name.removeprefix("placet_") for column in own}
+    attributes |= {f"placet_{name}": f"state.{name}" for name in _STATE_COLUMNS}
+    special: dict[str, Writer] = {
+        "placet_kind": _KINDS.__getitem__,
+        "placet_deleted_at": lambda deleted_at: b"\x02" + write_long(deleted_at) if deleted_at else b"\x00",
+        **{f"placet_{name}": _string for name in ("status", "topic")},
+        **{f"placet_{name}": _long for name in ("log_time", "decided_at", "task_epoch", "sequence")},
+    }
+    write_own = attribute_writer(Record("change", own), attributes, special)
+
+    def write(change: Change) -> bytes:
+        value_of = change.state.fields.get
+        return write_own(change) + b"".join([write(value_of(name)) for name, write in fields])
+
+    return write
+
+
+def state_header(state: EntityState) -> bytes:
+    """Return the content of `STATE_HEADER`."""
+    return _pack((state.field_versions, state.applied))
+
+
+def change_of(names: Sequence[str], values: Sequence[Any], header: bytes) -> Change:
+    """Return the change in a record's values, by the names of its columns, and its header.
+
+    Raises:
+        DecodeError: the header is none, or the cause is of an unknown kind.
+    """
+    columns: dict[str, Value] = dict(zip(names, values, strict=False))
+    own: dict[str, Any] = {
+        name.removeprefix("placet_"): columns.pop(name) for name in names if name.startswith("placet_")
+    }
+    version, incarnation, status, deleted_at = (own.pop(name) for name in _STATE_COLUMNS)
+    try:
+        hidden = _unpack(header)
+        own["kind"] = Kind[own["kind"]]
+    except (msgspec.MsgspecError, KeyError, RecursionError) as error:
+        raise DecodeError(f"a change with a broken header or kind: {error}") from None
+    state = EntityState(version, incarnation, status, columns, hidden.field_versions, hidden.applied, deleted_at or 0)
+    return Change(state=state, **own)
+
+
+# Ledger ---------------------------------------------------------------------------------------------------------------
+
+
+def _ledger_writers() -> dict[type, tuple[bytes, Writer]]:
+    shape = parse_schema(LEDGER).columns[0].shape
+    assert isinstance(shape, Choice)
+    types = {entry.__name__: entry for entry in (Genesis, Commit, MemoryEntry, AppliedEntry, Held, Timer)}
+    return {
+        types[record.name.rpartition(".")[2]]: (write_long(index), attribute_writer(record))
+        for index, record in enumerate(shape.records)
+        if record is not None
+    }
+
+
+_LEDGER_WRITERS = _ledger_writers()
+
+_LEDGER_ENTRIES: dict[str, Callable[[dict[str, Any]], LedgerEntry]] = {
+    "placet.ledger.Genesis": lambda v: Genesis(**v),
+    "placet.ledger.Commit": lambda v: Commit(**{**v, "spans": tuple(Span(**span) for span in v["spans"])}),
+    "placet.ledger.MemoryEntry": lambda v: MemoryEntry(**{**v, "memory": Memory(**v["memory"])}),
+    "placet.ledger.AppliedEntry": lambda v: AppliedEntry(**{**v, "applied": Applied(**v["applied"])}),
+    "placet.ledger.Held": lambda v: Held(**v),
+    "placet.ledger.Timer": lambda v: Timer(**v),
+}
+
+
+def write_ledger(entry: LedgerEntry) -> bytes:
+    """Return a ledger entry's body."""
+    head, write = _LEDGER_WRITERS[type(entry)]
+    return head + write(entry)
+
+
+def ledger_entry_of(values: Sequence[Any]) -> LedgerEntry:
+    """Return the ledger entry in a record's values.
+
+    Raises:
+        DecodeError: an entry that this release does not know.
+    """
+    name, columns = values[0]
+    if name not in _LEDGER_ENTRIES:
+        raise DecodeError(f"an unknown ledger entry: {name}")
+    return _LEDGER_ENTRIES[name](columns)
