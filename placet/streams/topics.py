@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from placet.streams.admin import Admin, TopicInfo
     from placet.streams.settings import Settings
 
-__all__ = ["Action", "Problem", "Step", "apply", "check_topics", "observe", "plan", "required_topics", "verify"]
+__all__ = ["Action", "Problem", "Step", "apply", "check_topics", "observe", "plan", "verify"]
 
 _APPLY_TIMEOUT_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.2

@@ -1,0 +1,5 @@
+"""`python -m placet.cli`: the same as `placet`."""
+
+from placet.cli import main
+
+main()
