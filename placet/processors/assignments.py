@@ -77,7 +77,8 @@ def _assign_expression(compiled: Compiled, field: Field) -> Evaluate:
     if compiled.source is not None and field.takes(compiled.source.field):
         return compiled.evaluate
     _check_static(compiled, field)
-    checked = _checked(compiled.evaluate, field)
+    is_time = field.type == "timestamp" and compiled.source is None and compiled.result != "PYTHON"
+    checked = _checked_time(compiled.evaluate, field) if is_time else _checked(compiled.evaluate, field)
     return _folded(checked) if compiled.is_constant else checked
 
 
@@ -154,9 +155,22 @@ def _checked(evaluate: Evaluate, field: Field) -> Evaluate:
     return checked
 
 
+def _checked_time(evaluate: Evaluate, field: Field) -> Evaluate:
+    """A time that CEL computed: a datetime, never a number that may mean seconds or milliseconds."""
+    words = expected(field)
+
+    def checked(scope: Scope) -> Any:
+        value: Any = evaluate(scope)
+        if isinstance(value, datetime):
+            return to_milliseconds(value)
+        if type(value) is Failed or (value is None and field.optional):
+            return value
+        return Failed(f"expected {words}, got {value!r:.60}")
+
+    return checked
+
+
 def _adapter(field: Field) -> Callable[[Any], Any]:
-    if field.type == "timestamp":
-        return lambda value: to_milliseconds(value) if isinstance(value, datetime) else value
     if field.values:
         # The order of a map that CEL made differs from process to process; what is stored must not.
         return lambda value: dict(sorted(value.items())) if _has_text_keys(value) else value

@@ -326,14 +326,12 @@ def _evaluator(expression: Any, readers: list[tuple[str, Callable[[Scope], Any]]
             plain = value.plain_value()
         except (RuntimeError, ValueError, OverflowError, TypeError) as error:
             return Failed(_shortened(str(error)))
-        if plain is False:  # the common answer of a guard; an error is never a bool
-            return plain
+        if plain is False or type(plain) is int or type(plain) is float:
+            return plain  # an error's plain value is a text
         kind = value.type()
-        if kind in (_ERROR, _UNKNOWN):
-            return Failed(_shortened(str(plain)))
-        if plain is True and kind != _BOOL:
-            return Failed(f"gave {kind.name()}, not a boolean")
-        return plain
+        if plain is True:
+            return True if kind == _BOOL else Failed(f"gave {kind.name()}, not a boolean")
+        return Failed(_shortened(str(plain))) if kind in (_ERROR, _UNKNOWN) else plain
 
     return evaluate
 

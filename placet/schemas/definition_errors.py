@@ -46,6 +46,8 @@ _FIXES: dict[str, str] = {
     "dict_type": "Write a mapping: `name: …` lines, indented.",
     "model_type": "Write a mapping: `key: value` lines, indented.",
     "tuple_type": "Write a list: `- …` lines, or `[…]`.",
+    "greater_than_equal": "Write a larger number.",
+    "less_than_equal": "Write a smaller number.",
     "literal_error": "Use one of them.",
 }
 

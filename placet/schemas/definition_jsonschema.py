@@ -46,7 +46,7 @@ def _allow_inline(rule: dict[str, Any], transition: dict[str, Any]) -> None:
     rule["properties"]["transitions"]["minItems"] = 1
     del rule["required"]
     rule["oneOf"] = [
-        {"required": ["from"]},
+        {"required": ["from"], "not": {"required": ["transitions"]}},
         {"required": ["transitions"], "not": {"anyOf": [{"required": [key]} for key in inline]}},
     ]
 

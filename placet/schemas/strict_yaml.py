@@ -152,7 +152,7 @@ def read_yaml(text: str, file: str = "<text>") -> Document:
             f"not YAML: {message}",
             file=file,
             line=mark.line + 1 if mark else 0,
-            fix="Check indentation, colons and quotes; quote a string that holds `: `, `#`, `{` or `[`.",
+            fix="Check indentation, colons and quotes; quote a text that holds `: `, ` #`, `?`, `{` or `[`.",
         ) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1

@@ -1,0 +1,460 @@
+"""A definition is read strictly: every error names file, line, path and fix."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from placet.processors.machine import compile_machine
+from placet.schemas.definition import load_definition, parse_definition, problems_of
+from placet.schemas.definition_checks import warnings
+from placet.schemas.errors import DefinitionError
+from placet.schemas.messages import Priority
+from placet.schemas.strict_yaml import read_yaml
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "placet" / "schemas" / "examples").glob("*.yaml"))
+
+SMALL = """\
+entity: lamp
+version: 1
+statuses: [dark, lit]
+fields:
+  level: {type: int, default: 0}
+  note: string | null
+signals:
+  made:
+    from: absent
+    to: dark
+  turned:
+    payload:
+      level: int
+    from: [dark, lit]
+    to: lit
+    copy: [level]
+proposals:
+  dim:
+    payload: {by: int}
+    from: lit
+    guard: payload.by > 0
+    set: {level: state.level - payload.by}
+invariants:
+  not_negative: state.level >= 0
+"""
+
+
+def changed(old: str, new: str) -> str:
+    assert SMALL.count(old) == 1, f"{old!r} must stand once in the small definition"
+    return SMALL.replace(old, new)
+
+
+def only_error(text: str) -> DefinitionError:
+    """The one thing that is wrong with a text, wherever it is found: while reading or while compiling."""
+    found = problems_of(text, "lamp.yaml")
+    if not found:
+        with pytest.raises(DefinitionError) as caught:
+            compile_machine(parse_definition(text, "lamp.yaml"))
+        found = [caught.value]
+    assert len(found) == 1, [str(error) for error in found]
+    return found[0]
+
+
+def test_the_small_definition_is_fine() -> None:
+    definition = parse_definition(SMALL)
+
+    assert problems_of(SMALL) == []
+    assert definition.horizon_ms == 24 * 3_600_000
+    assert definition.proposals["dim"].fence == "exact"
+    assert definition.proposals["dim"].dedup == "key"
+    assert definition.proposals["dim"].valid_for_ms is None
+    assert definition.proposals["dim"].priority is Priority.NORMAL
+    assert definition.signals["turned"].late == "apply"
+    assert compile_machine(definition).initial_fields == {"level": 0, "note": None}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_load_compile_and_have_no_warnings(path: Path) -> None:
+    definition = load_definition(path)
+
+    assert compile_machine(definition).entity == path.stem
+    assert list(warnings(definition)) == []
+    assert definition.signals
+    assert definition.proposals
+    assert definition.invariants
+
+
+def test_there_are_three_examples() -> None:
+    assert [path.stem for path in EXAMPLES] == ["flight", "refund", "wearable"]
+
+
+# --- every error: file, line, path, message, fix ---------------------------------------------------------------------
+
+ERRORS = [
+    # (what stands there, what is written instead, line, path, part of the message, part of the fix)
+    ("entity: lamp", "entity: Lamp", 1, "entity", "'Lamp' cannot be the name of an entity", "snake_case"),
+    ("version: 1\n", "", 1, "version", "is missing", "Add `version: …`"),
+    ("version: 1", "version: 0", 2, "version", "greater than or equal to 1", ""),
+    ("version: 1", "version: '1'", 2, "version", "integer", "whole number"),
+    ("version: 1", "version: true", 2, "version", "integer", "whole number"),
+    ("version: 1", "version: 1\nhorizon: 5 minutes", 3, "horizon", "no duration", "24h"),
+    ("version: 1", "version: 1\nhorizon: 60", 3, "horizon", "no duration", "60s"),
+    ("version: 1", "version: 1\nstates: [a]", 3, "states", "'states' is not known", "Did you mean `statuses`?"),
+    ("version: 1", "version: 1\nauthority: {}", 3, "authority", "belongs to a later version of Placet", "Remove it"),
+    ("version: 1", "version: 1\nlimits: {}", 3, "limits", "belongs to a later version of Placet", "Remove it"),
+    ("[dark, lit]\nfields", "lit\nfields", 3, "statuses", "no list of statuses", "[a, b]"),
+    ("[dark, lit]\nfields", "[dark, lit, lit]\nfields", 3, "statuses", "twice", "Keep one"),
+    ("[dark, lit]\nfields", "[dark, lit, absent]\nfields", 3, "statuses.2", "built in", "Remove it"),
+    ("[dark, lit]\nfields", "[dark, lit, any]\nfields", 3, "statuses.2", "all statuses", "another name"),
+    ("[dark, lit]\nfields", "[dark, lit, On]\nfields", 3, "statuses.2", "'On' cannot be the name", "snake_case"),
+    ("[dark, lit]\nfields", "[dark, lit]\nfinal: [lti]\nfields", 4, "final.0", "'lti' is not declared", "`lit`"),
+    ("note: string | null", "note: text", 6, "fields.note", "'text' is no type", "string, int, long"),
+    ("note: string | null", "note: string | int", 6, "fields.note", "is no type", "`int | null`"),
+    ("note: string | null", "note: 7", 6, "fields.note", "a type or a mapping", ""),
+    ("note: string | null", "note: {type: array}", 6, "fields.note", "needs items", "items"),
+    ("note: string | null", "note: {type: map}", 6, "fields.note", "needs values", "values"),
+    ("note: string | null", "note: {type: decimal}", 6, "fields.note", "needs precision", "precision"),
+    ("note: string | null", "note: {type: int, symbols: [a]}", 6, "fields.note", "belongs to string", "Leave it out"),
+    ("note: string | null", "note: {type: int, scale: 2}", 6, "fields.note", "belongs to decimal", "Leave it out"),
+    ("note: string | null", "note: {type: int, defualt: 1}", 6, "fields.note.defualt", "not known", "`default`"),
+    ("note: string | null", "note: {type: int, default: '1'}", 6, "fields.note", "'1' is no int", "default: 0"),
+    ("note: string | null", "note: {type: int, default: 3e9}", 6, "fields.note", "is no int", "default: 0"),
+    ("note: string | null", "note: {type: boolean, default: on}", 6, "fields.note", "'on' is no boolean", "false"),
+    ("note: string | null", "note: {type: int, default: null}", 6, "fields.note", "None is no int", "default: 0"),
+    ("note: string | null", "status: string | null", 6, "fields.status", "belongs to the gate", "another name"),
+    ("note: string | null", "placet_x: int | null", 6, "fields.placet_x", "placet_", "another name"),
+    ("note: string | null", "null: int | null", 6, "fields.null", "expression language", "another name"),
+    ("note: string | null", "note: string", 8, "signals.made", "creates the entity without note", "`| null`"),
+    ("from: absent", "from: dart", 9, "signals.made.from", "'dart' is not declared", "`dark`"),
+    ("to: dark\n", "too: dark\n", 10, "signals.made.too", "'too' is not known", "`to`"),
+    ("to: dark\n", "to: drak\n", 10, "signals.made.to", "'drak' is not declared", "`dark`"),
+    ("to: dark\n", "to: dark\n    fence: none\n", 11, "signals.made.fence", "proposals only", "Remove it"),
+    ("to: dark\n", "to: dark\n    dedup: twice\n", 11, "signals.made.dedup", "'twice' is not known here", "newest"),
+    ("to: dark\n", "to: dark\n    late: never\n", 11, "signals.made.late", "'apply' or 'refuse'", ""),
+    ("to: dark\n", "to: dark\n    effects: []\n", 11, "signals.made.effects", "later version", "Remove it"),
+    ("to: dark\n", "to: dark\n    transitions: []\n", 8, "signals.made", "beside transitions", "Move it"),
+    ("from: absent\n    to: dark", "dedup: once", 8, "signals.made", "no transition", "from"),
+    ("level: int\n", "level: long\n", 16, "signals.turned.copy", "long in the payload, but int in the state", "`set`"),
+    ("level: int\n", "level: int | null\n", 16, "signals.turned.copy", "int | null in the payload", "`set`"),
+    ("level: int\n", "lvl: int\n", 16, "signals.turned.copy", "no field 'level'", "`lvl`"),
+    ("copy: [level]", "copy: [level]\n    set: {level: 1}", 16, "signals.turned.copy", "in `set` as well", "Keep one"),
+    ("copy: [level]", "dedup: [levle]", 16, "signals.turned.dedup.0", "no field 'levle'", "`level`"),
+    ("by: int", "by: double", 21, "proposals.dim.guard", "'(double, int)'", "1.0"),
+    ("dim:\n", "turned:\n", 18, "proposals.turned", "name of a signal as well", "another name"),
+    ("guard: payload.by > 0", "gaurd: payload.by > 0", 21, "proposals.dim.gaurd", "not known", "`guard`"),
+    ("guard: payload.by > 0", "guard: payload.bye > 0", 21, "proposals.dim.guard", "'payload.bye'", "`payload.by`"),
+    ("guard: payload.by > 0", "guard: payload.by", 21, "proposals.dim.guard", "INT, not a boolean", "Compare"),
+    ("guard: payload.by > 0", "guard: true", 21, "proposals.dim.guard", "valid string", "quote it"),
+    ("guard: payload.by > 0", "guard: ''", 21, "proposals.dim.guard", "empty", "Leave the key out"),
+    ("guard: payload.by > 0", "dedup: newest", 21, "proposals.dim.dedup", "signals only", "once"),
+    ("guard: payload.by > 0", "late: refuse", 21, "proposals.dim.late", "signals only", "valid_for"),
+    ("guard: payload.by > 0", "fence: [levle]", 21, "proposals.dim.fence.0", "'levle'", "`level`"),
+    ("guard: payload.by > 0", "fence: strict", 21, "proposals.dim.fence", "'strict' is not known", "exact, none"),
+    ("guard: payload.by > 0", "valid_for: 25h", 21, "proposals.dim.valid_for", "longer than the horizon", "Shorten"),
+    ("guard: payload.by > 0", "priority: urgent", 21, "proposals.dim.priority", "no priority", "critical"),
+    ("guard: payload.by > 0", "approval: ops", 21, "proposals.dim.approval", "later version of Placet", "Remove it"),
+    ("guard: payload.by > 0", "recompute: 3", 21, "proposals.dim.recompute", "later version of Placet", "Remove it"),
+    ("{level: state.level - payload.by}", "{levl: 1}", 22, "proposals.dim.set.levl", "not declared", "`level`"),
+    ("{level: state.level - payload.by}", "{level: [1]}", 22, "proposals.dim.set", "neither a literal", "in quotes"),
+    ("{level: state.level - payload.by}", "{level: 1.5}", 22, "proposals.dim.set.level", "1.5 is no int", ""),
+    ("{level: state.level - payload.by}", "{level: null}", 22, "proposals.dim.set.level", "None is no int", ""),
+    ("{level: state.level - payload.by}", "{level: 'true'}", 22, "proposals.dim.set.level", "BOOL", "int(…)"),
+    ("{level: state.level - payload.by}", "{note: bright}", 22, "proposals.dim.set.note", "'bright'", "\"'bright'\""),
+    (
+        "not_negative: state.level >= 0",
+        "x: payload.by > 0",
+        24,
+        "invariants.x",
+        "no payload here",
+        "invariants see none",
+    ),
+    ("not_negative: state.level >= 0", "x: state.level", 24, "invariants.x", "not a boolean", "Compare"),
+    ("not_negative: state.level >= 0", "Not: 'true'", 24, "invariants.Not", "cannot be the name", "snake_case"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "message", "fix"), ERRORS, ids=[f"{row[3]}-{row[1][:25]!r}" for row in ERRORS]
+)
+def test_an_error_names_file_line_path_and_fix(
+    old: str, new: str, line: int, path: str, message: str, fix: str
+) -> None:
+    error = only_error(changed(old, new))
+
+    assert (error.file, error.line, error.path) == ("lamp.yaml", line, path)
+    assert message in error.message
+    assert fix in error.fix
+    assert error.fix
+    assert str(error).startswith(f"lamp.yaml:{line}: {path}: ")
+    assert str(error).endswith(f"\n  fix: {error.fix}")
+
+
+def test_all_errors_are_found_in_file_order() -> None:
+    text = (
+        SMALL.replace("entity: lamp", "entity: Lamp").replace("to: dark", "to: drak").replace("from: lit", "from: lti")
+    )
+
+    assert [error.line for error in problems_of(text)] == [1, 10, 20]
+
+
+def test_a_misspelt_key_is_named_beside_the_one_that_is_missing() -> None:
+    found = problems_of(changed("from: absent", "form: absent"))
+
+    assert [(error.line, error.path, error.message) for error in found] == [
+        (8, "signals.made.from", "is missing"),
+        (9, "signals.made.form", "the key 'form' is not known"),
+    ]
+    assert found[1].fix == "Did you mean `from`?"
+
+
+def test_an_error_inside_a_list_of_transitions_names_its_index() -> None:
+    text = changed(
+        "    from: lit\n    guard: payload.by > 0\n    set: {level: state.level - payload.by}\n",
+        "    transitions:\n      - {from: lit, to: dark}\n      - {from: lit, to: drak}\n",
+    )
+    found = problems_of(text, "lamp.yaml")
+
+    assert [(error.line, error.path) for error in found] == [
+        (22, "proposals.dim.transitions.1.to"),
+        (22, "proposals.dim.transitions.1"),  # it is never tried, as the first has no guard
+    ]
+    assert "never tried" in found[1].message
+
+
+def test_a_definition_without_inputs_is_refused() -> None:
+    assert "no signal and no proposal" in only_error("entity: a\nversion: 1\nstatuses: [b]\n").message
+
+
+def test_a_file_that_is_not_there_or_not_text_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="cannot be read"):
+        load_definition(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DefinitionError, match="cannot be read"):
+        load_definition(tmp_path / "bytes.yaml")
+
+
+# --- statuses --------------------------------------------------------------------------------------------------------
+
+
+def test_any_leaves_out_final_statuses_and_absent() -> None:
+    text = SMALL.replace("statuses: [dark, lit]", "statuses: [dark, lit, broken]\nfinal: [broken]")
+    text = text.replace("signals:", "signals:\n  dropped: {from: any, to: broken}")
+    machine = compile_machine(parse_definition(text))
+
+    assert {status for _, name, status in machine.table if name == "dropped"} == {"dark", "lit"}
+
+
+def test_a_final_status_may_be_left_only_to_absent() -> None:
+    final = SMALL.replace("statuses: [dark, lit]", "statuses: [dark, lit]\nfinal: [lit]")
+    error = only_error(final.replace("proposals:", "  off: {from: lit, to: dark}\nproposals:"))
+
+    assert (error.line, error.path) == (18, "signals.off.to")
+    assert "lit is final" in error.message
+    assert problems_of(final.replace("proposals:", "  off: {from: lit, to: absent}\nproposals:")) == []
+
+
+def test_an_absent_entity_has_no_fields_to_set() -> None:
+    assert problems_of(changed("to: dark\n", "to: absent\n")) == []
+    assert "absent entity has no fields" in only_error(changed("to: dark\n", "set: {level: 1}\n")).message
+    assert "deleted entity has no fields" in only_error(changed("    to: lit\n", "    to: absent\n")).message
+
+
+def test_unreachable_and_dead_end_statuses_are_warnings() -> None:
+    definition = parse_definition(changed("statuses: [dark, lit]", "statuses: [dark, lit, broken]"))
+    found = [definition.error(problem) for problem in warnings(definition)]
+
+    assert [(error.line, error.path, error.message) for error in found] == [
+        (3, "statuses.1", "nothing leaves lit"),
+        (3, "statuses.2", "nothing reaches broken"),
+        (3, "statuses.2", "nothing leaves broken"),
+    ]
+
+
+# --- strict YAML -----------------------------------------------------------------------------------------------------
+
+
+def test_only_json_like_scalars_are_anything_but_strings() -> None:
+    words = ["on", "off", "yes", "no", "True", "FALSE", "NULL", "12:30", "2013-01-01"]
+    words += ["0x1F", "012", "1_000", ".5", "1.", ".inf", ".nan", "1e1000", "+1"]
+    read = read_yaml("\n".join(f"- {word}" for word in [*words, "true", "false", "null", "~", "-3", "2.5", "1e3"])).data
+
+    assert read[: len(words)] == words
+    assert read[len(words) :] == [True, False, None, None, -3, 2.5, 1000.0]
+    assert type(read[-3]) is int
+
+
+def test_keys_are_text_and_quoted_scalars_are_strings() -> None:
+    assert read_yaml("on: '1'\ntrue: \"true\"\n1: |\n  2\n").data == {"on": "1", "true": "true", "1": "2\n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", 3, "'a' stands here twice"),
+        ("a: &x 1\nb: 2\n", 1, "anchors and aliases"),
+        ("a: 1\nb: *x\n", 2, "anchors and aliases"),
+        ("&x a: 1\n", 1, "anchors and aliases"),
+        ("a: !!int '1'\n", 1, "tags"),
+        ("a: !own 1\n", 1, "tags"),
+        ("a: 1\n---\nb: 2\n", 2, "second document"),
+        ("", 1, "empty"),
+        ("# only a comment\n", 1, "empty"),
+        ("? [a]\n: 1\n", 1, "plain word"),
+        ("a: [1, 2\nb: 3\n", 2, "not YAML"),
+        ("a:\n\t- 1\n", 2, "not YAML"),
+        ("a: b: c\n", 1, "not YAML"),
+        ("a: 1\nb: \x07\n", 2, "is not allowed"),
+        ("[" * 40 + "]" * 40, 1, "nested too deep"),
+    ],
+)
+def test_surprising_yaml_is_refused_with_its_line(text: str, line: int, message: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        read_yaml(text, "lamp.yaml")
+
+    assert (caught.value.file, caught.value.line) == ("lamp.yaml", line)
+    assert message in caught.value.message
+    assert caught.value.fix
+
+
+# --- fields ----------------------------------------------------------------------------------------------------------
+
+
+def test_fields_of_all_types() -> None:
+    text = changed(
+        "  note: string | null\n",
+        """\
+  note: string | null
+  level_name: {type: "string | null", symbols: [low, high], default: low, doc: in words}
+  price: {type: decimal, precision: 10, scale: 2, default: '1.50'}
+  tags: {type: array, items: string, default: []}
+  counts: {type: map, values: long, default: {a: 1}}
+  ratio: {type: double, default: 2}
+  seen: {type: timestamp, default: 0}
+""",
+    )
+    fields = parse_definition(text).fields
+
+    assert (fields["level_name"].symbols, fields["level_name"].optional) == (("low", "high"), True)
+    assert fields["level_name"].doc == "in words"
+    assert (fields["price"].default, fields["price"].scale) == (Decimal("1.50"), 2)
+    assert fields["tags"].default == []
+    assert fields["counts"].default == {"a": 1}
+    assert fields["ratio"].default == 2.0
+    assert type(fields["ratio"].default) is float
+    assert parse_definition(parse_definition(text).document).fields == fields
+
+
+@pytest.mark.parametrize("default", ["'1.555'", "'123456789.00'", "1.5", "'NaN'", "'x'"])
+def test_a_decimal_default_has_its_precision_and_scale(default: str) -> None:
+    text = changed("note: string | null", f"price: {{type: decimal, precision: 10, scale: 2, default: {default}}}")
+
+    assert "is no decimal(10, 2)" in only_error(text).message
+
+
+def test_optional_and_double_fields_cannot_name_an_occasion() -> None:
+    for kind in ("string | null", "double", "{type: array, items: int}"):
+        text = changed("payload: {by: int}", f"payload: {{by: int, x: {kind}}}\n    dedup: [x]")
+        assert "cannot name an occasion" in only_error(text).message
+
+
+# --- document and digest ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_document_reads_back_to_an_equal_definition(path: Path) -> None:
+    definition = load_definition(path)
+    again = parse_definition(definition.document)
+
+    assert again == definition
+    assert again.digest == definition.digest
+    assert again.document == definition.document
+    assert list(again.fields) == list(definition.fields)
+
+
+def test_the_digest_covers_the_rules_and_nothing_else() -> None:
+    digest = parse_definition(SMALL).digest
+
+    assert len(digest) == 16
+    assert parse_definition("# a comment\n" + SMALL.replace("[dark, lit]", "[ dark,  lit ]")).digest == digest
+    assert parse_definition(changed("entity: lamp", "entity: lamp\nhorizon: 24h")).digest == digest
+    assert parse_definition(changed("default: 0}", "default: 0, doc: brightness}")).digest == digest
+    assert parse_definition(changed("payload.by > 0", "payload.by > 1")).digest != digest
+    assert parse_definition(changed("version: 1", "version: 2")).digest != digest
+    assert parse_definition(changed("default: 0}", "default: 1}")).digest != digest
+
+
+def test_docs_stand_in_the_document() -> None:
+    text = changed("default: 0}", "default: 0, doc: 'hell — 50 %'}")
+
+    assert parse_definition(parse_definition(text).document).fields["level"].doc == "hell — 50 %"
+
+
+# --- python functions ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's module beside Placet; its name is new for each test, as modules are imported once."""
+    path = tmp_path / f"lamp_rules_{abs(hash(str(tmp_path)))}.py"
+    path.write_text("def bright(scope):\n    return scope.fields['level'] < 10\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return path
+
+
+def with_function(module: str, name: str = "bright") -> str:
+    return changed("guard: payload.by > 0", f"guard: python:{module}:{name}")
+
+
+def test_a_functions_source_is_part_of_the_digest(rules: Path) -> None:
+    definition = parse_definition(with_function(rules.stem))
+    other = rules.with_name(f"{rules.stem}_b.py")
+    other.write_text("def bright(scope):\n    return scope.fields['level'] < 11\n")
+    other_definition = parse_definition(with_function(other.stem))
+
+    assert list(definition.sources) == [f"python:{rules.stem}:bright"]
+    assert next(iter(definition.sources.values())) != next(iter(other_definition.sources.values()))
+    assert definition.digest != other_definition.digest
+    assert parse_definition(definition.document).digest == definition.digest
+
+
+def test_a_published_definition_does_not_run_with_other_code(rules: Path) -> None:
+    definition = parse_definition(with_function(rules.stem))
+    reference, digest = next(iter(definition.sources.items()))
+    foreign = parse_definition(definition.document.replace(digest, "0" * 32))
+
+    assert foreign.digest != definition.digest
+    with pytest.raises(DefinitionError, match="is not the one that this definition was loaded with") as caught:
+        compile_machine(foreign)
+    assert reference in caught.value.message
+
+
+def test_a_published_definition_can_be_read_without_the_code() -> None:
+    text = with_function("not_installed_here") + "sources: {'python:not_installed_here:bright': '00'}\n"
+
+    assert parse_definition(text).sources == {"python:not_installed_here:bright": "00"}
+    with pytest.raises(DefinitionError, match="does not import"):
+        compile_machine(parse_definition(text))
+
+
+@pytest.mark.parametrize(
+    ("reference", "message", "fix"),
+    [
+        ("python:nowhere_to_be_found:f", "does not import: ModuleNotFoundError", "PYTHONPATH"),
+        ("python:json:nothing", "has no function nothing", "def nothing(scope)"),
+        ("python:json:JSONEncoder", "has no function", "def JSONEncoder(scope)"),
+        ("python:json.dumps", "names no function", "python:package.module:function"),
+        ("python:os; x:f", "names no function", "python:package.module:function"),
+    ],
+)
+def test_a_function_that_is_not_there_is_an_error_with_its_line(reference: str, message: str, fix: str) -> None:
+    error = only_error(changed("guard: payload.by > 0", f"guard: {reference!r}"))
+
+    assert (error.line, error.path) == (21, "proposals.dim.guard")
+    assert message in error.message
+    assert fix in error.fix
+
+
+def test_a_module_that_raises_while_it_is_imported_is_an_error(rules: Path) -> None:
+    rules.write_text("raise SystemError('half installed')\n")
+
+    assert "does not import: SystemError: half installed" in only_error(with_function(rules.stem)).message

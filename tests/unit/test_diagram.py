@@ -1,0 +1,85 @@
+"""The diagram is drawn from the table that runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from placet.processors.diagram import GUARD_LENGTH_MAX, mermaid
+from placet.processors.machine import compile_machine
+from placet.schemas.definition import load_definition, parse_definition
+
+EXAMPLES = Path(__file__).parents[2] / "placet" / "schemas" / "examples"
+
+
+def drawn(text: str) -> list[str]:
+    return [line.strip() for line in mermaid(compile_machine(parse_definition(text))).splitlines()]
+
+
+def test_the_refunds_diagram() -> None:
+    machine = compile_machine(load_definition(EXAMPLES / "refund.yaml"))
+
+    assert (
+        mermaid(machine)
+        == """\
+stateDiagram-v2
+    %% refund, version 1; [*] is absent, a proposal ends in ?
+    direction LR
+    [*] --> requested: refund_requested [payload.requested_minor #62; 0]
+    requested --> requested: order_corrected
+    requested --> [*]: refund_withdrawn
+    rejected --> [*]: refund_withdrawn
+    requested --> approved: approve? [payload.amount_minor #62; 0 && payload.amount_minor #60;= state.requested_minor]
+    approved --> paid: pay?
+    requested --> rejected: reject?
+    paid --> [*]
+    rejected --> [*]
+"""
+    )
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_edge_is_in_the_table_and_every_change_is_an_edge(path: Path) -> None:
+    machine = compile_machine(load_definition(path))
+    lines = mermaid(machine).splitlines()
+    edges = {tuple(part.strip() for part in line.split(":")[0].split("-->")) for line in lines if ": " in line}
+    ends = {"absent": "[*]"}
+    moves = {
+        (ends.get(status, status), ends.get(transition.target or status, transition.target or status))
+        for (_, _, status), transitions in machine.table.items()
+        for transition in transitions
+        if transition.assignments or transition.target not in (None, status)
+    }
+
+    assert edges == moves
+
+
+def test_an_input_that_changes_nothing_is_no_edge() -> None:
+    lines = drawn("entity: a\nversion: 1\nstatuses: [b]\nsignals: {made: {from: absent, to: b}, seen: {from: any}}")
+
+    assert [line for line in lines if "-->" in line] == ["[*] --> b: made"]
+
+
+@pytest.mark.parametrize("word", ["end", "state", "note", "class", "default", "style", "href"])
+def test_a_status_named_like_a_word_of_mermaid_gets_an_alias(word: str) -> None:
+    lines = drawn(
+        f"entity: a\nversion: 1\nstatuses: [{word}]\nfinal: [{word}]\nsignals: {{s: {{from: absent, to: {word}}}}}"
+    )
+
+    assert lines[3:] == [f'state "{word}" as {word}_', f"[*] --> {word}_: s", f"{word}_ --> [*]"]
+
+
+def test_guards_are_escaped_and_cut() -> None:
+    guard = "status != 'a;b:c#d%' && status != \"" + "x" * 100 + '"'
+    rule = f"{{from: absent, to: b, guard: {json.dumps(guard)}}}"
+    lines = drawn(f"entity: a\nversion: 1\nstatuses: [b]\nsignals: {{s: {rule}}}")
+    (line,) = [line for line in lines if "-->" in line]
+
+    label = line.removeprefix("[*] --> b: s [").removesuffix("]")
+    assert label.startswith("status != 'a#59;b#58;c#35;d#37;' && status != #34;xx")
+    assert label.endswith("x…")
+    for code in ("#59;", "#58;", "#35;", "#37;", "#34;"):
+        label = label.replace(code, "_")
+    assert len(label) == GUARD_LENGTH_MAX

@@ -1,0 +1,466 @@
+"""Expressions: literals and paths are plain Python, the rest is CEL with its traps closed."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from placet.processors.assignments import assign, is_boolean
+from placet.processors.expressions import SOURCE_BYTES_MAX, Compiled, Variable, compile_expression
+from placet.processors.scope import Failed, Scope
+from placet.schemas.errors import DefinitionError
+from placet.schemas.field_types import Field
+
+TYPES: dict[str, Any] = {
+    "count": "int",
+    "big": "long",
+    "ratio": "double",
+    "name": "string",
+    "flag": "boolean",
+    "seen": "timestamp",
+    "opt_count": "int | null",
+    "opt_name": "string | null",
+    "opt_flag": "boolean | null",
+    "opt_seen": "timestamp | null",
+    "price": {"type": "decimal", "precision": 9, "scale": 2},
+    "opt_price": {"type": "decimal | null", "precision": 9, "scale": 2},
+    "level": {"type": "string", "symbols": ["low", "high"]},
+    "tags": {"type": "array", "items": "string"},
+    "times": {"type": "array", "items": "timestamp"},
+    "counts": {"type": "map", "values": "int"},
+    "opt_counts": {"type": "map | null", "values": "int"},
+}
+FIELDS = {name: Field.model_validate(written) for name, written in TYPES.items()}
+
+
+def _read(name: str) -> Callable[[Scope], Any]:
+    return lambda scope: scope.fields[name]
+
+
+NAMES = {f"state.{name}": Variable(f"state.{name}", field, _read(name)) for name, field in FIELDS.items()}
+NAMES["status"] = Variable("status", Field.model_validate("string"), lambda scope: scope.status)
+NAMES["event_time"] = Variable("event_time", Field.model_validate("timestamp"), lambda scope: scope.event_time)
+
+
+def scope(**fields: Any) -> Scope:
+    return Scope(fields, {}, "open", 7, "e1", 1_357_034_400_123, 1_357_034_400_999, "bot")
+
+
+def run(text: str, **fields: Any) -> Any:
+    return compile_expression(text, NAMES).evaluate(scope(**fields))
+
+
+def load(text: str, field: str | None) -> None:
+    compiled = compile_expression(text, NAMES)
+    if field is not None:
+        assign(compiled, FIELDS[field])
+
+
+def refused(text: str, field: str | None = None) -> DefinitionError:
+    with pytest.raises(DefinitionError) as caught:
+        load(text, field)
+    assert caught.value.fix
+    return caught.value
+
+
+# --- literals, paths -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "result"),
+    [
+        ("10", 10, "INT"),
+        ("-3", -3, "INT"),
+        ("1.5", 1.5, "DOUBLE"),
+        ("true", True, "BOOL"),
+        ("false", False, "BOOL"),
+        ("null", None, "NULL"),
+        ("'high'", "high", "STRING"),
+        ('"it\'s"', "it's", "STRING"),
+        ("''", "", "STRING"),
+    ],
+)
+def test_literals_are_constants(text: str, value: Any, result: str) -> None:
+    compiled = compile_expression(text, {})
+
+    assert compiled.evaluate(scope()) == value
+    assert (compiled.result, compiled.reads, compiled.is_constant) == (result, (), True)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_plain_path_reads_any_type_as_it_is(name: str) -> None:
+    """Also a decimal or an optional timestamp, which CEL could not take."""
+    value = object()
+    compiled = compile_expression(f"state.{name}", NAMES)
+
+    assert compiled.evaluate(scope(**{name: value})) is value
+    assert compiled.source is NAMES[f"state.{name}"]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "fix"),
+    [
+        ("state.cuont < 10", "'state.cuont' is not known", "Did you mean `state.count`?"),
+        ("state.cuont", "'state.cuont' is not known", "Did you mean `state.count`?"),
+        ("state.count.x < 10", "operand of a select operation", ""),
+        ("state == 1", "'state' is not known", "status"),
+        ("counts > 1", "'counts' is not known", ""),
+        ("payload.x > 1", "there is no payload here", "invariants see none"),
+        ("payload.x", "there is no payload here", "invariants see none"),
+        ("now() > event_time", "there is no clock", "`event_time` or `decided_at`"),
+        ("now", "there is no clock", "`event_time` or `decided_at`"),
+        ("status == open", "'open' is not known", "\"'open'\""),
+        ("rand() > 1", "'rand' is not known", ""),
+    ],
+)
+def test_an_unknown_name_fails_at_load(text: str, message: str, fix: str) -> None:
+    error = refused(text)
+
+    assert message in error.message
+    assert fix in error.fix
+
+
+# --- the traps of cel-expr-python ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("1 / state.count > 0", {"count": 0}),
+        ("state.opt_count > 1", {"opt_count": None}),
+        ("state.opt_flag && true", {"opt_flag": None}),
+        ("state.counts['x'] == 1", {"counts": {}}),
+        ("state.tags[3] == 'x'", {"tags": ["a"]}),
+        ("state.big + 1 > 0", {"big": (1 << 63) - 1}),
+        ("int(state.name) > 0", {"name": "x"}),
+        ("state.count > 0", {"count": None}),
+        ("state.count > 0", {"count": "9"}),
+        ("state.count > 0", {"count": 1 << 70}),
+        ("state.name == 'x'", {"name": "\ud800"}),
+        ("event_time > state.seen", {"seen": 1 << 62}),
+        ("state.tags.exists(a, state.tags.exists(b, state.tags.exists(c, a + b + c == '')))", {"tags": ["x"] * 1000}),
+    ],
+)
+def test_an_evaluation_error_is_failed_never_a_truthy_text(text: str, fields: dict[str, Any]) -> None:
+    result = run(text, **fields)
+
+    assert isinstance(result, Failed)
+    assert result.detail
+    assert "\n" not in result.detail
+    assert len(result.detail) <= 200
+
+
+@pytest.mark.parametrize("text", ["has(state.opt_count)", "1 > 0 && has( state . opt_count )", "has(status)"])
+def test_has_is_refused_by_name(text: str) -> None:
+    error = refused(text)
+
+    assert "does not test presence" in error.message
+    assert "!= null`" in error.fix
+
+
+def test_has_on_a_maps_key_works_and_in_a_text_is_no_has() -> None:
+    assert run("has(state.counts.x)", counts={"x": 1}) is True
+    assert run("has(state.counts.x)", counts={}) is False
+    assert run("state.name == 'has(state.name)'", name="has(state.name)") is True
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "result"),
+    [
+        ("state.opt_count == null", None, True),
+        ("state.opt_count == null", 3, False),
+        ("state.opt_count != null && state.opt_count > 2", None, False),
+        ("state.opt_count != null && state.opt_count > 2", 3, True),
+        ("state.opt_count == null ? 0 : state.opt_count + 1", None, 0),
+        ("state.opt_count == null ? 0 : state.opt_count + 1", 3, 4),
+    ],
+)
+def test_optional_fields_are_compared_with_null_first(text: str, value: int | None, result: object) -> None:
+    assert run(text, opt_count=value) == result
+
+
+@pytest.mark.parametrize(("present", "result"), [(None, False), (0, True), (1_357_034_400_000, True)])
+@pytest.mark.parametrize("text", ["state.opt_seen != null && true", "null != state . opt_seen || false"])
+def test_an_optional_timestamp_can_be_compared_with_null(text: str, present: int | None, result: bool) -> None:
+    assert run(text, opt_seen=present) is result
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "fix"),
+    [
+        ("state.opt_seen > event_time", "only be compared with null", "default of 0"),
+        ("state.opt_seen == null || state.opt_seen > event_time", "only be compared with null", "`!= null`"),
+        ("state.opt_seen == nullish", "only be compared with null", ""),
+        ("state.price > 1.0", "is a decimal", "minor units"),
+        ("state.opt_price > 1.0", "is a decimal", "minor units"),
+        ("state.times.size() > 1", "holds timestamps", "long"),
+    ],
+)
+def test_types_that_fail_at_run_time_are_refused_at_load(text: str, message: str, fix: str) -> None:
+    error = refused(text)
+
+    assert message in error.message
+    assert fix in error.fix
+
+
+def test_an_optional_decimal_can_be_compared_with_null() -> None:
+    assert run("state.opt_price == null || state.count > 1", opt_price=None, count=0) is True
+
+
+def test_a_text_with_nul_fails_before_cel_cuts_it() -> None:
+    """CEL's binding reads texts up to the first NUL: 'admin\\0x' would equal 'admin'."""
+    assert isinstance(run("state.name == 'admin' || false", name="admin\0x"), Failed)
+    assert isinstance(run("'admin' in state.tags", tags=["a", "admin\0x"]), Failed)
+    assert isinstance(run("'admin' in state.counts", counts={"admin\0x": 1}), Failed)
+    assert isinstance(run("state.opt_name == 'admin'", opt_name="admin\0x"), Failed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state.counts.map(k, k)[0] == 'a'",
+        "state.counts.filter(k, k > 'a').size() > 1",
+        "{'a': 1, 'b': 2}.map(k, k)",
+        "state.opt_counts . map (k, k)[0] == 'a'",
+    ],
+)
+def test_lists_made_from_maps_are_refused_as_their_order_is_random(text: str) -> None:
+    assert "order of a map's keys" in refused(text).message
+
+
+def test_tests_over_maps_do_not_depend_on_order() -> None:
+    assert run("state.counts.exists(k, state.counts[k] > 1)", counts={"a": 1, "b": 2}) is True
+    assert run("state.counts.all(k, state.counts[k] > 1)", counts={"a": 1, "b": 2}) is False
+    assert run("state.tags.map(t, t + '!')", tags=["a", "b"]) == ["a!", "b!"]
+
+
+def test_named_time_zones_are_refused_offsets_are_not() -> None:
+    assert "time zone depends on the machine" in refused("event_time.getHours('Europe/Berlin') > 8").message
+    assert "time zone depends on the machine" in refused("event_time.getHours(state.name) > 8").message
+    assert run("event_time.getHours()") == 10
+    assert run("event_time.getHours('+02:00')") == 12
+
+
+def test_the_math_extension_is_there() -> None:
+    assert run("math.greatest(state.count, 3)", count=5) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "fix"),
+    [
+        ("state.ratio > 1", "(double, int)", "1.0"),
+        ("state.count > 1.5", "(int, double)", "without a point"),
+        ("status == 'a' ? null : 'b'", "null_type", "dyn(null)"),
+        ("event_time > 5", "Timestamp", "times with times"),
+        ("state.count >", "Syntax error", "quotes"),
+        ("(" * 300 + "1" + ")" * 300, "recursion", "parentheses"),
+        ("state.count > 1\n  && state.ratio > 1", "(column", ""),
+        ("'" + "x" * SOURCE_BYTES_MAX + "'", "longer than 4096 bytes", "python:"),
+        ("  ", "empty", "Leave the key out"),
+    ],
+)
+def test_type_and_syntax_errors_say_what_to_write(text: str, message: str, fix: str) -> None:
+    error = refused(text)
+
+    assert message in error.message
+    assert fix in error.fix
+    assert "\n" not in error.message
+
+
+# --- what an expression sees -----------------------------------------------------------------------------------------
+
+
+def test_only_the_names_that_are_used_are_read() -> None:
+    compiled = compile_expression("state.count < 10 && state.name != 'state.big'", NAMES)
+
+    assert sorted(compiled.reads) == ["state.count", "state.name"]
+    assert compiled.evaluate(Scope({"count": 1, "name": ""}, {}, "", 0, "", 0, 0, "")) is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state.tags.exists(status, status == 'x') || state.count > 0",
+        "state.count > 0 // it's a comment",
+        "state . count>0",
+        r"'it\'s' != '' && state.count > 0",
+        'r"\\d" == "" || state.count > 0',
+        '"""state.big""" == "" || state.count > 0',
+    ],
+)
+def test_names_are_found_however_they_are_written(text: str) -> None:
+    assert run(text, count=1, tags=[], status="open") is True
+
+
+def test_times_are_milliseconds_outside_and_timestamps_inside() -> None:
+    later = compile_expression("event_time + duration('1m')", NAMES)
+    store = assign(later, FIELDS["seen"])
+
+    assert later.result == "TIMESTAMP"
+    assert store(scope()) == 1_357_034_400_123 + 60_000
+    for milliseconds in (0, -1, 1, -86_400_001, 253_402_300_799_998, -62_135_596_799_999):
+        kept = assign(compile_expression("true ? state.seen : event_time", NAMES), FIELDS["seen"])
+        assert kept(scope(seen=milliseconds)) == milliseconds
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["state.count", "'yes'", "state.opt_flag", "null", "dyn(true)", "state.count + 1"])
+def test_a_guard_must_be_a_boolean(text: str) -> None:
+    with pytest.raises(DefinitionError):
+        is_boolean(compile_expression(text, NAMES))
+
+
+@pytest.mark.parametrize("text", ["true", "state.flag", "!state.flag", "state.opt_flag == true"])
+def test_booleans_are_guards(text: str) -> None:
+    is_boolean(compile_expression(text, NAMES))
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "fix"),
+    [
+        ("'x' + 'y'", "count", "int(…)"),
+        ("1 + 1", "name", "string(…)"),
+        ("1.5 + 1.0", "count", "int(…)"),
+        ("state.count > 1", "count", "int(…)"),
+        ("state.count + 1", "seen", "event_time"),
+        ("state.big", "seen", "event_time"),
+        ("event_time", "big", "timestamp"),
+        ("event_time - state.seen", "big", "int(…)"),
+        ("state.count + 1", "price", "copy one"),
+        ("1.5", "price", "copy one"),
+        ("[1, 2]", "tags", "type"),
+        ("{'a': 'x'}", "counts", "type"),
+        ("1u", "count", "int(…)"),
+        ("b'x'", "name", "string(…)"),
+        ("state.opt_name", "name", "state.opt_name == null ? … : state.opt_name"),
+        ("null", "name", "string(…)"),
+        ("'medium'", "level", "value of the field's type"),
+        ("2147483647 + 1", "count", "value of the field's type"),
+        ("state.price", "opt_count", "int(…)"),
+    ],
+)
+def test_a_value_that_never_fits_is_refused_at_load(text: str, field: str, fix: str) -> None:
+    assert fix in refused(text, field).fix
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "fields", "value"),
+    [
+        ("state.count + 1", "ratio", {"count": 1}, 2.0),
+        ("state.count", "ratio", {"count": 1}, 1.0),
+        ("state.count", "big", {"count": 1}, 1),
+        ("state.big", "count", {"big": 1}, 1),
+        ("state.name", "level", {"name": "high"}, "high"),
+        ("state.name + ''", "level", {"name": "high"}, "high"),
+        ("state.name", "opt_name", {"name": "x"}, "x"),
+        ("null", "opt_name", {}, None),
+        ("state.opt_count == null ? 0 : state.opt_count", "count", {"opt_count": 5}, 5),
+        ("state.tags + ['x']", "tags", {"tags": ["a"]}, ["a", "x"]),
+        ("[]", "tags", {}, []),
+        ("{}", "counts", {}, {}),
+        ("{'b': 1, 'a': 2}", "counts", {}, {"a": 2, "b": 1}),
+    ],
+)
+def test_a_value_that_fits_is_stored_in_the_fields_type(text: str, field: str, fields: Any, value: Any) -> None:
+    result = assign(compile_expression(text, NAMES), FIELDS[field])(scope(**fields))
+
+    assert result == value
+    assert type(result) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "fields"),
+    [
+        ("state.count + 1", "count", {"count": (1 << 31) - 1}),
+        ("state.big", "count", {"big": 1 << 31}),
+        ("state.name", "level", {"name": "medium"}),
+        ("state.ratio / 0.0", "ratio", {"ratio": 1.0}),
+        ("state.ratio / 0.0", "ratio", {"ratio": 0.0}),
+        ("dyn(state.name)", "count", {"name": "x"}),
+        ("state.opt_count == null ? dyn(null) : 1", "count", {"opt_count": None}),
+        ("dyn(state.count)", "seen", {"count": 5}),
+        ("state.tags.map(t, dyn(1))", "tags", {"tags": ["a"]}),
+        ("1 / state.count", "count", {"count": 0}),
+    ],
+)
+def test_a_value_that_does_not_fit_fails_at_run_time(text: str, field: str, fields: Any) -> None:
+    assert isinstance(assign(compile_expression(text, NAMES), FIELDS[field])(scope(**fields)), Failed)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_infinities_and_nan_are_no_doubles(value: float) -> None:
+    assert isinstance(assign(Compiled(lambda _: value, "PYTHON", ()), FIELDS["ratio"])(scope()), Failed)
+
+
+def test_a_map_is_stored_in_the_same_order_in_every_process() -> None:
+    """The order of a map that CEL makes differs from process to process."""
+    program = (
+        "from placet.processors.assignments import assign\n"
+        "from placet.processors.expressions import compile_expression\n"
+        "from placet.schemas.field_types import Field\n"
+        "field = Field.model_validate({'type': 'map', 'values': 'int'})\n"
+        'text = \'{"z": 1, "y": 2, "a": 3, "c": 4}\'\n'
+        "print(list(assign(compile_expression(text, {}), field)(None)))\n"
+    )
+    runs = {subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout for _ in range(3)}
+
+    assert runs == {b"['a', 'c', 'y', 'z']\n"}
+
+
+# --- python functions ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def function(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Compiled]:
+    """Compiles an expression that is a Python function with the given body."""
+
+    def compiled(body: str) -> Compiled:
+        module = f"rules_{abs(hash((str(tmp_path), body)))}"
+        (tmp_path / f"{module}.py").write_text(f"def f(scope):\n    {body}\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        return compile_expression(f"python:{module}:f", NAMES)
+
+    return compiled
+
+
+def test_a_function_sees_the_scope(function: Callable[[str], Compiled]) -> None:
+    compiled = function("return (scope.fields['count'], scope.status, scope.version, scope.proposer)")
+
+    assert compiled.evaluate(scope(count=3)) == (3, "open", 7, "bot")
+    assert compiled.result == "PYTHON"
+
+
+def test_a_functions_exception_is_failed_and_reads_the_same_every_time(function: Callable[[str], Compiled]) -> None:
+    result = function("raise KeyError(object())").evaluate(scope())
+
+    assert isinstance(result, Failed)
+    assert "KeyError: <object object at 0x…>" in result.detail
+
+
+def test_a_function_cannot_change_the_state(function: Callable[[str], Compiled]) -> None:
+    fields = {"count": 3}
+    result = function("scope.fields['count'] = 4").evaluate(Scope(fields, {}, "", 0, "", 0, 0, ""))
+
+    assert isinstance(result, Failed)
+    assert fields == {"count": 3}
+
+
+def test_a_functions_result_is_checked_against_the_field(function: Callable[[str], Compiled]) -> None:
+    assert assign(function("return 5"), FIELDS["count"])(scope()) == 5
+    assert isinstance(assign(function("return '5'"), FIELDS["count"])(scope()), Failed)
+    assert isinstance(assign(function("return True"), FIELDS["count"])(scope()), Failed)
+    assert isinstance(assign(function("return None"), FIELDS["count"])(scope()), Failed)
+    assert assign(function("return scope.event_time + 1"), FIELDS["seen"])(scope()) == 1_357_034_400_124
+    assert isinstance(
+        assign(function("import datetime; return datetime.datetime(2013, 1, 1)"), FIELDS["seen"])(scope()), Failed
+    )
