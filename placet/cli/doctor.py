@@ -61,11 +61,13 @@ def doctor(
 
 def _print(checks: list[Check]) -> None:
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     table = Table("check", "", "found", "what to do", box=box.SIMPLE)
     for check in checks:
         style = _STYLES[check.status]
         table.add_row(check.name, f"[{style}]{check.status.value}[/]", *map(_plain, (check.found, check.todo)))
-    console.print(table, width=None if console.is_terminal else PIPE_WIDTH)
+    console.print(table)
 
 
 def _plain(text: str) -> str:

@@ -103,17 +103,19 @@ def _show(steps: Iterable[Step], output: Output, nothing: str) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps([step._asdict() for step in steps], indent=2))
         return
+    steps = list(steps)
     lines = [_line(step) for step in steps]
-    typer.echo("\n".join(lines or [nothing]))
+    todo = dict.fromkeys(step.todo for step in steps if step.action is Action.REFUSE)
+    typer.echo("\n".join([*lines, *todo] or [nothing]))
 
 
 def _line(step: Step) -> str:
-    configs = ", ".join(f"{name}={value}" for name, value in step.configs.items())
+    configs = " ".join(f"{name}={value}" for name, value in step.configs.items())
     match step.action:
         case Action.CREATE:
-            said = f"create with {step.partitions} partitions, {configs}"
+            said = f"create with {step.partitions} partition{'s' if step.partitions != 1 else ''}\n    {configs}"
         case Action.ALTER:
             said = f"set {configs}\n    {step.finding}"
         case Action.REFUSE:
-            said = f"{step.finding}\n    {step.todo}"
+            said = step.finding
     return f"{_SIGNS[step.action]} {step.topic}  {said}"

@@ -41,6 +41,9 @@ _UNREACHABLE: Final = frozenset({
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_CONTROLLER,
 })  # fmt: skip
 _ABSENT: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID})
+_TOO_OLD: Final = frozenset(
+    {KafkaError.INVALID_REQUEST, KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
+)
 _FORBIDDEN: Final = frozenset({
     KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
@@ -123,7 +126,7 @@ class Admin:
         found = {}
         futures = self._client.describe_topics(TopicCollection(asked), request_timeout=self._timeout_s)
         for name, future in futures.items():
-            description = self._result_or_none(future, f"describe topic {name}")
+            description = self._result_or_none(future, f"describe topic {name}", _ABSENT)
             if description is not None:
                 found[name] = description
         configs = self._configs(ResourceType.TOPIC, found)
@@ -157,8 +160,11 @@ class Admin:
         return self._configs(ResourceType.BROKER, [str(broker_id)])[str(broker_id)]
 
     def group_configs(self, group: str) -> dict[str, str]:
-        """Return a consumer group's settings (KIP-848), the broker's defaults included; the group need not exist."""
-        return self._configs(ResourceType.GROUP, [group])[group]
+        """Return a consumer group's settings (KIP-848), the broker's defaults included; the group need not exist.
+
+        Brokers older than 4.0 know of none and give an empty answer.
+        """
+        return self._configs(ResourceType.GROUP, [group], _TOO_OLD).get(group, {})
 
     def session_timeout_ms(self, group: str) -> int:
         """Return after how long without a heartbeat a member of the group is given up.
@@ -168,7 +174,10 @@ class Admin:
         """
         found = self.group_configs(group).get("consumer.session.timeout.ms")
         if found is None:
-            raise SettingsError(f"The brokers name no session timeout of group {group}: Kafka 4.0 or newer is needed.")
+            raise SettingsError(
+                "The brokers are older than Kafka 4.0: they know no settings of consumer groups. The gate joins its "
+                "group by the protocol of KIP-848, so 4.0 or newer is needed."
+            )
         return int(found)
 
     def latest_offsets(
@@ -226,14 +235,16 @@ class Admin:
             raise SettingsError(f"{topic} stamps records with the producer's time, not with LogAppendTime.")
         return ClockReading(appended_ms - (sent_ns + received_ns) / 2e6, (received_ns - sent_ns) / 2e6)
 
-    def _configs(self, kind: ResourceType, names: Iterable[str]) -> dict[str, dict[str, str]]:
+    def _configs(
+        self, kind: ResourceType, names: Iterable[str], absent: frozenset[int] = _ABSENT
+    ) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(kind, name) for name in names]
         if not resources:
             return {}
         futures = self._client.describe_configs(resources, request_timeout=self._timeout_s)
         found = {}
         for resource, future in futures.items():
-            entries = self._result_or_none(future, f"describe {kind.name.lower()} {resource.name}")
+            entries = self._result_or_none(future, f"describe {kind.name.lower()} {resource.name}", absent)
             if entries is not None:
                 found[resource.name] = {key: entry.value for key, entry in entries.items() if entry.value is not None}
         return found
@@ -273,12 +284,12 @@ class Admin:
         except KafkaException as error:
             raise self._translated(error, what) from error
 
-    def _result_or_none(self, future: Future[Any], what: str) -> Any | None:
-        """As `_result`, but None for what is not there."""
+    def _result_or_none(self, future: Future[Any], what: str, absent: frozenset[int]) -> Any | None:
+        """As `_result`, but None where the code of the error says that it is not there."""
         try:
             return self._raw_result(future)
         except KafkaException as error:
-            if error.args[0].code() in _ABSENT:
+            if error.args[0].code() in absent:
                 return None
             raise self._translated(error, what) from error
 

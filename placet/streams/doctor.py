@@ -27,7 +27,7 @@ from placet.streams.admin import Admin, Cluster, TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import SESSION_MARGIN_MS, Settings, unknown_variables
 from placet.streams.topics import verify
-from placet.streams.topology import dead_letters_topic, entity_topics
+from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
 
 __all__ = ["RESTORED_RECORDS_PER_S", "Check", "Restore", "Status", "cold_restore", "examine", "timeouts"]
 
@@ -38,6 +38,8 @@ _FREE_BYTES_MIN: Final = 1 << 30
 _SESSION_LONG_MS: Final = 15_000
 _CLEANUP_LONG_MS: Final = 2_000
 _REGISTRY_TIMEOUT_S: Final = 5.0
+_OLDER_THAN_4: Final = ("zookeeper.", "inter.broker.protocol.version")
+"""Settings that Kafka 4.0 has removed. No request of the admin client tells a version."""
 
 
 class Status(StrEnum):
@@ -104,7 +106,7 @@ def examine(
 def _asked(settings: Settings, definitions: Sequence[Definition], admin: Admin) -> Subject:
     cluster = admin.cluster()
     names = [name for definition in definitions for name in entity_topics(settings.app, definition.entity)]
-    topics = admin.describe_topics([*names, dead_letters_topic(settings.app)])
+    topics = admin.describe_topics([*names, control_topic(settings.app), dead_letters_topic(settings.app)])
     try:
         broker = admin.broker_configs(min(cluster.brokers))
     except SettingsError:  # managed clusters hide them
@@ -188,7 +190,7 @@ def _protocol(subject: Subject) -> Iterator[Check]:
     if not configs:
         todo = "Make sure that they are Kafka 4.0 or newer."
         yield Check(name, Status.WARN, "the brokers do not show their settings", todo)
-    elif "zookeeper.connect" in configs or "inter.broker.protocol.version" in configs:
+    elif any(config.startswith(_OLDER_THAN_4) for config in configs):
         yield Check(name, Status.FAIL, "older than Kafka 4.0", "Upgrade: the gate joins by KIP-848, new in 4.0.")
     elif "consumer" not in protocols:
         todo = "Add `consumer` to group.coordinator.rebalance.protocols on the brokers."
@@ -203,7 +205,7 @@ def _topics(subject: Subject) -> Iterator[Check]:
     for problem in problems:
         yield Check(name, Status.FAIL, f"{problem.topic}: {problem.text}", problem.todo)
     if not problems:
-        yield Check(name, Status.OK, f"{len(subject.topics) + 1} topics are as they must be")
+        yield Check(name, Status.OK, f"{len(subject.topics)} topics are as they must be")
 
 
 def _replicas(subject: Subject) -> Iterator[Check]:
@@ -216,8 +218,8 @@ def _replicas(subject: Subject) -> Iterator[Check]:
     elif behind:
         yield Check(name, Status.WARN, f"replicas are behind for {', '.join(behind)}", "Look at the brokers.")
     elif single:
-        lost = "Fine for development. Elsewhere have 3 brokers and `placet topics apply --replication-factor 3`."
-        yield Check(name, Status.WARN, f"{len(single)} topics have fewer than 3 replicas", lost)
+        todo = "Fine for development. Else: 3 brokers, and new topics by `placet topics apply --replication-factor 3`."
+        yield Check(name, Status.WARN, f"{len(single)} topics have fewer than 3 replicas", todo)
     elif topics:
         yield Check(name, Status.OK, "3 or more, in sync")
 
@@ -263,7 +265,8 @@ def _clock(subject: Subject) -> Iterator[Check]:
         yield Check("clock", Status.WARN, f"not measured: {topic} is missing", "Run `placet topics apply`.")
         return
     reading = subject.admin.measure_clock(topic, f"{subject.settings.app}.doctor.{secrets.token_hex(4)}")
-    found = f"the broker's is {reading.ahead_ms:+.0f} ms ahead of ours (± {reading.uncertainty_ms:.0f} ms)"
+    where = "behind" if reading.ahead_ms > 0 else "ahead of"
+    found = f"ours is {abs(reading.ahead_ms):.0f} ms {where} the broker's (± {reading.uncertainty_ms:.0f} ms)"
     todo = "Set the clocks by NTP: a gate stops when they differ by more than PLACET_MAX_CLOCK_SKEW_MS."
     off_ms = abs(reading.ahead_ms) - reading.uncertainty_ms
     if off_ms > allowed_ms:

@@ -171,10 +171,10 @@ def apply(
     while steps := plan(specs, *observe(admin, specs)):
         refused = [Problem(step.topic, step.finding, step.todo) for step in steps if step.action is Action.REFUSE]
         if refused:
-            raise _refusal(refused, "Nothing was changed, as there is something to decide first" if not done else "")
+            raise _refusal(refused, "Nothing was changed, there is something to decide first")
         if time.monotonic() > deadline_s:
-            late = [Problem(step.topic, step.finding, "The cluster was told, and does not show it.") for step in steps]
-            raise _refusal(late, f"After {timeout_s:g} s")
+            late = [Problem(step.topic, step.finding, "Look at the brokers' logs, then try again.") for step in steps]
+            raise _refusal(late, f"The cluster was told, but does not show it after {timeout_s:g} s")
         for step in steps:
             _execute(admin, step, replication_factor)
             done.setdefault((step.topic, frozenset(step.configs)), step)
@@ -214,5 +214,6 @@ def check_topics(admin: Admin, settings: Settings, definitions: Sequence[Definit
 
 
 def _refusal(problems: Sequence[Problem], headline: str) -> SettingsError:
-    lines = [f"{headline}:"] if headline else []
-    return SettingsError("\n".join([*lines, *(f"  {problem}" for problem in problems)]))
+    found = [f"  {problem.topic}: {problem.text}" for problem in problems]
+    todo = dict.fromkeys(problem.todo for problem in problems)  # often the same for all
+    return SettingsError("\n".join([f"{headline}:", *found, *todo]))

@@ -1,0 +1,119 @@
+"""`placet run` and `placet dev`: a gate in this process, until it is told to stop."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.schemas.definition import Definition
+from placet.schemas.errors import SettingsError
+from placet.streams import main as gate
+from placet.streams.admin import Admin
+from placet.streams.broker import Broker
+from placet.streams.log import configure_logs
+from placet.streams.settings import Settings
+from placet.streams.topic_needs import required_topics
+from placet.streams.topics import apply
+from placet.streams.topology import entity_topics
+
+__all__ = ["dev_app", "run_app"]
+
+run_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+dev_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@run_app.command()
+def run(
+    definition: Definitions = None,
+    app: App = None,
+    instance: Annotated[
+        str | None, typer.Option(help="This gate's name, stable, no other's. Or PLACET_INSTANCE.  [the host's name]")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the local stores, a cache. Or PLACET_STATE_DIR.  [~/.local/state/…]")
+    ] = None,
+    static: Annotated[
+        bool | None, typer.Option("--static", help="Static membership, for a state dir that stays. Or PLACET_STATIC.")
+    ] = None,
+    bootstrap_servers: BootstrapServers = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port of /metrics, /healthz, /readyz. Or PLACET_METRICS_PORT.  [none]")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. Or PLACET_LOG_LEVEL.  [info]")
+    ] = None,
+) -> None:
+    """Run a gate. SIGTERM and Ctrl-C end it after its batch, with nothing half done.
+
+    Refuses to start on wrong settings, topics or definitions. All settings can come from the environment, among them
+    PLACET_KAFKA__OPTIONS: librdkafka's own options as JSON, such as {"security.protocol": "SSL"}; with _FILE behind
+    its name, a variable's value is read from that file.
+
+    Exit code: 0 told to stop, 3 wrong settings, topics or definitions, 4 no broker answered, 5 the gate stopped
+    itself, 70 a call hung.
+
+    Example:  placet run --definition flight.yaml --app prod --instance gate-0 --metrics-port 9100
+    """
+    settings = settings_from(
+        bootstrap_servers,
+        definitions=definition,
+        app=app,
+        instance=instance,
+        state_dir=state_dir,
+        static=static,
+        metrics_port=metrics_port,
+        log_level=log_level,
+    )
+    raise typer.Exit(_run(settings, definitions_of(settings)))
+
+
+@dev_app.command()
+def dev(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definition files.", show_default=False)],
+    app: App = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the broker; 0: a free one.")] = 0,
+    partitions: Annotated[int, typer.Option(min=1, help="Of each entity type's topics.")] = 4,
+    metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics, /healthz, /readyz.  [none]")] = None,
+) -> None:
+    """Try definitions: starts a Kafka, makes the topics, runs a gate. Ctrl-C ends all of it and leaves nothing behind.
+
+    The first time, Kafka is fetched (46 MB). Nothing of it survives: for a Kafka that stays see `placet broker start`.
+
+    Exit code: as `placet run`.
+
+    Example:  placet dev flight.yaml
+    """
+    overrides = {"definitions": files, "app": app, "metrics_port": metrics_port}
+    definitions = definitions_of(settings_from(**overrides))  # what is wrong with them is said before a broker starts
+    with tempfile.TemporaryDirectory(prefix="placet-dev-") as folder, Broker(port=port) as broker:
+        settings = settings_from(broker.bootstrap_servers, **overrides, state_dir=Path(folder))
+        with Admin(settings.librdkafka()) as admin:
+            apply(admin, required_topics(settings.app, definitions, partitions, settings.record_bytes_max))
+        typer.echo(_how_to_try(settings, definitions))
+        raise typer.Exit(_run(settings, definitions))
+
+
+def _run(settings: Settings, definitions: Sequence[Definition]) -> int:
+    if sys.flags.optimize:
+        raise SettingsError("Python runs with -O, without assertions: the gate needs them. Unset PYTHONOPTIMIZE.")
+    configure_logs(settings.log_level, app=settings.app, instance=settings.instance)
+    return gate.run(settings, definitions)
+
+
+def _how_to_try(settings: Settings, definitions: Sequence[Definition]) -> str:
+    servers = settings.kafka.bootstrap_servers
+    lines = [f"Kafka runs at {servers}. In another terminal:", f"  export KAFKA_BOOTSTRAP_SERVERS={servers}"]
+    lines.append(f"  placet doctor --app {settings.app} " + " ".join(f"-d {file}" for file in settings.definitions))
+    for definition in definitions:
+        topics = entity_topics(settings.app, definition.entity)
+        lines += [
+            f"{definition.entity}: facts go to {topics.signals}, proposals to {topics.proposals};",
+            f"  decisions come on {topics.decisions}, states on {topics.changelog}.",
+        ]
+    return "\n".join([*lines, "Ctrl-C ends it."])
