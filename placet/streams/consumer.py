@@ -9,18 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import unpack_from
+from time import sleep
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.errors import FatalError, TaskMigrated
+from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["GroupConsumer", "LogReader"]
 
 _METADATA_PREFIX: Final = b"CGMDv2:"
-_CALL_TIMEOUT_S: Final = 10.0
+_SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 _MIGRATED: Final = frozenset({
     KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH,
@@ -127,10 +128,25 @@ class GroupConsumer:
         return revoked
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Seek to the next positions to read, and let the partitions flow."""
+        """Seek to the next positions to read, and let the partitions flow.
+
+        Raises:
+            TaskMigrated: a partition can't be sought in: it is not ours any more.
+        """
         for partition, position in positions.items():
-            self._consumer.seek(ClientPartition(partition.topic, partition.partition, position))
+            self._seek(ClientPartition(partition.topic, partition.partition, position))
         self._consumer.resume([ClientPartition(*partition) for partition in positions])
+
+    def _seek(self, to: ClientPartition) -> None:
+        """Seek; right after an assignment librdkafka may not know the partition yet, until metadata came."""
+        for pause_s in (*_SEEK_PAUSES_S, None):
+            try:
+                return self._consumer.seek(to)
+            except KafkaException as error:
+                if pause_s is None:
+                    raise TaskMigrated(f"can't seek in {to.topic}-{to.partition}: {error}") from error
+                sleep(pause_s)
+        return None
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop fetching from partitions that are still ours."""
@@ -185,7 +201,7 @@ class LogReader:
         except KafkaException as error:
             if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
                 return None
-            raise
+            raise LogUnreachable(f"the group's positions: {error}") from error
         for partition in found:
             if partition.error is not None:
                 return None
@@ -218,8 +234,8 @@ class LogReader:
         """
         self._consumer.assign([ClientPartition(*partition, position)])
         try:
-            while True:
-                messages = self._consumer.consume(records_max, 0.1)
+            while True:  # the caller's `take` ends it
+                messages = self._drain(records_max, 0.1)
                 ends = [message.offset() or 0 for message in messages if _is_end(message)]
                 records = _records(message for message in messages if not _is_end(message))
                 if records:
@@ -233,13 +249,20 @@ class LogReader:
         finally:
             self._consumer.unassign()
 
+    def _drain(self, records_max: int, timeout_s: float) -> list[Message]:
+        try:
+            first = self._consumer.poll(timeout_s)
+            return [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
+        except (KafkaException, RuntimeError) as error:
+            raise LogUnreachable(f"reading: {error}") from error
+
     def follow(self, partition: TopicPartition, position: int) -> None:
         """Stay on a partition; `take_new` returns what arrives."""
         self._consumer.assign([ClientPartition(*partition, position)])
 
     def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
         """Return what has arrived, without waiting."""
-        messages = self._consumer.consume(records_max, 0)
+        messages = self._drain(records_max, 0)
         return _records(message for message in messages if not _is_end(message))
 
     def close(self) -> None:

@@ -6,13 +6,13 @@ Two gates may start at once with different rules: what stands first in the log c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Final
 
-from placet.schemas.codec import decode_control, encode_control
+from placet.schemas.codec import Published, decode_control, encode_control
 from placet.schemas.contracts import contracts
-from placet.schemas.control import PublishedDefinition
 
 from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, SettingsError
@@ -36,7 +36,7 @@ class Control:
 
     def __init__(self, reader: LogReader, topic: str, end_offset: Callable[[], int]) -> None:
         self.position = 0
-        self.published: dict[tuple[str, bytes], PublishedDefinition] = {}
+        self.published: dict[tuple[str, bytes], Published] = {}
         self._reader = reader
         self._partition = TopicPartition(topic, 0)
         self._end_offset = end_offset
@@ -98,24 +98,23 @@ class Control:
         return True
 
     @staticmethod
-    def _decoded(record: ConsumerRecord) -> PublishedDefinition | None:
+    def _decoded(record: ConsumerRecord) -> Published | None:
         """Return the definition in a record; what a later version of Placet wrote is passed over."""
         if record.value is None:
             return None
         try:
-            entry = decode_control(record.value)
+            return decode_control(record.value)
         except DecodeError:
             return None
-        return entry if isinstance(entry, PublishedDefinition) else None
 
-    def _teach(self, published: PublishedDefinition) -> None:
+    def _teach(self, published: Published) -> None:
         kind = self._entity_types.get(published.entity)
         if kind is not None:
             for schema in published.schemas.values():
                 kind.codec.learn(schema)
 
 
-def refuse_unfit(definition: Definition, published: Iterable[PublishedDefinition]) -> None:
+def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None:
     """Refuse a definition that the log speaks against.
 
     Raises:
@@ -138,12 +137,12 @@ def refuse_unfit(definition: Definition, published: Iterable[PublishedDefinition
             return
 
 
-def _published(definition: Definition, now_ms: int) -> PublishedDefinition:
-    return PublishedDefinition(
+def _published(definition: Definition, now_ms: int) -> Published:
+    return Published(
         definition.entity,
         definition.version,
         definition.digest,
         definition.document,
-        contracts(definition).as_json(),
+        {role: json.dumps(schema) for role, schema in contracts(definition)._asdict().items()},
         now_ms,
     )

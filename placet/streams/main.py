@@ -10,11 +10,11 @@ from types import FrameType
 
 from placet.schemas.codec import Codec
 from placet.streams.admin import Admin
-from placet.streams.registry import wire_for
 from placet.streams.topics import check_topics
 
 from placet.processors.machine import compile_machine
 from placet.schemas.definition import Definition
+from placet.schemas.wire import SINGLE_OBJECT
 from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
@@ -89,7 +89,7 @@ def build(settings: Settings, definitions: tuple[Definition, ...], clock: Callab
 def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
-    codec = Codec(definition, wire_for(settings), settings.record_bytes_max)
+    codec = Codec(definition, SINGLE_OBJECT, settings.record_bytes_max)
     ids = {topic: info.topic_id for topic, info in described.items()}
     return EntityType(
         settings.app, compile_machine(definition), codec, topics, ids, described[topics.signals].partitions
@@ -114,6 +114,8 @@ def _reader(settings: Settings, role: str) -> LogReader:
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
             "check.crcs": True,
+            # An empty fetch is answered at once: the end of a partition is what a reader waits for.
+            "fetch.wait.max.ms": 10,
             "queued.max.messages.kbytes": 16_384,
             "fetch.queue.backoff.ms": 10,
         }
@@ -135,6 +137,8 @@ def _group_options(settings: Settings) -> dict[str, object]:
             "auto.offset.reset": "error",
             "check.crcs": True,
             "allow.auto.create.topics": False,
+            # A partition that begins to flow waits for the fetch under way: shorter than the default half second.
+            "fetch.wait.max.ms": 100,
             "queued.min.messages": 20_000,
             "queued.max.messages.kbytes": 16_384,
             # The default of a second would hold a full queue's partitions back for a second.

@@ -98,7 +98,7 @@ class Transaction:
         topic, partition, key, value, headers = record
         while True:
             try:
-                produce(topic, value, key, partition, on_delivery, 0, headers)
+                produce(topic, value, key, partition, None, on_delivery, 0, headers)
             except BufferError:  # the queue is full: let it drain, the watchdog bounds the wait
                 with self._watchdog.armed("produce"):
                     self._producer.poll(0.05)

@@ -108,15 +108,17 @@ def restore(job: Restoration, log: Log) -> Restored | None:
         committed = log.committed(inputs)
     changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
     targets = log.end_offsets([changelog, ledger])
-    _check_position(job, targets)
+    starts = log.start_offsets([changelog, ledger, *inputs])
+    _check_position(job, starts, targets)
     progress = _Progress(job)
     chain = _Chain(job)
     for partition, take in ((changelog, progress.take_changes), (ledger, chain.take)):
-        if not log.read(partition, _position(job, partition.topic), targets[partition], take):
+        position = max(_position(job, partition.topic), starts[partition])
+        if not log.read(partition, position, targets[partition], take):
             return None
-    starts = log.start_offsets(inputs)
-    return _checked(job, chain, {p.topic: o for p, o in committed.items()}, {p.topic: o for p, o in starts.items()},
-                    progress.records + chain.records)  # fmt: skip
+    group = {partition.topic: position for partition, position in committed.items()}
+    first = {partition.topic: starts[partition] for partition in inputs}
+    return _checked(job, chain, group, first, progress.records + chain.records)
 
 
 def _stamp(job: Restoration) -> bytes:
@@ -137,13 +139,17 @@ def _position(job: Restoration, topic: str) -> int:
     return layout.log_time_of(data) if data else 0
 
 
-def _check_position(job: Restoration, targets: Mapping[TopicPartition, int]) -> None:
+def _check_position(
+    job: Restoration, starts: Mapping[TopicPartition, int], targets: Mapping[TopicPartition, int]
+) -> None:
     """A store may be behind the log, never ahead of it, and not so far behind that tombstones are gone."""
     last = job.store.get(layout.COMMIT)
     for partition, target in targets.items():
         position = _position(job, partition.topic)
         if position > target:
             raise TaskCorrupted(job.task_id, f"the store is at {position} of {partition.topic}, its end is {target}")
+        if 0 < position < starts[partition]:
+            raise TaskCorrupted(job.task_id, f"the store is at {position} of {partition.topic}, which begins later")
         # One record ahead is the marker of our own last transaction.
         if last and target > position + 1:
             age_ms = job.now_ms - layout.commit_from_bytes(last).decided_at

@@ -15,6 +15,7 @@ from threading import Event, Lock, Thread
 from typing import NamedTuple
 
 from placet.schemas.errors import PlacetError
+from placet.streams.admin import BrokerUnreachable
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import LogUnreachable, TaskCorrupted
 from placet.streams.layout import StateFormat
@@ -65,6 +66,7 @@ class Restorer:
         self._done: deque[Outcome] = deque()
         self._pending: dict[TaskId, Job] = {}
         self._lock = Lock()
+        self._log: Log | None = None  # the thread's own
         self._thread = Thread(target=self._run, name="restorer", daemon=True)
         self._thread.start()
 
@@ -117,26 +119,29 @@ class Restorer:
                 self._done.append(Outcome(job, restored, store))
             except PlacetError as error:
                 self._done.append(Outcome(job, None, store, error))
+        self._close_log()
 
     def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
         store = job.store or self._open(job)
         while store is not None:
-            log = None
             try:
-                log = self._make_log()
-                return restore(self._restoration(job, store), log), store
+                self._log = self._log or self._make_log()
+                return restore(self._restoration(job, store), self._log), store
             except TaskCorrupted:
                 store.close()
                 self._set_aside(self._folder(job))
                 store = self._open(job)
-            except LogUnreachable:
+            except (LogUnreachable, BrokerUnreachable):
                 if job.cancelled.wait(_RETRY_AFTER_S):
                     store.close()
                     return None, None
-            finally:
-                if log is not None:
-                    log.close()
+                self._close_log()
         return None, None
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
         def go_on(records: int) -> bool:

@@ -199,7 +199,8 @@ class Worker:
                     outcome.store.close()
                 continue
             task = Task(
-                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, outcome.store, kind.partitions
+                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, outcome.store,
+                kind.partitions,
             )  # fmt: skip
             task.open(outcome.restored.last, outcome.restored.positions, outcome.restored.genesis)
             self._tasks[task_id] = task
