@@ -79,6 +79,13 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     definition_digest: bytes
     proposer: str = ""
 
+    @property
+    def memory(self) -> Memory | None:
+        """What is remembered of the input; None where the entity's state itself remembers."""
+        if not self.dedup_key:
+            return None
+        return Memory(self.payload_digest, self.input_id, self.state.version, self.log_time)
+
 
 encode_state = msgspec.msgpack.Encoder().encode
 """Encode a state, or a memory, for the local store, and to measure its size: msgpack, 0.5 us."""

@@ -18,11 +18,11 @@ from struct import Struct
 from typing import Any
 
 import msgspec
-from placet.schemas.codec import Codec
 
+from placet.schemas.codec import Codec
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
-from placet.schemas.state import EntityState, Memory, encode_state
+from placet.schemas.state import ABSENT, Change, EntityState, Memory, encode_state
 from placet.streams.records import Headers
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "STAMP",
     "StateFormat",
     "applied_ledger_key",
+    "change_headers",
     "commit_from_bytes",
     "commit_to_bytes",
     "deleted_key",
@@ -40,13 +41,13 @@ __all__ = [
     "ledger_index_key",
     "load_memory",
     "log_time_of",
-    "memory_header",
     "memory_key",
     "memory_ledger_key",
     "memory_pair",
     "position_key",
     "position_writes",
     "state_key",
+    "stored_by",
 ]
 
 STAMP, COMMIT = b"mstamp", b"mcommit"
@@ -101,10 +102,21 @@ def dump_log_time(log_time: int) -> bytes:
     return _u64.pack(log_time)
 
 
-def memory_header(kind: Kind, dedup_key: str, value: bytes) -> bytes:
-    """Return the header that lets a restore store a change's memory without decoding the change."""
-    tail = b"%c%b" % (kind, dedup_key.encode())
-    return _u16.pack(len(tail)) + tail + value
+def change_headers(change: Change) -> Headers:
+    """Return what lets a restore store a change's dedup memory, and the reminder of a deletion, without decoding it."""
+    headers: Headers = []
+    memory = change.memory
+    if memory is not None:
+        tail = b"%c%b" % (change.kind, change.dedup_key.encode())
+        headers.append((MEMORY_HEADER, _u16.pack(len(tail)) + tail + dump_memory(memory)))
+    if change.state.status == ABSENT:
+        headers.append((DELETED_HEADER, dump_log_time(change.log_time)))
+    return headers
+
+
+def stored_by(entity: bytes, header: str, data: bytes) -> tuple[bytes, bytes]:
+    """Return key and value that one of `change_headers` puts into the store."""
+    return memory_pair(entity, data) if header == MEMORY_HEADER else (deleted_key(entity), data)
 
 
 def memory_pair(entity: bytes, header: bytes) -> tuple[bytes, bytes]:

@@ -13,14 +13,13 @@ from enum import Enum
 from heapq import merge
 from operator import itemgetter
 
-from placet.schemas.codec import Codec, encode_dead_letter
-
 from placet.processors.judge import Judged, consequences, judge
 from placet.processors.machine import Machine
+from placet.schemas.codec import Codec, encode_dead_letter
 from placet.schemas.decision import Coordinates, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
 from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT, Change, Memory
+from placet.schemas.state import ABSENT, Change
 from placet.streams import layout
 from placet.streams.batch import Batch
 from placet.streams.housekeeping import Housekeeping
@@ -200,15 +199,9 @@ class Task:
 
     def _stage_change(self, batch: Batch, change: Change, entity: bytes) -> None:
         value, headers = self._codec.encode_change(change)
-        if change.dedup_key:
-            memory = Memory(change.payload_digest, change.input_id, change.state.version, change.log_time)
-            stored = layout.dump_memory(memory)
-            batch.put(layout.memory_key(change.kind, entity, change.dedup_key), stored)
-            headers.append((layout.MEMORY_HEADER, layout.memory_header(change.kind, change.dedup_key, stored)))
-        if change.state.status == ABSENT:
-            reminder = layout.dump_log_time(change.log_time)
-            batch.put(layout.deleted_key(entity), reminder)
-            headers.append((layout.DELETED_HEADER, reminder))
+        for header in layout.change_headers(change):
+            batch.put(*layout.stored_by(entity, *header))
+            headers.append(header)
         batch.send_counted(ProducerRecord(self.topics.changelog, self.task_id.partition, entity, value, headers))
         batch.changes += 1
 
