@@ -14,15 +14,16 @@ from random import Random
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from placet.processors.address import partition_of
-from placet.schemas.codec import Codec
+from placet.schemas.codec import Codec, DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition import load_definition
+from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
-from placet.streams.topology import entity_topics
+from placet.streams.topology import dead_letters_topic, entity_topics
 
 DEFINITION = Path(__file__).with_name("order.yaml")
 
@@ -67,7 +68,9 @@ class Gate:
 class World:
     """An app of its own on the shared broker: topics, gates, producers, readers."""
 
-    def __init__(self, bootstrap_servers: str, folder: Path, app: str, definition: Path = DEFINITION, partitions: int = 4) -> None:
+    def __init__(
+        self, bootstrap_servers: str, folder: Path, app: str, definition: Path = DEFINITION, partitions: int = 4
+    ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.folder = folder
         self.app = app
@@ -77,7 +80,9 @@ class World:
         self.topics = entity_topics(app, self.definition.entity)
         self.partitions = partitions
         self.gates: list[Gate] = []
-        self.producer = Producer({"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2})
+        self.producer = Producer(
+            {"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2}
+        )
 
     def __enter__(self) -> World:
         self.placet("topics", "apply", "--definition", str(self.file), "--partitions", str(self.partitions))
@@ -101,7 +106,7 @@ class World:
     def placet(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the shell to its end."""
         command = [sys.executable, "-m", "placet.cli", *arguments]
-        done = subprocess.run(command, env=self.environment(**more), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.environment(**more), capture_output=True, text=True, timeout=120, check=False)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -113,7 +118,10 @@ class World:
         )
         with log.open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, *program, "run", "--definition", str(self.file)], env=environment, stdout=out, stderr=out
+                [sys.executable, *program, "run", "--definition", str(self.file)],
+                env=environment,
+                stdout=out,
+                stderr=out,
             )
         gate = Gate(process, log)
         self.gates.append(gate)
@@ -131,6 +139,13 @@ class World:
         fields.setdefault("dedup_key", proposal_id)
         message = Message(Kind.PROPOSAL, name, proposal_id, entity, payload, issued_at, issued_at, **fields)
         self.send(self.topics.proposals, entity.encode(), self.codec.encode_message(message))
+
+    def signal_bytes(self, entity: str, name: str, payload: dict[str, Any], signal_id: str) -> bytes:
+        now = time.time_ns() // 1_000_000
+        return self.codec.encode_message(Message(Kind.SIGNAL, name, signal_id, entity, payload, now, now))
+
+    def send_home(self, key: bytes) -> int:
+        return partition_of(key, self.partitions)
 
     def send(self, topic: str, key: bytes | None, value: bytes | None, partition: int | None = None) -> None:
         if partition is None:
@@ -204,6 +219,18 @@ class World:
             if message.value() is not None
         ]
 
+    def commits(self) -> dict[int, list[Commit]]:
+        """The commit records by partition, in order."""
+        found: dict[int, list[Commit]] = {}
+        for message in self.read(self.topics.ledger):
+            entry = self.codec.decode_ledger(message.value()) if message.value() is not None else None
+            if isinstance(entry, Commit):
+                found.setdefault(message.partition(), []).append(entry)
+        return found
+
+    def dead_letters(self) -> list[DeadLetter]:
+        return [decode_dead_letter(message.value()) for message in self.read(dead_letters_topic(self.app))]
+
     def states(self) -> dict[str, Any]:
         """The last state of every order, as a compacted reader sees it."""
         return {change.entity_id: change.state for change in self.changes()}
@@ -237,6 +264,15 @@ class World:
         found = {(p.topic, p.partition): p.offset for p in consumer.committed(asked, 10)}
         consumer.close()
         return {key: position for key, position in found.items() if position > 0}
+
+    def decisions_written(self) -> int:
+        """How far the decisions' logs have come: a cheap sign of life, markers and aborted records included."""
+        return sum(self.ends([self.topics.decisions]).values())
+
+    def alter(self, topic: str, name: str, value: str) -> None:
+        entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+        self.admin().incremental_alter_configs([resource])[resource].result()
 
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers})
