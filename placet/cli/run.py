@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams import main as gate
 from placet.streams.admin import Admin
 from placet.streams.broker import Broker
+from placet.streams.broker_jars import OnProgress
 from placet.streams.log import configure_logs
 from placet.streams.settings import Settings
 from placet.streams.topic_needs import required_topics
@@ -89,9 +91,11 @@ def dev(
 
     Example:  placet dev flight.yaml
     """
-    overrides = {"definitions": files, "app": app, "metrics_port": metrics_port}
+    overrides: dict[str, Any] = {"definitions": files, "app": app, "metrics_port": metrics_port}
+    overrides["metrics_host"] = "127.0.0.1"
     definitions = definitions_of(settings_from(**overrides))  # what is wrong with them is said before a broker starts
-    with tempfile.TemporaryDirectory(prefix="placet-dev-") as folder, Broker(port=port) as broker:
+    with tempfile.TemporaryDirectory(prefix="placet-dev-") as folder, closing(Broker(port=port)) as broker:
+        broker.start(_progress())
         settings = settings_from(broker.bootstrap_servers, **overrides, state_dir=Path(folder))
         with Admin(settings.librdkafka()) as admin:
             apply(admin, required_topics(settings.app, definitions, partitions, settings.record_bytes_max))
@@ -104,6 +108,18 @@ def _run(settings: Settings, definitions: Sequence[Definition]) -> int:
         raise SettingsError("Python runs with -O, without assertions: the gate needs them. Unset PYTHONOPTIMIZE.")
     configure_logs(settings.log_level, app=settings.app, instance=settings.instance)
     return gate.run(settings, definitions)
+
+
+def _progress() -> OnProgress:
+    """Say each step of the broker's start once: the first time it fetches and prepares for half a minute."""
+    said: list[str] = []
+
+    def say(what: str, _done: int, _of: int) -> None:
+        if what not in said:
+            said.append(what)
+            typer.echo(f"{what} ...", err=True)
+
+    return say
 
 
 def _how_to_try(settings: Settings, definitions: Sequence[Definition]) -> str:

@@ -308,9 +308,10 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     They are not refused: Kubernetes itself sets `PLACET_SERVICE_HOST` and more beside a service named placet.
     """
     fields = frozenset(Settings.model_fields)
-    known = [PREFIX + field.upper() for field in (*fields, "definition")]
+    known = [field.upper() for field in fields]
     unknown = [name for name in environment if name.startswith(PREFIX) and not _known(name, fields)]
-    return {name: next(iter(get_close_matches(name, known, 1, 0.8)), "") for name in unknown}
+    near = {name: get_close_matches(name.removeprefix(PREFIX), known, 1, 0.8) for name in unknown}
+    return {name: PREFIX + found[0] if found else "" for name, found in near.items()}
 
 
 def _known(variable: str, fields: frozenset[str]) -> bool:

@@ -17,8 +17,8 @@ __all__ = [
     "RECORD_BYTES_MAX",
     "TWO_IN_SYNC",
     "Change",
+    "Must",
     "Need",
-    "Test",
     "TopicSpec",
     "needs_of",
     "output_bytes_max",
@@ -38,7 +38,7 @@ _COMPACTION_MARGIN_MS: Final = 120_000
 _ENVELOPE_BYTES: Final = 65_536
 
 
-class Test(StrEnum):
+class Must(StrEnum):
     """How a setting is compared with what is needed."""
 
     IS = "must be"
@@ -58,7 +58,7 @@ class Need(NamedTuple):
     """One setting of a topic, what it must be and why. A new topic gets `wanted`, or `value` where that is empty."""
 
     config: str
-    test: Test
+    must: Must
     value: str
     why: str
     wanted: str = ""
@@ -69,10 +69,10 @@ class Need(NamedTuple):
         """Compare. Negative numbers mean "no limit" in Kafka."""
         if found is None:
             return False
-        if self.test is Test.IS:
+        if self.must is Must.IS:
             return found == self.value
         number, bound = int(found), int(self.value)
-        return number <= bound if self.test is Test.AT_MOST else number >= bound or number < 0
+        return number <= bound if self.must is Must.AT_MOST else number >= bound or number < 0
 
 
 class TopicSpec(NamedTuple):
@@ -94,22 +94,22 @@ _RECREATE = (
     "stay and the rule does no harm to them, change the setting by hand."
 )
 _LOG_APPEND_TIME = Need(
-    "message.timestamp.type", Test.IS, "LogAppendTime",
+    "message.timestamp.type", Must.IS, "LogAppendTime",
     "dedup, horizon and retention run on the broker's time; producers' times may be anything",
     change=Change.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
 _CLEAN_LEADERS = Need(
-    "unclean.leader.election.enable", Test.IS, "false", "an unclean leader forgets what was committed"
+    "unclean.leader.election.enable", Must.IS, "false", "an unclean leader forgets what was committed"
 )
 TWO_IN_SYNC = Need(
-    "min.insync.replicas", Test.AT_LEAST, "2", "with one replica in sync, its loss takes committed records along"
+    "min.insync.replicas", Must.AT_LEAST, "2", "with one replica in sync, its loss takes committed records along"
 )
 _COMPACT = Need(
-    "cleanup.policy", Test.IS, "compact", "the last record of each key must stay for ever",
+    "cleanup.policy", Must.IS, "compact", "the last record of each key must stay for ever",
     change=Change.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
 _DELETE = Need(
-    "cleanup.policy", Test.IS, "delete", "compaction would drop records of the same key, decided or not",
+    "cleanup.policy", Must.IS, "delete", "compaction would drop records of the same key, decided or not",
     change=Change.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
 
@@ -128,25 +128,25 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
         record_bytes_max: largest input record, in bytes.
     """
     retention = Need(
-        "retention.ms", Test.AT_LEAST, str(horizon_ms), "`placet verify` needs what the horizon covers",
+        "retention.ms", Must.AT_LEAST, str(horizon_ms), "`placet verify` needs what the horizon covers",
         wanted=str(max(_RETENTION_MS, horizon_ms + _COMPACTION_MARGIN_MS)),
     )  # fmt: skip
-    no_byte_limit = Need("retention.bytes", Test.IS, "-1", "a limit in bytes deletes records before their time")
+    no_byte_limit = Need("retention.bytes", Must.IS, "-1", "a limit in bytes deletes records before their time")
     lag = Need(
-        "min.compaction.lag.ms", Test.AT_LEAST, str(horizon_ms + _COMPACTION_MARGIN_MS),
+        "min.compaction.lag.ms", Must.AT_LEAST, str(horizon_ms + _COMPACTION_MARGIN_MS),
         "within the horizon and 2 min the log is the dedup memory and the history",
     )  # fmt: skip
     no_haste = Need(
-        "max.compaction.lag.ms", Test.IS, str(2**63 - 1), "nothing may hasten compaction but the cleaner's own need"
+        "max.compaction.lag.ms", Must.IS, str(2**63 - 1), "nothing may hasten compaction but the cleaner's own need"
     )
     tombstones = Need(
         "delete.retention.ms",
-        Test.AT_LEAST,
+        Must.AT_LEAST,
         str(_DAY_MS),
         "a local store that was away must still see what was deleted",
     )
     fits = Need(
-        "max.message.bytes", Test.AT_LEAST, str(record_bytes_max + _ENVELOPE_BYTES),
+        "max.message.bytes", Must.AT_LEAST, str(record_bytes_max + _ENVELOPE_BYTES),
         "what follows from the largest input must fit",
     )  # fmt: skip
     kept, compacted = (_DELETE, retention, no_byte_limit), (_COMPACT, lag, no_haste, tombstones, fits)
@@ -166,7 +166,7 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
 
 def _input_limit(record_bytes_max: int) -> Need:
     return Need(
-        "max.message.bytes", Test.AT_MOST, str(record_bytes_max), "the dead letters must hold every input",
+        "max.message.bytes", Must.AT_MOST, str(record_bytes_max), "the dead letters must hold every input",
         change=Change.NEVER, advice="Set PLACET_RECORD_BYTES_MAX to the topic's limit, or lower that limit by hand.",
     )  # fmt: skip
 

@@ -117,7 +117,7 @@ def _differences(spec: TopicSpec, info: TopicInfo, written: bool) -> Iterable[St
         found = info.configs.get(need.config)
         if need.met_by(found):
             continue
-        finding = f"{need.config} is {found}, {need.test} {need.value}: {need.why}"
+        finding = f"{need.config} is {found}, {need.must} {need.value}: {need.why}"
         if need.change is Change.NEVER or (need.change is Change.UNWRITTEN and written):
             yield Step(Action.REFUSE, spec.name, finding, need.advice)
         else:
@@ -168,6 +168,7 @@ def apply(
     """
     deadline_s = time.monotonic() + timeout_s
     done: dict[tuple[str, frozenset[str]], Step] = {}
+    before: list[Step] = []
     while steps := plan(specs, *observe(admin, specs)):
         refused = [Problem(step.topic, step.finding, step.todo) for step in steps if step.action is Action.REFUSE]
         if refused:
@@ -175,10 +176,12 @@ def apply(
         if time.monotonic() > deadline_s:
             late = [Problem(step.topic, step.finding, "Look at the brokers' logs, then try again.") for step in steps]
             raise _refusal(late, f"The cluster was told, but does not show it after {timeout_s:g} s")
+        if steps == before:
+            time.sleep(_LOOK_AGAIN_S)  # brokers learn from the controller one after the other
+        before = steps
         for step in steps:
             _execute(admin, step, replication_factor)
             done.setdefault((step.topic, frozenset(step.configs)), step)
-        time.sleep(_LOOK_AGAIN_S)  # brokers learn from the controller one after the other
     return list(done.values())
 
 
