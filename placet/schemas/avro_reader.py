@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cache
 from struct import error as TornNumber  # noqa: N812  lower case in the standard library
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 from placet.schemas.avro_scalars import (
     READERS,
@@ -23,6 +23,8 @@ from placet.schemas.avro_scalars import (
     Unfit,
     as_doubles,
     read_decimals,
+    read_nullable_longs,
+    read_nullable_strings,
     read_strings,
     to_decimal,
     varint,
@@ -42,7 +44,15 @@ from placet.schemas.errors import DecodeError
 
 __all__ = ["Unresolvable", "default_of", "read_record"]
 
-Fill: TypeAlias = Callable[[bytes, int, Any], int]
+
+class Plan(NamedTuple):
+    """How a record's columns are read: which reader into which slots, in order; and what is to be set right after it.
+
+    `finish` fills in the columns that the writer lacks, and drops what only the writer has; None where both agree.
+    """
+
+    steps: tuple[tuple[Reader, tuple[Any, ...]], ...]
+    finish: Callable[[Any], None] | None
 
 
 class Unresolvable(DecodeError):
@@ -58,13 +68,14 @@ def read_record(writer: Record, reader: Record) -> Callable[[bytes, int], list[A
     Raises:
         Unresolvable: the writer's schema can't be read as ours.
     """
-    fill = _fill(writer, reader, range(len(reader.columns)))
+    steps, finish = _plan(writer, reader, range(len(reader.columns)))
     template = [None] * (len(reader.columns) + 1)  # the last is the spare slot
 
-    def read(data: bytes, start: int) -> list[Any]:
-        values = template.copy()
+    def read_values(data: bytes, start: int) -> list[Any]:
+        values, end = template.copy(), start
         try:
-            end = fill(data, start, values)
+            for read, into in steps:
+                end = read(data, end, values, into)
         except (IndexError, TornNumber):
             raise DecodeError(f"the record is torn: {len(data) - start} bytes are too few") from None
         except UnicodeDecodeError as error:
@@ -74,12 +85,14 @@ def read_record(writer: Record, reader: Record) -> Callable[[bytes, int], list[A
             raise
         if end != len(data):
             raise DecodeError(f"the record ends at byte {end - start}, the bytes at {len(data) - start}")
+        if finish:
+            finish(values)
         return values
 
-    return read
+    return read_values
 
 
-def _fill(writer: Record, reader: Record, slots: Sequence[Any]) -> Fill:
+def _plan(writer: Record, reader: Record, slots: Sequence[Any]) -> Plan:
     """Compile the reading of a record's columns into `slots`, one for each of our columns."""
     ours = {column.name: (slot, column.shape) for slot, column in zip(slots, reader.columns, strict=True)}
     spare = len(slots)
@@ -91,24 +104,16 @@ def _fill(writer: Record, reader: Record, slots: Sequence[Any]) -> Fill:
             steps[-1][1].append(slot)
         else:
             steps.append((read, [slot]))
-    plan = tuple((read, tuple(into)) for read, into in steps)
     defaults = tuple((ours[c.name][0], default_of(c)) for c in reader.columns if c.name in ours)
 
-    def fill(data: bytes, i: int, out: Any) -> int:
-        for read, into in plan:
-            i = read(data, i, out, into)
-        return i
-
-    def fill_and_default(data: bytes, i: int, out: Any) -> int:
-        i = fill(data, i, out)
+    def finish(out: Any) -> None:
         for slot, value in defaults:
             out[slot] = value.copy() if isinstance(value, list | dict) else value
         if isinstance(out, dict):
             out.pop(spare, None)
-        return i
 
-    plain = len(writer.columns) == len(reader.columns) and not defaults
-    return fill if plain else fill_and_default
+    agreed = len(writer.columns) == len(reader.columns) and not defaults
+    return Plan(tuple((read, tuple(into)) for read, into in steps), None if agreed else finish)
 
 
 def default_of(column: Column) -> Any:
@@ -147,7 +152,7 @@ def _reader(writer: Shape, reader: Shape, path: str) -> Reader:
         case Mapping(value), Mapping(wanted):
             return _maps(_reader(value, wanted, path))
         case Record(name), Record(wanted) if name == wanted:
-            return _records(_fill(writer, reader, [column.name for column in reader.columns]))
+            return _records(_plan(writer, reader, [column.name for column in reader.columns]))
         case Choice(), Choice():
             return _choices(writer, reader)
     raise Unresolvable(f"`{path}`: {writer} can't be read as {reader}")
@@ -165,8 +170,14 @@ def _scalars(writer: Scalar, reader: Scalar, path: str) -> Reader:
     return READERS[writer.type]
 
 
+_NULLABLES = {READERS["string"]: read_nullable_strings, READERS["long"]: read_nullable_longs}
+"""Those written out, as every record has several."""
+
+
 @cache
 def _nullables(read: Reader, null: int) -> Reader:
+    if null == 0 and read in _NULLABLES:
+        return _NULLABLES[read]
     nothing, something = null << 1, 2 - (null << 1)
 
     def maybe(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
@@ -211,13 +222,16 @@ def _lists(read: Reader) -> Reader:
     def lists(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
         for slot in slots:
             items: list[Any] = []
+            out[slot] = items
+            if data[i] == 0:
+                i += 1
+                continue
             count, i = _blocks(data, i)
             while count:
                 start = len(items)
                 items.extend([None] * count)
                 i = read(data, i, items, range(start, start + count))
                 count, i = _blocks(data, i)
-            out[slot] = items
         return i
 
     return lists
@@ -225,27 +239,35 @@ def _lists(read: Reader) -> Reader:
 
 def _maps(read: Reader) -> Reader:
     def maps(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        key: list[str] = [""]
         for slot in slots:
             values: dict[str, Any] = {}
+            out[slot] = values
+            if data[i] == 0:
+                i += 1
+                continue
+            key: list[str] = [""]
             count, i = _blocks(data, i)
             while count:
                 for _ in range(count):
                     i = read_strings(data, i, key, (0,))
                     i = read(data, i, values, key)
                 count, i = _blocks(data, i)
-            out[slot] = values
         return i
 
     return maps
 
 
-def _records(fill: Fill) -> Reader:
+def _records(plan: Plan) -> Reader:
+    steps, finish = plan
+
     def records(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
         for slot in slots:
             values: dict[str, Any] = {}
             out[slot] = values
-            i = fill(data, i, values)
+            for read, into in steps:
+                i = read(data, i, values, into)
+            if finish:
+                finish(values)
         return i
 
     return records
@@ -257,27 +279,30 @@ def _choices(writer: Choice, reader: Choice) -> Reader:
 
     def choose(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
         for slot in slots:
-            branch, i = varint(data, i)
+            branch, i = varint(data, i) if data[i] > 127 else (data[i] >> 1 ^ -(data[i] & 1), i + 1)
             if not 0 <= branch < len(branches):
                 raise DecodeError(f"a union of {len(branches)} has no branch {branch}")
-            name, fill = branches[branch]
+            name, (steps, finish) = branches[branch]
             values: dict[str, Any] = {}
-            i = fill(data, i, values)
+            for read, into in steps:
+                i = read(data, i, values, into)
+            if finish:
+                finish(values)
             out[slot] = (name, values)
         return i
 
     return choose
 
 
-def _branch(record: Record | None, wanted: dict[str, Record]) -> tuple[str, Fill]:
+def _branch(record: Record | None, wanted: dict[str, Record]) -> tuple[str, Plan]:
     """Compile one branch of a choice. One that can't be ours is read under a name that is none of ours."""
     if record is None:
-        return "null", lambda _data, i, _out: i
+        return "null", Plan((), None)
     names = [column.name for column in record.columns]
     if record.name not in wanted:
-        return record.name, _fill(record, record, names)
+        return record.name, _plan(record, record, names)
     ours = wanted[record.name]
     try:
-        return record.name, _fill(record, ours, [column.name for column in ours.columns])
+        return record.name, _plan(record, ours, [column.name for column in ours.columns])
     except Unresolvable as error:
-        return f"{record.name} of another contract: {error}", _fill(record, record, names)
+        return f"{record.name} of another contract: {error}", _plan(record, record, names)

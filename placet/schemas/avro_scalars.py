@@ -16,7 +16,19 @@ from typing import Any, TypeAlias
 from placet.schemas.avro_shapes import Scalar
 from placet.schemas.errors import DecodeError, InvalidPayload
 
-__all__ = ["EXACT", "READERS", "Reader", "Unfit", "as_doubles", "read_decimals", "read_strings", "to_decimal", "varint"]
+__all__ = [
+    "EXACT",
+    "READERS",
+    "Reader",
+    "Unfit",
+    "as_doubles",
+    "read_decimals",
+    "read_nullable_longs",
+    "read_nullable_strings",
+    "read_strings",
+    "to_decimal",
+    "varint",
+]
 
 Reader: TypeAlias = Callable[[bytes, int, Any, Sequence[Any]], int]
 
@@ -74,8 +86,27 @@ def _longs(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
     return i
 
 
+def read_nullable_longs(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
+    """Read longs that may be null, null being the first branch."""
+    for slot in slots:
+        branch = data[i]
+        i += 1
+        if branch == 0:
+            out[slot] = None
+        elif branch == 2:
+            out[slot], i = varint(data, i)
+        else:
+            raise DecodeError(f"a union of two has no branch {branch >> 1}")
+    return i
+
+
 def _ints(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
     for slot in slots:
+        byte = data[i]
+        if byte < 128:
+            out[slot] = byte >> 1 ^ -(byte & 1)
+            i += 1
+            continue
         value, i = varint(data, i)
         if not -_INT32 <= value < _INT32:
             raise DecodeError("an int has more than 32 bits")
@@ -123,6 +154,27 @@ def _doubles(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
     for slot in slots:
         (out[slot],) = _double(data, i)
         i += 8
+    return i
+
+
+def read_nullable_strings(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
+    """Read strings that may be null, null being the first branch: in place, as every record has several."""
+    for slot in slots:
+        branch = data[i]
+        if branch == 0:
+            out[slot] = None
+            i += 1
+            continue
+        length = data[i + 1]
+        i += 2
+        if length > 127:
+            length, i = varint(data, i - 1)
+            length <<= 1
+        if length & 1 or length < 0 or branch != 2:
+            raise DecodeError("a length is negative" if branch == 2 else f"a union of two has no branch {branch >> 1}")
+        end = i + (length >> 1)
+        out[slot] = data[i:end].decode()
+        i = end
     return i
 
 

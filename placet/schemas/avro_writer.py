@@ -11,19 +11,30 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from operator import attrgetter
+from operator import attrgetter, call
 from struct import Struct
 from typing import Any, TypeAlias
 
 from placet.schemas.avro_scalars import EXACT
 from placet.schemas.avro_shapes import Choice, Listing, Mapping, Nullable, Record, Scalar, Shape
 
-__all__ = ["Writer", "attribute_writer", "dict_writer", "repeated", "write_long", "write_string", "writer_of"]
+__all__ = [
+    "Writer",
+    "attribute_writer",
+    "batch_writer",
+    "dict_writer",
+    "repeated",
+    "write_long",
+    "write_string",
+    "writer_of",
+]
 
 Writer: TypeAlias = Callable[[Any], bytes]
 
-_ONE = tuple(bytes([byte]) for byte in range(128))
-"""Varints of one byte, by their raw value."""
+_ENDS = tuple(bytes([raw]) if raw < 128 else bytes([raw & 127 | 128, raw >> 7]) for raw in range(1 << 14))
+"""Varints of one or two bytes, by their raw value."""
+_GOES_ON = tuple(bytes([raw & 127 | 128, raw >> 7 | 128]) for raw in range(1 << 14))
+"""Two bytes of a longer varint, by the 14 bits that they hold."""
 _REPEATED_MAX = 1024
 _pack_double = Struct("<d").pack
 
@@ -31,28 +42,28 @@ _pack_double = Struct("<d").pack
 def write_long(value: int) -> bytes:
     """Write an int or a long: zigzag, then seven bits a byte."""
     raw = value << 1 ^ value >> 63
-    if raw < 128:
-        return _ONE[raw]
+    if raw < 16384:
+        return _ENDS[raw]
     if raw >> 64:
         raise ValueError(f"{value} has more than 64 bits")
-    out = bytearray()
-    while raw > 127:
-        out.append(raw & 127 | 128)
-        raw >>= 7
-    out.append(raw)
-    return bytes(out)
+    out = b""
+    while raw > 16383:
+        out += _GOES_ON[raw & 16383]
+        raw >>= 14
+    return out + _ENDS[raw]
 
 
 def write_string(value: str) -> bytes:
     """Write a string as its length in bytes and its UTF-8."""
     data = value.encode()
     length = len(data)
-    return (_ONE[length << 1] if length < 64 else write_long(length)) + data
+    return (_ENDS[length << 1] if length < 8192 else write_long(length)) + data
 
 
 def write_bytes(value: bytes) -> bytes:
     """Write bytes as their length and themselves."""
-    return write_long(len(value)) + value
+    length = len(value)
+    return (_ENDS[length << 1] if length < 8192 else write_long(length)) + value
 
 
 def write_int(value: int) -> bytes:
@@ -109,10 +120,11 @@ def writer_of(shape: Shape, record: Callable[[Record], Writer] | None = None) ->
 
 def dict_writer(record: Record) -> Writer:
     """Compile the writing of a record from a dict."""
-    steps = tuple((column.name, writer_of(column.shape)) for column in record.columns)
+    names = [column.name for column in record.columns]
+    writers = [writer_of(column.shape) for column in record.columns]
 
     def write(values: dict[str, Any]) -> bytes:
-        return b"".join([write(values[name]) for name, write in steps])
+        return b"".join(map(call, writers, map(values.__getitem__, names)))
 
     return write
 
@@ -132,13 +144,25 @@ def attribute_writer(
     writers = tuple(special.get(c.name) or writer_of(c.shape, attribute_writer) for c in record.columns)
 
     def write(value: object) -> bytes:
-        return b"".join([write(part) for write, part in zip(writers, values_of(value), strict=True)])
+        return b"".join(map(call, writers, values_of(value)))
 
     return write
 
 
+def batch_writer(record: Record) -> Writer:
+    """Compile the writing of columns whose values are the same for a whole batch: they are encoded once for it."""
+    values_of = attrgetter(*(column.name for column in record.columns))
+    writers = tuple(writer_of(column.shape) for column in record.columns)
+
+    def write_values(values: tuple[Any, ...]) -> bytes:
+        return b"".join(map(call, writers, values))
+
+    write_once = repeated(write_values)
+    return lambda value: write_once(values_of(value))
+
+
 def _nullables(write: Writer, null: int) -> Writer:
-    nothing, something = _ONE[null << 1], _ONE[2 - (null << 1)]
+    nothing, something = _ENDS[null << 1], _ENDS[2 - (null << 1)]
 
     def maybe(value: Any) -> bytes:
         return nothing if value is None else something + write(value)

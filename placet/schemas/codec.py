@@ -87,7 +87,10 @@ class Codec:
         self._by_name = {dialect.record.name: dialect for dialect in dialects.values()}
         self._bytes_max = record_bytes_max
         self._inputs = {Kind.SIGNAL: dialects["signal"], Kind.PROPOSAL: dialects["proposal"]}
-        self._message_of = {Kind.SIGNAL: signal_reader(definition), Kind.PROPOSAL: proposal_reader(definition)}
+        self._decoders = {
+            Kind.SIGNAL: (dialects["signal"].values, signal_reader(definition)),
+            Kind.PROPOSAL: (dialects["proposal"].values, proposal_reader(definition)),
+        }
         self._write_message = {
             kind: message_writer(definition, kind, dialect.record) for kind, dialect in self._inputs.items()
         }
@@ -117,8 +120,9 @@ class Codec:
             InvalidPayload: a record of the contract whose name is unknown, or whose payload does not fit it.
             DecodeError: anything else; never another exception.
         """
+        values_of, message_of = self._decoders[kind]
         try:
-            return self._message_of[kind](self._inputs[kind].values(value))
+            return message_of(values_of(value))
         except Unfit as error:
             raise invalid_payload(str(error), *error.values[:3]) from None
 

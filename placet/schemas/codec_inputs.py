@@ -39,7 +39,7 @@ def signal_reader(definition: Definition) -> ToMessage:
     branches = {name: payload_record("signal", definition.entity, name) for name in definition.signals}
 
     def read(values: Sequence[Any]) -> Message:
-        input_id, entity_id, name, dedup_key, caused_by, event_time, issued_at, source, (branch, payload), *_ = values
+        input_id, entity_id, name, source, dedup_key, caused_by, event_time, issued_at, (branch, payload), *_ = values
         if branches.get(name) != branch:
             raise _mismatch(branches, input_id, entity_id, name, branch)
         return Message(
@@ -57,8 +57,8 @@ def proposal_reader(definition: Definition) -> ToMessage:
 
     def read(values: Sequence[Any]) -> Message:
         (
-            input_id, entity_id, name, dedup_key, caused_by, issued_at, base_version, base_incarnation,
-            valid_until, given, proposer, (branch, payload), *_,
+            input_id, entity_id, name, proposer, dedup_key, caused_by, given, issued_at, base_version,
+            base_incarnation, valid_until, (branch, payload), *_,
         ) = values  # fmt: skip
         if branches.get(name) != branch:
             raise _mismatch(branches, input_id, entity_id, name, branch)

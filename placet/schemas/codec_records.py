@@ -6,13 +6,22 @@ Each writer is compiled from the checked-in schema and takes its values straight
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import call
 from typing import Any
 
 import msgspec
 
 from placet.schemas.avro_shapes import Choice, Record, parse_schema
-from placet.schemas.avro_writer import Writer, attribute_writer, repeated, write_long, write_string, writer_of
-from placet.schemas.contracts import DECISION, LEDGER
+from placet.schemas.avro_writer import (
+    Writer,
+    attribute_writer,
+    batch_writer,
+    repeated,
+    write_long,
+    write_string,
+    writer_of,
+)
+from placet.schemas.contracts import DECISION, LEDGER, PREFIX
 from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, First, Outcome, Reason
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import (
@@ -63,17 +72,11 @@ _DECISION = parse_schema(DECISION)
 _AT = len(msgspec.structs.fields(Coordinates))
 _DECISION_NAMES = [column.name for column in _DECISION.columns]
 
-_write_at = attribute_writer(
-    Record("at", _DECISION.columns[:_AT]),
-    special={
-        "topic": _string,
-        "task_epoch": _long,
-        "sequence": _long,
-        "decided_at": _long,
-        "control_position": _long,
-        "log_time": _long,
-    },
-)
+_BATCH = 7
+"""The first columns are the same for all decisions of a transaction on one input topic."""
+
+_write_batch = batch_writer(Record("batch", _DECISION.columns[:_BATCH]))
+_write_place = attribute_writer(Record("place", _DECISION.columns[_BATCH:_AT]), special={"log_time": _long})
 _write_decided = attribute_writer(
     Record("decided", _DECISION.columns[_AT:]),
     {"reason_code": "reason", "retry": "reason"},
@@ -91,7 +94,7 @@ _write_decided = attribute_writer(
 
 def write_decision(decision: Decision, at: Coordinates) -> bytes:
     """Return a decision's body: the columns of its coordinates, then its own."""
-    return _write_at(at) + _write_decided(decision)
+    return _write_batch(at) + _write_place(at) + _write_decided(decision)
 
 
 def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:
@@ -115,26 +118,31 @@ def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:
 
 # Changes --------------------------------------------------------------------------------------------------------------
 
+_CHANGE_BATCH = 5
+"""The first columns are the same for all changes of a transaction that one input topic caused."""
 _STATE_COLUMNS = ("version", "incarnation", "status", "deleted_at")
 
 
 def change_writer(record: Record) -> Callable[[Change], bytes]:
     """Compile the writing of an entity type's changes: the gate's columns, then one for each field of the state."""
-    own = tuple(column for column in record.columns if column.name.startswith("placet_"))
-    fields = tuple((c.name, writer_of(c.shape)) for c in record.columns[len(own) :])
-    attributes = {column.name: column.name.removeprefix("placet_") for column in own}
-    attributes |= {f"placet_{name}": f"state.{name}" for name in _STATE_COLUMNS}
-    special: dict[str, Writer] = {
-        "placet_kind": _KINDS.__getitem__,
-        "placet_deleted_at": lambda deleted_at: b"\x02" + write_long(deleted_at) if deleted_at else b"\x00",
-        **{f"placet_{name}": _string for name in ("status", "topic")},
-        **{f"placet_{name}": _long for name in ("log_time", "decided_at", "task_epoch", "sequence")},
-    }
-    write_own = attribute_writer(Record("change", own), attributes, special)
+    own = [c._replace(name=c.name[len(PREFIX) :]) for c in record.columns if c.name.startswith(PREFIX)]
+    fields = [column.name for column in record.columns[len(own) :]]
+    writers = [writer_of(column.shape) for column in record.columns[len(own) :]]
+    write_batch = batch_writer(Record("batch", tuple(own[:_CHANGE_BATCH])))
+    write_rest = attribute_writer(
+        Record("rest", tuple(own[_CHANGE_BATCH:])),
+        {name: f"state.{name}" for name in _STATE_COLUMNS},
+        {
+            "kind": _KINDS.__getitem__,
+            "deleted_at": lambda deleted_at: b"\x02" + write_long(deleted_at) if deleted_at else b"\x00",
+            "status": _string,
+            "log_time": _long,
+        },
+    )
 
     def write(change: Change) -> bytes:
-        value_of = change.state.fields.get
-        return write_own(change) + b"".join([write(value_of(name)) for name, write in fields])
+        values = map(change.state.fields.get, fields)
+        return write_batch(change) + write_rest(change) + b"".join(map(call, writers, values))
 
     return write
 
@@ -151,9 +159,7 @@ def change_of(names: Sequence[str], values: Sequence[Any], header: bytes) -> Cha
         DecodeError: the header is none, or the cause is of an unknown kind.
     """
     columns: dict[str, Value] = dict(zip(names, values, strict=False))
-    own: dict[str, Any] = {
-        name.removeprefix("placet_"): columns.pop(name) for name in names if name.startswith("placet_")
-    }
+    own: dict[str, Any] = {name[len(PREFIX) :]: columns.pop(name) for name in names if name.startswith(PREFIX)}
     version, incarnation, status, deleted_at = (own.pop(name) for name in _STATE_COLUMNS)
     try:
         hidden = _unpack(header)

@@ -4,9 +4,9 @@
                               change               `placet_…` columns, then one column for each field of the state
     avro/*.avsc ────────────► DECISION, LEDGER, CONTROL, DEAD_LETTER
 
-The columns that the ladder asks first stand first. An entity's field is `T | null` with default null in the changelog,
-so that fields may come and go; nothing is an Avro enum, so that a new status or name breaks no reader. The order is the
-definition's own.
+The columns that the ladder asks first stand first, those of one type side by side: they are read in one go. A field of
+the state is `T | null` with default null in the changelog, so that fields may come and go; nothing is an Avro enum, so
+that a new status or name breaks no reader. The order is the definition's own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = [
     "DECISION",
     "FIXED",
     "LEDGER",
+    "PREFIX",
     "Contracts",
     "Schema",
     "contracts",
@@ -36,6 +37,10 @@ __all__ = [
 
 Schema: TypeAlias = dict[str, Any]
 """An Avro schema as parsed JSON."""
+
+
+PREFIX: Final = "placet_"
+"""What the gate's own columns begin with, in the changelog; a definition has no such field."""
 
 
 class Contracts(NamedTuple):
@@ -93,23 +98,23 @@ _SIGNAL: Final = (
     _column("signal_id", "string", "Id of the fact, chosen by its source; a retry has the same."),
     _column("entity_id", "string", "The entity, which is the record's key too."),
     _column("name", "string", "Which signal of the definition."),
+    {**_column("source", "string", "Who says so."), "default": ""},
     *_OCCASION,
     _column("event_time", _TIMESTAMP, "When it happened."),
     _column("issued_at", _TIMESTAMP, "When it was first sent; a retry keeps it."),
-    {**_column("source", "string", "Who says so."), "default": ""},
 )
 
 _PROPOSAL: Final = (
     _column("proposal_id", "string", "Id of the proposal, chosen by the proposer; a retry has the same."),
     _column("entity_id", "string", "The entity, which is the record's key too."),
     _column("name", "string", "Which proposal of the definition."),
+    {**_column("proposer", "string", "Who proposes."), "default": ""},
     *_OCCASION,
+    _optional("priority", "string", "critical, normal or low; the definition's unless given."),
     _column("issued_at", _TIMESTAMP, "When it was first sent; a retry keeps it."),
     _column("base_version", "long", "Version of the state that it is based on."),
     _optional("base_incarnation", "long", "Incarnation of that state; 0 for an entity never seen; null: not compared."),
     _optional("valid_until", _TIMESTAMP, "When it expires; the definition's valid_for bounds it."),
-    _optional("priority", "string", "critical, normal or low; the definition's unless given."),
-    {**_column("proposer", "string", "Who proposes."), "default": ""},
 )
 
 _REMARKS: Final = (
@@ -122,24 +127,24 @@ _REMARKS: Final = (
 )
 
 _CHANGE: Final = (
-    _column("placet_entity_id", "string", "The entity, which is the record's key too."),
-    _column("placet_version", "long", "Version of the entity after this change."),
-    _column("placet_incarnation", "long", "Log time of the input that created the entity."),
-    _column("placet_status", "string", "Status after this change."),
+    _column("placet_topic", "string", "Topic of the input."),
+    _column("placet_task_epoch", "long", "Which opening of the task decided."),
+    _column("placet_sequence", "long", "Which transaction of the task epoch."),
+    _column("placet_decided_at", _TIMESTAMP, "The batch's time of decision."),
+    _column("placet_definition_digest", "bytes", "16 bytes: the definition that was in force."),
+    _column("placet_offset", "long", "Offset of the input."),
+    _column("placet_log_time", _TIMESTAMP, "The broker's append time of the input, made monotone per task."),
+    _column("placet_event_time", _TIMESTAMP, "When it happened."),
     _column("placet_kind", "string", "SIGNAL or PROPOSAL: what caused it."),
     _column("placet_name", "string", "Name of the signal or proposal."),
     _column("placet_input_id", "string", "Its id."),
     _column("placet_dedup_key", "string", "The occasion; empty when the entity itself remembers it."),
     _column("placet_payload_digest", "bytes", "16 bytes over name and canonical payload."),
-    _column("placet_event_time", _TIMESTAMP, "When it happened."),
-    _column("placet_log_time", _TIMESTAMP, "The broker's append time of the input, made monotone per task."),
-    _column("placet_decided_at", _TIMESTAMP, "The batch's time of decision."),
-    _column("placet_topic", "string", "Topic of the input."),
-    _column("placet_offset", "long", "Offset of the input."),
-    _column("placet_task_epoch", "long", "Which opening of the task decided."),
-    _column("placet_sequence", "long", "Which transaction of the task epoch."),
-    _column("placet_definition_digest", "bytes", "16 bytes: the definition that was in force."),
     _column("placet_proposer", "string", "Who proposed, or the signal's source."),
+    _column("placet_entity_id", "string", "The entity, which is the record's key too."),
+    _column("placet_incarnation", "long", "Log time of the input that created the entity."),
+    _column("placet_version", "long", "Version of the entity after this change."),
+    _column("placet_status", "string", "Status after this change."),
     _optional("placet_deleted_at", _TIMESTAMP, "Log time of the deletion, while the entity is absent."),
 )
 
