@@ -1,0 +1,333 @@
+"""What a gate tells: metrics by the table, health by the loop and its tasks, logs as JSON without secrets."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import urllib.request
+from threading import Thread
+from urllib.error import HTTPError
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from placet.schemas.decision import Outcome, Reason
+from placet.schemas.definition import parse_definition
+from placet.schemas.errors import SettingsError
+from placet.schemas.messages import Kind
+from placet.streams.endpoint import Endpoint
+from placet.streams.log import client_logger, configure_logs, get_logger
+from placet.streams.metrics import METRICS, Metrics
+from placet.streams.settings import load_settings
+
+LAMP = parse_definition("""
+entity: lamp
+version: 3
+statuses: [dark]
+signals: {made: {from: absent, to: dark}}
+""")
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture(autouse=True)
+def log() -> io.StringIO:
+    """The log of the test, as JSON."""
+    stream = io.StringIO()
+    configure_logs("info", stream)
+    return stream
+
+
+def lines(log: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+def metrics(clock: Clock | None = None) -> Metrics:
+    return Metrics(load_settings({"app": "a"}), [LAMP], clock or Clock())
+
+
+def get(endpoint: Endpoint, path: str, accept: str = "") -> tuple[int, str]:
+    request = urllib.request.Request(f"http://127.0.0.1:{endpoint.port}{path}", headers={"Accept": accept})
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def value(of: Metrics, name: str, **labels: str) -> float | None:
+    return of.registry.get_sample_value(name, labels)
+
+
+# -- the table -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_names_follow_prometheus_practice(metric: object) -> None:
+    name, kind, labels, unit, text = metric
+    assert re.fullmatch(r"placet_[a-z]+(_[a-z]+)*", name)
+    assert (kind == "counter") == name.endswith("_total")
+    assert (kind == "histogram") == name.endswith("_seconds")
+    assert (unit == "") == name.endswith("_info")
+    assert text.endswith(".")
+    assert not {"entity_id", "key", "id"} & set(labels), "an id has no bound"
+
+
+def test_everything_in_the_table_is_exported_with_its_kind_and_nothing_else() -> None:
+    endpoint = Endpoint(metrics(), "127.0.0.1", 0)
+    _, text = get(endpoint, "/metrics")
+    endpoint.close()
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    ours = {name: kind for name, kind in kinds.items() if not name.startswith("process_")}
+    ours = {name: kind for name, kind in ours.items() if not name.endswith("_created")}  # the client library's own
+    assert ours == {metric.name: metric.kind for metric in METRICS}
+    assert "process_resident_memory_bytes" in kinds
+
+
+def test_two_gates_in_one_process_do_not_share_numbers() -> None:
+    one, other = metrics(), metrics()
+    one.transaction("committed", 0.1)
+    assert value(one, "placet_transactions_total", result="committed") == 1
+    assert value(other, "placet_transactions_total", result="committed") is None
+
+
+# -- what the loop tells ---------------------------------------------------------------------------------------------
+
+
+def test_decisions_are_counted_as_they_are_spelled_in_decisions() -> None:
+    told = metrics()
+    told.decided(
+        "lamp",
+        {
+            (Kind.PROPOSAL, Outcome.ACCEPTED, Reason.NONE): 5,
+            (Kind.PROPOSAL, Outcome.REFUSED, Reason.STALE): 2,
+            (Kind.SIGNAL, Outcome.REFUSED, Reason.UNDECODABLE): 1,
+        },
+        0.2,
+    )
+    name = "placet_decisions_total"
+    assert value(told, name, entity="lamp", kind="PROPOSAL", outcome="ACCEPTED", reason="NONE") == 5
+    assert value(told, name, entity="lamp", kind="PROPOSAL", outcome="REFUSED", reason="STALE") == 2
+    assert value(told, "placet_decision_latency_seconds_sum", entity="lamp") == pytest.approx(0.2)
+
+
+def test_a_refused_fact_is_counted_apart_and_a_refused_proposal_is_not() -> None:
+    told = metrics()
+    counts = {
+        (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 3,
+        (Kind.SIGNAL, Outcome.DUPLICATE, Reason.REPEATED): 4,
+        (Kind.PROPOSAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 5,
+    }
+    told.decided("lamp", counts, 0.1)
+    assert value(told, "placet_refused_facts_total", entity="lamp", reason="ILLEGAL_TRANSITION") == 3
+    assert value(told, "placet_refused_facts_total", entity="lamp", reason="REPEATED") is None
+
+
+@pytest.mark.parametrize("reason", [Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.WRONG_PARTITION])
+def test_what_did_not_decode_is_counted_as_a_dead_letter(reason: Reason) -> None:
+    told = metrics()
+    told.decided("lamp", {(Kind.PROPOSAL, Outcome.REFUSED, reason): 2}, 0.1)
+    letters = 2 if reason is not Reason.WRONG_PARTITION else None
+    assert value(told, "placet_dead_letters_total", entity="lamp", reason=reason.name) == letters
+
+
+def test_a_batch_of_housekeeping_has_no_latency() -> None:
+    told = metrics()
+    told.decided("lamp", {}, 0.0)
+    assert value(told, "placet_decision_latency_seconds_count", entity="lamp") is None
+
+
+def test_only_committed_transactions_have_a_duration() -> None:
+    told = metrics()
+    told.transaction("committed", 0.5)
+    told.transaction("aborted", 0.0)
+    assert value(told, "placet_transactions_total", result="aborted") == 1
+    assert value(told, "placet_transaction_duration_seconds_count") == 1
+
+
+def test_a_restore_shows_its_progress_and_its_series_ends_with_it(log: io.StringIO) -> None:
+    told = metrics()
+    told.tasks({"lamp-0": "restoring", "lamp-1": "restoring"})
+    told.restoring({"lamp-0": 10, "lamp-1": 20})
+    assert value(told, "placet_restoring_records", task="lamp-1") == 20
+    told.restored("lamp-1", 25, 1.5, "")
+    told.tasks({"lamp-0": "restoring", "lamp-1": "running"})
+    told.restoring({"lamp-0": 15})
+    assert value(told, "placet_restoring_records", task="lamp-1") is None
+    told.restored("lamp-0", 30, 2.0, "the group's position was lost")
+    told.tasks({"lamp-0": "running", "lamp-1": "running"})
+    assert value(told, "placet_restoring_records", task="lamp-0") is None
+    assert value(told, "placet_restored_records_total", entity="lamp") == 55
+    assert value(told, "placet_restore_warnings_total", entity="lamp") == 1
+    assert [line["level"] for line in lines(log) if line["event"].startswith("restored")] == ["info", "warning"]
+
+
+def test_tasks_are_counted_by_phase_and_logged_when_they_change(log: io.StringIO) -> None:
+    told = metrics()
+    told.tasks({"lamp-0": "running", "lamp-1": "stopped"})
+    told.tasks({"lamp-0": "running", "lamp-1": "stopped"})
+    phases = {phase: value(told, "placet_tasks", phase=phase) for phase in ("running", "restoring", "stopped")}
+    assert phases == {"running": 1, "restoring": 0, "stopped": 1}
+    (line,) = [line for line in lines(log) if line["event"] == "tasks"]
+    assert (line["running"], line["stopped"]) == (["lamp-0"], ["lamp-1"])
+
+
+def test_the_lag_of_partitions_that_went_away_goes_away() -> None:
+    told = metrics()
+    told.lag({("a.lamp.signals", 0): 7, ("a.lamp.signals", 1): 8})
+    told.lag({("a.lamp.signals", 1): 0})
+    assert value(told, "placet_lag_records", topic="a.lamp.signals", partition="0") is None
+    assert value(told, "placet_lag_records", topic="a.lamp.signals", partition="1") == 0
+
+
+def test_events_are_counted_and_logged_with_their_details(log: io.StringIO) -> None:
+    told = metrics()
+    told.event("task stopped", task="lamp-0", why="the chain is broken")
+    assert value(told, "placet_events_total", event="task_stopped") == 1
+    assert lines(log)[-1] | {"timestamp": ""} == {
+        "component": "gate",
+        "event": "task stopped",
+        "level": "warning",
+        "task": "lamp-0",
+        "timestamp": "",
+        "why": "the chain is broken",
+    }
+
+
+def test_what_runs_is_told() -> None:
+    told = metrics()
+    assert value(told, "placet_definition_info", entity="lamp", version="3", digest=LAMP.digest.hex()) == 1
+    (build,) = [family for family in told.registry.collect() if family.name == "placet_build_info"]
+    assert build.samples[0].labels["app"] == "a"
+
+
+# -- health ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_is_ready_when_it_looped_and_all_its_tasks_run() -> None:
+    told = metrics()
+    endpoint = Endpoint(told, "127.0.0.1", 0)
+    assert get(endpoint, "/readyz")[0] == 503, "it did not even loop"
+    told.looped()
+    assert get(endpoint, "/readyz")[0] == 200, "without tasks it stands by"
+    told.tasks({"lamp-0": "running", "lamp-1": "restoring"})
+    status, body = get(endpoint, "/readyz")
+    assert (status, json.loads(body)["tasks"]) == (503, {"lamp-0": "running", "lamp-1": "restoring"})
+    told.tasks({"lamp-0": "running", "lamp-1": "running"})
+    assert get(endpoint, "/readyz")[0] == 200
+    endpoint.close()
+
+
+def test_a_gate_whose_loop_hangs_is_not_healthy() -> None:
+    clock = Clock()
+    told = metrics(clock)
+    endpoint = Endpoint(told, "127.0.0.1", 0, alive_within_s=60)
+    clock.now_s += 59
+    assert get(endpoint, "/healthz")[0] == 200
+    clock.now_s += 2
+    status, body = get(endpoint, "/healthz")
+    assert (status, json.loads(body)) == (503, {"ok": False, "loop_age_s": 61.0})
+    told.looped()
+    assert get(endpoint, "/healthz")[0] == 200
+    endpoint.close()
+
+
+def test_the_endpoint_speaks_both_formats_and_knows_its_paths() -> None:
+    endpoint = Endpoint(metrics(), "127.0.0.1", 0)
+    assert list(text_string_to_metric_families(get(endpoint, "/metrics?x=1")[1]))
+    assert get(endpoint, "/metrics", "application/openmetrics-text")[1].endswith("# EOF\n")
+    assert get(endpoint, "/nothing") == (404, "/metrics, /healthz and /readyz are here\n")
+    endpoint.close()
+
+
+def test_a_taken_port_is_said_with_what_to_do() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        told = Metrics(load_settings({"metrics_port": port, "metrics_host": "127.0.0.1"}))
+        with pytest.raises(SettingsError, match=rf"can't listen on 127\.0\.0\.1:{port} .*PLACET_METRICS_PORT"):
+            told.start()
+        told.close()
+
+
+def test_without_a_port_nothing_is_served() -> None:
+    told = metrics()
+    told.start()
+    assert told.endpoint is None
+    told.close()
+
+
+def test_the_endpoint_of_a_gate_ends_with_it() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = Metrics(load_settings({"metrics_port": port, "metrics_host": "127.0.0.1"}))
+    told.start()
+    assert told.endpoint is not None
+    assert get(told.endpoint, "/healthz")[0] == 200
+    told.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+# -- logs ------------------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_every_line_is_json_with_the_context_even_from_another_thread() -> None:
+    out = io.StringIO()
+    configure_logs("info", out, app="a", instance="gate-0")
+    thread = Thread(target=lambda: get_logger("restorer").info("restoring", task="lamp-0"))
+    thread.start()
+    thread.join()
+    client_logger().error("FAIL [rdkafka#producer-1]: connection refused")
+    ours, client = lines(out)
+    assert (ours["app"], ours["instance"], ours["component"], ours["task"]) == ("a", "gate-0", "restorer", "lamp-0")
+    assert ours["timestamp"].endswith("Z")
+    assert (client["level"], client["app"]) == ("error", "a")
+    assert client["event"] == "FAIL [rdkafka#producer-1]: connection refused"
+
+
+@pytest.mark.parametrize("out", [io.StringIO(), Terminal()], ids=["json", "terminal"])
+def test_a_logged_exception_never_shows_locals(out: io.StringIO) -> None:
+    configure_logs("info", out)
+    password = ["hush"]
+    try:
+        password.remove("what happened")
+    except ValueError:
+        get_logger("gate").exception("oh")
+    assert "ValueError: list.remove(x): x not in list" in out.getvalue()
+    assert "hush" not in out.getvalue()
+
+
+def test_below_the_level_nothing_is_logged() -> None:
+    out = io.StringIO()
+    configure_logs("warning", out)
+    get_logger("gate").info("quiet")
+    client_logger().info("quiet")
+    get_logger("gate").warning("loud")
+    assert [line["event"] for line in lines(out)] == ["loud"]
+
+
+def test_a_terminal_gets_lines_for_people() -> None:
+    out = Terminal()
+    configure_logs("info", out)
+    get_logger("gate").info("restored", records=7)
+    assert "restored" in out.getvalue()
+    with pytest.raises(json.JSONDecodeError):
+        lines(out)
