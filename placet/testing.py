@@ -237,13 +237,7 @@ class TestDriver:
             TaskStopped: the log contradicts itself.
         """
         if definition is not None:
-            self._definitions.append(definition)
-        current = self._definitions[-1]
-        self.codec = Codec(current)
-        for earlier in self._definitions[:-1]:
-            for schema in contracts(earlier):
-                self.codec.learn(schema)
-        self.machine = compile_machine(current)
+            self._run_by(definition)
         for task in self._tasks:
             task.close()
         self._tasks = [self._restored(partition) for partition in range(self._partitions)]
@@ -286,6 +280,14 @@ class TestDriver:
     def task(self, partition: int = 0) -> Task:
         """Return the task of a partition, for tests that look inside."""
         return self._tasks[partition]
+
+    def _run_by(self, definition: Definition) -> None:
+        self._definitions.append(definition)
+        self.machine = compile_machine(definition)
+        self.codec = Codec(definition)
+        for earlier in self._definitions[:-1]:
+            for schema in contracts(earlier):
+                self.codec.learn(schema)
 
     def _form(self) -> layout.StateFormat:
         return layout.StateFormat(self.codec, self.machine.decimal_fields)

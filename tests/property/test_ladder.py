@@ -1,0 +1,19 @@
+"""The ladder against a model that shares no code with it: random definitions, random histories, every decision."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given, note, settings
+
+from tests.property.game import Game
+from tests.property.strategies import as_yaml, definitions, histories
+
+HISTORIES = int(os.environ.get("PLACET_HISTORIES", "1000"))
+
+
+@settings(max_examples=HISTORIES, deadline=None, derandomize=True)
+@given(definitions(), histories())
+def test_the_gate_and_the_naive_model_decide_alike(rules: dict, history: list[bytes]) -> None:
+    note(as_yaml(rules))
+    Game(rules).play(history)
