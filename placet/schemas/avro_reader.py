@@ -33,8 +33,8 @@ from placet.schemas.avro_shapes import (
     MISSING,
     Choice,
     Column,
-    Listing,
-    Mapping,
+    ListOf,
+    MapOf,
     Nullable,
     Record,
     Scalar,
@@ -147,9 +147,9 @@ def _reader(writer: Shape, reader: Shape, path: str) -> Reader:
             return _reader(writer, wanted, path)
         case Scalar(), Scalar():
             return _scalars(writer, reader, path)
-        case Listing(item), Listing(wanted):
+        case ListOf(item), ListOf(wanted):
             return _lists(_reader(item, wanted, path))
-        case Mapping(value), Mapping(wanted):
+        case MapOf(value), MapOf(wanted):
             return _maps(_reader(value, wanted, path))
         case Record(name), Record(wanted) if name == wanted:
             return _records(_plan(writer, reader, [column.name for column in reader.columns]))

@@ -2,8 +2,8 @@
 
     Record ─ Column ─┬─ Scalar     string int long double boolean bytes, timestamp-millis, decimal
                      ├─ Nullable   ["null", T] or [T, "null"]
-                     ├─ Listing    array of scalars or of records
-                     ├─ Mapping    map of scalars, string keys
+                     ├─ ListOf     array of scalars or of records
+                     ├─ MapOf      map of scalars, string keys
                      ├─ Record     in place, never by reference: so no schema is recursive
                      └─ Choice     a union of records, such as one payload for each name
 
@@ -25,8 +25,8 @@ __all__ = [
     "MISSING",
     "Choice",
     "Column",
-    "Listing",
-    "Mapping",
+    "ListOf",
+    "MapOf",
     "Nullable",
     "Record",
     "Scalar",
@@ -75,7 +75,7 @@ class Nullable(NamedTuple):
         return f"{self.value} | null"
 
 
-class Listing(NamedTuple):
+class ListOf(NamedTuple):
     """An array."""
 
     item: Shape
@@ -84,7 +84,7 @@ class Listing(NamedTuple):
         return f"array of {self.item}"
 
 
-class Mapping(NamedTuple):
+class MapOf(NamedTuple):
     """A map with string keys."""
 
     value: Shape
@@ -120,7 +120,7 @@ class Choice(NamedTuple):
         return f"one of {', '.join(record.name if record else 'null' for record in self.records)}"
 
 
-Shape: TypeAlias = Scalar | Nullable | Listing | Mapping | Record | Choice
+Shape: TypeAlias = Scalar | Nullable | ListOf | MapOf | Record | Choice
 
 _SCALARS: dict[str, frozenset[str]] = {
     "boolean": frozenset({""}),
@@ -162,8 +162,8 @@ def without_defaults(shape: Shape) -> Shape:
     match shape:
         case Nullable(value, null):
             return Nullable(without_defaults(value), null)
-        case Listing(item):
-            return Listing(without_defaults(item))
+        case ListOf(item):
+            return ListOf(without_defaults(item))
         case Choice(records):
             bare = (record and without_defaults(record) for record in records)
             return Choice(tuple(record for record in bare if record is None or isinstance(record, Record)))
@@ -182,9 +182,9 @@ def _canonical(shape: Shape | None) -> Any:
             return shape.type
         case Nullable(value, null):
             return ["null", _canonical(value)] if null == 0 else [_canonical(value), "null"]
-        case Listing(item):
+        case ListOf(item):
             return {"type": "array", "items": _canonical(item)}
-        case Mapping(value):
+        case MapOf(value):
             return {"type": "map", "values": _canonical(value)}
         case Choice(records):
             return [_canonical(record) for record in records]
@@ -216,9 +216,9 @@ def _shape(schema: object, namespace: str, path: str, depth: int) -> Shape:
     if kind == "record":
         return _record(schema, namespace, path, depth)
     if kind == "array":
-        return Listing(_item(schema.get("items"), namespace, f"{path}[]", depth))
+        return ListOf(_item(schema.get("items"), namespace, f"{path}[]", depth))
     if kind == "map":
-        return Mapping(_item(schema.get("values"), namespace, f"{path}{{}}", depth))
+        return MapOf(_item(schema.get("values"), namespace, f"{path}{{}}", depth))
     if isinstance(kind, str):
         return _scalar(kind, schema, path)
     return _shape(kind, namespace, path, depth + 1)

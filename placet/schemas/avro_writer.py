@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any, TypeAlias
 
 from placet.schemas.avro_scalars import EXACT
-from placet.schemas.avro_shapes import Choice, Listing, Mapping, Nullable, Record, Scalar, Shape
+from placet.schemas.avro_shapes import Choice, ListOf, MapOf, Nullable, Record, Scalar, Shape
 
 __all__ = [
     "Writer",
@@ -108,9 +108,9 @@ def writer_of(shape: Shape, record: Callable[[Record], Writer] | None = None) ->
             return _SCALARS[shape.type]
         case Nullable(value, null):
             return _nullables(writer_of(value, record), null)
-        case Listing(item):
+        case ListOf(item):
             return _lists(writer_of(item, record))
-        case Mapping(value):
+        case MapOf(value):
             return _maps(writer_of(value, record))
         case Record():
             return record(shape)

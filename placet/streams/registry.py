@@ -1,0 +1,222 @@
+"""The schema registry: ids of our schemas, schemas of foreign ids, and registering. The client speaks HTTP, we don't.
+
+Nothing here is on the way of a record: our own ids are asked for once, when a codec is made, a foreign id when it is met
+for the first time. What the registry does not know is not asked for again for a while, and unknown ids altogether only
+a few times a second, so that made-up ids can't slow a partition down to the pace of HTTP.
+
+Subjects follow the TopicNameStrategy (`<topic>-value`), which Connect and the user interfaces expect.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from placet.schemas.avro_shapes import parse_schema
+from placet.schemas.compatibility import level_of
+from placet.schemas.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
+from placet.schemas.definition import Definition
+from placet.schemas.errors import PlacetError, SettingsError, UnknownSchema
+from placet.schemas.wire import Confluent
+from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+__all__ = ["Registered", "Registry", "RegistryUnreachable", "subjects"]
+
+_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 5, "max.retries": 2}
+_NUMBERS: Final = ("timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity")
+_FORGET_S: Final = 10.0
+"""How long an unknown id stays unknown without being asked for again."""
+_PAUSE_S: Final = 0.1
+"""Least time between two questions that end in "unknown"."""
+_UNKNOWN_MAX: Final = 10_000
+_NOT_FOUND: Final = 404
+_REFUSED: Final = (409, 422)
+
+
+class RegistryUnreachable(PlacetError):
+    """The registry did not answer, or answered with an error of its own. Reaction: start again later."""
+
+
+class Registered(NamedTuple):
+    """A subject as it is, or would be, after registering. `id` is None where nothing was written."""
+
+    subject: str
+    state: str
+    id: int | None
+    compatibility: str
+
+
+def subjects(app: str, entity: str) -> dict[str, str]:
+    """Return the subject of each role of an entity type, and of the app's own topics."""
+    topics = entity_topics(app, entity)
+    by_role = {
+        "signal": topics.signals,
+        "proposal": topics.proposals,
+        "change": topics.changelog,
+        "decision": topics.decisions,
+        "ledger": topics.ledger,
+        "control": control_topic(app),
+        "dead_letter": dead_letters_topic(app),
+    }
+    return {role: f"{topic}-value" for role, topic in by_role.items()}
+
+
+class Registry:
+    """A schema registry, as a wire and a deployment ask it.
+
+    Args:
+        url: such as `http://localhost:8081`, or `mock://name` for one in memory.
+        options: of the client, such as `basic.auth.user.info`; numbers may be text.
+        clock: seconds that only go forward.
+
+    Raises:
+        SettingsError: an option is wrong, or the client's own requirements are not installed.
+    """
+
+    def __init__(
+        self, url: str, options: Mapping[str, str] | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self.url = url
+        self._library, self._http = _import_client()
+        try:
+            numbers = {name: float(value) for name, value in (options or {}).items() if name in _NUMBERS}
+            settings = {**_DEFAULTS, **(options or {}), **numbers, "url": url}
+            self._client: SchemaRegistryClient = self._library.SchemaRegistryClient.new_client(settings)
+        except (ValueError, TypeError, OSError) as error:
+            raise SettingsError(f"The registry client refuses its options: {error}") from error
+        self._clock = clock
+        self._unknown: dict[int, float] = {}
+        self._ask_again_at = 0.0
+
+    def wire(self, app: str, entity: str) -> Confluent:
+        """Return the framing of an entity type's topics."""
+        by_role = subjects(app, entity)
+        return Confluent(lambda role, schema: self.id_of(by_role[role], schema), self.text_of)
+
+    def id_of(self, subject: str, schema: Schema) -> int:
+        """Return the id under which a schema is registered.
+
+        Raises:
+            SettingsError: it is not registered.
+            RegistryUnreachable: nobody knows.
+        """
+        with self._asking():
+            try:
+                found = self._client.lookup_schema(subject, self._schema(schema))
+            except self._library.SchemaRegistryError as error:
+                if error.http_status_code != _NOT_FOUND:
+                    raise
+                raise SettingsError(
+                    f"{self.url} does not have the schema of {subject}: run `placet schemas register`."
+                ) from None
+        if found.schema_id is None:
+            raise RegistryUnreachable(f"{self.url} gives no id for {subject}")
+        return found.schema_id
+
+    def text_of(self, schema_id: int) -> str:
+        """Return the schema of an id, as JSON text.
+
+        Raises:
+            UnknownSchema: the registry does not know it, can't be reached, or is asked too often.
+        """
+        now = self._clock()
+        if now < self._unknown.get(schema_id, 0.0) or now < self._ask_again_at:
+            raise UnknownSchema(f"the registry does not know the schema id {schema_id}, or is asked too often")
+        try:
+            with self._asking():
+                text = self._client.get_schema(schema_id).schema_str
+        except RegistryUnreachable as error:
+            self._remember(schema_id, now)
+            raise UnknownSchema(f"schema id {schema_id}: {error}") from None
+        if text is None:
+            self._remember(schema_id, now)
+            raise UnknownSchema(f"the registry has no text for the schema id {schema_id}")
+        return text
+
+    def register(self, app: str, definition: Definition, *, dry_run: bool = False) -> list[Registered]:
+        """Register an entity type's schemas, and the compatibility that each subject is to keep from then on.
+
+        Args:
+            app: prefix of the topics.
+            definition: what the schemas are generated from.
+            dry_run: only ask what would become of each; a refusal is then a state, "refused".
+
+        Raises:
+            SettingsError: the registry refuses one: it is not compatible with what it has.
+            RegistryUnreachable: nobody knows what was registered; do it again.
+        """
+        generated = contracts(definition)._asdict()
+        schemas = {**generated, "decision": DECISION, "ledger": LEDGER, "control": CONTROL, "dead_letter": DEAD_LETTER}
+        by_role = subjects(app, definition.entity)
+        step = self._foresee if dry_run else self._register
+        return [step(by_role[role], schema) for role, schema in schemas.items()]
+
+    def _foresee(self, subject: str, schema: Schema) -> Registered:
+        with self._asking():
+            if subject not in self._client.get_subjects():
+                state = "new"
+            elif self._has(subject, schema):
+                state = "registered"
+            else:
+                fits = self._client.test_compatibility(subject, self._schema(schema))
+                state = "new version" if fits else "refused"
+        return Registered(subject, state, None, _compatibility(schema))
+
+    def _register(self, subject: str, schema: Schema) -> Registered:
+        compatibility = _compatibility(schema)
+        with self._asking():
+            state = "registered" if self._has(subject, schema) else "new version"
+            try:
+                schema_id = self._client.register_schema(subject, self._schema(schema))
+            except self._library.SchemaRegistryError as error:
+                if error.http_status_code not in _REFUSED:
+                    raise
+                raise SettingsError(f"{self.url} refuses the schema of {subject}: {error}") from error
+            if not self.url.startswith("mock:"):  # the one in memory has no levels
+                self._client.set_compatibility(subject, compatibility)
+        return Registered(subject, state, schema_id, compatibility)
+
+    def _has(self, subject: str, schema: Schema) -> bool:
+        try:
+            self._client.lookup_schema(subject, self._schema(schema))
+        except self._library.SchemaRegistryError as error:
+            if error.http_status_code != _NOT_FOUND:
+                raise
+            return False
+        return True
+
+    def _schema(self, schema: Schema) -> Any:
+        return self._library.Schema(json.dumps(schema), "AVRO")
+
+    def _remember(self, schema_id: int, now: float) -> None:
+        if len(self._unknown) >= _UNKNOWN_MAX:
+            self._unknown.clear()
+        self._unknown[schema_id] = now + _FORGET_S
+        self._ask_again_at = now + _PAUSE_S
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn every error of the client into one of ours."""
+        try:
+            yield
+        except (self._library.SchemaRegistryError, self._http.HTTPError, OSError) as error:
+            raise RegistryUnreachable(f"{self.url}: {error}") from error
+
+
+def _compatibility(schema: Schema) -> str:
+    return f"{level_of(parse_schema(schema))}_TRANSITIVE"
+
+
+def _import_client() -> tuple[Any, Any]:
+    """Import the client and its HTTP library: both are optional, and slow to import."""
+    try:
+        return import_module("confluent_kafka.schema_registry"), import_module("httpx2")
+    except ImportError as error:
+        raise SettingsError(f"A schema registry needs `pip install placet[registry]`: {error}") from error
