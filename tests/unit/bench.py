@@ -1,0 +1,89 @@
+"""A definition's ladder without bytes: messages in, decisions out, state and memory in dicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from placet.processors.address import partition_of
+from placet.processors.judge import Judged, consequences, judge
+from placet.processors.machine import compile_machine
+from placet.schemas.decision import Coordinates, Decision
+from placet.schemas.definition import parse_definition
+from placet.schemas.messages import Kind, Message
+from placet.schemas.state import UNSEEN, EntityState, Memory
+
+__all__ = ["NOW", "Bench", "proposal", "signal"]
+
+NOW = 1_000_000_000
+PARTITIONS = 3
+
+
+def signal(name: str, payload: dict[str, Any] | None = None, **given: Any) -> Message:
+    """A signal about order-1 that happened just now."""
+    values = {"input_id": "s-1", "entity_id": "order-1", "event_time": NOW, "issued_at": NOW, "proposer": "shop"}
+    return Message(Kind.SIGNAL, name, payload=payload or {}, **{**values, **given})
+
+
+def proposal(name: str, payload: dict[str, Any] | None = None, **given: Any) -> Message:
+    """A proposal about order-1, issued just now, based on version 1 of whatever incarnation."""
+    issued_at = given.pop("issued_at", NOW)
+    values = {"input_id": "p-1", "entity_id": "order-1", "base_version": 1, "proposer": "ann"}
+    return Message(
+        Kind.PROPOSAL, name, payload=payload or {}, event_time=issued_at, issued_at=issued_at, **{**values, **given}
+    )
+
+
+class Bench:
+    """Judges messages one after the other, as a task does, at one place in log time."""
+
+    def __init__(self, text: str) -> None:
+        self.machine = compile_machine(parse_definition(text))
+        self.states: dict[str, EntityState] = {}
+        self.memories: dict[tuple[Kind, str, str], Memory] = {}
+        self._raised: Exception | None = None
+        self._message: Message | None = None
+
+    def state(self, entity_id: str) -> EntityState:
+        return self.states.get(entity_id, UNSEEN)
+
+    def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
+        return self.memories.get((kind, entity_id, dedup_key))
+
+    def decode(self, kind: Kind, value: bytes) -> Message:
+        """Stand in for the codec: the message that is being judged, or the error given for it."""
+        if self._raised is not None:
+            raise self._raised
+        assert self._message is not None
+        return self._message
+
+    def judge(
+        self,
+        message: Message,
+        *,
+        at: int = NOW,
+        decided_at: int | None = None,
+        raised: Exception | None = None,
+        **place: Any,
+    ) -> Decision:
+        """Judge a message at a log time; what is accepted is kept."""
+        self._message, self._raised = message, raised
+        key = place.get("key", message.entity_id.encode())
+        home = partition_of(key or b"", PARTITIONS)
+        decided_at = at if decided_at is None else decided_at
+        judged = judge(
+            self.machine, self, self, message.kind, key, place.get("value", b"bytes"),
+            place.get("partition", home), PARTITIONS, at, decided_at,
+        )  # fmt: skip
+        self._keep(judged, at)
+        return judged.decision
+
+    def _keep(self, judged: Judged, at: int) -> None:
+        decision = judged.decision
+        if judged.after is not judged.before:
+            self.states[decision.entity_id] = judged.after
+        change, memory, _ = consequences(judged, Coordinates("topic", 0, 0, at, at, 1, 1, 0, b"", 0))
+        if change is not None and change.dedup_key:
+            seen = Memory(change.payload_digest, change.input_id, change.state.version, at)
+            self.memories[change.kind, change.entity_id, change.dedup_key] = seen
+        if memory is not None:
+            self.memories[Kind(memory.kind), memory.entity_id, memory.dedup_key] = memory.memory

@@ -1,0 +1,399 @@
+"""Every reason of the ladder, by an input that earns it; and the order in which the rungs are asked."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from placet.processors.address import partition_of
+from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.schemas.decision import REASONS, Conflict, Decision, First, Outcome, Reason, Retry
+from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
+from placet.schemas.messages import Kind, Message
+from placet.schemas.state import Memory
+from tests.unit.bench import NOW, PARTITIONS, Bench, proposal, signal
+
+HORIZON_MS = 600_000
+ORDER = """
+entity: order
+version: 1
+horizon: 10m
+statuses: [open, held, shipped]
+final: [shipped]
+fields:
+  amount: {type: int, default: 0}
+  weight: {type: int, default: 1}
+  note: {type: string, default: ""}
+  place: string | null
+signals:
+  opened: {payload: {amount: int}, dedup: once, from: absent, to: open, copy: amount}
+  measured: {payload: {weight: int}, late: refuse, from: [open, held], copy: weight}
+  seen: {payload: {place: string}, dedup: newest, from: any, copy: place}
+  noted: {payload: {note: string}, from: any, copy: note}
+  removed: {from: any, to: absent}
+proposals:
+  raise:
+    payload: {by: int}
+    valid_for: 1m
+    from: open
+    guard: 100 / state.weight > 0 && payload.by > 0
+    set: {amount: state.amount + payload.by}
+  hold: {payload: {why: string}, fence: [status, amount], from: open, to: held, set: {note: payload.why}}
+  tag: {payload: {note: string}, fence: none, dedup: [note], from: any, copy: note}
+  release: {dedup: once, from: held, to: open}
+invariants:
+  not_too_much: state.amount <= 1000
+"""
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """An order of 10 that is open at version 1."""
+    bench = Bench(ORDER)
+    assert bench.judge(signal("opened", {"amount": 10})).outcome is Outcome.ACCEPTED
+    return bench
+
+
+def raise_by(by: int = 5, **given: object) -> Message:
+    return proposal("raise", {"by": by}, **{"dedup_key": "k-1", **given})
+
+
+def assert_refused(decision: Decision, reason: Reason) -> None:
+    assert (decision.outcome, decision.reason) == (Outcome.REFUSED, reason)
+    assert decision.detail
+    assert not decision.changed
+    assert (decision.version_before, decision.status_before) == (decision.version_after, decision.status_after)
+
+
+# Rung 1: decodes, right partition, key matches, payload valid ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DecodeError("cut off"), Reason.UNDECODABLE),
+        (UnknownSchema("who wrote this?"), Reason.UNKNOWN_SCHEMA),
+        (InvalidPayload("no such name", name="lift", input_id="p-1", entity_id="order-1"), Reason.INVALID_PAYLOAD),
+    ],
+)
+def test_what_does_not_decode_is_refused_with_what_the_codec_says(
+    bench: Bench, error: DecodeError, reason: Reason
+) -> None:
+    decision = bench.judge(raise_by(), raised=error)
+    assert_refused(decision, reason)
+    assert decision.detail == str(error)
+    assert decision.entity_id == "order-1"
+    assert decision.name == (error.name if isinstance(error, InvalidPayload) else "")
+
+
+def test_an_unknown_schema_may_become_known(bench: Bench) -> None:
+    assert bench.judge(raise_by(), raised=UnknownSchema("?")).retry is Retry.LATER
+    assert bench.judge(raise_by(), raised=DecodeError("?")).retry is Retry.NEVER
+
+
+def test_a_record_without_value_is_undecodable(bench: Bench) -> None:
+    assert_refused(bench.judge(raise_by(), value=None), Reason.UNDECODABLE)
+
+
+def test_a_key_in_another_partition_would_have_two_owners(bench: Bench) -> None:
+    stranger = raise_by(entity_id="order-2")
+    home = partition_of(b"order-2", PARTITIONS)
+    decision = bench.judge(stranger, partition=(home + 1) % PARTITIONS)
+    assert_refused(decision, Reason.WRONG_PARTITION)
+    assert f"partition {home}" in decision.detail
+
+
+@pytest.mark.parametrize("key", [None, b"", b"order-2", b"order-1 "])
+def test_the_key_is_the_entity_id(bench: Bench, key: bytes | None) -> None:
+    assert_refused(bench.judge(raise_by(), key=key), Reason.KEY_MISMATCH)
+
+
+@pytest.mark.parametrize(
+    ("message", "named"),
+    [
+        (raise_by(dedup_key=None), "names no occasion"),
+        (raise_by(dedup_key=""), "names no occasion"),
+        (raise_by(dedup_key="k" * 513), "dedup key"),
+        (raise_by(input_id=""), "id"),
+        (raise_by(input_id="p" * 129), "128"),
+        (raise_by(entity_id="e" * 513), "entity_id"),
+        (proposal("lift", dedup_key="k"), "lift"),
+        (proposal("raise", {"by": "much"}, dedup_key="k"), "by"),
+        (proposal("raise", {"by": 1, "with": 2}, dedup_key="k"), "with"),
+        (proposal("raise", {}, dedup_key="k"), "by"),
+    ],
+)
+def test_a_payload_that_breaks_the_contract_is_named(bench: Bench, message: Message, named: str) -> None:
+    decision = bench.judge(message)
+    assert_refused(decision, Reason.INVALID_PAYLOAD)
+    assert named in decision.detail
+
+
+# Rung 2: once -------------------------------------------------------------------------------------------------------
+
+
+def test_a_repeat_gets_the_first_ones_id_and_version(bench: Bench) -> None:
+    bench.judge(raise_by(input_id="p-1"))
+    again = bench.judge(raise_by(input_id="p-2"), at=NOW + 5)
+    assert (again.outcome, again.reason, again.retry) == (Outcome.DUPLICATE, Reason.REPEATED, Retry.NEVER)
+    assert again.first == First("p-1", 2, NOW)
+    assert bench.state("order-1").version == 2
+
+
+def test_a_repeat_is_recognised_though_it_was_packed_anew(bench: Bench) -> None:
+    bench.judge(raise_by())
+    packed = raise_by(issued_at=NOW + 1, base_version=2, proposer="bob", valid_until=NOW + 9, caused_by="task-1")
+    assert bench.judge(packed, at=NOW + 2).reason is Reason.REPEATED
+
+
+@pytest.mark.parametrize("other", [raise_by(by=6), proposal("hold", {"why": "x"}, dedup_key="k-1", base_version=2)])
+def test_a_key_names_one_occasion_only(bench: Bench, other: Message) -> None:
+    bench.judge(raise_by())
+    decision = bench.judge(other)
+    assert_refused(decision, Reason.DEDUP_KEY_REUSED)
+    assert decision.first == First("p-1", 2, NOW)
+
+
+def test_a_refused_proposal_leaves_no_memory(bench: Bench) -> None:
+    assert_refused(bench.judge(raise_by(by=-5)), Reason.GUARD_FAILED)
+    assert bench.judge(raise_by(by=5)).outcome is Outcome.ACCEPTED
+
+
+def test_the_occasion_is_derived_from_its_cause_never_from_the_base_version(bench: Bench) -> None:
+    caused = raise_by(dedup_key=None, caused_by="task-1")
+    assert bench.judge(caused).outcome is Outcome.ACCEPTED
+    reread = msgspec.structs.replace(caused, input_id="p-2", base_version=2)
+    assert bench.judge(reread).reason is Reason.REPEATED
+    assert bench.judge(msgspec.structs.replace(reread, caused_by="task-2")).outcome is Outcome.ACCEPTED
+
+
+def test_the_definition_computes_the_occasion_from_payload_fields(bench: Bench) -> None:
+    assert bench.judge(proposal("tag", {"note": "fragile"}, input_id="p-1")).outcome is Outcome.ACCEPTED
+    assert bench.judge(proposal("tag", {"note": "fragile"}, input_id="p-2", dedup_key="x")).reason is Reason.REPEATED
+    assert bench.judge(proposal("tag", {"note": "urgent"}, input_id="p-3")).outcome is Outcome.ACCEPTED
+
+
+def test_once_means_once_for_each_entity_and_name_whatever_the_key(bench: Bench) -> None:
+    later = NOW + 10 * HORIZON_MS
+    again = signal("opened", {"amount": 10}, input_id="s-9", dedup_key="new", issued_at=later, event_time=later)
+    assert bench.judge(again, at=later).reason is Reason.REPEATED
+    other = msgspec.structs.replace(again, payload={"amount": 11})
+    assert_refused(bench.judge(other, at=later), Reason.DEDUP_KEY_REUSED)
+    assert bench.judge(msgspec.structs.replace(again, entity_id="order-2"), at=later).outcome is Outcome.ACCEPTED
+
+
+def test_of_the_newest_only_another_time_is_another_occasion(bench: Bench) -> None:
+    seen = signal("seen", {"place": "hall"}, input_id="s-2")
+    assert bench.judge(seen).outcome is Outcome.ACCEPTED
+    assert bench.judge(msgspec.structs.replace(seen, input_id="s-3")).reason is Reason.REPEATED
+    assert_refused(bench.judge(msgspec.structs.replace(seen, payload={"place": "yard"})), Reason.DEDUP_KEY_REUSED)
+    assert_refused(bench.judge(msgspec.structs.replace(seen, event_time=NOW - 1)), Reason.SUPERSEDED)
+    assert bench.judge(msgspec.structs.replace(seen, event_time=NOW + 1)).outcome is Outcome.ACCEPTED
+
+
+def test_memory_counts_as_long_as_a_retry_could_be_proved_new_on_log_time(bench: Bench) -> None:
+    """A proposal may be issued up to a minute ahead of the log, so its key is remembered that much longer."""
+    ahead = raise_by(issued_at=NOW + CLOCK_AHEAD_MAX_MS)
+    assert bench.judge(ahead).outcome is Outcome.ACCEPTED
+    last = NOW + HORIZON_MS + CLOCK_AHEAD_MAX_MS
+    assert bench.judge(ahead, at=last, decided_at=NOW).reason is Reason.REPEATED
+    assert_refused(bench.judge(ahead, at=last + 1, decided_at=NOW), Reason.TOO_LATE)
+
+
+# Rungs 3 and 4: time --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_issued_before_the_horizon_can_not_be_proved_new(bench: Bench) -> None:
+    assert bench.judge(signal("noted", {"note": "a"}, issued_at=NOW - HORIZON_MS)).outcome is Outcome.ACCEPTED
+    late = signal("noted", {"note": "b"}, input_id="s-2", issued_at=NOW - HORIZON_MS - 1)
+    assert_refused(bench.judge(late), Reason.TOO_LATE)
+
+
+def test_when_it_happened_does_not_matter_for_the_horizon(bench: Bench) -> None:
+    assert bench.judge(signal("noted", {"note": "a"}, event_time=5)).outcome is Outcome.ACCEPTED
+
+
+@pytest.mark.parametrize("field", ["issued_at", "event_time"])
+def test_a_clock_may_run_ahead_a_minute(bench: Bench, field: str) -> None:
+    noted = signal("noted", {"note": "a"}, **{field: NOW + CLOCK_AHEAD_MAX_MS + 1})
+    decision = bench.judge(noted)
+    assert_refused(decision, Reason.CLOCK_AHEAD)
+    assert decision.retry is Retry.LATER
+    assert bench.judge(noted, at=NOW + 1).outcome is Outcome.ACCEPTED
+
+
+def test_valid_until_is_bounded_by_valid_for(bench: Bench) -> None:
+    minute = NOW + 60_000
+    assert_refused(bench.judge(raise_by(), decided_at=minute + 1), Reason.EXPIRED)
+    assert_refused(bench.judge(raise_by(valid_until=minute + 999), decided_at=minute + 1), Reason.EXPIRED)
+    assert_refused(bench.judge(raise_by(valid_until=NOW + 5), decided_at=NOW + 6), Reason.EXPIRED)
+    assert bench.judge(raise_by(), decided_at=minute).outcome is Outcome.ACCEPTED
+
+
+def test_valid_until_counts_without_valid_for(bench: Bench) -> None:
+    hold = proposal("hold", {"why": "x"}, dedup_key="k", valid_until=NOW + 5)
+    assert_refused(bench.judge(hold, decided_at=NOW + 6), Reason.EXPIRED)
+    assert bench.judge(hold, decided_at=NOW + 5).outcome is Outcome.ACCEPTED
+
+
+# Rungs 7 to 9: the state ----------------------------------------------------------------------------------------------
+
+
+def test_no_transition_for_the_status_is_illegal(bench: Bench) -> None:
+    decision = bench.judge(proposal("release"))
+    assert_refused(decision, Reason.ILLEGAL_TRANSITION)
+    assert decision.detail == "no `release` from `open`"
+    assert_refused(bench.judge(raise_by(entity_id="order-2", base_version=0)), Reason.ILLEGAL_TRANSITION)
+
+
+def test_stale_names_the_commits_and_fields_that_conflicted(bench: Bench) -> None:
+    bench.judge(signal("noted", {"note": "a"}, input_id="s-2"))
+    bench.judge(signal("measured", {"weight": 2}, input_id="s-3"))
+    bench.judge(signal("noted", {"note": "b"}, input_id="s-4"))
+    decision = bench.judge(raise_by(base_version=1))
+    assert_refused(decision, Reason.STALE)
+    assert decision.retry is Retry.RECOMPUTE
+    assert decision.conflicts == (Conflict(3, ("weight",)), Conflict(4, ("note",)))
+
+
+def test_a_fence_on_fields_minds_these_only(bench: Bench) -> None:
+    bench.judge(signal("noted", {"note": "a"}, input_id="s-2"))
+    assert bench.judge(proposal("hold", {"why": "x"}, dedup_key="k-1")).outcome is Outcome.ACCEPTED
+    bench.judge(proposal("release", base_version=3))
+    decision = bench.judge(proposal("hold", {"why": "y"}, dedup_key="k-2", base_version=1))
+    assert_refused(decision, Reason.STALE)
+    assert decision.conflicts == (Conflict(4, ("status",)),)
+
+
+def test_what_commutes_needs_no_base(bench: Bench) -> None:
+    bench.judge(signal("noted", {"note": "a"}, input_id="s-2"))
+    tag = proposal("tag", {"note": "b"}, base_version=0, base_incarnation=7)
+    assert bench.judge(tag).outcome is Outcome.ACCEPTED
+
+
+def test_calm_facts_make_nothing_stale(bench: Bench) -> None:
+    decision = bench.judge(signal("measured", {"weight": 1}, input_id="s-2"))
+    assert (decision.outcome, decision.changed, decision.version_after) == (Outcome.ACCEPTED, False, 1)
+    assert bench.judge(raise_by(base_version=1)).outcome is Outcome.ACCEPTED
+
+
+def test_a_version_that_was_never_committed_is_ahead(bench: Bench) -> None:
+    assert_refused(bench.judge(raise_by(base_version=2)), Reason.VERSION_AHEAD)
+
+
+def test_another_incarnation_is_another_entity(bench: Bench) -> None:
+    assert_refused(bench.judge(raise_by(base_incarnation=NOW - 5)), Reason.STALE)
+    assert_refused(bench.judge(raise_by(base_incarnation=0)), Reason.STALE)
+    assert bench.judge(raise_by(base_incarnation=NOW)).outcome is Outcome.ACCEPTED
+
+
+def test_an_older_fact_of_the_same_name_is_superseded(bench: Bench) -> None:
+    bench.judge(signal("measured", {"weight": 2}, input_id="s-2", event_time=NOW - 10))
+    bench.judge(signal("measured", {"weight": 3}, input_id="s-3", event_time=NOW - 5))
+    decision = bench.judge(signal("measured", {"weight": 4}, input_id="s-4", event_time=NOW - 6))
+    assert_refused(decision, Reason.SUPERSEDED)
+    assert decision.first == First("s-3", 3, NOW)
+    assert (
+        bench.judge(signal("measured", {"weight": 4}, input_id="s-5", event_time=NOW - 5)).outcome is Outcome.ACCEPTED
+    )
+    assert bench.judge(signal("noted", {"note": "old"}, input_id="s-6", event_time=1)).outcome is Outcome.ACCEPTED
+
+
+# Rung 10: guards and invariants ---------------------------------------------------------------------------------------
+
+
+def test_a_guard_that_does_not_hold_is_shown(bench: Bench) -> None:
+    decision = bench.judge(raise_by(by=0))
+    assert_refused(decision, Reason.GUARD_FAILED)
+    assert "payload.by > 0" in decision.detail
+
+
+def test_a_guard_that_can_not_be_evaluated_refuses(bench: Bench) -> None:
+    bench.judge(signal("measured", {"weight": 0}, input_id="s-2"))
+    decision = bench.judge(raise_by(base_version=2))
+    assert_refused(decision, Reason.GUARD_ERROR)
+    assert "divide by zero" in decision.detail
+
+
+def test_a_value_outside_its_field_refuses(bench: Bench) -> None:
+    decision = bench.judge(raise_by(by=2**31 - 1))
+    assert_refused(decision, Reason.GUARD_ERROR)
+    assert "amount" in decision.detail
+
+
+def test_an_invariant_is_kept_by_refusing(bench: Bench) -> None:
+    decision = bench.judge(raise_by(by=991))
+    assert_refused(decision, Reason.INVARIANT_VIOLATED)
+    assert "not_too_much" in decision.detail
+    assert bench.judge(raise_by(by=990)).outcome is Outcome.ACCEPTED
+
+
+def test_a_state_has_a_largest_size(bench: Bench) -> None:
+    decision = bench.judge(signal("noted", {"note": "x" * 262_144}, input_id="s-2"))
+    assert_refused(decision, Reason.STATE_TOO_LARGE)
+    assert bench.judge(signal("noted", {"note": "x" * 261_000}, input_id="s-2")).outcome is Outcome.ACCEPTED
+
+
+# Rung 11, and the whole -----------------------------------------------------------------------------------------------
+
+
+def test_an_accepted_change_is_told_whole(bench: Bench) -> None:
+    decision = bench.judge(proposal("hold", {"why": "x"}, dedup_key="k"))
+    assert (decision.outcome, decision.reason, decision.changed) == (Outcome.ACCEPTED, Reason.NONE, True)
+    assert (decision.version_before, decision.version_after, decision.incarnation) == (1, 2, NOW)
+    assert (decision.status_before, decision.status_after) == ("open", "held")
+    assert (decision.name, decision.input_id, decision.dedup_key) == ("hold", "p-1", "key:k")
+    assert (decision.detail, decision.first, decision.conflicts) == ("", None, ())
+    assert len(decision.payload_digest) == 16
+
+
+REPAIRS: list[tuple[Reason, dict[str, object], dict[str, object]]] = [
+    (Reason.UNDECODABLE, {"value": None}, {}),
+    (Reason.WRONG_PARTITION, {"partition": 99}, {}),
+    (Reason.KEY_MISMATCH, {"key": b"someone-else"}, {}),
+    (Reason.INVALID_PAYLOAD, {}, {"input_id": ""}),
+    (Reason.DEDUP_KEY_REUSED, {}, {"dedup_key": "used"}),
+    (Reason.TOO_LATE, {}, {"issued_at": NOW - HORIZON_MS - 1}),
+    (Reason.EXPIRED, {}, {"valid_until": NOW - 1}),
+    (Reason.ILLEGAL_TRANSITION, {}, {"entity_id": "order-2"}),
+    (Reason.STALE, {}, {"base_version": 1}),
+    (Reason.GUARD_FAILED, {}, {"payload": {"by": 0}}),
+    (Reason.INVARIANT_VIOLATED, {}, {"payload": {"by": 999}}),
+]
+
+
+@pytest.mark.parametrize("repaired", range(len(REPAIRS) + 1))
+def test_of_all_that_is_wrong_the_first_rung_is_named(bench: Bench, repaired: int) -> None:
+    """One proposal with every fault at once; as they are mended one by one, the next rung's reason comes up."""
+    used = bench.judge(raise_by(dedup_key="used"))
+    memory = Memory(used.payload_digest, used.input_id, 2, NOW)
+    bench.memories[Kind.PROPOSAL, "order-2", used.dedup_key] = memory  # so that memory is asked before the status
+    given: dict[str, object] = {"base_version": 2, "payload": {"by": 5}, "dedup_key": "fresh"}
+    place: dict[str, object] = {}
+    for _, placed, faults in reversed(REPAIRS[repaired:]):
+        given |= faults
+        place |= placed
+    payload = given.pop("payload")
+    place.setdefault("key", str(given.get("entity_id", "order-1")).encode())
+    decision = bench.judge(proposal("raise", payload, **given), **place)  # type: ignore[arg-type]
+    expected = REPAIRS[repaired][0] if repaired < len(REPAIRS) else Reason.NONE
+    assert decision.reason is expected, decision.detail
+
+
+def test_a_repeat_of_an_accepted_proposal_is_no_stale_one(bench: Bench) -> None:
+    """The order of the rungs, once more in words: stale, expired and out of place, but the first decision counts."""
+    bench.judge(proposal("hold", {"why": "x"}, dedup_key="k", valid_until=NOW + 1))
+    again = bench.judge(proposal("hold", {"why": "x"}, dedup_key="k", valid_until=NOW + 1), at=NOW + 50_000)
+    assert (again.reason, again.first) == (Reason.REPEATED, First("p-1", 2, NOW))
+
+
+def test_facts_are_neither_fenced_nor_do_they_expire(bench: Bench) -> None:
+    bench.judge(raise_by())
+    assert (
+        bench.judge(signal("noted", {"note": "a"}, input_id="s-2"), decided_at=NOW + 10**9).outcome is Outcome.ACCEPTED
+    )
+
+
+def test_every_reason_has_a_meaning_and_something_to_do() -> None:
+    assert set(REASONS) == set(Reason)
+    assert all(text.meaning and text.todo for text in REASONS.values())
