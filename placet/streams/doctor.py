@@ -166,9 +166,10 @@ def _registry(settings: Settings) -> Check:
     if url is None:
         return Check(name, Status.OK, "none: records carry their schema's fingerprint (Avro single-object encoding)")
     options = settings.registry_options()
-    request = urllib.request.Request(url.rstrip("/") + "/subjects", headers=_authorization(options))  # noqa: S310 - the operator's own url
-    context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
+    subjects = url.split(",")[0].rstrip("/") + "/subjects"
+    request = urllib.request.Request(subjects, headers=_authorization(options))  # noqa: S310 - settings allow http(s) only
     try:
+        context = ssl.create_default_context(cafile=options.get("ssl.ca.location"))
         with urllib.request.urlopen(request, timeout=_REGISTRY_TIMEOUT_S, context=context):  # noqa: S310
             return Check(name, Status.OK, f"{url} answers")
     except HTTPError as error:
@@ -270,9 +271,9 @@ def _clock(subject: Subject) -> Iterator[Check]:
     todo = "Set the clocks by NTP: a gate stops when they differ by more than PLACET_MAX_CLOCK_SKEW_MS."
     off_ms = abs(reading.ahead_ms) - reading.uncertainty_ms
     if off_ms > allowed_ms:
-        yield Check("clock", Status.FAIL, f"{found}; allowed are {allowed_ms} ms", todo)
+        yield Check("clock", Status.FAIL, f"{found}; at most {allowed_ms}", todo)
     elif off_ms > allowed_ms / 2:
-        yield Check("clock", Status.WARN, f"{found}; allowed are {allowed_ms} ms", todo)
+        yield Check("clock", Status.WARN, f"{found}; at most {allowed_ms}", todo)
     else:
         yield Check("clock", Status.OK, found)
     yield Check("transactions", Status.OK, "one was begun and aborted")

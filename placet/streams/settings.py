@@ -65,6 +65,12 @@ OWNED_OPTIONS: dict[str, str] = {
 }
 """Options that the gate sets itself, and what to do instead."""
 
+_USUAL = {
+    "kafka_bootstrap_servers": "placet_kafka__bootstrap_servers",
+    "schema_registry_url": "placet_registry__url",
+}
+"""Variables that other tools read too, heard where our own is not set."""
+
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
 
@@ -111,7 +117,7 @@ class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
     """How Kafka is reached. The values of options are never printed."""
 
     bootstrap_servers: str = Field(
-        default_factory=lambda: os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or "localhost:9092",
+        default="localhost:9092",
         min_length=1,
         description="host:port of one or more brokers, with commas; else KAFKA_BOOTSTRAP_SERVERS",
     )
@@ -124,7 +130,8 @@ class RegistrySettings(BaseModel, frozen=True, extra="forbid"):
     """How the schema registry is reached, where there is one."""
 
     url: str | None = Field(
-        default_factory=lambda: os.environ.get("SCHEMA_REGISTRY_URL") or None,
+        default=None,
+        pattern=r"^https?://",
         description="else SCHEMA_REGISTRY_URL; none: records carry their schema's fingerprint (Avro single-object)",
     )
     options: Options = Field(
@@ -242,7 +249,8 @@ class _Environment(EnvSettingsSource):
     def __init__(self, settings_cls: type[BaseSettings]) -> None:
         super().__init__(settings_cls)
         found = {name: value for name, value in self.env_vars.items() if value is not None}
-        self.env_vars = _one_definition(_with_files(found, frozenset(settings_cls.model_fields)))
+        usual = {_USUAL[name]: value for name, value in found.items() if name in _USUAL and value}
+        self.env_vars = usual | _one_definition(_with_files(found, frozenset(settings_cls.model_fields)))
 
 
 def _with_files(found: dict[str, str], fields: frozenset[str]) -> dict[str, str]:

@@ -191,6 +191,12 @@ def test_names_that_no_topic_could_have_are_refused(name: str) -> None:
     assert "PLACET_APP: " in refused(app=name)
 
 
+def test_a_registry_has_a_web_address(environment: SetEnvironment) -> None:
+    assert "PLACET_REGISTRY__URL: " in refused(registry={"url": "nonsense"})
+    environment(SCHEMA_REGISTRY_URL="file:///etc/passwd")
+    assert "PLACET_REGISTRY__URL: " in refused()
+
+
 def test_the_watchdog_bites_before_the_broker_does() -> None:
     said = refused(watchdog_ms=4_000, transaction_timeout_ms=4_000)
     assert "PLACET_WATCHDOG_MS is 4000, but must be below PLACET_TRANSACTION_TIMEOUT_MS (4000)" in said
