@@ -11,8 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from placet.processors.expressions import Compiled, to_milliseconds
-from placet.processors.scope import Evaluate, Failed, Scope
+from placet.processors.cel import to_milliseconds
+from placet.processors.scope import Compiled, Evaluate, Failed, Scope
 from placet.schemas.errors import DefinitionError
 from placet.schemas.field_types import Field, accepts, expected
 
@@ -150,7 +150,7 @@ def _checked(evaluate: Evaluate, field: Field) -> Evaluate:
         if type(value) is Failed:
             return value
         adapted = adapt(value)
-        return adapted if fits(adapted) else Failed(f"expected {words}, got {value!r:.60}")
+        return adapted if fits(adapted) else Failed(f"expected {words}, got {_shown(value)}")
 
     return checked
 
@@ -165,9 +165,14 @@ def _checked_time(evaluate: Evaluate, field: Field) -> Evaluate:
             return to_milliseconds(value)
         if type(value) is Failed or (value is None and field.optional):
             return value
-        return Failed(f"expected {words}, got {value!r:.60}")
+        return Failed(f"expected {words}, got {_shown(value)}")
 
     return checked
+
+
+def _shown(value: Any) -> str:
+    """A value in a decision's detail, which must read the same in every process: no addresses, no order of maps."""
+    return f"{value!r:.60}" if isinstance(value, str | int | float | Decimal | None) else type(value).__name__
 
 
 def _adapter(field: Field) -> Callable[[Any], Any]:

@@ -15,9 +15,9 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from placet.processors.assignments import assign, is_boolean
-from placet.processors.expressions import Compiled, Variable, compile_expression
+from placet.processors.expressions import compile_expression
 from placet.processors.payloads import canonical_form, payload_check
-from placet.processors.scope import Evaluate, Failed, Scope
+from placet.processors.scope import Compiled, Evaluate, Failed, Scope, Variable
 from placet.schemas.definition import Definition, ProposalRule, SignalRule, TransitionRule
 from placet.schemas.definition_errors import Problem
 from placet.schemas.errors import DefinitionError
@@ -190,24 +190,24 @@ class _Compiler:
     def _transition(self, path: Path, rule: SignalRule | ProposalRule, written: TransitionRule) -> Transition:
         names = {**self._state, **_payload_variables(rule.payload), **_BUILT_IN}
         creates = ABSENT in written.from_
-        guard = self._guard((*path, "guard"), written.guard, names, creates)
+        guard = self._guard((*path, "guard"), written.guard, names, creates=creates)
         fields = self._definition.fields
         assignments: list[tuple[str, Evaluate]] = [(name, names[f"payload.{name}"].read) for name in written.copied]
         for name, value in written.assigned.items():
-            evaluate = self._value((*path, "set", name), value, fields[name], names, creates)
+            evaluate = self._value((*path, "set", name), value, fields[name], names, creates=creates)
             if evaluate is not None:
                 assignments.append((name, evaluate))
         texts = [f"{name} = payload.{name}" for name in written.copied]
         texts += [f"{name} = {_as_text(value)}" for name, value in written.assigned.items()]
         return Transition(written.to, guard, written.guard or "", tuple(assignments), tuple(texts), int(path[-1]))
 
-    def _guard(self, path: Path, text: str | None, names: Mapping[str, Variable], creates: bool) -> Evaluate | None:  # noqa: FBT001
+    def _guard(self, path: Path, text: str | None, names: Mapping[str, Variable], *, creates: bool) -> Evaluate | None:
         if text is None:
             return None
         try:
             compiled = compile_expression(text, names)
             is_boolean(compiled)
-            self._refuse_unset(compiled, creates)
+            self._refuse_unset(compiled, creates=creates)
         except DefinitionError as error:
             self.problems.append(Problem(path, error.message, error.fix))
             return None
@@ -219,19 +219,20 @@ class _Compiler:
         value: Any,
         field: Field,
         names: Mapping[str, Variable],
-        creates: bool,  # noqa: FBT001
+        *,
+        creates: bool,
     ) -> Evaluate | None:
         try:
             if not isinstance(value, str):
                 return assign(value, field)
             compiled = compile_expression(value, names)
-            self._refuse_unset(compiled, creates)
+            self._refuse_unset(compiled, creates=creates)
             return assign(compiled, field)
         except DefinitionError as error:
             self.problems.append(Problem(path, error.message, error.fix))
             return None
 
-    def _refuse_unset(self, compiled: Compiled, creates: bool) -> None:  # noqa: FBT001
+    def _refuse_unset(self, compiled: Compiled, *, creates: bool) -> None:
         """A required field without default has no value before creation: reading it there always fails."""
         for name in compiled.reads if creates else ():
             field = self._state[name].field if name in self._state else None

@@ -1,13 +1,17 @@
-"""What an expression sees, and what it answers when it cannot be evaluated."""
+"""What an expression sees, what it answers when it cannot be evaluated, and what is known once it is compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from placet.schemas.field_types import Field
 from placet.schemas.messages import Value
 
-__all__ = ["Evaluate", "Failed", "Scope"]
+__all__ = ["DETAIL_LENGTH_MAX", "Compiled", "Evaluate", "Failed", "Scope", "Variable"]
+
+DETAIL_LENGTH_MAX = 200
+"""Longest detail of a failure, in characters: it goes into the decision."""
 
 
 class Scope(NamedTuple):
@@ -35,3 +39,29 @@ class Failed(NamedTuple):
 
 Evaluate: TypeAlias = Callable[[Scope], Value | Failed]
 """A compiled expression: total and pure; it never raises."""
+
+
+class Variable(NamedTuple):
+    """One name that an expression may use: its field type, and how it is read from the scope."""
+
+    name: str
+    field: Field
+    read: Callable[[Scope], Any]
+
+
+class Compiled(NamedTuple):
+    """A compiled expression.
+
+    `result` is the static type: CEL's name ("BOOL", "LIST<INT>", "DYN", …), or "PYTHON" for a function. `source` is the
+    variable when the expression is nothing but a path. `reads` are the names that it uses.
+    """
+
+    evaluate: Evaluate
+    result: str
+    reads: tuple[str, ...]
+    source: Variable | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it reads nothing, so that it gives the same value every time."""
+        return not self.reads and self.result != "PYTHON"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -125,8 +126,13 @@ class Definition(Block):
         return hash(self.document)
 
 
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
 def _json(form: dict[str, Any]) -> str:
-    return json.dumps(form, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """JSON that is YAML as well: what YAML does not take as it is, or takes for a line's end, is escaped."""
+    text = json.dumps(form, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _without_docs(form: dict[str, Any]) -> dict[str, Any]:

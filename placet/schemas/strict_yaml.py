@@ -29,6 +29,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,39})\Z")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,40})?(?:[eE][-+]?[0-9]{1,3})?\Z")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
 
 
@@ -68,6 +69,7 @@ class _Reader:
     def _value(self, event: Any, path: Path) -> Any:
         self._refuse_references(event, path)
         if isinstance(event, yaml.ScalarEvent):
+            self._refuse_characters(event, path)
             return _scalar(event)
         if len(path) >= DEPTH_MAX:
             raise self._error("nested too deep", _line(event), path, f"Nest at most {DEPTH_MAX} levels.")
@@ -90,6 +92,7 @@ class _Reader:
             if not isinstance(event, yaml.ScalarEvent):
                 raise self._error("a key must be a plain word", _line(event), path, "Use a name as key.")
             key: str = event.value
+            self._refuse_characters(event, path)
             at = (*path, key)
             if key in items:
                 first = self.lines[at]
@@ -109,6 +112,15 @@ class _Reader:
         if getattr(event, "tag", None) is not None:
             raise self._error(
                 f"tags ({event.tag}) are refused", _line(event), path, "Leave the tag out; quote strings."
+            )
+
+    def _refuse_characters(self, event: Any, path: Path) -> None:
+        if _NO_TEXT.search(event.value):
+            raise self._error(
+                "a text holds a NUL character or half a surrogate pair",
+                _line(event),
+                path,
+                "Remove it; write a character beyond U+FFFF as it is, or as \\U0001F600.",
             )
 
     def _error(self, message: str, line: int, path: Path, fix: str) -> DefinitionError:
@@ -157,8 +169,16 @@ def read_yaml(text: str, file: str = "<text>") -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise DefinitionError(
-            f"not YAML: the character {error.character!r} is not allowed",
+            f"not YAML: the character U+{_code(error.character):04X} is not allowed",
             file=file,
             line=line,
             fix="Remove it, or write it as an escape in double quotes.",
         ) from error
+    except (ValueError, OverflowError) as error:  # PyYAML calls chr() with whatever \UXXXXXXXX says
+        raise DefinitionError(
+            "not YAML: an escape names no character", file=file, fix="Write \\U0000 to \\U0010FFFF, or the character."
+        ) from error
+
+
+def _code(character: int | str) -> int:
+    return character if isinstance(character, int) else ord(character[0])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from placet.processors.machine import compile_machine
+from placet.processors.machine import compile_machine, compile_problems
 from placet.schemas.definition import load_definition, parse_definition, problems_of
 from placet.schemas.definition_checks import warnings
+from placet.schemas.definition_jsonschema import json_schema
 from placet.schemas.errors import DefinitionError
+from placet.schemas.field_types import TYPES
 from placet.schemas.messages import Priority
 from placet.schemas.strict_yaml import read_yaml
 
@@ -42,6 +47,9 @@ proposals:
 invariants:
   not_negative: state.level >= 0
 """
+
+
+SYNTAX = ("\n", "  ", "- ", ": ", "{", "]", "'", '"', "&a ", "*a", "!x ", "---\n", "# ", "| ", "? ", "null", "absent")
 
 
 def changed(old: str, new: str) -> str:
@@ -86,6 +94,20 @@ def test_the_examples_load_compile_and_have_no_warnings(path: Path) -> None:
 
 def test_there_are_three_examples() -> None:
     assert [path.stem for path in EXAMPLES] == ["flight", "refund", "wearable"]
+
+
+def test_the_reference_names_every_key_and_every_type() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "definitions" / "reference.md").read_text(encoding="utf-8")
+    schema = json_schema()
+    blocks = [
+        schema,
+        schema["$defs"]["SignalRule"],
+        schema["$defs"]["ProposalRule"],
+        schema["$defs"]["Field"]["anyOf"][1],
+    ]
+    keys = {key for block in blocks for key in block["properties"]}
+
+    assert [key for key in sorted(keys | set(TYPES)) if not re.search(rf"`{key}[`:]", reference)] == []
 
 
 # --- every error: file, line, path, message, fix ---------------------------------------------------------------------
@@ -305,6 +327,11 @@ def test_keys_are_text_and_quoted_scalars_are_strings() -> None:
         ("a: b: c\n", 1, "not YAML"),
         ("a: 1\nb: \x07\n", 2, "is not allowed"),
         ("[" * 40 + "]" * 40, 1, "nested too deep"),
+        ('a: 1\nb: "x\\0"\n', 2, "NUL character"),
+        ('"x\\0": 1\n', 1, "NUL character"),
+        ('a: "\\ud83d\\ude00"\n', 1, "half a surrogate pair"),
+        ('a: "\\U00110000"\n', 0, "names no character"),
+        ("%YAML 7.0\n---\na: 1\n", 1, "not YAML"),
     ],
 )
 def test_surprising_yaml_is_refused_with_its_line(text: str, line: int, message: str) -> None:
@@ -383,10 +410,25 @@ def test_the_digest_covers_the_rules_and_nothing_else() -> None:
     assert parse_definition(changed("default: 0}", "default: 1}")).digest != digest
 
 
-def test_docs_stand_in_the_document() -> None:
-    text = changed("default: 0}", "default: 0, doc: 'hell — 50 %'}")
+@pytest.mark.parametrize("doc", ["hell — 50 %", "a\u2028b\x85c\x7f\ufeff\t\n# no comment: {[", "\U0001f4a1", ""])
+def test_docs_stand_in_the_document_whatever_they_say(doc: str) -> None:
+    escaped = "".join(f"\\U{ord(character):08x}" for character in doc)
+    text = changed("default: 0}", f'default: 0, doc: "{escaped}"}}')
 
-    assert parse_definition(parse_definition(text).document).fields["level"].doc == "hell — 50 %"
+    assert parse_definition(text).fields["level"].doc == doc
+    assert parse_definition(parse_definition(text).document).fields["level"].doc == doc
+
+
+@given(at=st.integers(0, len(SMALL)), cut=st.integers(0, 3), put=st.text(max_size=4) | st.sampled_from(SYNTAX))
+def test_whatever_is_written_there_is_a_definition_or_an_error_with_a_fix(at: int, cut: int, put: str) -> None:
+    text = SMALL[:at] + put + SMALL[at + cut :]
+    found = problems_of(text)
+
+    assert all(error.fix for error in found)
+    if not found:
+        definition = parse_definition(text)
+        assert parse_definition(definition.document) == definition
+        assert all(error.fix for error in compile_problems(definition))
 
 
 # --- python functions ------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from placet.processors.assignments import assign, is_boolean
-from placet.processors.expressions import SOURCE_BYTES_MAX, Compiled, Variable, compile_expression
-from placet.processors.scope import Failed, Scope
+from placet.processors.expressions import SOURCE_BYTES_MAX, compile_expression
+from placet.processors.scope import Compiled, Failed, Scope, Variable
 from placet.schemas.errors import DefinitionError
 from placet.schemas.field_types import Field
 
@@ -240,6 +240,14 @@ def test_tests_over_maps_do_not_depend_on_order() -> None:
     assert run("state.counts.exists(k, state.counts[k] > 1)", counts={"a": 1, "b": 2}) is True
     assert run("state.counts.all(k, state.counts[k] > 1)", counts={"a": 1, "b": 2}) is False
     assert run("state.tags.map(t, t + '!')", tags=["a", "b"]) == ["a!", "b!"]
+
+
+def test_details_read_the_same_in_every_process(function: Callable[[str], Compiled]) -> None:
+    text = "state.counts.all(k, state.counts[k] / (k == 'a' ? 0 : int(k)) > 0)"
+    assert run(text, counts={"a": 1, "b": 2}) == Failed("an error over a map")
+    assert assign(function("return object()"), FIELDS["count"])(scope()) == Failed("expected int, got object")
+    mixed = compile_expression("dyn({'b': 1, 'a': 2, 'c': state.count})", NAMES)
+    assert assign(mixed, FIELDS["count"])(scope(count=1)) == Failed("expected int, got dict")
 
 
 def test_named_time_zones_are_refused_offsets_are_not() -> None:
