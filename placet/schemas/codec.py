@@ -11,6 +11,7 @@ every byte with; on the way itself it is half as fast, and hostile bytes end its
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -106,11 +107,12 @@ class Codec:
 
         Raises:
             DecodeError: it is no schema of these, or one that re-types a field and so can't be read as ours.
+            PlacetError: there is a registry, and it can't be asked for the schema's id.
         """
-        record = parse_schema(schema)
-        if record.name not in self._by_name:
-            raise Unresolvable(f"{record.name} is none of {', '.join(self._by_name)}")
-        self._by_name[record.name].learn(record)
+        name = parse_schema(schema).name
+        if name not in self._by_name:
+            raise Unresolvable(f"{name} is none of {', '.join(self._by_name)}")
+        self._by_name[name].learn(json.loads(schema) if isinstance(schema, str) else schema)
 
     def decode(self, kind: Kind, value: bytes) -> Message:
         """Return an input's message. Takes any bytes, in time linear in their number.

@@ -66,7 +66,9 @@ def check(old: Record, new: Record, level: Level) -> list[Finding]:
     """Compare two versions of one contract; nothing found means that they go together."""
     found = [*_readable(old, new, new.name, "was written"), *_defaults(old, new, new.name)]
     if level is Level.FULL:
-        found += _readable(new, old, new.name, "is written now, for readers of the old version")
+        seen = {finding.path for finding in found if finding.breaks}
+        back = _readable(new, old, new.name, "is written now")
+        found += [finding for finding in back if finding.path not in seen]
     return list(dict.fromkeys(found))
 
 
@@ -99,7 +101,7 @@ def _readable(writer: Shape, reader: Shape, path: str, when: str) -> Iterator[Fi
         case Nullable(value), Nullable(wanted):
             yield from _readable(value, wanted, path, when)
         case Nullable(value), _:
-            yield Finding(path, f"null {when}, and has no place in {reader}: keep it optional")
+            yield Finding(path, f"null {when}, and {reader} has no place for it: an optional field stays optional")
             yield from _readable(value, reader, path, when)
         case _, Nullable(wanted):
             yield from _readable(writer, wanted, path, when)
@@ -118,7 +120,9 @@ def _readable(writer: Shape, reader: Shape, path: str, when: str) -> Iterator[Fi
 
 
 def _retyped(writer: Shape, reader: Shape, path: str, when: str) -> Finding:
-    return Finding(path, f"{writer} {when}, {reader} can't read it: a field is never re-typed, give it another name")
+    return Finding(
+        path, f"{writer} {when}, and can't be read as {reader}: a field keeps its type, or gets another name"
+    )
 
 
 def _same_scalar(writer: Scalar, reader: Scalar, path: str, when: str) -> Iterator[Finding]:
@@ -129,7 +133,7 @@ def _same_scalar(writer: Scalar, reader: Scalar, path: str, when: str) -> Iterat
 
 def _same_record(writer: Record, reader: Record, path: str, when: str) -> Iterator[Finding]:
     if writer.name != reader.name:
-        yield Finding(path, f"{writer.name} {when}, {reader.name} can't read it: a record keeps its name")
+        yield Finding(path, f"{writer.name} {when}, and can't be read as {reader.name}: a record keeps its name")
         return
     written = {column.name: column for column in writer.columns}
     for column in reader.columns:

@@ -7,12 +7,13 @@ head that nobody here knows is asked for outside, once: what is refused stays re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from placet.schemas.avro_reader import Unresolvable, read_record
-from placet.schemas.avro_shapes import Record, fingerprint, parse_schema, without_defaults
+from placet.schemas.avro_shapes import Record, parse_schema, without_defaults
 from placet.schemas.contracts import Schema
-from placet.schemas.errors import DecodeError, UnknownSchema
+from placet.schemas.errors import DecodeError, SettingsError, UnknownSchema
 from placet.schemas.wire import Wire, head_size, single_object_head
 
 __all__ = ["RECORD_BYTES_MAX", "Dialects"]
@@ -72,21 +73,23 @@ class Dialects:
             read = self._readers.get(value[:size]) or self._meet(value[:size])
         return read(value, size)
 
-    def learn(self, record: Record) -> None:
-        """Take in the schema of another definition.
+    def learn(self, schema: Schema) -> None:
+        """Take in the schema of another definition, under its fingerprint and under the registry's id, if it has one.
 
         Raises:
             Unresolvable: it can't be read as ours, or has the fingerprint of a known one and means something else.
         """
-        head = b"\xc3\x01" + fingerprint(record)
+        record, head = parse_schema(schema), single_object_head(schema)
         known = self._records.get(head)
-        if known is None:
-            self._add(head, record)
-        elif without_defaults(known) != without_defaults(record):
+        if known is not None and without_defaults(known) != without_defaults(record):
             raise Unresolvable(
                 f"{record.name}: two schemas differ in a logical type only, so that their records can't be told apart; "
                 "a field is never given another type: give it another name"
             )
+        if known is None:
+            self._add(head, record)
+            with suppress(SettingsError):  # it was never registered: then no record has its id
+                self._add(self._wire.head(self.role, schema), record)
 
     def _add(self, head: bytes, record: Record) -> Read:
         if record.name != self.record.name:

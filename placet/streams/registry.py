@@ -1,8 +1,8 @@
 """The schema registry: ids of our schemas, schemas of foreign ids, and registering. The client speaks HTTP, we don't.
 
-Nothing here is on the way of a record: our own ids are asked for once, when a codec is made, a foreign id when it is met
-for the first time. What the registry does not know is not asked for again for a while, and unknown ids altogether only
-a few times a second, so that made-up ids can't slow a partition down to the pace of HTTP.
+Nothing here is on the way of a record: our own ids are asked for once, when a codec is made, and a foreign id when it
+is met for the first time. What the registry does not know is not asked for again for a while, and unknown ids
+altogether only a few times a second, so that made-up ids can't slow a partition down to the pace of HTTP.
 
 Subjects follow the TopicNameStrategy (`<topic>-value`), which Connect and the user interfaces expect.
 """
