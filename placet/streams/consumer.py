@@ -24,7 +24,8 @@ _METADATA_PREFIX: Final = b"CGMDv2:"
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 _MIGRATED: Final = frozenset({
-    KafkaError._MAX_POLL_EXCEEDED, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError._FATAL, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH,
     KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_INSTANCE_ID, KafkaError.ILLEGAL_GENERATION, _UNRELEASED,
 })  # fmt: skip
 _FATAL: Final = {

@@ -6,15 +6,14 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from threading import Event
 from types import FrameType
 
-from placet.schemas.codec import Codec
-from placet.streams.admin import Admin
-from placet.streams.topics import check_topics
-
 from placet.processors.machine import compile_machine
+from placet.schemas.codec import Codec
 from placet.schemas.definition import Definition
 from placet.schemas.wire import SINGLE_OBJECT
+from placet.streams.admin import Admin
 from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
@@ -24,6 +23,7 @@ from placet.streams.producer import TransactionalProducer, produce_durably
 from placet.streams.records import TopicPartition
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
+from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
@@ -47,32 +47,33 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
         ClockSkew, FatalError: see there; everything is closed.
     """
     definitions = tuple(definitions)
-    worker, metrics = build(settings, definitions, clock)
-    with _stopped_by_signals(worker):
+    metrics = Metrics(settings, definitions)
+    with _signals_noted() as stopping:
         metrics.start()
         try:
-            worker.run()
+            build(settings, definitions, clock, metrics, stopping).run()
         finally:
             metrics.close()
     return 0
 
 
-def build(settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int]) -> tuple[Worker, Metrics]:
+def build(
+    settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int], metrics: Metrics, stopping: Event
+) -> Worker:
     """Check the world, then make the parts."""
-    metrics = Metrics(settings, definitions)
     admin = Admin(settings.librdkafka())
     check_topics(admin, settings, definitions)
     settings.check_session_timeout(admin.session_timeout_ms(settings.app))
     control = _control(settings, admin)
     control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
-    entity_types = {d.entity: _entity_type(settings, admin, d) for d in definitions}
+    entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
     control.teach(entity_types)
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     restorer = Restorer(lambda: KafkaLog(_reader(settings, "restore"), admin), settings.state_dir, clock)
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
-    worker = Worker(
+    return Worker(
         entity_types,
         lambda: GroupConsumer(_group_options(settings), inputs),
         producer,
@@ -80,10 +81,10 @@ def build(settings: Settings, definitions: tuple[Definition, ...], clock: Callab
         control,
         clock,
         metrics,
+        stopping,
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
     )
-    return worker, metrics
 
 
 def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
@@ -170,15 +171,16 @@ def _transaction_options(settings: Settings) -> dict[str, object]:
 
 
 @contextmanager
-def _stopped_by_signals(worker: Worker) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the loop after its batch. Handlers only take a note: raising would lose records."""
+def _signals_noted() -> Iterator[Event]:
+    """Let SIGTERM and SIGINT set an event. Handlers only take a note: one that raises in a poll would lose records."""
+    stopping = Event()
 
     def note(_number: int, _frame: FrameType | None) -> None:
-        worker.stopping.set()
+        stopping.set()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

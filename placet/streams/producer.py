@@ -85,7 +85,7 @@ class Transaction:
             raise TransactionAborted(self._failed or f"{left} records were not delivered in {_FLUSH_TIMEOUT_S} s")
         if self._skew_ms is not None and abs(self._skew_ms) > self._clock_skew_max_ms:
             raise ClockSkew(
-                f"this machine's clock is {self._skew_ms} ms off the broker's; at most {self._clock_skew_max_ms} ms are "
+                f"this machine's clock is {self._skew_ms} ms off the broker's; {self._clock_skew_max_ms} ms are "
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
         with self._watchdog.armed("send_offsets_to_transaction"):
@@ -98,7 +98,7 @@ class Transaction:
         topic, partition, key, value, headers = record
         while True:
             try:
-                produce(topic, value, key, partition, None, on_delivery, 0, headers)
+                produce(topic, value, key, partition, on_delivery, None, 0, headers)
             except BufferError:  # the queue is full: let it drain, the watchdog bounds the wait
                 with self._watchdog.armed("produce"):
                     self._producer.poll(0.05)

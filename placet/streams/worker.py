@@ -66,6 +66,7 @@ class Worker:
         control: the topic of rules.
         clock: the machine's clock, ms since the epoch.
         observer: metrics and log.
+        stopping: set from outside to end the loop after its batch.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
     """
@@ -79,11 +80,12 @@ class Worker:
         control: Control,
         clock: Callable[[], int],
         observer: Observer,
+        stopping: Event,
         *,
         records_max: int,
         poll_timeout_ms: int,
     ) -> None:
-        self.stopping = Event()
+        self._stopping = stopping
         self._entity_types = entity_types
         self._topics = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
         self._make_consumer = make_consumer
@@ -102,13 +104,13 @@ class Worker:
         self._failures = 0
 
     def run(self) -> None:
-        """Loop until `stopping` is set; then finish, close the tasks and leave the group.
+        """Loop until told to stop; then finish, close the tasks and leave the group.
 
         Raises:
             ClockSkew, FatalError: the process has to end; everything is closed, nothing half done.
         """
         try:
-            while not self.stopping.is_set():
+            while not self._stopping.is_set():
                 try:
                     self.run_once()
                 except TransactionAborted as error:
@@ -263,7 +265,7 @@ class Worker:
         self._consumer = self._make_consumer()
 
     def _back_off(self) -> None:
-        self.stopping.wait(_BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)])
+        self._stopping.wait(_BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)])
         self._failures += 1
 
     def _report(self, ready: list[tuple[Task, list[ConsumerRecord]]], clock_ms: int, duration_s: float) -> None:

@@ -106,7 +106,9 @@ class World:
     def placet(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the shell to its end."""
         command = [sys.executable, "-m", "placet.cli", *arguments]
-        done = subprocess.run(command, env=self.environment(**more), capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=self.environment(**more), capture_output=True, text=True, timeout=120, check=False
+        )
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

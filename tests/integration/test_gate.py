@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from collections import Counter
@@ -24,7 +25,7 @@ SESSION_S = 6.0  # of the embedded broker
 
 @pytest.fixture
 def world(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    app = request.node.name.removeprefix("test_").replace("_", "-")[:60]
+    app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:80]
     with World(broker.bootstrap_servers, tmp_path, app) as made:
         yield made
 

@@ -197,12 +197,6 @@ def test_a_registry_has_a_web_address(environment: SetEnvironment) -> None:
     assert "PLACET_REGISTRY__URL: " in refused()
 
 
-def test_the_watchdog_bites_before_the_broker_does() -> None:
-    said = refused(watchdog_ms=4_000, transaction_timeout_ms=4_000)
-    assert "PLACET_WATCHDOG_MS is 4000, but must be below PLACET_TRANSACTION_TIMEOUT_MS (4000)" in said
-    assert load_settings({"watchdog_ms": 3_999, "transaction_timeout_ms": 4_000}).watchdog_ms == 3_999
-
-
 @pytest.mark.parametrize(("session_timeout_ms", "fits"), [(6_000, True), (5_999, False), (45_000, True)])
 def test_a_transaction_ends_two_seconds_before_the_session(session_timeout_ms: int, fits: bool) -> None:
     settings = load_settings({"transaction_timeout_ms": 4_000})
