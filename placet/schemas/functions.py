@@ -1,7 +1,7 @@
 """`python:package.module:function`: rules that are code, named in a definition where CEL is not enough.
 
 The function must be pure: called as `function(scope)` with a `placet.processors.machine.Scope`, it returns a boolean
-(guard, invariant) or a value (`set`). Its source is part of the definition's digest, so that changed code is a changed rule.
+(guard, invariant) or a value (`set`). Its source is part of the definition's digest: changed code is a changed rule.
 """
 
 from __future__ import annotations
