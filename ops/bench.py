@@ -1,0 +1,184 @@
+"""How fast is it? Real gate processes on a real Kafka, measured from outside, on this machine. Never a timed test.
+
+The workload: proposals of which 70 % are acceptable and 10 % each repeated, expired and stale, over 4 partitions; the
+gates' decisions are checked. The copier moves the same bytes in the same batches and decides nothing: what Kafka and
+its client leave for a gate. Figures of a machine that is busy with other things tell nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pstats
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import bench_phases as phases
+import bench_throughput as throughput
+from bench_workload import Workload, mixed
+from bench_world import BenchError, World
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from placet.schemas.errors import PlacetError
+
+Figures: TypeAlias = dict[str, Any]
+PHASES = ("throughput", "latency", "memory", "restore")
+GOALS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
+    ("decisions/s, one process", ("one_process", "decisions_per_s"), "{:,.0f}", ">= 20,000"),
+    ("decisions/s, two processes", ("two_processes", "decisions_per_s"), "{:,.0f}", ">= 1.6 x one"),
+    ("copier, records/s, one process", ("copier", "one_process", "records_per_s"), "{:,.0f}", ""),
+    ("copier, records/s, two processes", ("copier", "two_processes", "records_per_s"), "{:,.0f}", ""),
+    ("from produce to visible decision, ms, p50", ("latency_ms", "p50"), "{:.1f}", ""),
+    ("from produce to visible decision, ms, p99", ("latency_ms", "p99"), "{:.1f}", "<= 60"),
+    ("   at proposals/s", ("latency_ms", "at_per_s"), "{:,.0f}", "1,000"),
+    ("RSS, MiB, at all entities", ("rss_mib_at_1m_entities",), "{:.0f}", "<= 400"),
+    ("restore, records/s", ("restore_records_per_s",), "{:,.0f}", ">= 150,000"),
+    ("ready on warm state, s", ("warm_start_s",), "{:.2f}", "<= 2"),
+)
+"""Rows of the table: what, where in the figures, how it is written, and the project's goal on two cores."""
+
+
+class Bench:
+    """Runs phases in one world and shows how far they are, on stderr."""
+
+    def __init__(self, arguments: argparse.Namespace, world: World, bars: Progress) -> None:
+        self._arguments, self._world, self._bars = arguments, world, bars
+
+    def figures(self, only: set[str]) -> Figures:
+        """Run phases; return what they gave."""
+        found: Figures = {}
+        if "throughput" in only:
+            found |= self._throughput()
+        if "latency" in only:
+            at_per_s = self._arguments.rate
+            given = self._shown(
+                f"latency at {at_per_s:,}/s",
+                lambda show: phases.latency(self._world, at_per_s, self._arguments.seconds, show),
+            )
+            found["latency_ms"] = {"p50": given.p50, "p99": given.p99, "at_per_s": at_per_s}
+        if only & {"memory", "restore"}:
+            entities = self._arguments.entities
+            after = self._shown(
+                f"{entities:,} entities: memory, restore, warm start",
+                lambda show: phases.restore(self._world, entities, show),
+            )
+            found["rss_mib_at_1m_entities"] = after.rss_mib
+            found["restore_records_per_s"], found["warm_start_s"] = after.records_per_s, after.warm_start_s
+        return found
+
+    def _throughput(self) -> Figures:
+        workload = self.workload()
+        found: Figures = {"copier": {}}
+        for processes, name in ((1, "one_process"), (2, "two_processes")):
+            rate = self._shown(
+                f"gates, {name.replace('_', ' ')}",
+                lambda show, n=processes: throughput.gates(self._world, workload, n, show),
+            )
+            found[name] = {"decisions_per_s": rate}
+        for processes, name in ((1, "one_process"), (2, "two_processes")):
+            rate = self._shown(
+                f"copier, {name.replace('_', ' ')}",
+                lambda show, n=processes: throughput.copiers(self._world, workload, n, show),
+            )
+            found["copier"][name] = {"records_per_s": rate}
+        return found
+
+    def workload(self) -> Workload:
+        """Make the proposals."""
+        records, now_ms = self._arguments.records, time.time_ns() // 1_000_000
+        return self._shown(f"{records:,} proposals", lambda show: mixed(records, max(1, records // 5), now_ms, show))
+
+    def profile(self) -> None:
+        """Print where the time of one gate goes."""
+        workload = self.workload()
+        file = self._world.folder / "gate.profile"
+        self._shown("one gate under cProfile", lambda show: throughput.gates(self._world, workload, 1, show, file))
+        pstats.Stats(str(file)).strip_dirs().sort_stats("tottime").print_stats(25)
+
+    def _shown(self, what: str, phase: Callable[[Callable[[float], None]], Any]) -> Any:
+        bar = self._bars.add_task(what, total=1.0)
+        given = phase(lambda share: self._bars.update(bar, completed=share))
+        self._bars.update(bar, completed=1.0)
+        return given
+
+
+def table(found: Figures, load: str) -> Table:
+    """Return the figures beside the goals, and the gate as a share of the copier."""
+    shown = Table(title="Placet on this machine", caption=load, title_justify="left", caption_justify="left")
+    shown.add_column("what")
+    for heading in ("measured", "goal", "of the copier"):
+        shown.add_column(heading, justify="right")
+    for what, path, form, goal in GOALS:
+        value = _at(found, path)
+        if value is not None:
+            copied = _at(found, ("copier", path[0], "records_per_s"))
+            shown.add_row(what, form.format(value), goal, f"{value / copied:.0%}" if copied else "")
+    one, two = _at(found, ("one_process", "decisions_per_s")), _at(found, ("two_processes", "decisions_per_s"))
+    if one and two:
+        shown.add_row("two processes / one", f"{two / one:.2f}", ">= 1.6", "")
+    return shown
+
+
+def _at(found: Figures, path: tuple[str, ...]) -> Any:
+    value: Any = found
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    return round(value) if isinstance(value, float) and value >= 1_000 else round(value, 2)
+
+
+def _load() -> str:
+    return f"load average {', '.join(f'{load:.1f}' for load in os.getloadavg())}, {os.cpu_count()} cores"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="ops/bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", action="append", choices=PHASES, help="this phase; repeat it for more (default: all)")
+    parser.add_argument("--records", type=int, default=500_000, help="proposals of the throughput phase (500000)")
+    parser.add_argument("--entities", type=int, default=1_000_000, help="of memory and restore (1000000)")
+    parser.add_argument("--rate", type=int, default=1_000, help="proposals/s of the latency phase (1000)")
+    parser.add_argument("--seconds", type=int, default=30, help="of the latency phase, after the warm-up (30)")
+    parser.add_argument("--output", choices=("table", "json"), default="table", help="json: one object on stdout")
+    parser.add_argument("--profile", action="store_true", help="only: where one gate's time goes, by function")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments, errors = _arguments(), Console(stderr=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    before = f"Before: {_load()}."
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"), TimeElapsedColumn()
+    try:
+        with World() as world, Progress(*columns, console=errors) as bars:
+            bench = Bench(arguments, world, bars)
+            if arguments.profile:
+                bench.profile()
+                return 0
+            found = bench.figures(set(arguments.only or PHASES))
+    except (BenchError, PlacetError) as error:
+        errors.print(f"ops/bench: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if arguments.output == "json":
+        print(json.dumps(_rounded(found)))
+    else:
+        Console().print(table(found, f"{before} After: {_load()}."))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
