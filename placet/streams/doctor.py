@@ -210,7 +210,7 @@ def _topics(subject: Subject) -> Iterator[Check]:
 
 
 def _replicas(subject: Subject) -> Iterator[Check]:
-    name, topics = "replicas", subject.topics
+    name, topics = "replicas", {**subject.topics, **_internal_topics(subject.admin)}
     leaderless = [topic for topic, info in topics.items() if info.leaderless]
     behind = [topic for topic, info in topics.items() if info.under_replicated]
     single = [topic for topic, info in topics.items() if info.replication_factor < 3]
@@ -220,9 +220,17 @@ def _replicas(subject: Subject) -> Iterator[Check]:
         yield Check(name, Status.WARN, f"replicas are behind for {', '.join(behind)}", "Look at the brokers.")
     elif single:
         todo = "Fine for development. Else: 3 brokers, and new topics by `placet topics apply --replication-factor 3`."
-        yield Check(name, Status.WARN, f"{len(single)} topics have fewer than 3 replicas", todo)
+        yield Check(name, Status.WARN, f"{len(single)} topics have fewer than 3 replicas: {', '.join(single)}", todo)
     elif topics:
         yield Check(name, Status.OK, "3 or more, in sync")
+
+
+def _internal_topics(admin: Admin) -> Mapping[str, TopicInfo]:
+    """Where Kafka keeps positions and transactions: losing them breaks exactly-once as losing ours does."""
+    try:
+        return admin.describe_topics(["__consumer_offsets", "__transaction_state"])
+    except SettingsError:  # hidden, as on managed clusters
+        return {}
 
 
 def _timeouts(subject: Subject) -> Iterator[Check]:

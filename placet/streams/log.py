@@ -7,6 +7,7 @@ decide, and what they decide is in the decisions.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -66,7 +67,8 @@ def _adding(context: dict[str, str]) -> Processor:
 def _rendering(*, readable: bool) -> list[Processor]:
     # Never the locals of a frame: they hold records and secrets.
     if readable:
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        colors = not os.environ.get("NO_COLOR")
+        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 

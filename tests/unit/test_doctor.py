@@ -130,7 +130,7 @@ def test_what_one_check_can_not_ask_does_not_keep_the_others_from_asking(tmp_pat
     [
         ({"leaderless": 1}, Status.FAIL, "no leader for partitions of a.lamp.ledger"),
         ({"under_replicated": 2}, Status.WARN, "replicas are behind for a.lamp.ledger"),
-        ({"replication_factor": 1}, Status.WARN, "1 topics have fewer than 3 replicas"),
+        ({"replication_factor": 1}, Status.WARN, "1 topics have fewer than 3 replicas: a.lamp.ledger"),
     ],
 )
 def test_what_replicas_lack_is_said(tmp_path: Path, info: dict[str, int], status: Status, found: str) -> None:
@@ -139,6 +139,12 @@ def test_what_replicas_lack_is_said(tmp_path: Path, info: dict[str, int], status
     check = checked(admin, tmp_path)["replicas"]
     assert (check.status, check.found) == (status, found)
     assert check.todo
+
+
+def test_the_topics_of_kafka_itself_count_too(tmp_path: Path) -> None:
+    admin = FakeAdmin()
+    admin.topics["__transaction_state"] = TopicInfo("id", 50, 1, {})
+    assert checked(admin, tmp_path)["replicas"].found == "1 topics have fewer than 3 replicas: __transaction_state"
 
 
 @pytest.mark.parametrize(
