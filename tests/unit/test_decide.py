@@ -389,9 +389,15 @@ def test_a_repeat_of_an_accepted_proposal_is_no_stale_one(bench: Bench) -> None:
 
 def test_facts_are_neither_fenced_nor_do_they_expire(bench: Bench) -> None:
     bench.judge(raise_by())
-    assert (
-        bench.judge(signal("noted", {"note": "a"}, input_id="s-2"), decided_at=NOW + 10**9).outcome is Outcome.ACCEPTED
-    )
+    noted = signal("noted", {"note": "a"}, input_id="s-2")
+    assert bench.judge(noted, decided_at=NOW + 10**9).outcome is Outcome.ACCEPTED
+
+
+def test_an_old_fact_about_the_wrong_status_is_illegal_first(bench: Bench) -> None:
+    bench.judge(signal("measured", {"weight": 2}, input_id="s-2"))
+    bench.judge(signal("removed", input_id="s-3"))
+    older = signal("measured", {"weight": 3}, input_id="s-4", event_time=NOW - 1)
+    assert_refused(bench.judge(older), Reason.ILLEGAL_TRANSITION)
 
 
 def test_every_reason_has_a_meaning_and_something_to_do() -> None:

@@ -1,0 +1,163 @@
+"""What every state store promises, whatever it is made of; and what RocksDB promises beyond."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
+from placet.streams.store import MemoryStore, StateStore
+
+
+@pytest.fixture(params=["memory", "rocksdb"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
+    store = MemoryStore() if request.param == "memory" else RocksDBStore(tmp_path / "0")
+    yield store
+    store.close()
+
+
+def test_what_was_never_written_is_not_there(store: StateStore) -> None:
+    assert store.get(b"a") is None
+    assert store.scan(b"", b"", 10) == []
+
+
+def test_what_was_written_is_there_until_it_is_deleted(store: StateStore) -> None:
+    store.write({b"a": b"1", b"b": b"2"})
+    store.write({b"a": b"3", b"c": b"", b"never": None})
+    assert [store.get(key) for key in (b"a", b"b", b"c", b"never")] == [b"3", b"2", b"", None]
+    store.write({b"b": None})
+    assert store.get(b"b") is None
+    assert store.scan(b"", b"", 10) == [(b"a", b"3"), (b"c", b"")]
+
+
+def test_keys_and_values_are_any_bytes(store: StateStore) -> None:
+    writes = {b"\x00": b"\xff" * 3, b"\xff\xff": b"\x00", b"k" * 70_000: b"v" * 1_000_000, b"": b"empty key"}
+    store.write(writes)
+    assert {key: store.get(key) for key in writes} == writes
+
+
+def test_a_scan_goes_in_order_of_the_bytes_within_the_prefix(store: StateStore) -> None:
+    keys = [b"d\x00", b"d", b"d\xff", b"dz", b"da", b"e", b"c\xff", b"d\xff\xff"]
+    store.write(dict.fromkeys(keys, b"x"))
+    found = [key for key, _ in store.scan(b"d", b"d", 100)]
+    assert found == [b"d", b"d\x00", b"da", b"dz", b"d\xff", b"d\xff\xff"]
+
+
+@pytest.mark.parametrize(
+    ("start", "limit", "expected"),
+    [
+        (b"d", 2, [b"da", b"db"]),
+        (b"db", 2, [b"db", b"dc"]),
+        (b"db\x00", 2, [b"dc", b"dd"]),
+        (b"dc", 100, [b"dc", b"dd"]),
+        (b"dd\x00", 100, []),
+        (b"e", 100, []),
+        (b"a", 1, [b"da"]),
+        (b"d", 0, []),
+    ],
+)
+def test_a_scan_starts_where_it_is_told_and_ends_at_its_limit(
+    store: StateStore, start: bytes, limit: int, expected: list[bytes]
+) -> None:
+    store.write({b"c": b"", b"da": b"", b"db": b"", b"dc": b"", b"dd": b"", b"e": b""})
+    assert [key for key, _ in store.scan(b"d", start, limit)] == expected
+
+
+def test_a_scan_sees_what_was_written_and_deleted_last(store: StateStore) -> None:
+    store.write({b"a": b"1", b"b": b"1"})
+    store.write({b"a": None, b"b": b"2", b"c": b"3"})
+    assert store.scan(b"", b"", 10) == [(b"b", b"2"), (b"c", b"3")]
+
+
+# RocksDB --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
+    store = RocksDBStore(tmp_path / "0")
+    store.write({b"a": b"1", b"b": b"2"})
+    store.write({b"b": None})
+    store.close()
+    again = RocksDBStore(tmp_path / "0")
+    assert again.scan(b"", b"", 10) == [(b"a", b"1")]
+    again.close()
+
+
+WRITE_FOR_EVER = """
+import sys
+from itertools import count
+from pathlib import Path
+from placet.streams.rocksdb import RocksDBStore
+store = RocksDBStore(Path(sys.argv[1]))
+for number in count():
+    store.write({b"%d" % key: b"%d" % number for key in range(100)})
+    print(number, flush=True)
+"""
+
+
+def test_a_killed_process_leaves_whole_batches_and_all_that_it_was_told_are_written(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITE_FOR_EVER, str(tmp_path / "0")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        told = [int(process.stdout.readline()) for _ in range(50)]
+        process.kill()
+    store = RocksDBStore(tmp_path / "0")
+    values = {int(store.get(b"%d" % key) or -1) for key in range(100)}
+    store.close()
+    assert len(values) == 1
+    assert values.pop() >= told[-1]
+
+
+def test_a_second_opener_is_refused_without_harm(tmp_path: Path) -> None:
+    first = RocksDBStore(tmp_path / "0")
+    first.write({b"a": b"1"})
+    before = _files(tmp_path)
+    for _ in range(3):
+        with pytest.raises(StoreLocked, match="in use"):
+            RocksDBStore(tmp_path / "0")
+    assert _files(tmp_path) == before
+    first.write({b"a": b"2"})
+    assert first.get(b"a") == b"2"
+    first.close()
+    second = RocksDBStore(tmp_path / "0")
+    assert second.get(b"a") == b"2"
+    second.close()
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("damage", ["manifest", "current", "log"])
+def test_a_damaged_folder_is_reported(tmp_path: Path, damage: str) -> None:
+    store = RocksDBStore(tmp_path / "0")
+    for number in range(100):
+        store.write({b"%d" % number: b"x" * 1_000})
+    store.close()
+    found = {"manifest": "MANIFEST-*", "current": "CURRENT", "log": "*.sst"}[damage]
+    victims = [path for path in (tmp_path / "0" / "db").glob(found) if path.stat().st_size]
+    assert victims, "nothing to damage"
+    for path in victims:
+        path.write_bytes(b"\x00" * path.stat().st_size)
+    with pytest.raises(StoreDamaged, match="0"):
+        _read_all(tmp_path / "0")
+    with pytest.raises(StoreDamaged, match="0"):  # it did not stay locked
+        _read_all(tmp_path / "0")
+
+
+def _read_all(folder: Path) -> None:
+    store = RocksDBStore(folder)
+    try:
+        store.scan(b"", b"", 1_000)
+    finally:
+        store.close()
+
+
+def test_a_folder_of_something_else_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "db").write_text("not a folder")
+    with pytest.raises(StoreDamaged):
+        RocksDBStore(tmp_path / "0")
