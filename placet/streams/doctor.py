@@ -32,7 +32,7 @@ from placet.streams.topology import control_topic, dead_letters_topic, entity_to
 __all__ = ["RESTORED_RECORDS_PER_S", "Check", "Restore", "Status", "cold_restore", "examine", "timeouts"]
 
 RESTORED_RECORDS_PER_S: Final = 150_000
-"""What one gate restores from changelog and ledger in a second, measured on two cores beside the broker."""
+"""The estimate's rate: what one gate reads back from changelog and ledger in a second."""
 
 _FREE_BYTES_MIN: Final = 1 << 30
 _SESSION_LONG_MS: Final = 15_000

@@ -94,6 +94,14 @@ def _not_owned(options: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return options
 
 
+def _web_address(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("write it as http://… or https://…")
+    if "@" in url:
+        raise ValueError("user and password go into PLACET_REGISTRY__OPTIONS__BASIC_AUTH_USER_INFO (or …_FILE)")
+    return url
+
+
 def _at_home(path: Path) -> Path:
     try:
         return path.expanduser()
@@ -129,9 +137,8 @@ class KafkaSettings(BaseModel, frozen=True, extra="forbid"):
 class RegistrySettings(BaseModel, frozen=True, extra="forbid"):
     """How the schema registry is reached, where there is one."""
 
-    url: str | None = Field(
+    url: Annotated[str, AfterValidator(_web_address)] | None = Field(
         default=None,
-        pattern=r"^https?://",
         description="else SCHEMA_REGISTRY_URL; none: records carry their schema's fingerprint (Avro single-object)",
     )
     options: Options = Field(

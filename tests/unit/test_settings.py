@@ -197,6 +197,13 @@ def test_a_registry_has_a_web_address(environment: SetEnvironment) -> None:
     assert "PLACET_REGISTRY__URL: " in refused()
 
 
+def test_a_password_in_an_address_is_refused_as_it_would_be_shown(environment: SetEnvironment) -> None:
+    environment(PLACET_REGISTRY__URL="https://user:hush@registry")
+    said = refused()
+    assert "PLACET_REGISTRY__OPTIONS__BASIC_AUTH_USER_INFO" in said
+    assert "hush" not in said
+
+
 @pytest.mark.parametrize(("session_timeout_ms", "fits"), [(6_000, True), (5_999, False), (45_000, True)])
 def test_a_transaction_ends_two_seconds_before_the_session(session_timeout_ms: int, fits: bool) -> None:
     settings = load_settings({"transaction_timeout_ms": 4_000})
