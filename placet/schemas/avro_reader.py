@@ -159,13 +159,12 @@ def _reader(writer: Shape, reader: Shape, path: str) -> Reader:
 
 
 def _scalars(writer: Scalar, reader: Scalar, path: str) -> Reader:
-    if writer.logical == "decimal" and writer == reader:
-        return read_decimals(writer)
+    if writer == reader:
+        return read_decimals(writer) if writer.logical == "decimal" else READERS[writer.type]
+    decimal = "decimal" in (writer.logical, reader.logical)
     if reader.type == "double" and writer.type in ("int", "long") and not writer.logical:
         return as_doubles(READERS[writer.type])
-    widened = (writer.type, reader.type) == ("int", "long")
-    retyped = writer.logical != reader.logical and "decimal" in (writer.logical, reader.logical)
-    if retyped or (writer.type != reader.type and not widened):
+    if decimal or (writer.type != reader.type and (writer.type, reader.type) != ("int", "long")):
         raise Unresolvable(f"`{path}`: {writer} can't be read as {reader}")
     return READERS[writer.type]
 
