@@ -18,11 +18,13 @@ from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
 from placet.streams.kafka_log import KafkaLog
+from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
 from placet.streams.producer import TransactionalProducer, produce_durably
 from placet.streams.records import TopicPartition
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
+from placet.streams.topic_needs import output_bytes_max
 from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
@@ -108,6 +110,7 @@ def _reader(settings: Settings, role: str) -> LogReader:
         settings.consumer_options()
         | {
             "client.id": f"{settings.app}.{settings.instance}.{role}",
+            "logger": client_logger(),
             "group.id": settings.app,
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
@@ -129,6 +132,7 @@ def _group_options(settings: Settings) -> dict[str, object]:
         settings.consumer_options()
         | {
             "client.id": f"{settings.app}.{settings.instance}",
+            "logger": client_logger(),
             "group.id": settings.app,
             "group.protocol": "consumer",
             "group.remote.assignor": "range",
@@ -155,7 +159,8 @@ def _producer_options(settings: Settings) -> dict[str, object]:
         "acks": "all",
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
-        "message.max.bytes": 3 * settings.record_bytes_max,
+        "message.max.bytes": output_bytes_max(settings.record_bytes_max),
+        "logger": client_logger(),
         "compression.type": "lz4",
     }
 

@@ -44,6 +44,7 @@ class Transaction:
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
+        self.commit_s = 0.0
         self._producer = producer
         self._watchdog = watchdog
         self._clock = clock
@@ -88,11 +89,12 @@ class Transaction:
                 f"this machine's clock is {self._skew_ms} ms off the broker's; {self._clock_skew_max_ms} ms are "
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
+        began_s = monotonic()
         with self._watchdog.armed("send_offsets_to_transaction"):
             self._producer.send_offsets_to_transaction(offsets, metadata, _FLUSH_TIMEOUT_S)
         with self._watchdog.armed("commit_transaction"):
             self._producer.commit_transaction(-1)
-        self.committed = True
+        self.committed, self.commit_s = True, monotonic() - began_s
 
     def _produce(self, produce: Any, record: ProducerRecord, on_delivery: Any) -> None:
         topic, partition, key, value, headers = record
@@ -172,7 +174,6 @@ class TransactionalProducer:
         self.start()
         producer = self._producer
         assert producer is not None, "start() made it"
-        began_s = monotonic()
         transaction = Transaction(producer, self._watchdog, self._clock, self._clock_skew_max_ms)
         try:
             producer.begin_transaction()
@@ -182,8 +183,13 @@ class TransactionalProducer:
         finally:
             if not transaction.committed:
                 self._abort(producer)
-            elif monotonic() - began_s > _SLOW_COMMIT_S:
+            elif transaction.commit_s > _SLOW_COMMIT_S:
                 self._suspicion = "slow commit"
+
+    def serve(self) -> None:
+        """Let errors be noticed while nothing is written: the next transaction then begins with a new producer."""
+        if self._producer is not None:
+            self._producer.poll(0)
 
     def abandon(self) -> None:
         """Throw the producer away. What it left open is fenced by the next one, or times out."""

@@ -179,8 +179,8 @@ class Settings(BaseSettings):
         default=4_000, ge=1_000, le=900_000, description="the broker aborts a transaction after this time"
     )
     watchdog_ms: int = Field(
-        # Not what keeps a zombie out (the group's fence does): long enough for a broker to restart.
-        default=60_000,
+        # Not what keeps a zombie out (the group's fence does): a broker may restart in the meantime.
+        default=20_000,
         ge=1_000,
         description="a call into Kafka's client that hangs for longer ends the process with exit code 70",
     )

@@ -153,6 +153,7 @@ class Worker:
         """
         self._observer.looped()
         self._control.follow()
+        self._producer.serve()
         revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in revoked:
             self._close_task(task_id)

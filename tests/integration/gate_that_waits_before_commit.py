@@ -1,30 +1,34 @@
-"""A gate that holds its first transaction open, records in hand, until a file appears; otherwise `placet`.
+"""A gate that holds its first transaction open, records delivered and positions not, until a file appears.
 
-HOLD names the folder: `holding` appears there when the transaction is full, and `go` is waited for.
+HOLD names the folder: `holding` appears there when only positions and commit are missing, and `go` is waited for.
+Otherwise `placet`.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from placet.cli import main
-from placet.streams.producer import Transaction
+from placet.streams.watchdog import Watchdog
 
 folder = Path(os.environ["HOLD"])
-commit = Transaction.commit
+armed = Watchdog.armed
 
 
-def held_commit(self: Transaction, *arguments: Any) -> None:
-    if not (folder / "go").exists():
+@contextmanager
+def held(self: Watchdog, call: str) -> Iterator[None]:
+    if call == "send_offsets_to_transaction" and not (folder / "go").exists():
         (folder / "holding").touch()
         while not (folder / "go").exists():
             time.sleep(0.02)
-    commit(self, *arguments)
+    with armed(self, call):
+        yield
 
 
-Transaction.commit = held_commit  # type: ignore[method-assign]
+Watchdog.armed = held  # type: ignore[method-assign]
 
 main()

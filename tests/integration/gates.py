@@ -274,7 +274,8 @@ class World:
     def alter(self, topic: str, name: str, value: str) -> None:
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-        self.admin().incremental_alter_configs([resource])[resource].result()
+        admin = self.admin()
+        admin.incremental_alter_configs([resource])[resource].result()
 
     def admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.bootstrap_servers})
