@@ -30,7 +30,7 @@ from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
 
-__all__ = ["clock_ms", "run"]
+__all__ = ["clock_ms", "log_reader", "run"]
 
 
 def clock_ms() -> int:
@@ -71,7 +71,7 @@ def build(
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
     control.teach(entity_types)
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    restorer = Restorer(lambda: KafkaLog(_reader(settings, "restore"), admin), settings.state_dir, clock)
+    restorer = Restorer(lambda: KafkaLog(log_reader(settings, "restore"), admin), settings.state_dir, clock)
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
@@ -102,10 +102,11 @@ def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> En
 def _control(settings: Settings, admin: Admin) -> Control:
     topic = control_topic(settings.app)
     partition = TopicPartition(topic, 0)
-    return Control(_reader(settings, "control"), topic, lambda: admin.latest_offsets([partition])[partition])
+    return Control(log_reader(settings, "control"), topic, lambda: admin.latest_offsets([partition])[partition])
 
 
-def _reader(settings: Settings, role: str) -> LogReader:
+def log_reader(settings: Settings, role: str) -> LogReader:
+    """Make a reader of committed records; `role` tells its client id from the others."""
     return LogReader(
         settings.consumer_options()
         | {
