@@ -34,6 +34,7 @@ COMMANDS: dict[str, _Command] = {
     "dev": _Command("placet.cli.run", "dev_app", "Try a definition: a Kafka that goes away again, topics and a gate."),
     "topics": _Command("placet.cli.topics", "app", "Plan and apply the topics that an app needs."),
     "doctor": _Command("placet.cli.doctor", "app", "Check brokers, topics, timeouts, registry, state and clock."),
+    "verify": _Command("placet.cli.verify", "app", "Decide the whole log again, and name the first difference."),
     "definitions": _Command("placet.cli.definitions", "app", "Check, show, draw and compare definition files."),
     "schemas": _Command("placet.cli.schemas", "app", "Export, check and register the Avro schemas of definitions."),
     "broker": _Command("placet.cli.broker", "app", "A real Kafka on this machine, without Docker or Java."),

@@ -1,0 +1,161 @@
+"""`placet verify`: run the whole log again, and name the first record that differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, settings_from
+from placet.schemas.definition import load_definition
+from placet.streams.admin import Admin
+from placet.streams.kafka_log import KafkaLog
+from placet.streams.log import configure_logs
+from placet.streams.main import clock_ms, log_reader
+from placet.streams.settings import Settings
+from placet.streams.topology import TaskId
+from placet.streams.verify import Progress
+from placet.streams.verify import verify as run_verify
+from placet.streams.verify_report import FINDINGS_SHOWN, Report, Since, TaskReport
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+PIPE_WIDTH = 160
+"""Columns of a table that is not printed to a terminal."""
+
+
+@app.command()
+def verify(
+    definition: Definitions = None,
+    app: App = None,
+    bootstrap_servers: BootstrapServers = None,
+    entity: Annotated[
+        list[str] | None, typer.Option("--entity", "-e", help="Only this entity type; repeat it.  [all]")
+    ] = None,
+    findings: Annotated[
+        int, typer.Option(min=1, help="How many differences of a partition are shown; all are counted.")
+    ] = FINDINGS_SHOWN,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Read inputs, decisions, changelog, ledger and rules, and decide everything again. Changes nothing.
+
+    Every input below the group's position has one decision. Each change has its accepted decision, versions have no
+    gaps, the ledger is a whole chain; and the rules, applied again in the recorded order with the recorded times, give
+    the same bytes. What differs is named by topic, partition and offset. A gate may run meanwhile.
+
+    No definition is needed: the rules are on the control topic. One that is given limits the work to its entity type.
+    Where retention or compaction took the beginning away, "checked from" says where the check could begin. Inputs of
+    more than PLACET_RECORD_BYTES_MAX were refused by the gate, so give the gate's own setting.
+
+    Exit code: 0 no difference, 1 a difference, 2 wrong usage, 3 it can't be checked: wrong settings, missing topics,
+    rules that do not run on this machine; 4 no broker answered.
+
+    Example:  placet verify --app prod --bootstrap-servers kafka-1:9092 --output json
+    """
+    settings = settings_from(bootstrap_servers, app=app, definitions=definition)
+    entities = [*(entity or ()), *(load_definition(path).entity for path in definition or ())]
+    configure_logs("error", app=settings.app)
+    with _bars(shown=output is Output.TEXT) as progress:
+        report = _run(settings, list(dict.fromkeys(entities)), findings, progress)
+    if output is Output.JSON:
+        typer.echo(json.dumps(_as_json(report), indent=2))
+    else:
+        _print(report)
+    raise typer.Exit(ExitCode.DIFFERENCE if report.differences else ExitCode.OK)
+
+
+def _run(settings: Settings, entities: list[str], findings: int, progress: Progress) -> Report:
+    with Admin(settings.librdkafka()) as admin:
+        log = KafkaLog(log_reader(settings, "verify"), admin)
+        try:
+            return run_verify(
+                settings, admin, log, clock_ms, entities=entities, findings_max=findings, progress=progress
+            )
+        finally:
+            log.close()
+
+
+@contextmanager
+def _bars(*, shown: bool) -> Iterator[Progress]:
+    """One bar for each task, on stderr where that is a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
+        rows: dict[TaskId, TaskID] = {}
+
+        def progress(task_id: TaskId, read: int, everything: int) -> None:
+            if task_id not in rows:
+                rows[task_id] = bars.add_task(str(task_id), total=everything)
+            bars.advance(rows[task_id], read)
+
+        yield progress
+
+
+def _print(report: Report) -> None:
+    console = Console(highlight=False, markup=False)
+    width = None if console.is_terminal else PIPE_WIDTH
+    table = Table("task", "checked from", box=box.SIMPLE)
+    for name in ("inputs", "decisions", "changes", "differences"):
+        table.add_column(name, justify="right")
+    for task in report.tasks:
+        numbers = (task.inputs, task.decisions, task.changes, task.differences)
+        table.add_row(str(task.task_id), _since(task.since), *(f"{number:,}" for number in numbers))
+    console.print(table, width=width)
+    for task in report.tasks:
+        _print_task(task)
+    first = report.first
+    if first is None:
+        typer.echo("No difference.")
+    else:
+        typer.echo(f"{report.differences} differences. The first: {first}")
+
+
+def _print_task(task: TaskReport) -> None:
+    for warning in task.warnings:
+        typer.echo(f"warning: {task.task_id}: {warning}")
+    for finding in task.findings:
+        typer.echo(str(finding))
+    left = task.differences - len(task.findings)
+    if left:
+        counted = ", ".join(f"{number} {check.value}" for check, number in task.counts.most_common())
+        typer.echo(f"{task.task_id}: {left} more; in all: {counted}")
+
+
+def _since(since: Since) -> str:
+    if not since.why:
+        return "the beginning"
+    when = datetime.fromtimestamp(since.log_time / 1000, UTC).isoformat(timespec="seconds")
+    return f"{when}, transaction {since.sequence}: {since.why}"
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "differences": report.differences,
+        "first": report.first._asdict() if report.first else None,
+        "tasks": [
+            {
+                "entity": task.task_id.entity,
+                "partition": task.task_id.partition,
+                "since": task.since._asdict(),
+                "inputs": task.inputs,
+                "decisions": task.decisions,
+                "changes": task.changes,
+                "differences": task.differences,
+                "counts": dict(task.counts),
+                "findings": [finding._asdict() for finding in task.findings],
+                "warnings": task.warnings,
+            }
+            for task in report.tasks
+        ],
+    }

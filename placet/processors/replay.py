@@ -1,0 +1,143 @@
+"""The pure re-run: recorded inputs, in the recorded order, with the recorded times and rules.
+
+What a gate chose (the order within a batch, the time of decision, when a deleted entity is forgotten) is recorded and
+comes in as data; everything else follows from it and must come out as it was written. Nothing here is read or written.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.judge import Consequences, Decoder, consequences, judge
+from placet.processors.machine import Machine
+from placet.schemas.decision import Coordinates, Decision, Outcome
+from placet.schemas.ledger import AppliedEntry
+from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT, UNSEEN, Applied, Change, EntityState, Memory
+
+__all__ = ["Replay", "Rerun"]
+
+_MemoryKey = tuple[Kind, str, str]
+
+
+class Rerun(NamedTuple):
+    """What the rules say to one input: the decision, and what it writes besides."""
+
+    decision: Decision
+    writes: Consequences
+
+
+class Replay:
+    """A task's memory, rebuilt input by input: the `View` of the ladder, backed by dicts.
+
+    Memories that no longer count are let go in two generations, so that a long log does not fill the machine.
+
+    Args:
+        partition: the task's partition.
+        partitions: how many partitions each topic has.
+    """
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.watermark = 0
+        self._partition = partition
+        self._partitions = partitions
+        self._states: dict[str, EntityState] = {}
+        self._memories: dict[_MemoryKey, Memory] = {}
+        self._older: dict[_MemoryKey, Memory] = {}
+        self._younger_since = 0
+
+    def state(self, entity_id: str) -> EntityState:
+        """Return an entity's state as of now (see `View`)."""
+        return self._states.get(entity_id, UNSEEN)
+
+    def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
+        """Return what is remembered under a dedup key (see `View`)."""
+        key = (kind, entity_id, dedup_key)
+        return self._memories.get(key) or self._older.get(key)
+
+    def rerun(
+        self, machine: Machine, decoder: Decoder, kind: Kind, key: bytes | None, value: bytes | None, at: Coordinates
+    ) -> Rerun:
+        """Judge one input again and take in what follows from it.
+
+        Args:
+            machine: the definition that was in force.
+            decoder: knows the schemas that were known at the time.
+            kind: which input topic it came from.
+            key: the input's key.
+            value: the input's bytes.
+            at: where and when it was decided, as recorded.
+        """
+        judged = judge(
+            machine, decoder, self, kind, key, value,
+            self._partition, self._partitions, at.log_time, at.decided_at,
+        )  # fmt: skip
+        writes = consequences(judged, at)
+        if judged.decision.outcome is Outcome.ACCEPTED and judged.message is not None:
+            entity_id = judged.message.entity_id
+            self.watermark = max(self.watermark, min(judged.message.event_time, at.log_time))
+            if judged.after is not judged.before:
+                self._states[entity_id] = judged.after
+            memory = _memory_in(writes)
+            if memory is not None:
+                self._remember((kind, entity_id, judged.decision.dedup_key), memory, machine.horizon_ms)
+        return Rerun(judged.decision, writes)
+
+    def adopt_change(self, change: Change) -> None:
+        """Take a recorded change for granted: the state where a re-run starts, or goes on after a difference."""
+        self._states[change.entity_id] = change.state
+
+    def adopt_decision(self, decision: Decision, at: Coordinates, horizon_ms: int) -> None:
+        """Take a recorded decision for granted: what was accepted is remembered, as rung 2 asks."""
+        if decision.outcome is Outcome.ACCEPTED and decision.dedup_key:
+            memory = Memory(decision.payload_digest, decision.input_id, decision.version_after, at.log_time)
+            self._remember((decision.kind, decision.entity_id, decision.dedup_key), memory, horizon_ms)
+
+    def adopt_applied(self, entry: AppliedEntry) -> None:
+        """Take a ledger entry for granted: the newest input of a name, where it changed nothing."""
+        state = self.state(entry.entity_id)
+        known = state.applied.get(entry.name)
+        if state.incarnation == entry.incarnation and (known is None or _age(known) <= _age(entry.applied)):
+            applied = {**state.applied, entry.name: entry.applied}
+            self._states[entry.entity_id] = msgspec.structs.replace(state, applied=applied)
+
+    def forget(self, entity_id: str) -> None:
+        """Know nothing of an entity any more, as after its tombstone."""
+        self._states.pop(entity_id, None)
+
+    def why_not_forgotten(self, entity_id: str, log_time: int, horizon_ms: int) -> str:
+        """Say why an entity may not be forgotten yet; "" when it may.
+
+        Args:
+            entity_id: the entity.
+            log_time: the log time of the transaction that would forget it, ms.
+            horizon_ms: the horizon in force.
+        """
+        state = self.state(entity_id)
+        if state is UNSEEN:
+            return "nothing is known of the entity"
+        if state.status != ABSENT:
+            return f"the entity is `{state.status}`"
+        remembered_at = max([state.deleted_at, *(applied.log_time for applied in state.applied.values())])
+        left_ms = horizon_ms + CLOCK_AHEAD_MAX_MS - (log_time - remembered_at)
+        return f"what it remembers counts for another {left_ms} ms" if left_ms >= 0 else ""
+
+    def _remember(self, key: _MemoryKey, memory: Memory, horizon_ms: int) -> None:
+        if memory.log_time - self._younger_since > horizon_ms + CLOCK_AHEAD_MAX_MS:
+            # All that is older by now was written before the younger generation began: it no longer counts.
+            self._older, self._memories, self._younger_since = self._memories, {}, memory.log_time
+        self._memories[key] = memory
+
+
+def _memory_in(writes: Consequences) -> Memory | None:
+    if writes.change is not None:
+        return writes.change.memory
+    return writes.memory.memory if writes.memory is not None else None
+
+
+def _age(applied: Applied) -> tuple[int, int, int]:
+    """What orders two applied inputs of one name: the later of two of the same time counts."""
+    return applied.event_time, applied.log_time, applied.version

@@ -1,0 +1,107 @@
+"""The rules that were in force, by digest: definitions as the control topic holds them.
+
+A decision names its definition and how far the control topic had been read, so that a schema which became known only
+later does not make an `UNKNOWN_SCHEMA` look wrong.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from placet.processors.machine import Machine, compile_machine
+from placet.schemas.codec import Codec, Published
+from placet.schemas.definition import parse_definition
+from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
+from placet.schemas.wire import SINGLE_OBJECT, Wire
+
+__all__ = ["InForce", "Rulebook"]
+
+_CONFLUENT, _SINGLE_OBJECT = 0x00, 0xC3
+
+
+class InForce(NamedTuple):
+    """One definition, at one point of the control topic: how it decodes, decides and encodes."""
+
+    machine: Machine
+    codec: Codec
+
+
+class Rulebook:
+    """All definitions of one entity type, compiled when they are first asked for.
+
+    Args:
+        entity: the entity type.
+        published: what the control topic holds of it, with the offsets; in order, at least one.
+        wire: the framing of a gate that runs with a registry; None where none is configured.
+        record_bytes_max: the gates' limit of one input, in bytes.
+    """
+
+    def __init__(
+        self, entity: str, published: Sequence[tuple[int, Published]], wire: Wire | None, record_bytes_max: int
+    ) -> None:
+        self.entity = entity
+        self._published = published
+        self._offsets = [offset for offset, _ in published]
+        self._by_digest = {entry.digest: entry for _, entry in reversed(published)}
+        self._horizons = {
+            digest: parse_definition(entry.document).horizon_ms for digest, entry in self._by_digest.items()
+        }
+        self._wire = wire
+        self._record_bytes_max = record_bytes_max
+        self._machines: dict[bytes, Machine] = {}
+        self._readers: dict[bytes, Codec] = {}
+        self._in_force: dict[tuple[bytes, int, int], InForce] = {}
+
+    def in_force(self, digest: bytes, control_position: int, framing: int) -> InForce | None:
+        """Return a definition as a gate had it.
+
+        Args:
+            digest: names the definition; None comes back where the control topic does not hold it.
+            control_position: schemas published from there on were not known yet.
+            framing: first byte of what the gate wrote: with a registry (0) or without.
+
+        Raises:
+            SettingsError: this machine can't run the definition, such as for other code behind a `python:` function.
+        """
+        key = (digest, bisect_left(self._offsets, control_position), framing)
+        found = self._in_force.get(key)
+        if found is None and digest in self._by_digest:
+            found = self._in_force[key] = InForce(self._machine(digest), self._codec(*key))
+        return found
+
+    def reader(self, digest: bytes = b"") -> Codec:
+        """Return a codec that reads all that any gate wrote, as a definition has it; the newest one by default."""
+        if digest not in self._by_digest:
+            digest = max(self._by_digest.values(), key=lambda entry: entry.version).digest
+        found = self._readers.get(digest)
+        if found is None:
+            framing = _CONFLUENT if self._wire else _SINGLE_OBJECT
+            found = self._readers[digest] = self._codec(digest, len(self._published), framing)
+        return found
+
+    def horizon_ms(self, digest: bytes = b"") -> int:
+        """Return a definition's horizon in ms; the longest of all where it is not known."""
+        return self._horizons.get(digest) or max(self._horizons.values())
+
+    def _machine(self, digest: bytes) -> Machine:
+        if digest not in self._machines:
+            try:
+                self._machines[digest] = compile_machine(parse_definition(self._by_digest[digest].document))
+            except DefinitionError as error:
+                version = self._by_digest[digest].version
+                raise SettingsError(f"{self.entity} version {version} can't be run again here: {error}") from error
+        return self._machines[digest]
+
+    def _codec(self, digest: bytes, known: int, framing: int) -> Codec:
+        if framing == _CONFLUENT and self._wire is None:
+            raise SettingsError(f"{self.entity} is written with a schema registry: set PLACET_REGISTRY__URL.")
+        wire = self._wire if framing == _CONFLUENT and self._wire else SINGLE_OBJECT
+        codec = Codec(parse_definition(self._by_digest[digest].document), wire, self._record_bytes_max)
+        for _, entry in self._published[:known]:
+            for schema in entry.schemas.values():
+                with suppress(DecodeError):  # what could not be learned then can't be learned now
+                    codec.learn(schema)
+        return codec
