@@ -23,10 +23,17 @@ _JUMPS_MS: Final = (1_000, 31_000, 61_000, 300_000, 599_999, 600_001, 660_000, 6
 
 
 class Game:
-    """One definition, the gate and the model side by side."""
+    """One definition, the gate and the model side by side.
 
-    def __init__(self, rules: dict[str, Any]) -> None:
+    Args:
+        rules: the definition as data.
+        calm: without restarts and without jumps over the horizon, so that nothing expires.
+        still: time does not move at all.
+    """
+
+    def __init__(self, rules: dict[str, Any], *, calm: bool = False, still: bool = False) -> None:
         self.rules = rules
+        self._calm, self._still = calm or still, still
         self.driver = TestDriver(parse_definition(as_yaml(rules)), partitions=PARTITIONS)
         self.models = [NaiveGate(rules) for _ in range(PARTITIONS)]
         self.reasons: list[str] = []
@@ -39,8 +46,6 @@ class Game:
             dice = Dice(step)
             getattr(self, f"_{dice.pick(_STEPS)}")(dice)
         self._decide()
-        self.compare_states()
-        self.driver.restart()
         self.compare_states()
 
     def compare_states(self) -> None:
@@ -135,10 +140,11 @@ class Game:
 
     def _jump(self, dice: Dice) -> None:
         self._decide()
-        self._advance(dice.pick(_JUMPS_MS))
+        self._advance(dice.pick(_TICKS_MS if self._calm else _JUMPS_MS))
 
     def _restart(self, dice: Dice) -> None:
-        self.driver.restart()
+        if not self._calm:
+            self.driver.restart()
 
     # Gate and model ---------------------------------------------------------------------------------------------------
 
@@ -146,7 +152,7 @@ class Game:
         return self.models[partition_of(entity_id.encode(), PARTITIONS)]
 
     def _advance(self, milliseconds: int) -> None:
-        self.driver.advance(milliseconds=milliseconds)
+        self.driver.advance(milliseconds=0 if self._still else milliseconds)
         busy = {partition for _, partition, _ in self._waiting}
         for partition, model in enumerate(self.models):
             if partition not in busy:

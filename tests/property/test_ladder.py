@@ -16,4 +16,7 @@ HISTORIES = int(os.environ.get("PLACET_HISTORIES", "1000"))
 @given(definitions(), histories())
 def test_the_gate_and_the_naive_model_decide_alike(rules: dict, history: list[bytes]) -> None:
     note(as_yaml(rules))
-    Game(rules).play(history)
+    game = Game(rules)
+    game.play(history)
+    game.driver.restart()
+    game.compare_states()
