@@ -100,7 +100,7 @@ def check(
 @app.command()
 def register(
     path: File,
-    app_name: App = None,
+    app: App = None,
     url: Annotated[
         str | None,
         typer.Option("--registry", metavar="URL", help="Or SCHEMA_REGISTRY_URL; its options as for `placet run`."),
@@ -116,7 +116,7 @@ def register(
 
     Example:  placet schemas register flight.yaml --registry http://localhost:8081 --app demo
     """
-    settings = settings_from(app=app_name)
+    settings = settings_from(app=app)
     url = url or settings.registry.url
     if url is None:
         raise SettingsError("No registry is given: use --registry URL or PLACET_REGISTRY__URL.")
