@@ -214,6 +214,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         """Whether sending again can help."""
         return REASONS[self.reason].retry
 
+    @property
+    def applied(self) -> bool:
+        """Whether the input counts: accepted now, or a repeat of one that was. What a caller should test."""
+        return self.outcome is Outcome.ACCEPTED or self.reason is Reason.REPEATED
+
 
 class Coordinates(msgspec.Struct, frozen=True, gc=False):
     """Where and when a decision was taken: the recorded choices that a replay needs.

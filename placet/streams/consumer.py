@@ -18,7 +18,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
 from placet.streams.records import ConsumerRecord, TopicPartition
 
-__all__ = ["GroupConsumer", "LogReader"]
+__all__ = ["GroupConsumer", "GroupReader", "LogReader"]
 
 _METADATA_PREFIX: Final = b"CGMDv2:"
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -266,8 +266,63 @@ class LogReader:
         messages = self._drain(records_max, 0)
         return _records(message for message in messages if not _is_end(message))
 
+    def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Stay on these partitions too, beside those that are followed already; -2 is the beginning."""
+        self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
+
+    def take(self, timeout_ms: int, records_max: int = 1_000) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
+        """Wait for something new, then take what is there.
+
+        Returns:
+            The records, and the partitions whose end was met after them.
+        """
+        messages = self._drain(records_max, timeout_ms / 1000)
+        ends = [TopicPartition(m.topic() or "", m.partition() or 0) for m in messages if _is_end(m)]
+        return _records(message for message in messages if not _is_end(message)), ends
+
     def close(self) -> None:
         """Give the connections back."""
+        self._consumer.close()
+
+
+class GroupReader:
+    """A plain member of a consumer group, for those who follow a topic and keep what they read.
+
+    Args:
+        options: librdkafka's options: group.id, group.protocol=consumer, isolation.level=read_committed.
+        topic: what is read; where the group has no position yet, from the beginning.
+    """
+
+    def __init__(self, options: Mapping[str, object], topic: str) -> None:
+        self._consumer = Consumer(dict(options))
+        self._consumer.subscribe([topic])
+
+    def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:
+        """Wait for the first record, then take what is there.
+
+        Raises:
+            LogUnreachable, TaskMigrated, FatalError: make a new reader, or stop.
+        """
+        try:
+            first = self._consumer.poll(timeout_ms / 1000)
+            messages = [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
+        except (KafkaException, RuntimeError) as error:
+            raise LogUnreachable(f"reading: {error}") from error
+        return _records(messages)
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
+        """Keep these next positions for the group. False: a partition moved on to another member, which reads again."""
+        try:
+            parts = [ClientPartition(*partition, position) for partition, position in positions.items()]
+            done = self._consumer.commit(offsets=parts, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() in _MIGRATED:
+                return False
+            raise LogUnreachable(f"keeping the position: {error}") from error
+        return all(partition.error is None for partition in done or ())
+
+    def close(self) -> None:
+        """Leave the group."""
         self._consumer.close()
 
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.errors import ClockSkew, FatalError, TaskMigrated, TransactionAborted
+from placet.streams.errors import ClockSkew, FatalError, LogUnreachable, TaskMigrated, TransactionAborted
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.watchdog import Watchdog
 
-__all__ = ["Transaction", "TransactionalProducer", "produce_durably"]
+__all__ = ["DurableProducer", "Transaction", "TransactionalProducer", "produce_durably"]
 
 _SLOW_COMMIT_S: Final = 1.0
 _FLUSH_TIMEOUT_S: Final = 30.0
@@ -54,16 +54,18 @@ class Transaction:
 
     def send(self, records: Iterable[ProducerRecord]) -> None:
         """Add records. The last one's delivery tells the broker's time, and how far each log has come."""
-        produce = self._producer.produce
-        last: dict[tuple[str, int], ProducerRecord] = {}
-        for record in records:
-            topic, partition = record[:2]
-            before = last.get((topic, partition))
-            if before is not None:
-                self._produce(produce, before, None)
-            last[topic, partition] = record
-        for record in last.values():
-            self._produce(produce, record, self._delivered)
+        produce, written = self._producer.produce, list(records)
+        last = {(record[0], record[1]): index for index, record in enumerate(written)}
+        ends = frozenset(last.values())
+        for index, (topic, partition, key, value, headers) in enumerate(written):
+            on_delivery = self._delivered if index in ends else None
+            while True:
+                try:
+                    produce(topic, value, key, partition, on_delivery, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
+                    break
+                except BufferError:  # the queue is full: let it drain, the watchdog bounds the wait
+                    with self._watchdog.armed("produce"):
+                        self._producer.poll(0.05)
 
     def commit(self, positions: Mapping[TopicPartition, int], metadata: bytes) -> None:
         """Check the clock against the broker's, then commit records and positions.
@@ -95,17 +97,6 @@ class Transaction:
         with self._watchdog.armed("commit_transaction"):
             self._producer.commit_transaction(-1)
         self.committed, self.commit_s = True, monotonic() - began_s
-
-    def _produce(self, produce: Any, record: ProducerRecord, on_delivery: Any) -> None:
-        topic, partition, key, value, headers = record
-        while True:
-            try:
-                produce(topic, value, key, partition, on_delivery, None, 0, headers)
-            except BufferError:  # the queue is full: let it drain, the watchdog bounds the wait
-                with self._watchdog.armed("produce"):
-                    self._producer.poll(0.05)
-            else:
-                return
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -219,6 +210,44 @@ class TransactionalProducer:
         if reason.code() in _FENCED or reason.code() in _MIGRATED:
             return TaskMigrated(f"{call}: {reason.str()}")
         return TransactionAborted(f"{call}: {reason.str()}")
+
+
+class DurableProducer:
+    """An idempotent producer without transactions, for clients: it tells of each record when all replicas have it.
+
+    `send` may be called from any thread, and never waits; what became of the records is told in `serve`.
+
+    Args:
+        options: librdkafka's options.
+    """
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self._producer = Producer(dict(options))
+
+    def send(self, record: ProducerRecord, done: Callable[[str], None]) -> None:
+        """Send a record; `done` is called with "" once it is durable, else with what went wrong.
+
+        Raises:
+            LogUnreachable: the queue is full: the brokers do not take what was sent before.
+        """
+
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            done("" if error is None else error.str())
+
+        topic, partition, key, value, headers = record
+        try:
+            self._producer.produce(topic, value, key, partition, delivered, None, 0, headers)  # type: ignore[arg-type]  # the stub's headers are mutable unions
+        except BufferError:
+            raise LogUnreachable("the queue of records to send is full: wait for those that were sent") from None
+
+    def serve(self) -> int:
+        """Tell what became of records; return how many are still under way."""
+        self._producer.poll(0)
+        return len(self._producer)
+
+    def close(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> None:
+        """Wait for what is under way."""
+        self._producer.flush(timeout_s)
 
 
 def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
