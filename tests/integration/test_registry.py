@@ -137,14 +137,13 @@ def test_wrong_options_are_settings_errors(url: str, options: dict[str, str]) ->
         Registry(url, options)
 
 
-def test_the_command_registers_in_the_registry_of_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_registers_and_says_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "parcel.yaml"
     path.write_text(samples.DEFINITION.document, encoding="utf-8")
-    monkeypatch.setenv("PLACET_REGISTRY__URL", "mock://command")
-    done = CliRunner().invoke(app, ["register", str(path), "--app", APP, "--output", "json"])
+    done = CliRunner().invoke(app, ["register", str(path), "--registry", "mock://c", "--app", APP, "-o", "json"])
     assert done.exit_code == 0
     assert {item["subject"] for item in json.loads(done.output)} == set(SUBJECTS.values())
-    monkeypatch.delenv("PLACET_REGISTRY__URL")
+    monkeypatch.delenv("PLACET_REGISTRY__URL", raising=False)
     monkeypatch.delenv("SCHEMA_REGISTRY_URL", raising=False)
     nowhere = CliRunner().invoke(app, ["register", str(path)])
     assert isinstance(nowhere.exception, SettingsError)
