@@ -19,6 +19,8 @@ __all__ = ["HORIZON_MS", "PAYLOAD", "Dice", "as_yaml", "definitions", "histories
 
 T = TypeVar("T")
 
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # five times as fast, where it was built
+
 HORIZON_MS = 600_000
 FIELDS: dict[str, dict[str, Any]] = {
     "n": {"type": "int", "default": 0},
@@ -247,7 +249,7 @@ def as_yaml(rules: dict[str, Any]) -> str:
         "proposals": {name: _written(rule) for name, rule in rules["inputs"].items() if rule["kind"] == "PROPOSAL"},
         "invariants": {name: text_of(tree) for name, tree in rules["invariants"].items()},
     }
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False)
 
 
 def _field(field: dict[str, Any]) -> Any:

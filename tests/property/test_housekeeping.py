@@ -1,0 +1,255 @@
+"""What expires and what must not: dedup memory, deleted entities, incarnations; by log time, never by the clock."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from placet.schemas.decision import First, Outcome, Reason
+from placet.schemas.messages import Kind, Message
+from placet.schemas.state import ABSENT
+from placet.streams import layout
+from placet.streams.batch import Batch
+from placet.streams.housekeeping import Housekeeping
+from placet.streams.records import TopicPartition
+from placet.streams.store import MemoryStore
+from placet.testing import START_MS, TestDriver
+from tests.property.game import PARTITIONS, Game
+from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories
+
+EXAMPLES = int(os.environ.get("PLACET_HISTORIES", "1000")) // 10
+KEEP_MS = HORIZON_MS + 60_000
+"""How long a memory counts: the horizon, and what a producer's clock may be ahead."""
+
+ROOM = """
+entity: room
+version: 1
+horizon: 10m
+statuses: [open]
+fields: {guests: {type: int, default: 0}}
+signals:
+  opened: {from: absent, to: open}
+  entered: {payload: {count: int}, from: open, set: {guests: state.guests + payload.count}}
+  aired: {from: [open, absent]}
+  closed: {from: open, to: absent}
+  knocked: {dedup: once, from: [open, absent]}
+proposals:
+  book: {payload: {who: string}, dedup: [who], fence: none, from: open, set: {guests: state.guests + 1}}
+  clear: {from: open, set: {guests: 0}}
+"""
+
+
+def driver() -> TestDriver:
+    return TestDriver.from_text(ROOM)
+
+
+def keys(gate: TestDriver, prefix: bytes) -> list[bytes]:
+    return [key for key, _ in gate.task().store.scan(prefix, prefix, 1_000_000)]
+
+
+# Dedup memory ---------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(st.integers(0, KEEP_MS), st.booleans())
+def test_a_retry_is_recognised_for_as_long_as_it_could_be_proved_new(waited_ms: int, restarted: bool) -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    ahead = START_MS + 60_000
+    gate.signal("r", "entered", {"count": 2}, signal_id="s-2", issued_at=ahead)
+    gate.advance(milliseconds=waited_ms)
+    if restarted:
+        gate.restart()
+    again = gate.signal("r", "entered", {"count": 2}, signal_id="s-2", issued_at=ahead)
+    assert (again.reason, again.first) == (Reason.REPEATED, First("s-2", 2, START_MS))
+
+
+def test_after_that_the_same_occasion_is_a_new_one() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    assert gate.propose("r", "book", {"who": "ann"}).outcome is Outcome.ACCEPTED
+    gate.advance(milliseconds=KEEP_MS)
+    assert gate.propose("r", "book", {"who": "ann"}).reason is Reason.REPEATED
+    gate.advance(milliseconds=1)
+    assert gate.propose("r", "book", {"who": "ann"}).outcome is Outcome.ACCEPTED
+    assert gate.read("r").fields["guests"] == 2
+
+
+def test_a_memory_renewed_just_after_it_expired_is_not_deleted_with_its_old_self() -> None:
+    """The first transaction after the expiry both deletes what is old and remembers anew under the same key."""
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.propose("r", "book", {"who": "ann"})
+    gate.advance(milliseconds=KEEP_MS + 1)
+    assert gate.propose("r", "book", {"who": "ann"}).outcome is Outcome.ACCEPTED
+    assert gate.propose("r", "book", {"who": "ann"}).reason is Reason.REPEATED
+    gate.restart()
+    assert gate.propose("r", "book", {"who": "ann"}).reason is Reason.REPEATED
+
+
+def test_a_calm_memory_renewed_just_after_it_expired_stays_in_the_ledger() -> None:
+    gate = driver()
+    gate.signal("r", "aired", signal_id="s-1", dedup_key="k")
+    gate.advance(milliseconds=KEEP_MS - 1)
+    gate.signal("r", "opened", signal_id="s-2")
+    gate.log.append(TopicPartition(gate.topics.signals, 0), gate.now_ms + 2, b"r", _signal(gate, "aired", "s-3", "k"))
+    assert gate.run()[0].decision.outcome is Outcome.ACCEPTED
+    key = layout.memory_ledger_key(Kind.SIGNAL, "r", "key:k")
+    assert [record.value is None for record in _ledger(gate, key)] == [False, False]
+    gate.restart()
+    assert gate.signal("r", "aired", signal_id="s-4", dedup_key="k").reason is Reason.REPEATED
+
+
+def _signal(gate: TestDriver, name: str, signal_id: str, dedup_key: str | None = None) -> bytes:
+    now = gate.now_ms
+    return gate.codec.encode_message(Message(Kind.SIGNAL, name, signal_id, "r", {}, now, now, dedup_key, None))
+
+
+def _ledger(gate: TestDriver, key: bytes) -> list:
+    return [record for record in gate.log.records(TopicPartition(gate.topics.ledger, 0)) if record.key == key]
+
+
+def test_an_outage_ages_nothing() -> None:
+    """A gate that was away for a day finds an input and its retry waiting: the clock is not what memory goes by."""
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.signal("r", "aired", signal_id="s-2")
+    inputs, then = TopicPartition(gate.topics.signals, 0), gate.now_ms
+    first, *others = [_signal(gate, "aired", f"a-{number}") for number in range(3)]
+    gate.log.append(inputs, then, b"r", first)
+    gate.advance(days=1)
+    gate.run()
+    for step, value in enumerate([*others, first], 1):  # each in a transaction of its own
+        gate.log.append(inputs, then + 1_000 * step, b"r", value)
+        gate.run()
+    assert [decision.reason for decision in gate.decisions[2:]] == [Reason.NONE] * 3 + [Reason.REPEATED]
+    assert gate.decided[-1].at.log_time == then + 3_000
+    assert gate.decided[-1].at.decided_at == then + 86_400_000
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@given(definitions(), histories())
+def test_when_everything_has_expired_only_the_living_are_kept(rules: dict, history: list[bytes]) -> None:
+    note(as_yaml(rules))
+    game = Game(rules)
+    game.play(history)
+    gate = game.driver
+    for _ in range(3):  # the last transaction's own memory, and what an absent entity remembers beyond its deletion
+        gate.advance(milliseconds=KEEP_MS + 1)
+    for partition in range(PARTITIONS):
+        task = gate.task(partition)
+        task.process([], gate.now_ms, 1)
+        task.committed({})
+        store = task.store
+        assert store.scan(b"d", b"d", 10) == store.scan(b"u", b"u", 10) == store.scan(b"x", b"x", 10) == []
+        states = [gate.read(key[1:].decode()) for key, _ in store.scan(b"s", b"s", 10)]
+        assert ABSENT not in [state.status for state in states]
+
+
+def test_the_ledger_forgets_with_the_store() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.signal("r", "aired", signal_id="s-2")
+    key = layout.memory_ledger_key(Kind.SIGNAL, "r", "key:s-2")
+    assert [record.value is None for record in _ledger(gate, key)] == [False]
+    gate.advance(milliseconds=KEEP_MS + 1)
+    assert [record.value is None for record in _ledger(gate, key)] == [False, True]
+    assert keys(gate, b"u") == keys(gate, b"d") == []
+
+
+# Deleted entities -----------------------------------------------------------------------------------------------------
+
+
+def test_a_deleted_entity_keeps_its_counter_for_the_horizon_then_gets_a_tombstone() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.signal("r", "closed", signal_id="s-2")
+    gate.advance(milliseconds=KEEP_MS)
+    assert gate.read("r").version == 2
+    assert None not in gate.changelog
+    gate.advance(milliseconds=1)
+    assert gate.read("r").version == 0
+    assert gate.changelog[-1] is None
+    tombstone = gate.log.records(TopicPartition(gate.topics.changelog, 0))[-1]
+    assert (tombstone.key, tombstone.headers) == (b"r", [("placet-tombstone", b"2/1/3")])
+
+
+def test_created_again_before_the_tombstone_it_goes_on_counting() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.signal("r", "closed", signal_id="s-2")
+    gate.advance(milliseconds=KEEP_MS)
+    created = gate.signal("r", "opened", signal_id="s-3")
+    assert (created.version_after, created.incarnation) == (3, START_MS)
+    gate.advance(milliseconds=KEEP_MS)
+    assert gate.read("r").status == "open"
+    assert None not in gate.changelog
+
+
+def test_created_again_after_the_tombstone_it_is_another_one_and_the_fence_sees_that() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    seen = gate.read("r")
+    gate.signal("r", "closed", signal_id="s-2")
+    gate.advance(milliseconds=KEEP_MS + 1)
+    created = gate.signal("r", "opened", signal_id="s-3")
+    assert (created.version_after, created.incarnation) == (1, START_MS + KEEP_MS + 1)
+    stale = gate.propose("r", "clear", dedup_key="k", base=seen)
+    assert stale.reason is Reason.STALE
+    assert gate.propose("r", "clear", dedup_key="k", base=gate.read("r")).outcome is Outcome.ACCEPTED
+
+
+def test_what_an_absent_entity_still_remembers_by_name_keeps_it_from_being_forgotten() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.signal("r", "closed", signal_id="s-2")
+    gate.advance(milliseconds=KEEP_MS - 10)
+    gate.signal("r", "knocked", signal_id="s-3")  # `once`, remembered by the absent entity
+    gate.advance(milliseconds=KEEP_MS)
+    assert gate.signal("r", "knocked", signal_id="s-4").reason is Reason.REPEATED
+    gate.advance(milliseconds=1)
+    assert gate.read("r").version == 0
+    assert gate.signal("r", "knocked", signal_id="s-5").outcome is Outcome.ACCEPTED
+
+
+def test_one_that_was_never_created_is_forgotten_too() -> None:
+    gate = driver()
+    gate.signal("r", "knocked", signal_id="s-1")
+    gate.advance(milliseconds=KEEP_MS)
+    gate.restart()
+    assert gate.signal("r", "knocked", signal_id="s-2").reason is Reason.REPEATED
+    gate.advance(milliseconds=1)
+    assert keys(gate, b"s") == keys(gate, b"x") == []
+    gate.restart()
+    assert keys(gate, b"s") == keys(gate, b"x") == []
+
+
+# Bounded work ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_transaction_deletes_a_bounded_number_and_none_is_missed() -> None:
+    gate = driver()
+    for number in range(1_201):
+        gate.append(Kind.SIGNAL, b"r", _signal(gate, "aired", f"s-{number}"))
+    gate.run()
+    deletions = []
+    for _ in range(5):
+        before = len(gate.log.records(TopicPartition(gate.topics.ledger, 0)))
+        gate.advance(milliseconds=KEEP_MS + 1)
+        records = gate.log.records(TopicPartition(gate.topics.ledger, 0), before)
+        deletions.append(sum(record.value is None and b"memory/" in (record.key or b"") for record in records))
+    assert deletions == [500, 500, 201, 0, 0]
+
+
+def test_looking_for_work_on_an_idle_partition_comes_to_every_key() -> None:
+    gate, store = driver(), MemoryStore()
+    recent = {layout.deleted_key(b"a%05d" % number): layout.dump_log_time(START_MS) for number in range(4_500)}
+    store.write({**recent, layout.deleted_key(b"b"): layout.dump_log_time(0)})
+    form = layout.StateFormat(gate.codec, gate.machine.decimal_fields)
+    housekeeping = Housekeeping(store, gate.topics, 0, HORIZON_MS, form)
+    assert [housekeeping.is_due(START_MS) for _ in range(4)] == [False, False, True, True]
+    batch = Batch(store, form, 0)
+    housekeeping.add_to(batch, START_MS, 1, 1)
+    assert [record.key for record in batch.records] == [b"b"]
