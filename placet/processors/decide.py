@@ -22,6 +22,12 @@ CLOCK_AHEAD_MAX_MS = 60_000
 """How far `issued_at` and `event_time` may lie beyond the log's time before the input is refused."""
 
 
+# Looked up once: in Python 3.11 naming a member of an enum costs more than a rung.
+_ACCEPTED, _DUPLICATE, _REFUSED = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REFUSED
+_NONE, _REPEATED, _PROPOSAL = Reason.NONE, Reason.REPEATED, Kind.PROPOSAL
+_ONCE, _NEWEST, _NO_FENCE, _FIELDS = Dedup.ONCE, Dedup.NEWEST, Fence.NONE, Fence.FIELDS
+
+
 class Ruling(NamedTuple):
     """A decision, and the state after it: the very object that came in where nothing is to be stored."""
 
@@ -38,6 +44,9 @@ class _Refusal(NamedTuple):
     conflicts: tuple[Conflict, ...] = ()
 
 
+_NOTHING_AGAINST = _Refusal(_NONE)
+
+
 def memory_is_live(memory: Memory, log_time: int, horizon_ms: int) -> bool:
     """Tell whether a memory still counts: judged on log time, so that deleting it late changes nothing."""
     return log_time - memory.log_time <= horizon_ms + CLOCK_AHEAD_MAX_MS
@@ -48,7 +57,7 @@ def refuse_undecoded(
 ) -> Decision:
     """Refuse an input that never became a message (rung 1): `detail` says why, the rest as far as it is known."""
     return Decision(
-        Outcome.REFUSED, reason, kind, name, input_id, entity_id, "", b"", False, 0, 0, 0, "", "", detail
+        _REFUSED, reason, kind, name, input_id, entity_id, "", b"", False, 0, 0, 0, "", "", detail
     )  # fmt: skip
 
 
@@ -106,7 +115,7 @@ def decide(
     after = evolve(machine, state, transition, scope, _remember(rule, state, message, occasion), log_time)
     if not isinstance(after, EntityState):
         return _refuse(_Refusal(*after), state, message, occasion)
-    return Ruling(_answer(Outcome.ACCEPTED, _Refusal(Reason.NONE), state, after, message, occasion), after)
+    return Ruling(_answer(_ACCEPTED, _NOTHING_AGAINST, state, after, message, occasion), after)
 
 
 def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
@@ -133,13 +142,13 @@ def _repeated(
         first, digest = First(memory.input_id, memory.version, memory.log_time), memory.payload_digest
     else:
         applied = state.applied.get(rule.name)
-        if applied is None or rule.dedup not in (Dedup.ONCE, Dedup.NEWEST):
+        if applied is None or rule.dedup not in (_ONCE, _NEWEST):
             return None
-        if rule.dedup is Dedup.NEWEST and applied.event_time != message.event_time:
+        if rule.dedup is _NEWEST and applied.event_time != message.event_time:
             return None
         first, digest = First(applied.input_id, applied.version, applied.log_time), applied.payload_digest
     if digest == occasion.payload_digest:
-        return _Refusal(Reason.REPEATED, "", first)
+        return _Refusal(_REPEATED, "", first)
     return _Refusal(Reason.DEDUP_KEY_REUSED, "the same occasion was applied with another name or payload", first)
 
 
@@ -168,7 +177,7 @@ def _expired(rule: Rule, message: Message, decided_at: int) -> _Refusal | None:
 
 def _fenced(rule: Rule, state: EntityState, message: Message) -> _Refusal | None:
     """Rung 8: did what the proposal was based on change since?"""
-    if rule.kind is not Kind.PROPOSAL or rule.fence is Fence.NONE:
+    if rule.kind is not _PROPOSAL or rule.fence is _NO_FENCE:
         return None
     base = message.base_version
     if message.base_incarnation is not None and message.base_incarnation != state.incarnation:
@@ -181,9 +190,9 @@ def _fenced(rule: Rule, state: EntityState, message: Message) -> _Refusal | None
         return _Refusal(Reason.VERSION_AHEAD, f"based on version {base}, the state is at {state.version}")
     if base == state.version:
         return None
-    watched = rule.fence_fields if rule.fence is Fence.FIELDS else tuple(state.field_versions)
+    watched = rule.fence_fields if rule.fence is _FIELDS else tuple(state.field_versions)
     conflicts = _conflicts(state, base, watched)
-    if rule.fence is Fence.FIELDS and not conflicts:
+    if rule.fence is _FIELDS and not conflicts:
         return None
     return _Refusal(Reason.STALE, f"based on version {base}, the state is at {state.version}", None, conflicts)
 
@@ -199,7 +208,7 @@ def _conflicts(state: EntityState, base: int, watched: tuple[str, ...]) -> tuple
 
 def _superseded(rule: Rule, state: EntityState, message: Message) -> _Refusal | None:
     """Rung 9: has a newer fact of the same name been applied?"""
-    if not rule.late_refuse and rule.dedup is not Dedup.NEWEST:
+    if not rule.late_refuse and rule.dedup is not _NEWEST:
         return None
     applied = state.applied.get(rule.name)
     if applied is None or applied.event_time <= message.event_time:
@@ -227,7 +236,7 @@ def _first_that_holds(transitions: tuple[Transition, ...], scope: Scope) -> Tran
 
 def _remember(rule: Rule, state: EntityState, message: Message, occasion: Occasion) -> Remember | None:
     """What the state is to remember by name, or None: signals by their newest event_time, and what happens once."""
-    if rule.kind is Kind.PROPOSAL and rule.dedup is not Dedup.ONCE:
+    if rule.kind is _PROPOSAL and rule.dedup is not _ONCE:
         return None
     before = state.applied.get(rule.name)
     if before is not None and before.event_time > message.event_time:
@@ -236,7 +245,7 @@ def _remember(rule: Rule, state: EntityState, message: Message, occasion: Occasi
 
 
 def _refuse(refusal: _Refusal, state: EntityState, message: Message, occasion: Occasion) -> Ruling:
-    outcome = Outcome.DUPLICATE if refusal.reason is Reason.REPEATED else Outcome.REFUSED
+    outcome = _DUPLICATE if refusal.reason is _REPEATED else _REFUSED
     return Ruling(_answer(outcome, refusal, state, state, message, occasion), state)
 
 

@@ -63,7 +63,8 @@ def evolve(
     fields = _fields_after(machine, transition, scope, status)
     if isinstance(fields, Broken):
         return fields
-    changed = [name for name, value in fields.items() if value != scope.fields.get(name)]
+    old = scope.fields
+    changed = [name for name, value in fields.items() if value != old[name]] if fields != old else []
     if status != state.status:
         changed.append("status")
     version = state.version + 1 if changed else state.version

@@ -17,6 +17,9 @@ from placet.schemas.state import UNSEEN, Change, EntityState, Memory
 __all__ = ["Decoder", "Judged", "View", "consequences", "judge"]
 
 
+_ACCEPTED = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
+
+
 class Decoder(Protocol):
     """The one thing asked of the codec: bytes to a message."""
 
@@ -96,7 +99,7 @@ def judge(
 def consequences(judged: Judged, at: Coordinates) -> Consequences:
     """Return what an accepted input writes: a change, or the memory that no change carries."""
     decision, message, before, after = judged
-    if decision.outcome is not Outcome.ACCEPTED or message is None:
+    if decision.outcome is not _ACCEPTED or message is None:
         return Consequences()
     if decision.changed:
         return Consequences(

@@ -20,6 +20,9 @@ __all__ = ["DEDUP_KEY_BYTES_MAX", "Occasion", "occasion_of"]
 DEDUP_KEY_BYTES_MAX = 512
 """Longest dedup key: it is stored once per accepted input for the whole horizon."""
 
+# Looked up once: in Python 3.11 naming a member of an enum is slow.
+_KEY, _FIELDS, _SIGNAL = Dedup.KEY, Dedup.FIELDS, Kind.SIGNAL
+
 _pack = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 
@@ -43,13 +46,13 @@ def occasion_of(rule: Rule, message: Message) -> Occasion | str:
 
 
 def _key_of(rule: Rule, message: Message) -> str | None:
-    if rule.dedup is Dedup.KEY:
+    if rule.dedup is _KEY:
         if message.dedup_key:
             return f"key:{message.dedup_key}"
-        if message.kind is Kind.SIGNAL:
+        if message.kind is _SIGNAL:
             return f"key:{message.input_id}"
         return f"cause:{message.caused_by}/{rule.name}" if message.caused_by else None
-    if rule.dedup is Dedup.FIELDS:
+    if rule.dedup is _FIELDS:
         values = [message.payload[field] for field in rule.dedup_fields]
         return f"fields:{rule.name}:{_json(values).decode()}"
     return ""  # once, newest: the state's `applied` remembers for as long as the entity lives

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from placet.schemas.decision import Outcome, Reason
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN, EntityState, Memory
@@ -23,6 +24,7 @@ class Batch:
 
     def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int) -> None:
         self.records: list[ProducerRecord] = []
+        self.counted: list[tuple[Kind, Outcome, Reason]] = []
         self.decisions = 0
         self.changes = 0
         self.watermark = watermark

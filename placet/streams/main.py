@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +54,9 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
     with _signals_noted() as stopping:
         metrics.start()
         try:
-            build(settings, definitions, clock, metrics, stopping).run()
+            worker = build(settings, definitions, clock, metrics, stopping)
+            _relax_garbage_collection()
+            worker.run()
         finally:
             metrics.close()
     return 0
@@ -174,6 +177,13 @@ def _transaction_options(settings: Settings) -> dict[str, object]:
         "batch.size": 262_144,
         "queue.buffering.max.messages": 1_000_000,
     }
+
+
+def _relax_garbage_collection() -> None:
+    """Collect rarely: a batch makes thousands of objects that die with it, none in cycles (10 % of the time)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @contextmanager

@@ -173,7 +173,7 @@ class Settings(BaseSettings):
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
-    batch_records_max: int = Field(default=2_000, ge=1, le=100_000, description="most records of one transaction")
+    batch_records_max: int = Field(default=4_000, ge=1, le=100_000, description="most records of one transaction")
     poll_timeout_ms: int = Field(default=200, ge=1, le=10_000, description="longest wait for a record in one poll")
     transaction_timeout_ms: int = Field(
         default=4_000, ge=1_000, le=900_000, description="the broker aborts a transaction after this time"
