@@ -68,10 +68,11 @@ class Codec:
     Args:
         definition: what the contracts are generated from.
         wire: how records are framed.
-        record_bytes_max: longer values are refused, in bytes.
+        record_bytes_max: longer inputs are refused, in bytes.
 
     Raises:
         SettingsError: the wire's registry does not know our schemas.
+        PlacetError: it can't be asked.
     """
 
     def __init__(
@@ -81,8 +82,16 @@ class Codec:
         schemas = {**ours._asdict(), "decision": DECISION, "ledger": LEDGER}
         roles: dict[bytes, str] = {}
         state = {name: default_json(field) for name, field in definition.fields.items() if field.has_default}
+        limits = {"signal": record_bytes_max, "proposal": record_bytes_max}
         dialects = {
-            role: Dialects(role, schema, wire, record_bytes_max, roles, state if role == "change" else None)
+            role: Dialects(
+                role,
+                schema,
+                wire,
+                limits.get(role, max(record_bytes_max, RECORD_BYTES_MAX)),
+                roles,
+                state if role == "change" else None,
+            )
             for role, schema in schemas.items()
         }
         self._by_name = {dialect.record.name: dialect for dialect in dialects.values()}
@@ -107,7 +116,6 @@ class Codec:
 
         Raises:
             DecodeError: it is no schema of these, or one that re-types a field and so can't be read as ours.
-            PlacetError: there is a registry, and it can't be asked for the schema's id.
         """
         name = parse_schema(schema).name
         if name not in self._by_name:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from placet.schemas.avro_reader import Unresolvable, read_record
 from placet.schemas.avro_shapes import Record, parse_schema, without_defaults
 from placet.schemas.contracts import Schema
-from placet.schemas.errors import DecodeError, SettingsError, UnknownSchema
+from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
 from placet.schemas.wire import Wire, head_size, single_object_head
 
 __all__ = ["RECORD_BYTES_MAX", "Dialects"]
@@ -88,7 +88,7 @@ class Dialects:
             )
         if known is None:
             self._add(head, record)
-            with suppress(SettingsError):  # it was never registered: then no record has its id
+            with suppress(PlacetError):  # not registered, or nobody to ask: then a record's id is asked for when met
                 self._add(self._wire.head(self.role, schema), record)
 
     def _add(self, head: bytes, record: Record) -> Read:

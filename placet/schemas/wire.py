@@ -44,6 +44,7 @@ class Wire(Protocol):
 
         Raises:
             SettingsError: the registry does not know the schema under the role's subject.
+            PlacetError: the registry can't be asked.
         """
         ...
 

@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Registered", "Registry", "RegistryUnreachable", "subjects"]
 
-_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 5, "max.retries": 2}
+_DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 2, "max.retries": 1}
+"""A partition waits while a foreign id is asked for: not long."""
 _NUMBERS: Final = ("timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity")
 _FORGET_S: Final = 10.0
 """How long an unknown id stays unknown without being asked for again."""
 _PAUSE_S: Final = 0.1
-"""Least time between two questions that end in "unknown"."""
+"""How long nothing is asked for after an id turned out to be unknown."""
+_OUTAGE_S: Final = 30.0
+"""How long nothing is asked for after the registry did not answer."""
 _UNKNOWN_MAX: Final = 10_000
 _NOT_FOUND: Final = 404
 _REFUSED: Final = (409, 422)
@@ -126,19 +129,32 @@ class Registry:
         Raises:
             UnknownSchema: the registry does not know it, can't be reached, or is asked too often.
         """
-        now = self._clock()
-        if now < self._unknown.get(schema_id, 0.0) or now < self._ask_again_at:
+        if self._clock() < max(self._unknown.get(schema_id, 0.0), self._ask_again_at):
             raise UnknownSchema(f"the registry does not know the schema id {schema_id}, or is asked too often")
         try:
             with self._asking():
-                text = self._client.get_schema(schema_id).schema_str
+                text = self._text_of(schema_id)
         except RegistryUnreachable as error:
-            self._remember(schema_id, now)
+            self._ask_again_at = self._clock() + _OUTAGE_S
             raise UnknownSchema(f"schema id {schema_id}: {error}") from None
         if text is None:
-            self._remember(schema_id, now)
-            raise UnknownSchema(f"the registry has no text for the schema id {schema_id}")
+            self._remember(schema_id)
+            raise UnknownSchema(f"{self.url} does not know the schema id {schema_id}")
         return text
+
+    def _text_of(self, schema_id: int) -> str | None:
+        try:
+            return self._client.get_schema(schema_id).schema_str
+        except self._library.SchemaRegistryError as error:
+            if error.http_status_code != _NOT_FOUND:
+                raise
+            return None
+
+    def _remember(self, schema_id: int) -> None:
+        if len(self._unknown) >= _UNKNOWN_MAX:
+            self._unknown.clear()
+        self._unknown[schema_id] = self._clock() + _FORGET_S
+        self._ask_again_at = self._clock() + _PAUSE_S
 
     def register(self, app: str, definition: Definition, *, dry_run: bool = False) -> list[Registered]:
         """Register an entity type's schemas, and the compatibility that each subject is to keep from then on.
@@ -194,12 +210,6 @@ class Registry:
 
     def _schema(self, schema: Schema) -> Any:
         return self._library.Schema(json.dumps(schema), "AVRO")
-
-    def _remember(self, schema_id: int, now: float) -> None:
-        if len(self._unknown) >= _UNKNOWN_MAX:
-            self._unknown.clear()
-        self._unknown[schema_id] = now + _FORGET_S
-        self._ask_again_at = now + _PAUSE_S
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

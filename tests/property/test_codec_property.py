@@ -254,7 +254,8 @@ def test_another_schemas_records_are_resolved_as_fastavro_does(writer: Any, read
     assert same(named, expected), (named, expected)
 
 
-@given(st.integers(-(2**63), 2**63 - 1))
+@many
+@given(longs)
 def test_whole_numbers_become_doubles_as_fastavro_makes_them(number: int) -> None:
     writer = record([{"name": "a", "type": "long"}])
     reader = record([{"name": "a", "type": "double"}])
