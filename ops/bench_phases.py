@@ -10,7 +10,8 @@ from bench_workload import PARTITIONS, Proposals, each_once
 from bench_world import BenchError, Eyes, Gate, Progress, World
 from confluent_kafka import Producer
 
-_LATENCY_WARM_UP_S = 5.0
+_LATENCY_WARM_UP_S = 10.0
+"""Java compiles what is hot during the first seconds, on the same cores."""
 
 
 class Latency(NamedTuple):
@@ -34,7 +35,7 @@ def latency(world: World, at_per_s: int, seconds: int, progress: Progress) -> La
     gate = world.gate("latency", "gate-0")
     gate.wait_for_tasks(PARTITIONS)
     eyes = Eyes(world.broker.bootstrap_servers, topics.decisions)
-    producer = Producer({"bootstrap.servers": world.broker.bootstrap_servers, "linger.ms": 0})
+    producer = Producer({"bootstrap.servers": world.broker.bootstrap_servers, "linger.ms": 1})
     proposals, sent, waited_ms = Proposals(), {}, []
     count = at_per_s * (seconds + int(_LATENCY_WARM_UP_S))
     began_s, number, seen = time.perf_counter(), 0, 0
@@ -46,7 +47,7 @@ def latency(world: World, at_per_s: int, seconds: int, progress: Progress) -> La
             sent[made.key] = time.perf_counter()
             producer.produce(topics.proposals, made.value, made.key, made.partition)
         producer.poll(0)
-        for message in eyes.look(0.0005):
+        for message in eyes.look(0.001):
             seen += 1
             if sent[message.key()] - began_s > _LATENCY_WARM_UP_S:
                 waited_ms.append((time.perf_counter() - sent[message.key()]) * 1000)
