@@ -28,6 +28,7 @@ __all__ = [
 LETTER_BYTES_MAX: Final = 900_000
 """What of key, headers and value is kept, in bytes together: a broker takes records of 1 MiB unless told otherwise."""
 
+_DETAIL_MAX: Final = 4_096
 _PUBLISHED: Final = "placet.control.Published"
 
 
@@ -127,7 +128,7 @@ def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, w
         "log_time": at.log_time,
         "reason": decision.reason.name,
         "reason_code": int(decision.reason),
-        "detail": decision.detail,
+        "detail": decision.detail[:_DETAIL_MAX],
         "key": key,
         "value": value,
         "headers": headers,

@@ -38,6 +38,7 @@ from placet.schemas.messages import Kind, Value
 from placet.schemas.state import Applied, Change, EntityState, Memory
 
 __all__ = [
+    "DECISION_BYTES_MAX",
     "STATE_HEADER",
     "change_of",
     "change_writer",
@@ -68,6 +69,10 @@ _unpack = msgspec.msgpack.Decoder(_Hidden).decode
 
 # Decisions ------------------------------------------------------------------------------------------------------------
 
+DECISION_BYTES_MAX = 65_536
+"""Longest decision that is written as it is, in bytes; what is longer repeats a hostile input."""
+_TEXTS, _TEXT_MAX = ("name", "input_id", "entity_id", "dedup_key", "detail"), 512
+
 _DECISION = parse_schema(DECISION)
 _AT = len(msgspec.structs.fields(Coordinates))
 _DECISION_NAMES = [column.name for column in _DECISION.columns]
@@ -93,8 +98,20 @@ _write_decided = attribute_writer(
 
 
 def write_decision(decision: Decision, at: Coordinates) -> bytes:
-    """Return a decision's body: the columns of its coordinates, then its own."""
-    return _write_batch(at) + _write_place(at) + _write_decided(decision)
+    """Return a decision's body: the columns of its coordinates, then its own.
+
+    It always fits into a record, or a hostile input could never be decided: texts that only an input of more than
+    `DECISION_BYTES_MAX` can have brought are cut.
+    """
+    decided = _write_decided(decision)
+    if len(decided) > DECISION_BYTES_MAX:
+        decided = _write_decided(_with_short_texts(decision))
+    return _write_batch(at) + _write_place(at) + decided
+
+
+def _with_short_texts(decision: Decision) -> Decision:
+    texts = {name: getattr(decision, name)[:_TEXT_MAX] for name in _TEXTS}
+    return msgspec.structs.replace(decision, **texts)
 
 
 def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:

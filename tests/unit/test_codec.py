@@ -134,6 +134,15 @@ def test_a_dead_letter_always_fits_into_a_record(record: ConsumerRecord) -> None
     assert decode_dead_letter(value).value_size == (-1 if record.value is None else len(record.value))
 
 
+@pytest.mark.parametrize("field", ["name", "input_id", "entity_id", "dedup_key", "detail"])
+def test_a_decision_always_fits_into_a_record(field: str) -> None:
+    long = msgspec.structs.replace(samples.STALE, **{field: "ü" * (1 << 20)})
+    value = CODEC.encode_decision(long, samples.AT)
+    assert len(value) < 65_536
+    cut, _ = CODEC.decode_decision(value)
+    assert cut == msgspec.structs.replace(long, **{field: "ü" * 512})
+
+
 def test_the_batchs_columns_are_encoded_for_each_batch_anew() -> None:
     for sequence in (1, 2, 1):
         at = msgspec.structs.replace(samples.AT, sequence=sequence, decided_at=sequence)
