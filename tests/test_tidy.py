@@ -1,0 +1,86 @@
+"""House rules that no linter knows: sizes, documented settings and reasons, nothing banned."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from placet.schemas.decision import REASONS, Reason
+from placet.streams.metrics import METRICS
+from placet.streams.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "placet").rglob("*.py"))
+TEXTS = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ops").iterdir()), *ROOT.glob("*.md")]
+MODULE_LINES_MAX, FUNCTION_LINES_MAX, RUN_LOOP_LINES_MAX = 350, 70, 30
+MARKS = tuple(word[::-1] for word in ("ODOT", "EMXIF", "KCAH"))
+BANNED_NAMES = re.compile(r"class \w*(Manager|Helper|Utils?|Base|Context)\b")
+
+
+def functions(module: Path) -> Iterator[tuple[str, int]]:
+    """Each function's name and the lines of its body without the docstring."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) else node.body
+            yield node.name, body[-1].end_lineno - body[0].lineno + 1 if body else 0  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_fits_one_sitting(module: Path) -> None:
+    text = module.read_text()
+    assert len(text.splitlines()) <= MODULE_LINES_MAX
+    assert ast.get_docstring(ast.parse(text)), "it says what it is for"
+    long = {name: lines for name, lines in functions(module) if lines > FUNCTION_LINES_MAX}
+    assert not long, f"longer than {FUNCTION_LINES_MAX} lines: {long}"
+    assert not BANNED_NAMES.search(text)
+
+
+def test_most_functions_are_short() -> None:
+    lengths = [lines for module in MODULES for _, lines in functions(module)]
+    assert median(lengths) <= 10
+
+
+def test_the_run_loop_reads_in_one_look() -> None:
+    lengths = dict(functions(ROOT / "placet" / "streams" / "worker.py"))
+    assert lengths["run"] <= RUN_LOOP_LINES_MAX
+    assert lengths["run_once"] <= RUN_LOOP_LINES_MAX
+
+
+@pytest.mark.parametrize("file", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_left_to_do_in_a_comment(file: Path) -> None:
+    marks = [mark for mark in MARKS if file.is_file() and f"{mark}:" in file.read_text()]
+    assert not marks
+
+
+def test_every_reason_is_documented() -> None:
+    page = (ROOT / "docs" / "reasons.md").read_text()
+    for reason, text in REASONS.items():
+        assert f"| `{reason.name}` | {reason.value} | {text.retry.name} | {text.meaning} | {text.todo} |" in page
+    assert set(REASONS) == set(Reason)
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    for name in Settings.model_fields:
+        assert f"`{PREFIX}{name.upper()}" in page, name
+
+
+def test_every_metric_is_documented() -> None:
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    for metric in METRICS:
+        assert f"| `{metric.name}` | {metric.kind} |" in page
+
+
+def test_reasons_keep_their_numbers() -> None:
+    assert {reason.name: reason.value for reason in Reason} == {
+        "NONE": 0, "UNDECODABLE": 101, "UNKNOWN_SCHEMA": 102, "WRONG_PARTITION": 103, "KEY_MISMATCH": 104,
+        "INVALID_PAYLOAD": 105, "REPEATED": 201, "DEDUP_KEY_REUSED": 202, "TOO_LATE": 301, "CLOCK_AHEAD": 302,
+        "EXPIRED": 401, "NOT_AUTHORIZED": 501, "RATE_LIMITED": 601, "SHED": 602, "ILLEGAL_TRANSITION": 701,
+        "STALE": 801, "VERSION_AHEAD": 802, "SUPERSEDED": 901, "GUARD_FAILED": 1001, "GUARD_ERROR": 1002,
+        "INVARIANT_VIOLATED": 1003, "STATE_TOO_LARGE": 1004, "NEEDS_APPROVAL": 1101,
+    }  # fmt: skip
