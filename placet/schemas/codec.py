@@ -29,7 +29,7 @@ from placet.schemas.codec_letters import (
 )
 from placet.schemas.codec_records import (
     STATE_HEADER,
-    change_of,
+    change_reader,
     change_writer,
     decision_of,
     ledger_entry_of,
@@ -104,7 +104,8 @@ class Codec:
         self._write_message = {
             kind: message_writer(definition, kind, dialect.record) for kind, dialect in self._inputs.items()
         }
-        self._change, self._write_change = dialects["change"], change_writer(dialects["change"].record)
+        self._change = dialects["change"]
+        self._write_change, self._read_change = change_writer(self._change.record), change_reader(self._change.record)
         self._decision, self._decision_head = dialects["decision"], dialects["decision"].head
         self._ledger = dialects["ledger"]
 
@@ -175,7 +176,7 @@ class Codec:
         header = next((content for name, content in reversed(headers or ()) if name == STATE_HEADER), None)
         if header is None:
             raise DecodeError(f"the header {STATE_HEADER} is missing")
-        return change_of(self._change.names, self._change.values(value), header)
+        return self._read_change(self._change.values(value), header)
 
     def encode_ledger(self, entry: LedgerEntry) -> bytes:
         """Return a ledger entry's bytes."""

@@ -40,7 +40,7 @@ from placet.schemas.state import Applied, Change, EntityState, Memory
 __all__ = [
     "DECISION_BYTES_MAX",
     "STATE_HEADER",
-    "change_of",
+    "change_reader",
     "change_writer",
     "decision_of",
     "ledger_entry_of",
@@ -169,22 +169,30 @@ def state_header(state: EntityState) -> bytes:
     return _pack((state.field_versions, state.applied))
 
 
-def change_of(names: Sequence[str], values: Sequence[Any], header: bytes) -> Change:
-    """Return the change in a record's values, by the names of its columns, and its header.
+def change_reader(record: Record) -> Callable[[Sequence[Any], bytes], Change]:
+    """Compile the way from a change's values and its header to the change.
 
-    Raises:
-        DecodeError: the header is none, or the cause is of an unknown kind.
+    The function raises DecodeError: the header is none, or the cause is of an unknown kind.
     """
-    columns: dict[str, Value] = dict(zip(names, values, strict=False))
-    own: dict[str, Any] = {name[len(PREFIX) :]: columns.pop(name) for name in names if name.startswith(PREFIX)}
-    version, incarnation, status, deleted_at = (own.pop(name) for name in _STATE_COLUMNS)
-    try:
-        hidden = _unpack(header)
-        own["kind"] = Kind[own["kind"]]
-    except (msgspec.MsgspecError, KeyError, RecursionError) as error:
-        raise DecodeError(f"a change with a broken header or kind: {error}") from None
-    state = EntityState(version, incarnation, status, columns, hidden.field_versions, hidden.applied, deleted_at or 0)
-    return Change(state=state, **own)
+    names = [column.name for column in record.columns]
+    own_names = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+    field_names = names[len(own_names) :]
+
+    def read(values: Sequence[Any], header: bytes) -> Change:
+        own = dict(zip(own_names, values, strict=False))
+        fields: dict[str, Value] = dict(zip(field_names, values[len(own_names) :], strict=False))
+        version, incarnation, status, deleted_at = (own.pop(name) for name in _STATE_COLUMNS)
+        try:
+            hidden = _unpack(header)
+            own["kind"] = Kind[own["kind"]]
+        except (msgspec.MsgspecError, KeyError, RecursionError) as error:
+            raise DecodeError(f"a change with a broken header or kind: {error}") from None
+        state = EntityState(
+            version, incarnation, status, fields, hidden.field_versions, hidden.applied, deleted_at or 0
+        )
+        return Change(state=state, **own)
+
+    return read
 
 
 # Ledger ---------------------------------------------------------------------------------------------------------------
