@@ -21,6 +21,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 __all__ = ["GroupConsumer", "GroupReader", "LogReader"]
 
 _METADATA_PREFIX: Final = b"CGMDv2:"
+_METADATA_TIMEOUT_S: Final = 10.0
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 _MIGRATED: Final = frozenset({
@@ -107,7 +108,7 @@ class GroupConsumer:
             messages = [first] if first is not None else []
             if messages and records_max > 1:
                 messages += self._consumer.consume(records_max - 1, 0)
-            self._metadata = self._consumer.consumer_group_metadata() if messages else b""
+            self._metadata = self._consumer.consumer_group_metadata()
         except (KafkaException, RuntimeError) as error:
             raise TaskMigrated(f"polling failed: {error}") from error
         return _records(messages)
@@ -118,10 +119,9 @@ class GroupConsumer:
         Raises:
             TaskMigrated: it names no member: the broker would not check it, and a zombie would get through.
         """
-        metadata = self._metadata or self._consumer.consumer_group_metadata()
-        if not _names_a_member(metadata):
+        if not _names_a_member(self._metadata):
             raise TaskMigrated("not a member of the group at the moment")
-        return metadata
+        return self._metadata
 
     def take_revoked(self) -> set[TopicPartition]:
         """Return the partitions revoked since the last call, as the callbacks noted them."""
@@ -186,10 +186,20 @@ class LogReader:
     Args:
         options: librdkafka's options: group.id (for `committed`), isolation.level=read_committed,
             enable.partition.eof=true.
+        topics: what will be read. Asked for at once: otherwise the first read of each waits for a timer of a second.
+
+    Raises:
+        LogUnreachable: no broker answered.
     """
 
-    def __init__(self, options: Mapping[str, object]) -> None:
+    def __init__(self, options: Mapping[str, object], topics: Iterable[str] = ()) -> None:
         self._consumer = Consumer(dict(options))
+        try:
+            for topic in topics:
+                self._consumer.list_topics(topic, _METADATA_TIMEOUT_S)
+        except KafkaException as error:
+            self._consumer.close()
+            raise LogUnreachable(f"metadata: {error}") from error
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None] | None:
         """Return the group's *stable* next positions, None for a partition that has none.

@@ -13,7 +13,7 @@ from types import FrameType
 from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec
 from placet.schemas.definition import Definition
-from placet.schemas.wire import SINGLE_OBJECT
+from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.admin import Admin
 from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
@@ -23,6 +23,7 @@ from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
 from placet.streams.producer import TransactionalProducer, produce_durably
 from placet.streams.records import TopicPartition
+from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
 from placet.streams.topic_needs import output_bytes_max
@@ -73,8 +74,9 @@ def build(
     control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
     control.teach(entity_types)
+    logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    restorer = Restorer(lambda: KafkaLog(log_reader(settings, "restore"), admin), settings.state_dir, clock)
+    restorer = Restorer(lambda: KafkaLog(log_reader(settings, "restore", logs), admin), settings.state_dir, clock)
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
@@ -95,20 +97,29 @@ def build(
 def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
-    codec = Codec(definition, SINGLE_OBJECT, settings.record_bytes_max)
+    codec = Codec(definition, _wire(settings, definition.entity), settings.record_bytes_max)
     ids = {topic: info.topic_id for topic, info in described.items()}
     return EntityType(
         settings.app, compile_machine(definition), codec, topics, ids, described[topics.signals].partitions
     )
 
 
+def _wire(settings: Settings, entity: str) -> Wire:
+    """How records are framed: by the registry's ids where there is one, else by fingerprints."""
+    if settings.registry.url is None:
+        return SINGLE_OBJECT
+    return Registry(settings.registry.url, settings.registry_options()).wire(settings.app, entity)
+
+
 def _control(settings: Settings, admin: Admin) -> Control:
     topic = control_topic(settings.app)
     partition = TopicPartition(topic, 0)
-    return Control(log_reader(settings, "control"), topic, lambda: admin.latest_offsets([partition])[partition])
+    return Control(
+        log_reader(settings, "control", [topic]), topic, lambda: admin.latest_offsets([partition])[partition]
+    )
 
 
-def log_reader(settings: Settings, role: str) -> LogReader:
+def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> LogReader:
     """Make a reader of committed records; `role` tells its client id from the others."""
     return LogReader(
         settings.consumer_options()
@@ -126,7 +137,8 @@ def log_reader(settings: Settings, role: str) -> LogReader:
             "fetch.wait.max.ms": 10,
             "queued.max.messages.kbytes": 16_384,
             "fetch.queue.backoff.ms": 10,
-        }
+        },
+        topics,
     )
 
 

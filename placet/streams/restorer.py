@@ -17,7 +17,7 @@ from typing import NamedTuple
 from placet.schemas.errors import PlacetError
 from placet.streams.admin import BrokerUnreachable
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import LogUnreachable, TaskCorrupted
+from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.layout import StateFormat
 from placet.streams.restore import Log, Restoration, Restored, restore
 from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
@@ -119,6 +119,9 @@ class Restorer:
                 self._done.append(Outcome(job, restored, store))
             except PlacetError as error:
                 self._done.append(Outcome(job, None, store, error))
+            except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
+                stopped = TaskStopped(job.task_id, f"{type(error).__name__}: {error}")
+                self._done.append(Outcome(job, None, store, stopped))
         self._close_log()
 
     def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:

@@ -25,6 +25,7 @@ from placet.streams.topology import TaskId, dead_letters_topic
 
 __all__ = ["Observer", "Worker"]
 
+_RESTORING_TIMEOUT_MS: Final = 10
 _HOUSEKEEPING_EVERY_S: Final = 5.0
 _CLOSE_TIMEOUT_S: Final = 10.0
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -124,7 +125,8 @@ class Worker:
 
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
-        records = self._consumer.poll_batch(self._records_max, self._poll_timeout_ms)
+        self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
+        records = self._consumer.poll_batch(self._records_max, self._wait_ms())
         ready = self._follow_assignment(records)
         if not ready:
             return
@@ -136,6 +138,10 @@ class Worker:
         for task, _ in ready:
             task.committed(_written(task, transaction))
         self._report(ready, clock_ms, monotonic() - began_s)
+
+    def _wait_ms(self) -> int:
+        """How long to wait for a record: not long while a restored task may want to start."""
+        return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
 
     def _process(self, task: Task, records: list[ConsumerRecord], clock_ms: int) -> Iterable[ProducerRecord]:
         """Let a task decide. What it raises is its own doing, and takes out this task alone."""
