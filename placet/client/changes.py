@@ -1,0 +1,74 @@
+"""The changelog for those who keep it elsewhere: a database, a cache, a search index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Self
+
+from placet.client.connect import Link, reader_options
+from placet.client.snapshot import Snapshot
+from placet.streams.consumer import GroupReader
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.settings import Settings
+
+__all__ = ["ChangeBatch", "ChangeReader"]
+
+_POLL_MS = 200
+
+
+class ChangeBatch:
+    """What was read at once, in the order of each partition. Keep all of it, then `commit`."""
+
+    def __init__(self, snapshots: list[Snapshot], positions: dict[TopicPartition, int], reader: GroupReader) -> None:
+        self.snapshots = snapshots
+        self._positions = positions
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[Snapshot]:
+        return iter(self.snapshots)
+
+    def __len__(self) -> int:
+        return len(self.snapshots)
+
+    def commit(self) -> bool:
+        """Say that the batch is kept. False: its partitions moved to another reader of the group, which reads it again.
+
+        Raises:
+            LogUnreachable: no broker answered; whoever reads next gets the batch again.
+        """
+        return self._reader.commit(self._positions)
+
+
+class ChangeReader:
+    """A member of a consumer group on the changelog; partitions are shared among its members."""
+
+    def __init__(self, settings: Settings, link: Link, group_id: str, batch_max: int) -> None:
+        options = reader_options(settings, f"changes.{group_id}")
+        group = {"group.id": group_id, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
+        self._reader = GroupReader({**options, **group, "enable.partition.eof": False}, link.topics.changelog)
+        self._codec = link.codec
+        self._batch_max = batch_max
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def poll(self) -> ChangeBatch | None:
+        """Wait a moment for changes; None where there are none.
+
+        Raises:
+            DecodeError: a record can't be read; `UnknownSchema` when its definition is not known yet.
+        """
+        records = self._reader.poll_batch(self._batch_max, _POLL_MS)
+        if not records:
+            return None
+        return ChangeBatch([self._snapshot(record) for record in records], _next_positions(records), self._reader)
+
+    def _snapshot(self, record: ConsumerRecord) -> Snapshot:
+        return Snapshot.from_record(self._codec, record.key or b"", record.value, record.headers)
+
+
+def _next_positions(records: list[ConsumerRecord]) -> dict[TopicPartition, int]:
+    return {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}

@@ -1,0 +1,130 @@
+"""From a caller's words to a message: everything that can be said against it is said before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cached_property
+
+from placet.client.errors import NoOccasion
+from placet.client.snapshot import Snapshot
+from placet.processors.address import ENTITY_ID_BYTES_MAX
+from placet.processors.decide import decide
+from placet.processors.machine import Machine, compile_machine
+from placet.processors.occasion import DEDUP_KEY_BYTES_MAX, occasion_of
+from placet.schemas.codec import Codec
+from placet.schemas.decision import Decision
+from placet.schemas.definition import Definition
+from placet.schemas.errors import InvalidPayload
+from placet.schemas.messages import Kind, Message, Value
+
+__all__ = ["Composer"]
+
+_KEY_BYTES_MAX = DEDUP_KEY_BYTES_MAX - 128
+"""Longest dedup key or cause that a caller may give: the gate puts a prefix, and a cause's name, to it."""
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Composer:
+    """Makes messages of one entity type, and judges them on a local view.
+
+    Args:
+        definition: the rules.
+        codec: says what is wrong with a payload.
+        sender: who proposes, or a signal's source, where the call does not say it.
+    """
+
+    def __init__(self, definition: Definition, codec: Codec, sender: str = "") -> None:
+        self._definition = definition
+        self._codec = codec
+        self._sender = sender
+
+    @cached_property
+    def machine(self) -> Machine:
+        """The compiled rules. Raises DefinitionError: a `python:` function is missing here, or another one."""
+        return compile_machine(self._definition)
+
+    def signal(
+        self,
+        entity_id: str,
+        name: str,
+        payload: Mapping[str, Value] | None,
+        now_ms: int,
+        *,
+        signal_id: str,
+        event_time: int | None = None,
+        caused_by: str | None = None,
+        source: str | None = None,
+    ) -> Message:
+        """Return a signal's message; see `AsyncClient.signal`.
+
+        Raises:
+            InvalidPayload: it does not fit the definition, or an id is too long.
+        """
+        happened_at = now_ms if event_time is None else event_time
+        sender = self._sender if source is None else source
+        return self._checked(
+            Message(
+                Kind.SIGNAL, name, signal_id, entity_id, dict(payload or {}), happened_at, now_ms,
+                caused_by=caused_by, proposer=sender,
+            )
+        )  # fmt: skip
+
+    def proposal(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        payload: Mapping[str, Value] | None,
+        now_ms: int,
+        *,
+        proposal_id: str,
+        dedup_key: str | None = None,
+        caused_by: str | None = None,
+        valid_for: timedelta | None = None,
+        issued_at: int | None = None,
+        proposer: str | None = None,
+    ) -> Message:
+        """Return a proposal's message; see `AsyncClient.propose`.
+
+        Raises:
+            NoOccasion: neither the call nor the definition says what the occasion is.
+            InvalidPayload: it does not fit the definition, or an id or key is too long.
+        """
+        rule = self._definition.proposals.get(name)
+        if rule is None:
+            known = ", ".join(self._definition.proposals) or "none"
+            raise InvalidPayload(f"the definition has no proposal `{name}`; it has {known}", name=name)
+        if rule.dedup == "key" and not (dedup_key or caused_by):
+            raise NoOccasion(name)
+        issued_at = now_ms if issued_at is None else issued_at
+        valid_until = None if valid_for is None else issued_at + valid_for // _MILLISECOND
+        sender = self._sender if proposer is None else proposer
+        return self._checked(
+            Message(
+                Kind.PROPOSAL, name, proposal_id, snapshot.entity_id, dict(payload or {}), issued_at, issued_at,
+                dedup_key, caused_by, valid_until, snapshot.version, snapshot.incarnation, rule.priority, sender,
+            )
+        )  # fmt: skip
+
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None, now_ms: int) -> Decision:
+        """Return what the ladder says of a proposal on this state; see `AsyncClient.would_accept`."""
+        message = self.proposal(snapshot, name, payload, now_ms, proposal_id="would-accept", dedup_key="would-accept")
+        rule = self.machine.rules[Kind.PROPOSAL, name]
+        occasion = occasion_of(rule, message)
+        if isinstance(occasion, str):
+            raise InvalidPayload(occasion, name=name)
+        return decide(self.machine, snapshot.state, message, occasion, None, now_ms, now_ms).decision
+
+    def _checked(self, message: Message) -> Message:
+        """Return the message as the gate will decode it, defaults filled in."""
+        limits = {
+            "entity_id": (message.entity_id, 1, ENTITY_ID_BYTES_MAX),
+            "the id": (message.input_id, 1, ENTITY_ID_BYTES_MAX // 4),
+            "dedup_key": (message.dedup_key or "", 0, _KEY_BYTES_MAX),
+            "caused_by": (message.caused_by or "", 0, _KEY_BYTES_MAX),
+        }
+        for what, (text, least, most) in limits.items():
+            size = len(text.encode(errors="surrogatepass"))
+            if not least <= size <= most:
+                raise InvalidPayload(f"{what} has {size} bytes; {least} to {most} are allowed", name=message.name)
+        return self._codec.decode(message.kind, self._codec.encode_message(message))

@@ -1,0 +1,181 @@
+"""What a client has to know before its first word: topics, partitions, and the rules as the log has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+
+from placet.schemas.codec import Codec, Published, decode_control
+from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.errors import DecodeError, SettingsError
+from placet.streams.admin import Admin
+from placet.streams.consumer import LogReader
+from placet.streams.log import client_logger
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.settings import Settings
+from placet.streams.topic_needs import output_bytes_max
+from placet.streams.topology import EntityTopics, control_topic, entity_topics
+
+__all__ = ["Link", "Rulebook", "connect", "producer_options", "read_rulebook", "reader_options"]
+
+_LOOK_AGAIN_S = 0.25
+
+
+@dataclass
+class Rulebook:
+    """The definitions on the control topic, in the order of the log, and how far it was read.
+
+    `codecs` are taught every schema of their entity type, those that are known and those that come.
+    """
+
+    topic: str
+    position: int = 0
+    published: list[Published] = field(default_factory=list)
+    codecs: dict[str, Codec] = field(default_factory=dict)
+
+    def take(self, records: list[ConsumerRecord], position: int) -> bool:
+        """Take in records; what a later release wrote is passed over."""
+        for record in records:
+            try:
+                entry = decode_control(record.value or b"")
+            except DecodeError:
+                continue
+            self.published.append(entry)
+            self._teach(entry)
+        self.position = max(self.position, position)
+        return True
+
+    def newest(self, entity: str) -> Published | None:
+        """Return the definition in force of an entity type: that of the highest version, the first in the log."""
+        own = [entry for entry in self.published if entry.entity == entity]
+        return max(own, key=lambda entry: entry.version, default=None)
+
+    def entities(self) -> list[str]:
+        """Return the entity types that are known here."""
+        return sorted({entry.entity for entry in self.published})
+
+    def teach(self, entity: str, codec: Codec) -> None:
+        """Make a codec read what any definition of the entity type wrote."""
+        self.codecs[entity] = codec
+        for entry in self.published:
+            self._teach(entry)
+
+    def _teach(self, entry: Published) -> None:
+        codec = self.codecs.get(entry.entity)
+        if codec is not None:
+            for schema in entry.schemas.values():
+                codec.learn(schema)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One entity type as it stands on the cluster."""
+
+    definition: Definition
+    codec: Codec
+    topics: EntityTopics
+    partitions: int
+    rulebook: Rulebook
+
+
+def connect(
+    settings: Settings,
+    admin: Admin,
+    wanted: Definition | str,
+    timeout_s: float,
+    wait: Callable[[float], bool],
+) -> Link:
+    """Find an entity type's topics and rules; wait for them, as a client may start before the gate.
+
+    Args:
+        settings: where Kafka is.
+        admin: asks for topics.
+        wanted: the definition, or the entity type's name, whose rules are then taken from the control topic.
+        timeout_s: how long to wait for topics and rules.
+        wait: waits for so many seconds; True ends all waiting.
+
+    Raises:
+        SettingsError: no such topics, or no gate has published rules for this entity type.
+        LogUnreachable: no broker answered.
+    """
+    entity = wanted if isinstance(wanted, str) else wanted.entity
+    topics, rulebook = entity_topics(settings.app, entity), Rulebook(control_topic(settings.app))
+    deadline_s = monotonic() + timeout_s
+    while True:
+        described = admin.describe_topics([*topics, rulebook.topic])
+        missing = {*topics, rulebook.topic} - described.keys()
+        if not missing:
+            read_rulebook(settings, admin, rulebook)
+            definition = _definition_of(wanted, rulebook)
+            if definition is not None:
+                codec = Codec(definition, record_bytes_max=settings.record_bytes_max)
+                rulebook.teach(entity, codec)
+                return Link(definition, codec, topics, described[topics.signals].partitions, rulebook)
+        if monotonic() > deadline_s or wait(_LOOK_AGAIN_S):
+            raise SettingsError(_why_not(entity, settings.app, missing, rulebook))
+
+
+def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
+    """Read the control topic to its end."""
+    partition = TopicPartition(rulebook.topic, 0)
+    reader = LogReader(reader_options(settings, "rules"))
+    try:
+        end = admin.latest_offsets([partition])[partition]
+        reader.read(partition, rulebook.position, end, rulebook.take)
+    finally:
+        reader.close()
+
+
+def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
+    if isinstance(wanted, Definition):
+        return wanted
+    published = rulebook.newest(wanted)
+    return None if published is None else parse_definition(published.document, f"<{rulebook.topic}>")
+
+
+def _why_not(entity: str, app: str, missing: set[str], rulebook: Rulebook) -> str:
+    if missing:
+        return f"There is no topic {', '.join(sorted(missing))}: run `placet topics apply`. Is the app `{app}`?"
+    known = ", ".join(rulebook.entities()) or "none"
+    return f"No gate has published a definition of `{entity}` on {rulebook.topic} yet; it has {known}."
+
+
+def reader_options(settings: Settings, role: str, **more: object) -> Mapping[str, object]:
+    """Return librdkafka's options of a client's reader: committed records only, from given positions."""
+    return (
+        settings.consumer_options()
+        | {
+            "client.id": f"{settings.app}.client.{role}",
+            "logger": client_logger(),
+            "group.id": f"{settings.app}.client",  # librdkafka wants one; nothing is ever committed in it
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "check.crcs": True,
+            "allow.auto.create.topics": False,
+            # An empty fetch is answered after this: the end of a partition is what a reader waits for.
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 10,
+            "queued.max.messages.kbytes": 16_384,
+        }
+        | more
+    )
+
+
+def producer_options(settings: Settings) -> Mapping[str, object]:
+    """Return librdkafka's options of a client's producer: idempotent, all replicas, Java's partitioner."""
+    return settings.producer_options() | {
+        "client.id": f"{settings.app}.client",
+        "logger": client_logger(),
+        "acks": "all",
+        "enable.idempotence": True,
+        "partitioner": "murmur2_random",
+        "message.max.bytes": output_bytes_max(settings.record_bytes_max),
+        "message.timeout.ms": 30_000,
+        "linger.ms": 2,
+        "compression.type": "lz4",
+        "allow.auto.create.topics": False,
+    }

@@ -1,0 +1,194 @@
+"""What both clients share: the call, up to the point where one waits by blocking and the other one by awaiting."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from weakref import finalize
+
+from placet.client.compose import Composer
+from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, ReadTimeout
+from placet.client.exchange import Exchange, Sent
+from placet.client.snapshot import Snapshot
+from placet.client.tracing import trace_headers
+from placet.schemas.codec import Codec
+from placet.schemas.decision import Decision
+from placet.schemas.definition import Definition, load_definition
+from placet.schemas.messages import Message, Value
+from placet.streams.settings import Settings, load_settings
+
+__all__ = ["CONNECT_TIMEOUT_S", "Call", "Core", "clock_ms"]
+
+CONNECT_TIMEOUT_S = 30.0
+_NO_METADATA: Mapping[str, str] = {}
+
+
+def clock_ms() -> int:
+    """Return the machine's clock, in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Call:
+    """A message that was sent, and what is known of it: what both kinds of `Proposal` wrap."""
+
+    def __init__(self, message: Message, sent: Sent) -> None:
+        self.message = message
+        self.durable = sent.durable
+        self.answer = sent.answer
+
+    @property
+    def input_id(self) -> str:
+        """The id under which the decision is found."""
+        return self.message.input_id
+
+    def not_delivered(self, timeout_s: float) -> NotDelivered:
+        """Return the error of who waited for it to be durable."""
+        message = self.message
+        return NotDelivered(
+            f"`{message.name}` ({message.input_id}) of {message.entity_id} was not confirmed within {timeout_s:g} s. "
+            "Sending it again with the same id and key is safe."
+        )
+
+    def undecided(self, timeout_s: float) -> DecisionTimeout:
+        """Return the error of who waited for the decision."""
+        return DecisionTimeout(self.message.name, self.message.input_id, self.message.entity_id, timeout_s)
+
+    def expected(self) -> Future[Decision]:
+        """Return the decision to come."""
+        if self.answer is None:
+            raise ValueError("the message was sent without asking for its decision")
+        return self.answer
+
+
+class Core:
+    """One entity type's client without its face.
+
+    Args:
+        definition: a definition, its file, or the entity type's name: then the rules come from the control topic.
+        app: prefix of the topics; by default the settings'.
+        bootstrap_servers: where Kafka is; by default the settings'.
+        sender: goes into proposals as proposer, into signals as source.
+        settings: all settings, in place of the environment's.
+        connect_timeout_s: how long topics and rules may take to be there.
+    """
+
+    def __init__(
+        self,
+        definition: Definition | Path | str,
+        *,
+        app: str | None,
+        bootstrap_servers: str | None,
+        sender: str,
+        settings: Settings | None,
+        connect_timeout_s: float,
+    ) -> None:
+        wanted = load_definition(definition) if isinstance(definition, Path) else definition
+        self.settings = settings or load_settings(_overrides(app, bootstrap_servers))
+        self.sender = sender
+        self.connect_timeout_s = connect_timeout_s
+        self._exchange = Exchange(self.settings, wanted, connect_timeout_s)
+        self._composer: Composer | None = None
+
+    def start(self) -> Future[None]:
+        """Begin to connect."""
+        self._exchange.start()
+        return self._exchange.opened
+
+    def close(self) -> None:
+        """Wait for what is under way, and end."""
+        self._exchange.close()
+
+    @property
+    def exchange(self) -> Exchange:
+        """The running exchange. Raises NotConnected."""
+        opened = self._exchange.opened
+        if not opened.done() or opened.exception() is not None:
+            raise NotConnected("the client is not open: use it in a `with`, or call `open()` first")
+        self._exchange.check()
+        return self._exchange
+
+    @property
+    def composer(self) -> Composer:
+        """Makes messages; there from the connection on."""
+        if self._composer is None:
+            self._composer = Composer(self.exchange.link.definition, self.codec, self.sender)
+        return self._composer
+
+    @property
+    def codec(self) -> Codec:
+        """Decodes what any definition of the entity type wrote."""
+        return self.exchange.link.codec
+
+    def read(self, entity_id: str, at_least_version: int) -> Future[Snapshot]:
+        """Ask for a state."""
+        return self.exchange.mirror.read(entity_id, at_least_version)
+
+    def not_read(self, entity_id: str, at_least_version: int, timeout_s: float) -> ReadTimeout:
+        """Return the error of who waited for a state."""
+        newest = self.exchange.mirror.newest(entity_id)
+        return ReadTimeout(
+            f"{entity_id} was not there at version {at_least_version} or later within {timeout_s:g} s; the newest "
+            f"version read so far is {newest.version}"
+        )
+
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None) -> Decision:
+        """Judge a proposal on a local view."""
+        return self.composer.would_accept(snapshot, name, payload, clock_ms())
+
+    def propose(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        payload: Mapping[str, Value] | None,
+        *,
+        proposal_id: str | None,
+        rationale: str | None,
+        model: str | None,
+        metadata: Mapping[str, str] | None,
+        traceparent: str | None,
+        **said: Any,
+    ) -> Call:
+        """Send a proposal."""
+        exchange = self.exchange
+        message = self.composer.proposal(
+            snapshot, name, payload, clock_ms(), proposal_id=proposal_id or str(uuid.uuid4()), **said
+        )
+        value = self.codec.encode_message(
+            message, rationale=rationale or "", model=model or "", metadata=metadata or _NO_METADATA
+        )
+        sent = exchange.send(message, value, trace_headers(traceparent), answered=True)
+        return self._called(exchange, message, sent)
+
+    def signal(
+        self,
+        entity_id: str,
+        name: str,
+        payload: Mapping[str, Value] | None,
+        *,
+        traceparent: str | None,
+        answered: bool,
+        **said: Any,
+    ) -> Call:
+        """Send a signal."""
+        exchange = self.exchange
+        message = self.composer.signal(entity_id, name, payload, clock_ms(), **said)
+        value = self.codec.encode_message(message)
+        return self._called(
+            exchange, message, exchange.send(message, value, trace_headers(traceparent), answered=answered)
+        )
+
+    @staticmethod
+    def _called(exchange: Exchange, message: Message, sent: Sent) -> Call:
+        call = Call(message, sent)
+        if sent.answer is not None:  # once the caller has let go of it, nobody waits
+            finalize(call, exchange.answers.drop, message.entity_id, message.input_id, sent.answer).atexit = False
+        return call
+
+
+def _overrides(app: str | None, bootstrap_servers: str | None) -> dict[str, Any]:
+    kafka = {} if bootstrap_servers is None else {"kafka": {"bootstrap_servers": bootstrap_servers}}
+    return kafka if app is None else {**kafka, "app": app}

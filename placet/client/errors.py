@@ -1,0 +1,53 @@
+"""What a caller of the client has to react to. A refused proposal is no error: it is a `Decision`.
+
+PlacetError
+├── NoOccasion        the proposal names no occasion: nothing was sent; mend the call
+├── DecisionTimeout   nobody answered in time: propose again with the same key, it is applied once at most
+├── ReadTimeout       the state did not arrive, or not in that version: read again, or look at the gate
+├── NotDelivered      nobody knows whether the record is on the log: send it again with the same id or key
+└── NotConnected      the client is not open, or its thread ended; the reason is in it
+"""
+
+from __future__ import annotations
+
+from placet.schemas.errors import PlacetError
+
+__all__ = ["DecisionTimeout", "NoOccasion", "NotConnected", "NotDelivered", "ReadTimeout"]
+
+
+class NoOccasion(PlacetError):
+    """A proposal that could be applied twice. Raised before anything is sent."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"`{name}` names no occasion: after a lost reply nobody could tell your second try from a second wish, and "
+            "it would be applied twice. Give dedup_key= (what it is about, such as a ticket's id) or caused_by= (the "
+            "signal or task that made you think), or let the definition compute it (`dedup: once`, `dedup: [field]`)."
+        )
+
+
+class DecisionTimeout(PlacetError, TimeoutError):
+    """No decision in time. It may be decided by now, or later.
+
+    Attributes:
+        input_id: the proposal's id; the answer can be found under it (`placet explain`).
+    """
+
+    def __init__(self, name: str, input_id: str, entity_id: str, timeout_s: float) -> None:
+        self.input_id = input_id
+        super().__init__(
+            f"no decision on `{name}` ({input_id}) of {entity_id} within {timeout_s:g} s. Proposing again with the "
+            "same dedup key is safe: the occasion is applied once at most, and a repeat gets the first one's decision."
+        )
+
+
+class ReadTimeout(PlacetError, TimeoutError):
+    """The state was not there in time."""
+
+
+class NotDelivered(PlacetError):
+    """The brokers did not confirm the record. Sending it again with the same id and key is safe."""
+
+
+class NotConnected(PlacetError):
+    """The client is not open. Use `with Client(…)`, `async with AsyncClient(…)`, or `open()`."""

@@ -1,0 +1,200 @@
+"""The client's own thread: all that talks to Kafka happens here, or is told here.
+
+callers' threads ──send──► producer ──► signals, proposals          never waits
+                 ──read──► mirror   ◄── changelog   ┐
+                 ◄─future─ answers  ◄── decisions   ├── the thread: one consumer, one producer's reports
+                           rulebook ◄── control     ┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import Final, NamedTuple
+
+from placet.client.answers import Answers
+from placet.client.connect import Link, connect, producer_options, reader_options
+from placet.client.errors import NotConnected, NotDelivered
+from placet.client.mirror import Mirror
+from placet.schemas.decision import Decision
+from placet.schemas.definition import Definition
+from placet.schemas.errors import PlacetError
+from placet.schemas.messages import Kind, Message
+from placet.streams.admin import Admin
+from placet.streams.consumer import LogReader
+from placet.streams.errors import LogUnreachable
+from placet.streams.producer import DurableProducer
+from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
+from placet.streams.settings import Settings
+
+__all__ = ["Exchange", "Sent"]
+
+_BEGINNING: Final = -2
+_BUSY_MS: Final = 2
+"""How long a poll waits while reports of the producer are due: they can't end it."""
+_IDLE_MS: Final = 20
+
+
+class Sent(NamedTuple):
+    """What becomes of a record: it is durable; it is decided."""
+
+    durable: Future[None]
+    answer: Future[Decision] | None
+
+
+class Exchange:
+    """One entity type's traffic.
+
+    Args:
+        settings: where Kafka is.
+        wanted: the definition, or the entity type's name.
+        connect_timeout_s: how long topics and rules may take to be there.
+    """
+
+    link: Link
+    mirror: Mirror
+    answers: Answers
+
+    def __init__(self, settings: Settings, wanted: Definition | str, connect_timeout_s: float) -> None:
+        self.opened: Future[None] = Future()
+        self.opened.set_running_or_notify_cancel()
+        self._settings = settings
+        self._wanted = wanted
+        self._connect_timeout_s = connect_timeout_s
+        self._closing = Event()
+        self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._answering = False
+        self._ended: PlacetError | None = None
+        self._thread = Thread(target=self._run, name="placet-client", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect; `opened` tells how it went."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what is under way, then end the thread. Who still waits gets `NotConnected`."""
+        self._closing.set()
+        self._thread.join()
+
+    def send(self, message: Message, value: bytes, headers: Headers, *, answered: bool) -> Sent:
+        """Send a message; the reader of decisions is positioned before that where an answer is asked for.
+
+        Raises:
+            NotConnected: the thread has ended.
+            LogUnreachable: the producer's queue is full.
+        """
+        self.check()
+        durable: Future[None] = Future()
+        durable.set_running_or_notify_cancel()
+        topics = self.link.topics
+        topic = topics.signals if message.kind is Kind.SIGNAL else topics.proposals
+        record = ProducerRecord(topic, -1, message.entity_id.encode(), value, headers)
+        answer = self.answers.expect(message.entity_id, message.input_id) if answered else None
+        delivered = partial(self._delivered, message, durable)
+        if answered and not self._answering:
+            self._requests.put(partial(self._send_answered, record, delivered))
+        else:
+            self._producer.send(record, delivered)
+        return Sent(durable, answer)
+
+    def check(self) -> None:
+        """Raise NotConnected when nothing is read or sent any more."""
+        if self._ended is not None:
+            raise NotConnected(f"the client has ended: {self._ended}") from self._ended
+
+    # -- in the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        error: PlacetError = NotConnected("a bug ended its thread, see stderr")
+        try:
+            with Admin(self._settings.librdkafka()) as admin:
+                self._open(admin)
+                self._serve()
+            error = NotConnected("it was closed")
+        except PlacetError as found:
+            error = found
+        finally:
+            self._end(error)
+
+    def _open(self, admin: Admin) -> None:
+        self._admin = admin
+        self.link = connect(self._settings, admin, self._wanted, self._connect_timeout_s, self._closing.wait)
+        topics, codec = self.link.topics, self.link.codec
+        self.mirror = Mirror(self.link.definition, codec, self.link.partitions, self._request_load)
+        self.answers = Answers(codec)
+        self._takers: dict[str, Callable[[ConsumerRecord], None]] = {
+            topics.changelog: self.mirror.take,
+            topics.decisions: self._take_decision,
+            self.link.rulebook.topic: self._take_rules,
+        }
+        self._producer = DurableProducer(producer_options(self._settings))
+        self._reader = LogReader(reader_options(self._settings, "reader"))
+        self._reader.follow_also({TopicPartition(self.link.rulebook.topic, 0): self.link.rulebook.position})
+        self.opened.set_result(None)
+
+    def _serve(self) -> None:
+        under_way = 0
+        while under_way or not self._closing.is_set() or not self._requests.empty():
+            self._meet_requests()
+            records, ends = self._reader.take(_BUSY_MS if under_way else _IDLE_MS)
+            for record in records:
+                self._takers[record.topic](record)
+            for end in ends:
+                if end.topic == self.link.topics.changelog:
+                    self.mirror.reached_end(end.partition)
+            under_way = self._producer.serve()
+
+    def _meet_requests(self) -> None:
+        while True:
+            try:
+                self._requests.get_nowait()()
+            except Empty:
+                return
+
+    def _request_load(self, partition: int) -> None:
+        positions = {TopicPartition(self.link.topics.changelog, partition): _BEGINNING}
+        self._requests.put(partial(self._reader.follow_also, positions))
+
+    def _send_answered(self, record: ProducerRecord, delivered: Callable[[str], None]) -> None:
+        try:
+            if not self._answering:
+                topic, partitions = self.link.topics.decisions, range(self.link.partitions)
+                ends = self._admin.latest_offsets(TopicPartition(topic, number) for number in partitions)
+                self._reader.follow_also(ends)
+                self._answering = True
+            self._producer.send(record, delivered)
+        except LogUnreachable as error:
+            delivered(str(error))
+
+    def _delivered(self, message: Message, durable: Future[None], failure: str) -> None:
+        if not failure:
+            durable.set_result(None)
+            return
+        error = NotDelivered(
+            f"`{message.name}` ({message.input_id}) of {message.entity_id} was not confirmed: {failure}. Sending it "
+            "again with the same id and key is safe."
+        )
+        durable.set_exception(error)
+        self.answers.fail(message.entity_id, message.input_id, error)
+
+    def _take_decision(self, record: ConsumerRecord) -> None:
+        decision = self.answers.take(record)
+        if decision is not None:
+            self.mirror.tell(decision)
+
+    def _take_rules(self, record: ConsumerRecord) -> None:
+        self.link.rulebook.take([record], record.offset + 1)
+        self.mirror.serve_all()
+
+    def _end(self, error: PlacetError) -> None:
+        self._ended = error
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            return
+        self.mirror.fail(error)
+        self.answers.fail_all(error)
+        self._reader.close()
+        self._producer.close(timeout_s=5.0)

@@ -1,0 +1,149 @@
+"""The local view: the newest changelog record of every entity, for those partitions that were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import RLock
+from typing import NamedTuple
+
+from placet.client.snapshot import Snapshot
+from placet.processors.address import partition_of
+from placet.schemas.codec import Codec
+from placet.schemas.decision import Decision
+from placet.schemas.definition import Definition
+from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
+from placet.schemas.state import EntityState
+from placet.streams.records import ConsumerRecord
+
+__all__ = ["Mirror"]
+
+
+class _Reader(NamedTuple):
+    """One who waits for a state of at least a version."""
+
+    version: int
+    found: Future[Snapshot]
+
+
+class Mirror:
+    """Committed states, as far as they were read. Records stay as they came; who reads one decodes it.
+
+    Callers read in their threads while the I/O thread takes records in.
+
+    Args:
+        definition: tells the fields of an entity never seen.
+        codec: decodes the changelog.
+        partitions: how many partitions the changelog has.
+        load: asks the I/O thread for a partition from its beginning; is called once for each.
+    """
+
+    def __init__(self, definition: Definition, codec: Codec, partitions: int, load: Callable[[int], None]) -> None:
+        self._codec = codec
+        self._partitions = partitions
+        self._load = load
+        self._unseen = EntityState(fields={name: field.default for name, field in definition.fields.items()})
+        self._records: dict[bytes, ConsumerRecord] = {}
+        self._asked: set[int] = set()
+        self._loaded: set[int] = set()
+        self._readers: dict[bytes, list[_Reader]] = {}
+        self._told: dict[bytes, int] = {}
+        self._lock = RLock()
+
+    def read(self, entity_id: str, at_least_version: int) -> Future[Snapshot]:
+        """Return the state once its partition is loaded and the version is there. Cancel it to wait no longer."""
+        key, found = entity_id.encode(), Future[Snapshot]()
+        partition = partition_of(key, self._partitions)
+        with self._lock:
+            version = max(at_least_version, self._told.get(key, 0))
+            self._readers.setdefault(key, []).append(_Reader(version, found))
+            asked = partition in self._asked
+            self._asked.add(partition)
+        found.add_done_callback(lambda _: self._drop(key, found))
+        if not asked:
+            self._load(partition)
+        self._serve(key)
+        return found
+
+    def newest(self, entity_id: str) -> Snapshot:
+        """Return what is known of an entity now.
+
+        Raises:
+            DecodeError: its record can't be read; `UnknownSchema` until the definition that wrote it is known.
+        """
+        record = self._records.get(entity_id.encode())
+        if record is None:
+            return Snapshot(entity_id, self._unseen)
+        return Snapshot.from_record(self._codec, record.key or b"", record.value, record.headers)
+
+    def tell(self, decision: Decision) -> None:
+        """Note the version that an answer named: no later read of this client goes behind it."""
+        key = decision.entity_id.encode()
+        with self._lock:
+            if partition_of(key, self._partitions) in self._asked:
+                self._told[key] = max(self._told.get(key, 0), decision.version_after)
+        self._serve(key)
+
+    def take(self, record: ConsumerRecord) -> None:
+        """Take in a record of the changelog."""
+        key = record.key or b""
+        if record.value is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+        if key in self._readers or key in self._told:
+            self._serve(key)
+
+    def reached_end(self, partition: int) -> None:
+        """Note that all of a partition was read: its readers are served from now on."""
+        if partition not in self._loaded:
+            self._loaded.add(partition)
+            self.serve_all()
+
+    def serve_all(self) -> None:
+        """Look again for everybody who waits: a partition is loaded, or a definition became known."""
+        for key in list(self._readers):
+            self._serve(key)
+
+    def fail(self, error: PlacetError) -> None:
+        """Tell all who wait that nothing will come."""
+        with self._lock:
+            for reader in [reader for readers in self._readers.values() for reader in readers]:
+                _settle(reader.found, error)
+
+    def _serve(self, key: bytes) -> None:
+        """Give the state to all who wait for it and for no later one."""
+        with self._lock:
+            if partition_of(key, self._partitions) not in self._loaded:
+                return
+            readers = list(self._readers.get(key, ()))
+            try:
+                snapshot = self.newest(key.decode())
+            except UnknownSchema:  # its definition stands on the control topic already: it is about to come
+                return
+            except DecodeError as error:
+                for reader in readers:
+                    _settle(reader.found, error)
+                return
+            if snapshot.version >= self._told.get(key, 0):
+                self._told.pop(key, None)
+            for reader in readers:
+                if reader.version <= snapshot.version:
+                    _settle(reader.found, snapshot)
+
+    def _drop(self, key: bytes, found: Future[Snapshot]) -> None:
+        with self._lock:
+            left = [reader for reader in self._readers.get(key, ()) if reader.found is not found]
+            if left:
+                self._readers[key] = left
+            else:
+                self._readers.pop(key, None)
+
+
+def _settle(future: Future[Snapshot], found: Snapshot | PlacetError) -> None:
+    if future.done() or not future.set_running_or_notify_cancel():
+        return
+    if isinstance(found, Snapshot):
+        future.set_result(found)
+    else:
+        future.set_exception(found)

@@ -1,0 +1,84 @@
+"""A committed state as it was read: what a proposal is based on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from placet.schemas.codec import Codec
+from placet.schemas.errors import DecodeError
+from placet.schemas.messages import Value
+from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
+from placet.streams.housekeeping import TOMBSTONE_HEADER
+
+__all__ = ["Snapshot"]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """One entity's committed state at one version. Entity and version travel in it into `propose`.
+
+    Attributes:
+        entity_id: whose state it is.
+        state: status, fields, version, incarnation, and which version last changed each field.
+        change: the change that made it so (who, why, when); None for an entity never seen, and for a tombstone.
+        forgotten: the log's tombstone, one horizon after the deletion: only the version is still known.
+    """
+
+    entity_id: str
+    state: EntityState = UNSEEN
+    change: Change | None = None
+    forgotten: bool = False
+
+    @property
+    def version(self) -> int:
+        """How many changes led here; 0 for an entity never seen."""
+        return self.state.version
+
+    @property
+    def incarnation(self) -> int:
+        """Which life of the entity it is; 0 for one never seen."""
+        return self.state.incarnation
+
+    @property
+    def status(self) -> str:
+        """One of the definition's statuses, or `absent`."""
+        return self.state.status
+
+    @property
+    def fields(self) -> Mapping[str, Value]:
+        """The fields by name: timestamps as milliseconds since the epoch, decimals as `Decimal`."""
+        return self.state.fields
+
+    @property
+    def exists(self) -> bool:
+        """Whether the status is anything but `absent`."""
+        return self.state.status != ABSENT
+
+    @classmethod
+    def from_record(
+        cls, codec: Codec, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] | None
+    ) -> Snapshot:
+        """Return the state in a changelog record, for those who consume the changelog themselves (read_committed!).
+
+        A sink that keeps the highest version of each entity, and deletes on `not exists`, is exact however often and
+        in whatever order of batches it sees the records.
+
+        Args:
+            codec: `client.codec`, or `Codec(definition)`.
+            key: the record's key.
+            value: the record's value; None is the tombstone of an entity that was deleted a horizon ago.
+            headers: the record's headers.
+
+        Raises:
+            UnknownSchema: a definition wrote it that the codec does not know.
+            DecodeError: it is no record of this entity type's changelog.
+        """
+        if value is not None:
+            change = codec.decode_change(value, headers)
+            return cls(change.entity_id, change.state, change)
+        content = next((content for name, content in headers or () if name == TOMBSTONE_HEADER), b"")
+        version = content.partition(b"/")[0]
+        if not version.isdigit():
+            raise DecodeError(f"a tombstone without the header {TOMBSTONE_HEADER}")
+        return cls(key.decode(), EntityState(version=int(version)), None, forgotten=True)

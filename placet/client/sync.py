@@ -1,0 +1,197 @@
+"""The client that blocks: for scripts, the shell, threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from placet.client.changes import ChangeBatch, ChangeReader
+from placet.client.core import CONNECT_TIMEOUT_S, Call, Core
+from placet.client.snapshot import Snapshot
+from placet.schemas.codec import Codec
+from placet.schemas.decision import Decision
+from placet.schemas.definition import Definition
+from placet.schemas.messages import Value
+from placet.streams.settings import Settings
+
+__all__ = ["Client", "Proposal"]
+
+
+class Proposal:
+    """A proposal under way. Letting go of it costs nothing: the gate decides all the same."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    @property
+    def proposal_id(self) -> str:
+        """Its id: the decision is found under it, `placet explain` takes it."""
+        return self._call.input_id
+
+    def durable(self, timeout_s: float = 30) -> None:
+        """Wait until all replicas in sync have it.
+
+        Raises:
+            NotDelivered: nobody knows whether they have; proposing again with the same key is safe.
+        """
+        try:
+            self._call.durable.result(timeout_s)
+        except TimeoutError:
+            raise self._call.not_delivered(timeout_s) from None
+
+    def decision(self, timeout_s: float = 30) -> Decision:
+        """Wait for the decision; may be called again.
+
+        Raises:
+            DecisionTimeout: none came; proposing again with the same dedup key is safe.
+            NotDelivered: it may not have reached the log; proposing again with the same key is safe.
+            NotConnected: the client was closed meanwhile.
+        """
+        try:
+            return self._call.expected().result(timeout_s)
+        except TimeoutError:
+            raise self._call.undecided(timeout_s) from None
+
+
+class Client:
+    """One entity type's client, blocking; see `AsyncClient`, whose calls and errors are the same.
+
+        with Client("order", app="shop") as client:
+            order = client.read("order-7")
+            decision = client.propose(order, "hold", {"note": "fraud?"}, dedup_key="case-12").decision()
+
+    It may be used by many threads at once.
+    """
+
+    def __init__(
+        self,
+        definition: Definition | Path | str,
+        *,
+        app: str | None = None,
+        bootstrap_servers: str | None = None,
+        sender: str = "",
+        settings: Settings | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self._core = Core(
+            definition,
+            app=app,
+            bootstrap_servers=bootstrap_servers,
+            sender=sender,
+            settings=settings,
+            connect_timeout_s=connect_timeout_s,
+        )
+
+    def open(self) -> Self:
+        """Connect; see `AsyncClient.open`."""
+        self._core.start().result()
+        return self
+
+    def close(self) -> None:
+        """Wait for what is under way, 30 s at most, and give the connections back."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def definition(self) -> Definition:
+        """The rules that this client knows."""
+        return self._core.exchange.link.definition
+
+    @property
+    def codec(self) -> Codec:
+        """Decodes what any definition of the entity type wrote."""
+        return self._core.codec
+
+    def read(self, entity_id: str, *, at_least_version: int = 0, timeout_s: float = 10) -> Snapshot:
+        """Return an entity's committed state; see `AsyncClient.read`."""
+        found = self._core.read(entity_id, at_least_version)
+        try:
+            return found.result(timeout_s)
+        except TimeoutError:
+            found.cancel()
+            raise self._core.not_read(entity_id, at_least_version, timeout_s) from None
+
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None = None) -> Decision:
+        """Judge a proposal on what is known here; see `AsyncClient.would_accept`."""
+        return self._core.would_accept(snapshot, name, payload)
+
+    def propose(
+        self,
+        snapshot: Snapshot,
+        name: str,
+        payload: Mapping[str, Value] | None = None,
+        *,
+        dedup_key: str | None = None,
+        caused_by: str | None = None,
+        proposal_id: str | None = None,
+        valid_for: timedelta | None = None,
+        issued_at: int | None = None,
+        rationale: str | None = None,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        proposer: str | None = None,
+        traceparent: str | None = None,
+    ) -> Proposal:
+        """Propose a change of what was read; see `AsyncClient.propose`."""
+        return Proposal(
+            self._core.propose(
+                snapshot, name, payload, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
+                valid_for=valid_for, issued_at=issued_at, rationale=rationale, model=model, metadata=metadata,
+                proposer=proposer, traceparent=traceparent,
+            )
+        )  # fmt: skip
+
+    def signal(
+        self,
+        entity_id: str,
+        name: str,
+        payload: Mapping[str, Value] | None = None,
+        *,
+        signal_id: str,
+        event_time: int | None = None,
+        caused_by: str | None = None,
+        source: str | None = None,
+        traceparent: str | None = None,
+        timeout_s: float = 30,
+    ) -> None:
+        """Report a fact, and return once it is durable; see `AsyncClient.signal`."""
+        call = self._core.signal(
+            entity_id, name, payload, signal_id=signal_id, event_time=event_time, caused_by=caused_by, source=source,
+            traceparent=traceparent, answered=False,
+        )  # fmt: skip
+        Proposal(call).durable(timeout_s)
+
+    def signal_decided(
+        self,
+        entity_id: str,
+        name: str,
+        payload: Mapping[str, Value] | None = None,
+        *,
+        signal_id: str,
+        event_time: int | None = None,
+        caused_by: str | None = None,
+        source: str | None = None,
+        traceparent: str | None = None,
+        timeout_s: float = 30,
+    ) -> Decision:
+        """Report a fact, and return what the gate said to it; see `AsyncClient.signal_decided`."""
+        call = self._core.signal(
+            entity_id, name, payload, signal_id=signal_id, event_time=event_time, caused_by=caused_by, source=source,
+            traceparent=traceparent, answered=True,
+        )  # fmt: skip
+        return Proposal(call).decision(timeout_s)
+
+    def changes(self, group_id: str, *, batch_max: int = 1_000) -> Iterator[ChangeBatch]:
+        """Follow all changes as a member of a consumer group; see `AsyncClient.changes`."""
+        with ChangeReader(self._core.settings, self._core.exchange.link, group_id, batch_max) as reader:
+            while True:
+                batch = reader.poll()
+                if batch is not None:
+                    yield batch
