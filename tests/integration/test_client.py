@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -63,3 +62,103 @@ def test_an_agent_reads_thinks_proposes_and_recomputes_when_stale(world: World) 
     assert seen.version == 11
     assert tries["NONE"] == 10
     assert tries["STALE"] > 0
+
+
+def test_a_lost_reply_is_met_by_proposing_again_with_the_same_key(client: Client) -> None:
+    client.signal("o-lost", "opened", {"total": 1}, signal_id="s-lost")
+    seen = client.read("o-lost", at_least_version=1)
+    lost = client.propose(seen, "hold", {"note": "once"}, caused_by="ticket-1")
+    del lost  # the reply never arrives, and the agent reads the state anew
+    again = client.read("o-lost", at_least_version=2)
+    decision = client.propose(again, "hold", {"note": "once"}, caused_by="ticket-1").decision()
+    assert (decision.outcome, decision.reason, decision.applied) == (Outcome.DUPLICATE, Reason.REPEATED, True)
+    assert decision.first is not None
+    assert decision.first.version == 2
+    assert client.read("o-lost").version == 2
+
+
+def test_would_accept_says_what_the_gate_then_says(client: Client) -> None:
+    nobody = client.read("o-would")
+    assert (nobody.status, nobody.version, nobody.exists, nobody.fields["total"]) == ("absent", 0, False, 0)
+    assert client.would_accept(nobody, "hold", {"note": "x"}).reason is Reason.ILLEGAL_TRANSITION
+    assert client.propose(nobody, "hold", {"note": "x"}, dedup_key="w-0").decision().reason is Reason.ILLEGAL_TRANSITION
+    opened = client.signal_decided("o-would", "opened", {"total": 1}, signal_id="s-would")
+    assert opened.applied
+    seen = client.read("o-would")  # no version is asked for: it never goes behind what a decision said
+    assert seen.version == opened.version_after == 1
+    assert seen.change is not None
+    assert (seen.change.input_id, seen.change.proposer) == ("s-would", "tester")
+    foreseen = client.would_accept(seen, "hold", {"note": "x"})
+    decision = client.propose(seen, "hold", {"note": "x"}, dedup_key="w-1").decision()
+    assert foreseen.applied
+    assert (foreseen.status_after, foreseen.version_after) == (decision.status_after, decision.version_after)
+
+
+def test_five_hundred_proposals_at_once(world: World) -> None:
+    async def one(client: AsyncClient, n: int) -> Outcome:
+        seen = await client.read(f"o-many-{n % 50}")
+        decision = await client.propose(seen, "annotate", {"note": f"n{n}"}, dedup_key=f"many-{n}").decision(60)
+        return decision.outcome
+
+    async def main() -> Counter[Outcome]:
+        async with AsyncClient(world.file, app=world.app, bootstrap_servers=world.bootstrap_servers) as client:
+            opening = (client.signal(f"o-many-{n}", "opened", {"total": n}, signal_id=f"s-many-{n}") for n in range(50))
+            await asyncio.gather(*opening)
+            await asyncio.gather(*(client.read(f"o-many-{n}", at_least_version=1) for n in range(50)))
+            return Counter(await asyncio.gather(*(one(client, n) for n in range(500))))
+
+    assert asyncio.run(main()) == {Outcome.ACCEPTED: 500}
+
+
+def test_rules_from_the_log_and_changes_for_those_who_keep_them(world: World, client: Client) -> None:
+    with Client("order", app=world.app, bootstrap_servers=world.bootstrap_servers) as by_name:
+        assert by_name.definition == client.definition
+        by_name.signal("o-kept", "opened", {"total": 3}, signal_id="s-kept-1")
+        by_name.signal("o-kept", "closed", signal_id="s-kept-2")
+        by_name.signal("o-kept", "opened", {"total": 4}, signal_id="s-kept-3")
+        by_name.read("o-kept", at_least_version=3)
+    kept: dict[str, Snapshot] = {}
+    for batch in client.changes("sink", batch_max=50):
+        for snapshot in batch:
+            if snapshot.version > kept.get(snapshot.entity_id, Snapshot("")).version:
+                kept[snapshot.entity_id] = snapshot
+        assert batch.commit()
+        if kept.get("o-kept", Snapshot("")).version == 3:
+            break
+    assert kept["o-kept"].fields == {"total": 4, "note": None}
+    assert kept == {name: client.read(name) for name in kept}
+    client.signal("o-kept-2", "opened", {"total": 9}, signal_id="s-kept-4")
+    batch = next(iter(client.changes("sink")))  # the group goes on where it was
+    assert "o-kept" not in [snapshot.entity_id for snapshot in batch]
+
+
+def test_the_client_starts_before_the_gate(broker: Broker, tmp_path: Path) -> None:
+    with World(broker.bootstrap_servers, tmp_path, "client-first", partitions=1) as world:
+        where = {"app": world.app, "bootstrap_servers": world.bootstrap_servers}
+        with pytest.raises(SettingsError, match="No gate has published a definition of `order`"):
+            Client("order", **where, connect_timeout_s=0.1).open()
+        with Client(world.file, **where) as client:
+            waiting = client.propose(client.read("o-1"), "annotate", {"note": "x"}, dedup_key="k")
+            waiting.durable()
+            with pytest.raises(DecisionTimeout, match="same dedup key is safe"):
+                waiting.decision(timeout_s=0.05)
+            began = time.monotonic()
+            world.gate("a")
+            assert waiting.decision().reason is Reason.ILLEGAL_TRANSITION
+            assert time.monotonic() - began < 30
+
+
+def test_topics_that_are_missing_are_named(broker: Broker) -> None:
+    with pytest.raises(SettingsError, match=r"no topic nobody\.control.*placet topics apply"):
+        Client("order", app="nobody", bootstrap_servers=broker.bootstrap_servers, connect_timeout_s=0.1).open()
+
+
+def test_trace_context_travels_in_the_header(world: World, client: Client) -> None:
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    client.signal("o-trace", "opened", {"total": 1}, signal_id="s-trace", traceparent=traceparent)
+    with pytest.raises(ValueError, match="is no traceparent"):
+        client.signal("o-trace", "opened", {"total": 1}, signal_id="s-trace", traceparent="x")
+    sent = [m for m in world.read(world.topics.signals) if m.key() == b"o-trace"]
+    assert [dict(m.headers())["traceparent"] for m in sent] == [traceparent.encode()]
+    assert sent[0].partition() == world.send_home(b"o-trace")
+    wait_until(lambda: "o-trace" in world.states(), 10, "it is decided")
