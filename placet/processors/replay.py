@@ -58,6 +58,11 @@ class Replay:
         key = (kind, entity_id, dedup_key)
         return self._memories.get(key) or self._older.get(key)
 
+    @property
+    def remembered(self) -> int:
+        """How many memories are kept, those that no longer count included."""
+        return len(self._memories) + len(self._older)
+
     def rerun(
         self, machine: Machine, decoder: Decoder, kind: Kind, key: bytes | None, value: bytes | None, at: Coordinates
     ) -> Rerun:

@@ -100,12 +100,12 @@ class Changes:
                 )
             else:
                 written[key] = (record, change)
-            self._missing_last.pop(change.entity_id, None)
         return written
 
     def _compare(self, record: ConsumerRecord, change: Change, step: Step) -> None:
         decision = step.recorded.decision
         due = step.change
+        self._missing_last.pop(change.entity_id, None)
         if not decision.changed:
             self._uncaused(record, change, f"the decision on its input is {decision.outcome.name}, without a change")
         elif change.state.version != decision.version_after:

@@ -65,6 +65,7 @@ class Decisions:
         self._replay = replay
         self._report = report
         self._lanes = {topic: Lane(records, starts.get(topic, 0)) for topic, records in inputs.items()}
+        self._passed: dict[tuple[str, int], ConsumerRecord] = {}
         self._kinds = {scope.topics.signals: Kind.SIGNAL, scope.topics.proposals: Kind.PROPOSAL}
 
     def check(self, transaction: Transaction) -> list[Step]:
@@ -74,8 +75,9 @@ class Decisions:
         spans = {span.topic: span for span in commit[1].spans} if commit else {}
         # What an idle transaction, of which nothing is left, did to the log time is not known.
         exact = transaction.sequence == self.sequence + 1
+        self._passed.clear()
         for recorded in transaction.decisions:
-            source = self._source(recorded, spans.get(recorded.at.topic))
+            source = self._source(recorded, spans.get(recorded.at.topic), transaction)
             if source is not None:
                 wrong = list(self._illegal(recorded, source, steps, exact=exact or bool(steps)))
                 if wrong:
@@ -88,7 +90,8 @@ class Decisions:
     def check_rest(self) -> None:
         """Find the inputs below the group's position that no decision named."""
         for topic, lane in self._lanes.items():
-            self._find_lost(lane.skip_to(self._scope.positions[topic]))
+            for record in lane.skip_to(self._scope.positions[topic]):
+                self._find_lost(record)
 
     def _stand_after(self, transaction: Transaction, steps: list[Step], commit: Commit | None) -> None:
         self.sequence = transaction.sequence
@@ -98,7 +101,7 @@ class Decisions:
             self._decided_at = steps[-1].recorded.at.decided_at
         self._report.decisions += len(steps)
 
-    def _source(self, recorded: RecordedDecision, span: Span | None) -> ConsumerRecord | None:
+    def _source(self, recorded: RecordedDecision, span: Span | None, transaction: Transaction) -> ConsumerRecord | None:
         """Return the input that a decision is on, the next of its topic; say what it is instead."""
         record, _, at = recorded
         lane = self._lanes.get(at.topic)
@@ -107,14 +110,24 @@ class Decisions:
             self._report.find(Check.STRAY, record, f"it is on {named}, which is not of this task")
             return None
         if at.offset < lane.position:
-            self._report.find(Check.DOUBLED, record, f"a second decision on {named}, or one out of turn")
-            return None
+            passed = self._passed.pop((at.topic, at.offset), None)
+            if passed is None:
+                self._report.find(Check.DOUBLED, record, f"a second decision on {named}")
+            else:
+                self._report.find(Check.ORDER, record, f"{named} was taken after a later one of its topic")
+            return passed
         if span is not None and not span.start <= at.offset < span.end:
             self._report.find(
                 Check.STRAY, record, f"it is on {named}; its transaction took {span.start} to {span.end - 1}"
             )
             return None
-        self._find_lost(lane.skip_to(at.offset))
+        others: set[tuple[str, int]] = set()
+        for skipped in lane.skip_to(at.offset):
+            others = others or {(other.at.topic, other.at.offset) for other in transaction.decisions}
+            if (at.topic, skipped.offset) in others:
+                self._passed[at.topic, skipped.offset] = skipped
+            else:
+                self._find_lost(skipped)
         source = lane.take(at.offset)
         if source is None:
             self._report.find(Check.STRAY, record, f"it is on {named}, where there is no input")
@@ -122,10 +135,9 @@ class Decisions:
             self._report.inputs += 1
         return source
 
-    def _find_lost(self, skipped: Iterator[ConsumerRecord]) -> None:
-        for record in skipped:
-            self._report.inputs += 1
-            self._report.find(Check.LOST, record, "no decision on this input, though the group's position is beyond it")
+    def _find_lost(self, record: ConsumerRecord) -> None:
+        self._report.inputs += 1
+        self._report.find(Check.LOST, record, "no decision on this input, though the group's position is beyond it")
 
     def _illegal(
         self, recorded: RecordedDecision, source: ConsumerRecord, steps: list[Step], *, exact: bool
@@ -172,12 +184,11 @@ class Decisions:
 
     def _forget_as_recorded(self, recorded: RecordedDecision, in_force: InForce) -> None:
         """A tombstone that compaction took away shows in the decisions after it: they begin anew at version 0."""
-        record, decision, at = recorded
-        if decision.version_before == 0 and decision.reason // _RUNG_1 != 1:
-            horizon_ms, known = in_force.machine.horizon_ms, self._replay.state(decision.entity_id).version > 0
-            if (
-                known
-                and record.timestamp < self._scope.uncompacted_since
-                and not self._replay.why_not_forgotten(decision.entity_id, at.log_time, horizon_ms)
-            ):
-                self._replay.forget(decision.entity_id)
+        _, decision, at = recorded
+        if decision.version_before > 0 or decision.reason // _RUNG_1 == 1:
+            return
+        if self._replay.state(decision.entity_id).version == 0:
+            return
+        before = min(at.log_time, self._scope.uncompacted_since)  # a later one would be held
+        if not self._replay.why_not_forgotten(decision.entity_id, before, in_force.machine.horizon_ms):
+            self._replay.forget(decision.entity_id)
