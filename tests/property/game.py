@@ -8,7 +8,8 @@ from placet.processors.address import partition_of
 from placet.schemas.definition import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.testing import Decided, TestDriver
-from tests.model.naive import NaiveGate
+from tests.model.naive import AHEAD_MAX_MS, NaiveGate
+from tests.property.compacted import CompactedLog
 from tests.property.strategies import HORIZON_MS, PAYLOAD, Dice, as_yaml
 
 __all__ = ["ENTITIES", "Game"]
@@ -29,12 +30,17 @@ class Game:
         rules: the definition as data.
         calm: without restarts and without jumps over the horizon, so that nothing expires.
         still: time does not move at all.
+        compacted: restores see only what a cleaner must leave.
     """
 
-    def __init__(self, rules: dict[str, Any], *, calm: bool = False, still: bool = False) -> None:
+    def __init__(
+        self, rules: dict[str, Any], *, calm: bool = False, still: bool = False, compacted: bool = False
+    ) -> None:
         self.rules = rules
         self._calm, self._still = calm or still, still
         self.driver = TestDriver(parse_definition(as_yaml(rules)), partitions=PARTITIONS)
+        if compacted:
+            self.driver.log = CompactedLog(self.driver, HORIZON_MS + AHEAD_MAX_MS)
         self.models = [NaiveGate(rules) for _ in range(PARTITIONS)]
         self.reasons: list[str] = []
         self._sent: list[dict[str, Any]] = []
@@ -143,6 +149,7 @@ class Game:
         self._advance(dice.pick(_TICKS_MS if self._calm else _JUMPS_MS))
 
     def _restart(self, dice: Dice) -> None:
+        self._decide()
         if not self._calm:
             self.driver.restart()
 

@@ -8,14 +8,17 @@ for, so that it always loads.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import pytest
 import yaml
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-__all__ = ["HORIZON_MS", "PAYLOAD", "Dice", "as_yaml", "definitions", "histories"]
+__all__ = ["HORIZON_MS", "PAYLOAD", "Dice", "as_yaml", "definitions", "histories", "thorough"]
 
 T = TypeVar("T")
 
@@ -36,6 +39,21 @@ PAYLOAD: dict[str, dict[str, Any]] = {
     "o": {"type": "int", "optional": True},
     "note": {"type": "string", "optional": True},
 }
+
+
+def thorough(examples: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Say how many examples a property takes; PLACET_THOROUGH=10 takes ten times as many.
+
+    The examples are the same in every run. Shrinking a failure can take minutes: hence a timeout of its own.
+    """
+    count = examples * int(os.environ.get("PLACET_THOROUGH", "1"))
+    phases = (Phase.explicit, Phase.generate, Phase.shrink)
+    profile = settings(max_examples=count, deadline=None, derandomize=True, database=None, phases=phases)
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        return pytest.mark.timeout(900)(profile(test))
+
+    return decorate
 
 
 class Dice:

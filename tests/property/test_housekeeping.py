@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from placet.schemas.decision import First, Outcome, Reason
@@ -17,9 +15,8 @@ from placet.streams.records import TopicPartition
 from placet.streams.store import MemoryStore
 from placet.testing import START_MS, TestDriver
 from tests.property.game import PARTITIONS, Game
-from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories
+from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
 
-EXAMPLES = int(os.environ.get("PLACET_HISTORIES", "1000")) // 10
 KEEP_MS = HORIZON_MS + 60_000
 """How long a memory counts: the horizon, and what a producer's clock may be ahead."""
 
@@ -52,7 +49,7 @@ def keys(gate: TestDriver, prefix: bytes) -> list[bytes]:
 # Dedup memory ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@thorough(50)
 @given(st.integers(0, KEEP_MS), st.booleans())
 def test_a_retry_is_recognised_for_as_long_as_it_could_be_proved_new(waited_ms: int, restarted: bool) -> None:
     gate = driver()
@@ -129,7 +126,7 @@ def test_an_outage_ages_nothing() -> None:
     assert gate.decided[-1].at.decided_at == then + 86_400_000
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
+@thorough(100)
 @given(definitions(), histories())
 def test_when_everything_has_expired_only_the_living_are_kept(rules: dict, history: list[bytes]) -> None:
     note(as_yaml(rules))

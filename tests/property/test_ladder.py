@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
-from hypothesis import given, note, settings
+from hypothesis import given, note
 
 from tests.property.game import Game
-from tests.property.strategies import as_yaml, definitions, histories
-
-HISTORIES = int(os.environ.get("PLACET_HISTORIES", "1000"))
+from tests.property.strategies import as_yaml, definitions, histories, thorough
 
 
-@settings(max_examples=HISTORIES, deadline=None, derandomize=True)
-@given(definitions(), histories())
+@thorough(1_000)
+@given(definitions(), histories(30))
 def test_the_gate_and_the_naive_model_decide_alike(rules: dict, history: list[bytes]) -> None:
     note(as_yaml(rules))
     game = Game(rules)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from itertools import groupby
 
-from hypothesis import given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from placet.streams.task import in_log_time_order
 from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import Input, Replica, recorded_inputs, recorded_outcomes
-from tests.property.strategies import Dice, as_yaml, definitions, histories
-
-EXAMPLES = int(os.environ.get("PLACET_HISTORIES", "1000")) // 10
+from tests.property.strategies import Dice, as_yaml, definitions, histories, thorough
 
 choices = st.binary(min_size=60, max_size=60)
-thorough = settings(max_examples=EXAMPLES, deadline=None, derandomize=True)
 
 
-@thorough
+@thorough(100)
 @given(definitions(), histories(40), choices)
 def test_cutting_the_recorded_sequence_into_other_batches_changes_nothing(
     rules: dict, history: list[bytes], cuts: bytes
@@ -47,7 +43,7 @@ def _cut(inputs: list[Input], dice: Dice) -> list[list[Input]]:
     return [batch for batch in batches if batch]
 
 
-@thorough
+@thorough(100)
 @given(definitions(), histories(40), choices)
 def test_independent_entities_may_change_places(rules: dict, history: list[bytes], choices: bytes) -> None:
     note(as_yaml(rules))
@@ -74,7 +70,7 @@ def _interleaved(inputs: list[Input], dice: Dice) -> list[Input]:
     return mixed
 
 
-@thorough
+@thorough(100)
 @given(definitions(), histories(40))
 def test_replaying_gives_the_same_records(rules: dict, history: list[bytes]) -> None:
     """The same batches again, into an empty store: not only what was decided, but every record to the byte."""

@@ -1,0 +1,253 @@
+"""Changelog and ledger alone restore everything: a restored store decides as the one that was lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from placet.schemas.decision import Outcome, Reason
+from placet.schemas.definition import parse_definition
+from placet.schemas.ledger import Commit
+from placet.streams import layout
+from placet.streams.errors import TaskCorrupted, TaskStopped
+from placet.streams.records import TopicPartition
+from placet.streams.restore import Restoration, Restored, restore
+from placet.streams.store import MemoryStore, StateStore
+from placet.streams.topology import TaskId
+from placet.testing import TestDriver
+from tests.model.naive import AHEAD_MAX_MS
+from tests.property.game import PARTITIONS, Game
+from tests.property.recorded import states_of
+from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
+
+
+def job_of(driver: TestDriver, partition: int, partitions: int, store: MemoryStore) -> Restoration:
+    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
+    form = layout.StateFormat(driver.codec, driver.machine.decimal_fields)
+    task_id = TaskId(driver.machine.entity, partition)
+    return Restoration(task_id, driver.topics, ids, partitions, driver.codec, form, store, driver.now_ms)
+
+
+def copy_of(store: StateStore) -> MemoryStore:
+    copy = MemoryStore()
+    copy.write(dict(store.scan(b"", b"", 1_000_000)))
+    return copy
+
+
+def memories(store: StateStore, last: Commit) -> list[tuple[bytes, bytes]]:
+    """What counts at the last commit: a restore may bring back more, which housekeeping then deletes once more."""
+    pairs = store.scan(b"d", b"d", 9_999) + store.scan(b"u", b"u", 9_999)
+    return [pair for pair in pairs if layout.log_time_of(pair[1]) >= last.log_time - HORIZON_MS - AHEAD_MAX_MS]
+
+
+# A store that decides as the one that was lost ------------------------------------------------------------------------
+
+
+@thorough(100)
+@given(definitions(), histories(40))
+def test_with_only_what_a_cleaner_leaves_it_decides_as_before(rules: dict, history: list[bytes]) -> None:
+    """Restarts in between, each from a log compacted as far as allowed; the model judges every decision."""
+    note(as_yaml(rules))
+    game = Game(rules, compacted=True)
+    game.play(history)
+    game.driver.restart()
+    game.compare_states()
+
+
+@thorough(100)
+@given(definitions(), histories(20), histories(20))
+def test_a_store_behind_the_log_catches_up(rules: dict, before: list[bytes], after: list[bytes]) -> None:
+    """A crash between the commit and the store's batch, or a store that was away: only the tail is read."""
+    note(as_yaml(rules))
+    game = Game(rules)
+    game.play(before)
+    stores = [copy_of(game.driver.task(number).store) for number in range(PARTITIONS)]
+    game.play(after)
+    for partition, store in enumerate(stores):
+        job, task = job_of(game.driver, partition, PARTITIONS, store), game.driver.task(partition)
+        restored = restore(job, game.driver.log)
+        assert restored is not None
+        assert restored.positions == task.positions
+        assert states_of(store, job.form) == states_of(task.store, job.form)
+        assert restored.last is None or memories(store, restored.last) == memories(task.store, restored.last)
+        assert store.get(layout.COMMIT) == task.store.get(layout.COMMIT)
+
+
+@thorough(100)
+@given(definitions(), histories(20), st.integers(1, 7))
+def test_in_pieces_it_restores_the_same(rules: dict, history: list[bytes], size: int) -> None:
+    note(as_yaml(rules))
+    game = Game(rules)
+    game.play(history)
+    for partition in range(PARTITIONS):
+        whole, pieces = MemoryStore(), MemoryStore()
+        first = restore(job_of(game.driver, partition, PARTITIONS, whole), game.driver.log)
+        second = restore(job_of(game.driver, partition, PARTITIONS, pieces), InPieces(game.driver, size))
+        assert first == second
+        assert whole.scan(b"", b"", 9_999) == pieces.scan(b"", b"", 9_999)
+
+
+class InPieces:
+    """The driver's log, read a few records at a time."""
+
+    def __init__(self, driver: TestDriver, size: int) -> None:
+        self._log, self._size = driver.log, size
+        self.committed, self.close = driver.log.committed, driver.log.close
+        self.end_offsets, self.start_offsets = driver.log.end_offsets, driver.log.start_offsets
+
+    def read(self, partition, position, target, take) -> bool:  # type: ignore[no-untyped-def]
+        """See `Log`."""
+        ends = range(position, target, self._size)
+        return all(self._log.read(partition, start, min(start + self._size, target), take) for start in ends)
+
+
+# Logs that contradict themselves --------------------------------------------------------------------------------------
+
+LAMP = """
+entity: lamp
+version: 1
+horizon: 10m
+statuses: [off, lit]
+fields: {watts: {type: int, default: 5}}
+signals:
+  installed: {from: absent, to: off}
+  changed: {payload: {watts: int}, from: any, copy: watts}
+"""
+
+
+@pytest.fixture
+def gate() -> TestDriver:
+    gate = TestDriver.from_text(LAMP)
+    gate.signal("l", "installed", signal_id="s-1")
+    gate.signal("l", "changed", {"watts": 7}, signal_id="s-2")
+    gate.signal("l", "changed", {"watts": 7}, signal_id="s-3")
+    return gate
+
+
+def restored(gate: TestDriver, store: MemoryStore | None = None, **other: object) -> Restored | None:
+    job = job_of(gate, 0, 1, store or MemoryStore())
+    return restore(replace(job, **other), gate.log)  # type: ignore[arg-type]
+
+
+def ledger(gate: TestDriver) -> TopicPartition:
+    return TopicPartition(gate.topics.ledger, 0)
+
+
+def test_a_fresh_task_starts_at_the_first_inputs_with_a_genesis() -> None:
+    gate = TestDriver.from_text(LAMP)
+    found = restored(gate)
+    assert found is not None
+    assert (found.last, found.records) == (None, 0)
+    assert found.positions == dict.fromkeys(gate.topics.inputs, 0)
+    assert found.genesis is not None
+    assert (found.genesis.partitions, found.genesis.memory_since) == (1, 0)
+
+
+def test_a_restored_task_goes_on_where_the_ledger_says(gate: TestDriver) -> None:
+    found = restored(gate)
+    assert found is not None
+    assert found.last is not None
+    assert (found.last.sequence, found.genesis, found.warning) == (3, None, "")
+    assert found.positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
+
+
+def test_a_store_of_other_topics_is_set_aside(gate: TestDriver) -> None:
+    store = MemoryStore()
+    restored(gate, store)
+    with pytest.raises(TaskCorrupted, match="other topics"):
+        restored(gate, store, topic_ids=dict.fromkeys(gate.topics, "new"))
+
+
+def test_a_store_ahead_of_the_log_is_set_aside(gate: TestDriver) -> None:
+    store = MemoryStore()
+    restored(gate, store)
+    store.write(layout.position_writes({gate.topics.changelog: 99}))
+    with pytest.raises(TaskCorrupted, match="99"):
+        restored(gate, store)
+
+
+def test_a_store_that_was_away_for_too_long_is_set_aside(gate: TestDriver) -> None:
+    store = MemoryStore()
+    restored(gate, store)
+    gate.advance(hours=13)
+    for number in range(3):
+        gate.signal("l", "changed", {"watts": number}, signal_id=f"t-{number}")
+    with pytest.raises(TaskCorrupted, match="13 h"):
+        restored(gate, store, now_ms=gate.now_ms)
+
+
+def test_topics_created_anew_stop_the_task(gate: TestDriver) -> None:
+    ids = {topic: f"id-of-{topic}" for topic in gate.topics} | {gate.topics.changelog: "another"}
+    with pytest.raises(TaskStopped, match="created anew"):
+        restored(gate, topic_ids=ids)
+
+
+def test_another_number_of_partitions_stops_the_task(gate: TestDriver) -> None:
+    with pytest.raises(TaskStopped, match="partitions"):
+        restored(gate, partitions=2)
+
+
+def test_a_position_that_someone_else_moved_stops_the_task(gate: TestDriver) -> None:
+    gate.log.commit({TopicPartition(gate.topics.signals, 0): 1})
+    with pytest.raises(TaskStopped, match="someone else moved it"):
+        restored(gate)
+
+
+def test_a_lost_ledger_stops_the_task(gate: TestDriver) -> None:
+    gate.log._records[ledger(gate)] = []
+    with pytest.raises(TaskStopped, match="the ledger is empty"):
+        restored(gate)
+
+
+def test_a_ledger_that_lost_its_genesis_stops_the_task(gate: TestDriver) -> None:
+    records = gate.log._records[ledger(gate)]
+    gate.log._records[ledger(gate)] = [record for record in records if record.key != b"genesis"]
+    with pytest.raises(TaskStopped, match="genesis"):
+        restored(gate)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"previous": b"x" * 16}, {"spans": ()}, {"sequence": 1}, {"task_epoch": 0}],
+    ids=["digest", "spans", "sequence", "epoch"],
+)
+def test_commits_that_do_not_link_stop_the_task(gate: TestDriver, change: dict[str, object]) -> None:
+    records = gate.log._records[ledger(gate)]
+    index = max(i for i, record in enumerate(records) if record.key == b"commit")
+    commit = gate.codec.decode_ledger(records[index].value or b"")
+    assert isinstance(commit, Commit)
+    if change == {"spans": ()}:
+        change = {"spans": tuple(span._replace(start=span.start + 1) for span in commit.spans)}
+    forged = msgspec.structs.replace(commit, **change)
+    records[index] = records[index]._replace(value=gate.codec.encode_ledger(forged))
+    with pytest.raises(TaskStopped, match=r"ledger at offset \d+"):
+        restored(gate)
+
+
+def test_inputs_that_were_removed_before_they_were_decided_stop_the_task(gate: TestDriver) -> None:
+    gate.log.start_offsets = lambda partitions: {  # type: ignore[method-assign]
+        place: 9 if place.topic == gate.topics.signals else 0 for place in partitions
+    }
+    with pytest.raises(TaskStopped, match="3 to 8 were removed"):
+        restored(gate)
+
+
+# New rules ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_version_of_the_rules_goes_on_with_the_old_state(gate: TestDriver) -> None:
+    text = LAMP.replace("version: 1", "version: 2").replace(
+        "fields: {watts: {type: int, default: 5}}",
+        "fields: {watts: {type: int, default: 5}, room: string | null, dimmed: {type: boolean, default: true}}",
+    )
+    gate.restart(parse_definition(text))
+    assert gate.read("l").fields == {"watts": 7, "room": None, "dimmed": True}
+    assert gate.signal("l", "changed", {"watts": 7}, signal_id="s-3").reason is Reason.REPEATED
+    changed = gate.signal("l", "changed", {"watts": 9}, signal_id="s-4")
+    assert (changed.outcome, changed.version_after) == (Outcome.ACCEPTED, 3)
+    assert [at.definition_digest for _, at in gate.decided][-3] != gate.machine.digest
+    assert gate.decided[-1].at.definition_digest == gate.machine.digest
