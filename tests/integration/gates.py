@@ -112,9 +112,11 @@ class World:
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
-    def gate(self, instance: str, *, program: Iterable[str] = ("-m", "placet.cli"), **more: str) -> Gate:
-        """Start a gate; its state is in a folder of its instance's."""
-        log = self.folder / f"{instance}.log"
+    def gate(
+        self, instance: str, *, program: Iterable[str] = ("-m", "placet.cli"), attempt: int | str = "", **more: str
+    ) -> Gate:
+        """Start a gate; its state is in a folder of its instance's. Another `attempt` has a log of its own."""
+        log = self.folder / f"{instance}{attempt}.log"
         environment = self.environment(
             PLACET_INSTANCE=instance, PLACET_STATE_DIR=str(self.folder / "state" / instance), **more
         )

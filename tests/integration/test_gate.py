@@ -193,8 +193,9 @@ def test_a_rolling_restart_under_load(world: World) -> None:
     gates = {name: world.gate(name) for name in ("a", "b")}
     for n, name in enumerate(("a", "b", "a")):
         world.load(3_000, first=3_000 * n, seed=n)
+        wait_until(lambda name=name: '"event": "tasks"' in gates[name].text(), 60, "the gate has tasks")
         assert gates[name].terminate() == 0
-        gates[name] = world.gate(name)
+        gates[name] = world.gate(name, attempt=n)
     world.flush()
     world.decided(90)
     verified(world)
