@@ -25,10 +25,10 @@ class ExitCode(IntEnum):
 
 MEANINGS: dict[ExitCode, str] = {
     ExitCode.OK: "Done, or everything is as it should be; a gate was told to stop and did.",
-    ExitCode.DIFFERENCE: "A check failed or a difference was found; it is in the output.",
-    ExitCode.USAGE: "The command line is wrong.",
+    ExitCode.DIFFERENCE: "A check failed, a difference was found, an input was refused; it is in the output.",
+    ExitCode.USAGE: "The command line, or the payload in it, is wrong.",
     ExitCode.WRONG: "A setting, a topic or a definition is wrong: mend it, then start again.",
-    ExitCode.UNREACHABLE: "Broker or registry did not answer: start again later.",
+    ExitCode.UNREACHABLE: "Broker, registry or gate did not answer in time: start again later.",
     ExitCode.STOPPED: "The gate stopped itself, to lose nothing: mend what it names, then start it again.",
     ExitCode.BROKEN: "A call into Kafka's client hung (the watchdog ended it), or a bug: start it again.",
     ExitCode.INTERRUPTED: "Ended by Ctrl-C.",
@@ -38,6 +38,12 @@ MEANINGS: dict[ExitCode, str] = {
 _BY_ERROR = {
     "BrokerUnreachable": ExitCode.UNREACHABLE,
     "LogUnreachable": ExitCode.UNREACHABLE,
+    "RegistryUnreachable": ExitCode.UNREACHABLE,
+    "DecisionTimeout": ExitCode.UNREACHABLE,
+    "NotDelivered": ExitCode.UNREACHABLE,
+    "ReadTimeout": ExitCode.UNREACHABLE,
+    "InvalidPayload": ExitCode.USAGE,
+    "NoOccasion": ExitCode.USAGE,
     "SettingsError": ExitCode.WRONG,
     "DefinitionError": ExitCode.WRONG,
     "PlacetError": ExitCode.STOPPED,

@@ -46,7 +46,7 @@ def misplaced(key: bytes | None, entity_id: str, partition: int, partitions: int
     if home != partition:
         return Reason.WRONG_PARTITION, f"the key belongs to partition {home}, the record is in {partition}"
     if key != entity_id.encode():
-        return Reason.KEY_MISMATCH, f"the record's key is {key!r}, its entity_id {entity_id!r}"
+        return Reason.KEY_MISMATCH, f"the record's key is {key!r:.200}, its entity_id {entity_id!r:.200}"
     return None
 
 

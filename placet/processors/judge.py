@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from placet.processors.address import broken_rule, misplaced
+from placet.processors.address import ENTITY_ID_BYTES_MAX, broken_rule, misplaced
 from placet.processors.decide import decide, refuse_undecoded
 from placet.processors.machine import Machine
 from placet.processors.occasion import occasion_of
@@ -141,7 +141,7 @@ def _undecoded(
         kind,
         reason,
         detail,
-        entity_id=(key or b"").decode("utf-8", "replace"),
+        entity_id=(key or b"")[:ENTITY_ID_BYTES_MAX].decode("utf-8", "replace"),
         name=known.name if known else "",
         input_id=known.input_id if known else "",
     )

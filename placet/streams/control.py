@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
 from placet.schemas.codec import Published, decode_control, encode_control
 from placet.schemas.contracts import contracts
-
 from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.consumer import LogReader
 from placet.streams.entity_type import EntityType
+from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["Control", "refuse_unfit"]
@@ -65,10 +66,20 @@ class Control:
             refuse_unfit(definition, self.published.values())
 
     def teach(self, entity_types: dict[str, EntityType]) -> None:
-        """Tell the codecs every schema that is known, and from now on every new one."""
+        """Tell the codecs every schema that is known, and from now on every new one.
+
+        Raises:
+            SettingsError: a published version gives a field another type.
+        """
         self._entity_types = entity_types
         for published in self.published.values():
-            self._teach(published)
+            try:
+                self._teach(published)
+            except DecodeError as error:
+                raise SettingsError(
+                    f"definition {published.entity}: version {published.version} can't be read with this one: {error}. "
+                    "A field is never given another type: give it another name."
+                ) from error
         self._reader.follow(self._partition, self.position)
 
     def follow(self) -> None:
@@ -76,11 +87,13 @@ class Control:
         if monotonic() < self._follow_at_s:
             return
         self._follow_at_s = monotonic() + _FOLLOW_EVERY_S
-        for record in self._reader.take_new():
-            self._take([record], record.offset + 1)
-            published = self._decoded(record)
-            if published is not None:
-                self._teach(published)
+        with suppress(LogUnreachable):  # the next look will do
+            for record in self._reader.take_new():
+                self._take([record], record.offset + 1)
+                published = self._decoded(record)
+                if published is not None:
+                    with suppress(DecodeError):  # of a version that does not fit ours: its inputs are refused
+                        self._teach(published)
 
     def close(self) -> None:
         """Give the reader back."""

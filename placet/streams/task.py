@@ -13,6 +13,7 @@ from enum import Enum
 from heapq import merge
 from operator import itemgetter
 
+from placet.processors.address import ENTITY_ID_BYTES_MAX
 from placet.processors.judge import Judged, consequences, judge
 from placet.processors.machine import Machine
 from placet.schemas.codec import Codec, encode_dead_letter
@@ -170,13 +171,15 @@ class Task:
             self.machine, self._codec, batch, kind, record.key, record.value,
             at.partition, self._partitions, at.log_time, at.decided_at,
         )  # fmt: skip
-        decision = judged.decision
+        decision, key = judged.decision, record.key
+        if key is not None and len(key) > ENTITY_ID_BYTES_MAX:  # no entity's: a decision must fit whatever came in
+            key = key[:ENTITY_ID_BYTES_MAX]
         if decision.outcome is _ACCEPTED:
-            self._stage(batch, judged, record.key or b"", at)
+            self._stage(batch, judged, key or b"", at)
         elif decision.reason in _BYTES_DO_NOT_DECODE:
-            batch.send(ProducerRecord(self._dead_letters, -1, record.key, encode_dead_letter(record, decision, at)))
+            batch.send(ProducerRecord(self._dead_letters, -1, key, encode_dead_letter(record, decision, at)))
         value = self._codec.encode_decision(decision, at)
-        batch.send_counted(ProducerRecord(self.topics.decisions, at.partition, record.key, value))
+        batch.send_counted(ProducerRecord(self.topics.decisions, at.partition, key, value))
         batch.decisions += 1
         batch.counted.append((kind, decision.outcome, decision.reason))
 

@@ -89,6 +89,7 @@ def test_poison_and_stray_records_block_nothing(world: World) -> None:
     world.send(world.topics.signals, key, b"\xff" * 50)
     world.send(world.topics.signals, key, None)
     world.send(world.topics.signals, None, b"", 0)
+    world.send(world.topics.signals, b"k" * 900_000, b"behind a key of almost a megabyte")
     world.send(world.topics.proposals, key, b"\xc3\x01" + b"unknown!" + b"body")
     good = world.signal_bytes("o-1", "opened", {"total": 1}, "s-1")
     world.send(world.topics.signals, key, good, (home + 1) % world.partitions)
@@ -98,14 +99,14 @@ def test_poison_and_stray_records_block_nothing(world: World) -> None:
     world.flush()
     reasons = Counter(decision.reason for decision, _ in world.decided())
     assert reasons == {
-        Reason.UNDECODABLE: 4,
+        Reason.UNDECODABLE: 5,
         Reason.UNKNOWN_SCHEMA: 1,
         Reason.WRONG_PARTITION: 1,
         Reason.KEY_MISMATCH: 1,
         Reason.NONE: 1,
     }
     assert {letter.value for letter in world.dead_letters()} == {
-        b"\xff" * 50, None, b"", b"\xc3\x01" + b"unknown!" + b"body", good + b"trailing",
+        b"\xff" * 50, b"behind a key of almost a megabyte", None, b"", b"\xc3\x01" + b"unknown!" + b"body", good + b"trailing",
     }  # fmt: skip
     assert world.states()["o-1"].status == "open"
     verified(world)
