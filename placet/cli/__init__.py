@@ -32,6 +32,12 @@ class _Command(NamedTuple):
 COMMANDS: dict[str, _Command] = {
     "run": _Command("placet.cli.run", "run_app", "Run a gate."),
     "dev": _Command("placet.cli.run", "dev_app", "Try a definition: a Kafka that goes away again, topics and a gate."),
+    "signal": _Command("placet.cli.signal", "app", "Report a fact."),
+    "propose": _Command("placet.cli.propose", "app", "Propose a change, as an agent would."),
+    "explain": _Command("placet.cli.decisions", "explain_app", "Say why an input was decided as it was."),
+    "state": _Command("placet.cli.state", "app", "Show the state of an entity, now or as it was."),
+    "history": _Command("placet.cli.state", "history_app", "Show how an entity came to its state."),
+    "decisions": _Command("placet.cli.decisions", "app", "Show the gate's decisions, and follow them."),
     "topics": _Command("placet.cli.topics", "app", "Plan and apply the topics that an app needs."),
     "doctor": _Command("placet.cli.doctor", "app", "Check brokers, topics, timeouts, registry, state and clock."),
     "verify": _Command("placet.cli.verify", "app", "Decide the whole log again, and name the first difference."),
@@ -75,8 +81,9 @@ def placet(
     """AI proposes, Placet decides: a commit gate for AI-driven state on Kafka.
 
     Settings come from the command line, else from variables PLACET_…, else from the defaults. Exit codes: 0 fine, 1 a
-    check failed or differs, 2 wrong usage, 3 wrong settings, topics or definitions, 4 broker or registry unreachable,
-    5 the gate stopped itself, 70 hung or broken, 130 interrupted.
+    check failed or differs, or an input was refused, 2 wrong usage or payload, 3 wrong settings, topics or
+    definitions, 4 broker, registry or gate did not answer, 5 the gate stopped itself, 70 hung or broken, 130
+    interrupted.
 
     Example:  placet dev flight.yaml
     """

@@ -1,0 +1,167 @@
+"""`placet decisions tail` and `placet explain`: what the gate said, and why."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from placet.cli.entity import Entity, decision_form, print_json, settings_and_entity
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.client.archive import Archive, Decided
+from placet.client.explain import Case, Explanation, Faster, explain, iso
+from placet.schemas.decision import Outcome, Retry
+
+__all__ = ["app", "explain_app"]
+
+app = typer.Typer(help="Show the gate's decisions.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+explain_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def decisions() -> None:
+    """Show the gate's decisions."""
+
+
+@app.command("tail")
+def tail(
+    entity_id: Annotated[str | None, typer.Option(help="Only those on this entity.")] = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only those that were not applied.")] = False,
+    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the latest.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those to come, until Ctrl-C.")] = False,
+    definition: Definitions = None,
+    entity: Entity = None,
+    app: App = None,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show the latest decisions, and with --follow those to come. JSON comes as one object for each line.
+
+    Exit code: 0 shown, 3 wrong settings or topics, 4 no broker answered, 130 ended by Ctrl-C.
+
+    Example:  placet decisions tail --refused --follow
+    """
+
+    def wanted(decided: Decided) -> bool:
+        decision = decided.decision
+        return (entity_id is None or decision.entity_id == entity_id) and not (refused and decision.applied)
+
+    settings, kind = settings_and_entity(definition, entity, app, bootstrap_servers)
+    with Archive(settings, kind) as archive:
+        ends = archive.ends_of_decisions()
+        latest = archive.latest_decisions(count, wanted)
+        for decided in latest:
+            _print_line(decided, output)
+        shown = {_input_of(decided) for decided in latest}
+        for decided in archive.follow_decisions(ends, wanted) if follow else ():
+            if _input_of(decided) not in shown:  # what came between the two looks was shown already
+                _print_line(decided, output)
+
+
+def _input_of(decided: Decided) -> tuple[str, int, int]:
+    return decided.at.topic, decided.at.partition, decided.at.offset
+
+
+@explain_app.command("explain")
+def explain_command(
+    input_id: Annotated[str, typer.Argument(metavar="PROPOSAL_ID", help="Or a signal's id.", show_default=False)],
+    definition: Definitions = None,
+    entity: Entity = None,
+    app: App = None,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Say why an input was decided as it was: which rung, what it compared, who was faster, whether trying again helps.
+
+    Reads the decisions' log from end to end. Where one id was decided several times, the latest one is explained.
+
+    Exit code: 0 explained, 1 no decision on this id is on the log, 3 wrong settings or topics, 4 no broker answered.
+
+    Example:  placet explain 3f0c0a58-6c0f-4f0e-9d5c-0f4f1c1f2a77
+    """
+    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
+    with Archive(settings, wanted) as archive:
+        found = archive.decisions_on(input_id)
+        if not found:
+            typer.echo(f"There is no decision on {input_id}: not yet, or the log has let go of it.", err=True)
+            raise typer.Exit(ExitCode.DIFFERENCE)
+        decision, at = found[-1]
+        case = Case(decision, at, archive.input_of(at), archive.rules_of(at.definition_digest))
+        explanation = explain(case, archive.history(decision.entity_id))
+    if output is Output.JSON:
+        print_json(_form(case, explanation, len(found)))
+    else:
+        _print(case, explanation, len(found))
+
+
+def _print_line(decided: Decided, output: Output) -> None:
+    decision, at = decided
+    if output is Output.JSON:
+        typer.echo(json.dumps({**decision_form(decision), "decided_at": iso(at.decided_at)}, ensure_ascii=False))
+        return
+    reason = "" if decision.outcome is Outcome.ACCEPTED else decision.reason.name
+    typer.echo(
+        f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {decision.name} of {decision.entity_id} "
+        f"({decision.input_id})"
+    )
+
+
+def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
+    at = case.at
+    return {
+        **decision_form(case.decision),
+        "proposer": None if case.message is None else case.message.proposer,
+        "decided": {
+            "at": iso(at.decided_at),
+            "input": f"{at.topic}-{at.partition}@{at.offset}",
+            "definition_version": None if case.rules is None else case.rules.version,
+            "times": times,
+        },
+        "rung": {"number": explanation.rung, "question": explanation.question},
+        "meaning": explanation.meaning,
+        "compared": [row._asdict() for row in explanation.compared],
+        "commits": [
+            {**faster._asdict(), "fields": {name: {"before": a, "after": b} for name, (a, b) in faster.fields.items()}}
+            for faster in explanation.conflicts
+        ],
+        "advice": explanation.advice,
+    }
+
+
+_RETRY = {
+    Retry.NEVER: "no",
+    Retry.RECOMPUTE: "yes, after reading and thinking again",
+    Retry.LATER: "yes, later, as it is",
+}
+
+
+def _print(case: Case, explanation: Explanation, times: int) -> None:
+    decision, at = case.decision, case.at
+    by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
+    reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"
+    lines = [
+        f"{decision.kind.name.lower()} {decision.name} of {decision.entity_id}{by}: {decision.outcome.name}{reason}",
+        f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"
+        + (f", definition version {case.rules.version}" if case.rules else ""),
+    ]
+    if times > 1:
+        lines.append(f"  repeats    this id was decided {times} times; this is the latest")
+    rung = f"rung {explanation.rung}: " if explanation.rung else ""
+    lines += [f"  decided by {rung}{explanation.question}", f"  meaning    {explanation.meaning}"]
+    lines += [
+        f"  compared   {row.what}: " + " | ".join(filter(None, (row.given, row.found))) for row in explanation.compared
+    ]
+    for faster in explanation.conflicts:
+        lines += _commit_lines(faster)
+    lines.append(
+        f"  try again? {'not needed' if decision.applied else _RETRY[explanation.retry]}. {explanation.advice}"
+    )
+    typer.echo("\n".join(lines))
+
+
+def _commit_lines(faster: Faster) -> list[str]:
+    who = f" by {faster.who}" if faster.who else ""
+    changes = [f"             {name}: {before} -> {after}" for name, (before, after) in faster.fields.items()]
+    return [f"  commit     version {faster.version}, {faster.at}: {faster.cause}{who}", *changes]

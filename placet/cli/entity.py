@@ -1,0 +1,221 @@
+"""What the commands that touch entities share: which entity type, payloads as JSON, decisions in words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from placet.cli.options import Output, definitions_of, settings_from
+from placet.client.archive import sole_entity
+from placet.client.explain import iso
+from placet.client.snapshot import Snapshot
+from placet.schemas.decision import REASONS, Decision, Retry
+from placet.schemas.definition import Definition
+from placet.schemas.definition_grammar import Duration
+from placet.schemas.errors import SettingsError
+from placet.schemas.field_types import Field
+from placet.schemas.messages import Value
+from placet.streams.log import client_logger
+from placet.streams.settings import Settings
+
+__all__ = [
+    "Entity",
+    "EntityId",
+    "Payload",
+    "Timeout",
+    "Wait",
+    "decision_form",
+    "duration_of",
+    "payload_of",
+    "print_decision",
+    "print_json",
+    "settings_and_entity",
+    "snapshot_form",
+    "time_of",
+]
+
+Entity = Annotated[
+    str | None,
+    typer.Option(help="The entity type, where the app has several; its rules are then read from the control topic."),
+]
+EntityId = Annotated[str, typer.Argument(metavar="ENTITY_ID", help="Whose state it is about.", show_default=False)]
+Payload = Annotated[
+    str, typer.Argument(metavar="PAYLOAD", help="JSON object; `-` reads it from stdin.", show_default=False)
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the decision and print it.")]
+Timeout = Annotated[float, typer.Option(min=0.0, help="How long to wait, in seconds.")]
+
+_INDENT: Final = 2
+_DURATION: Final[TypeAdapter[int]] = TypeAdapter(Duration)
+
+
+def settings_and_entity(
+    definition: Any, entity: str | None, app: str | None, bootstrap_servers: str | None
+) -> tuple[Settings, Definition | str]:
+    """Return the settings, and a definition or the name of the entity type whose rules are on the control topic.
+
+    Raises:
+        SettingsError: it is not clear which entity type is meant.
+    """
+    client_logger().setLevel(logging.CRITICAL)  # the command says in one line what is wrong
+    settings = settings_from(bootstrap_servers, definitions=definition, app=app)
+    given = {found.entity: found for found in definitions_of(settings)} if settings.definitions else {}
+    if entity is not None:
+        return settings, given.get(entity, entity)
+    if len(given) > 1:
+        raise SettingsError(f"Say which entity type: --entity {' or --entity '.join(given)}.")
+    return settings, next(iter(given.values()), None) or sole_entity(settings)
+
+
+def payload_of(text: str, fields: Mapping[str, Field]) -> dict[str, Value]:
+    """Return a payload as Python values: decimals exact, numbers for doubles as floats, ISO times as milliseconds.
+
+    What does not fit stays as it is: the client then says what is wrong with it.
+
+    Raises:
+        typer.BadParameter: no JSON object.
+    """
+    source = sys.stdin.read() if text == "-" else text
+    try:
+        given = json.loads(source or "{}", parse_float=Decimal)
+    except ValueError as error:
+        raise typer.BadParameter(f"no JSON: {error}", param_hint="PAYLOAD") from None
+    if not isinstance(given, dict):
+        raise typer.BadParameter('write a JSON object, such as {"note": "fraud?"}', param_hint="PAYLOAD")
+    return {name: _value(value, fields[name]) if name in fields else value for name, value in given.items()}
+
+
+def _value(given: Any, field: Field) -> Any:
+    if field.items is not None and isinstance(given, list):
+        return [_scalar(item, field.items) for item in given]
+    if field.values is not None and isinstance(given, dict):
+        return {name: _scalar(item, field.values) for name, item in given.items()}
+    return _scalar(given, field.type)
+
+
+def _scalar(given: Any, kind: str) -> Any:
+    if isinstance(given, bool) or given is None:
+        return given
+    try:
+        match kind:
+            case "double" if isinstance(given, int | Decimal):
+                return float(given)
+            case "decimal" if isinstance(given, int | str):
+                return Decimal(given)
+            case "timestamp" if isinstance(given, str):
+                return time_of(given)
+    except (InvalidOperation, OverflowError, typer.BadParameter):
+        return given
+    return float(given) if isinstance(given, Decimal) and kind != "decimal" else given
+
+
+def time_of(text: str) -> int:
+    """Return a time in ms since the epoch: digits are just that, else ISO 8601 with its offset.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} is no time: write 2026-01-31T12:00:00Z, or milliseconds since the epoch")
+    return round(moment.timestamp() * 1000)
+
+
+def duration_of(text: str | None) -> timedelta | None:
+    """Return a duration written as in a definition, such as `90s`.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if text is None:
+        return None
+    try:
+        return timedelta(milliseconds=_DURATION.validate_python(text))
+    except ValidationError:
+        raise typer.BadParameter(f"{text!r} is no duration: write 500ms, 90s, 5m, 24h or 7d") from None
+
+
+def decision_form(decision: Decision) -> dict[str, Any]:
+    """Return a decision for JSON."""
+    first = decision.first
+    return {
+        "outcome": decision.outcome.name,
+        "reason": decision.reason.name,
+        "retry": decision.retry.name,
+        "applied": decision.applied,
+        "kind": decision.kind.name,
+        "name": decision.name,
+        "input_id": decision.input_id,
+        "entity_id": decision.entity_id,
+        "dedup_key": decision.dedup_key,
+        "changed": decision.changed,
+        "version_before": decision.version_before,
+        "version_after": decision.version_after,
+        "status_before": decision.status_before,
+        "status_after": decision.status_after,
+        "detail": decision.detail,
+        "first": None if first is None else first._asdict(),
+        "conflicts": [conflict._asdict() for conflict in decision.conflicts],
+    }
+
+
+def print_decision(decision: Decision, output: Output) -> None:
+    """Print a decision."""
+    if output is Output.JSON:
+        print_json(decision_form(decision))
+        return
+    typer.echo(_headline(decision))
+    if decision.detail:
+        typer.echo(f"  {decision.detail}")
+    for conflict in decision.conflicts:
+        typer.echo(f"  version {conflict.version} changed {', '.join(conflict.fields)}")
+    if not decision.applied:
+        help_is = "in vain" if decision.retry is Retry.NEVER else decision.retry.name.lower()
+        typer.echo(f"  trying again: {help_is}. {REASONS[decision.reason].todo}")
+        typer.echo(f"  more: placet explain {decision.input_id}")
+
+
+def _headline(decision: Decision) -> str:
+    what = f"{decision.name} of {decision.entity_id} ({decision.input_id})"
+    if decision.first is not None and decision.applied:
+        return f"DUPLICATE  {what}: applied before, by {decision.first.input_id} at version {decision.first.version}"
+    if decision.applied:
+        step = f"version {decision.version_after}, {decision.status_after}" if decision.changed else "nothing changed"
+        return f"ACCEPTED  {what}: {step}"
+    return f"{decision.outcome.name}  {decision.reason.name}  {what}"
+
+
+def snapshot_form(snapshot: Snapshot) -> dict[str, Any]:
+    """Return a state for JSON."""
+    change = snapshot.change
+    return {
+        "entity_id": snapshot.entity_id,
+        "status": snapshot.status,
+        "version": snapshot.version,
+        "incarnation": snapshot.incarnation,
+        "fields": dict(snapshot.fields),
+        "forgotten": snapshot.forgotten,
+        "cause": None
+        if change is None
+        else {"kind": change.kind.name, "name": change.name, "input_id": change.input_id},
+        "who": None if change is None else change.proposer,
+        "at": None if change is None else iso(change.decided_at),
+    }
+
+
+def print_json(form: Any) -> None:
+    """Print JSON; decimals as text, so that no digit is lost."""
+    typer.echo(json.dumps(form, default=str, ensure_ascii=False, indent=_INDENT))

@@ -1,0 +1,97 @@
+"""`placet propose`: propose a change, as an agent would."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from placet.cli.entity import (
+    Entity,
+    EntityId,
+    Payload,
+    Timeout,
+    Wait,
+    duration_of,
+    payload_of,
+    print_decision,
+    print_json,
+    settings_and_entity,
+)
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.client.snapshot import Snapshot
+from placet.client.sync import Client
+from placet.schemas.decision import Decision
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command("propose")
+def propose(
+    entity_id: EntityId,
+    name: Annotated[str, typer.Argument(help="One of the definition's proposals.", show_default=False)],
+    payload: Payload = "{}",
+    base_version: Annotated[
+        int | None, typer.Option(min=0, help="The version that was read.  [that of this moment]")
+    ] = None,
+    dedup_key: Annotated[str | None, typer.Option(help="What it is about; a retry keeps it.")] = None,
+    caused_by: Annotated[
+        str | None, typer.Option(help="Id of the signal or task behind it; serves as key too.")
+    ] = None,
+    proposal_id: Annotated[str | None, typer.Option("--id", help="Its id.  [a new UUID]")] = None,
+    valid_for: Annotated[str | None, typer.Option(help="Refuse it after this time, such as 90s.")] = None,
+    rationale: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
+    model: Annotated[str | None, typer.Option(help="What thought of it.")] = None,
+    proposer: Annotated[str, typer.Option(help="Who proposes.")] = "shell",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the rules say now; send nothing.")] = False,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    definition: Definitions = None,
+    entity: Entity = None,
+    app: App = None,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Propose a change of what was read. Ends when all replicas have it; with --wait, when the gate has decided.
+
+    It needs --dedup-key or --caused-by where the definition computes no key: else a repeat could not be told.
+
+    Exit code: 0 durable (with --wait: applied), 1 (with --wait or --dry-run) refused, 2 the call or the payload is
+    wrong, 3 wrong settings or topics, 4 no broker answered, or no decision came in time.
+
+    Example:  placet propose order-7 hold '{"note": "fraud?"}' --base-version 1 --dedup-key case-12 --wait
+    """
+    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
+    with Client(wanted, settings=settings, sender=proposer, connect_timeout_s=timeout) as client:
+        rule = client.definition.proposals.get(name)
+        values = payload_of(payload, rule.payload if rule else {})
+        seen = _based_on(client.read(entity_id, timeout_s=timeout), base_version)
+        if dry_run:
+            raise typer.Exit(_answer(client.would_accept(seen, name, values), output))
+        proposal = client.propose(
+            seen, name, values, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
+            valid_for=duration_of(valid_for), rationale=rationale, model=model,
+        )  # fmt: skip
+        if wait:
+            raise typer.Exit(_answer(proposal.decision(timeout), output))
+        proposal.durable(timeout)
+    if output is Output.JSON:
+        print_json({"entity_id": entity_id, "name": name, "proposal_id": proposal.proposal_id, "durable": True})
+    else:
+        typer.echo(f"durable  {name} of {entity_id} ({proposal.proposal_id})")
+
+
+def _based_on(newest: Snapshot, version: int | None) -> Snapshot:
+    """Return the state as if it had been read at another version: only that of it travels in a proposal."""
+    if version is None or version == newest.version:
+        return newest
+    return Snapshot(newest.entity_id, msgspec.structs.replace(newest.state, version=version))
+
+
+def _answer(decision: Decision, output: Output) -> ExitCode:
+    print_decision(decision, output)
+    return ExitCode.OK if decision.applied else ExitCode.DIFFERENCE

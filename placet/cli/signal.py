@@ -1,0 +1,75 @@
+"""`placet signal`: report a fact."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from placet.cli.entity import (
+    Entity,
+    EntityId,
+    Payload,
+    Timeout,
+    Wait,
+    payload_of,
+    print_decision,
+    print_json,
+    settings_and_entity,
+    time_of,
+)
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.client.sync import Client
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command("signal")
+def signal(
+    entity_id: EntityId,
+    name: Annotated[str, typer.Argument(help="One of the definition's signals.", show_default=False)],
+    payload: Payload = "{}",
+    *,
+    signal_id: Annotated[str, typer.Option("--id", help="Names the fact, the same in every retry.")],
+    event_time: Annotated[str | None, typer.Option(help="When it happened: ISO 8601 or ms.  [now]")] = None,
+    caused_by: Annotated[str | None, typer.Option(help="Id of what caused it.")] = None,
+    source: Annotated[str, typer.Option(help="Where it comes from.")] = "shell",
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    definition: Definitions = None,
+    entity: Entity = None,
+    app: App = None,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Report a fact. Ends when all replicas have it; with --wait, when the gate has decided on it.
+
+    Times in a payload are ISO 8601 or milliseconds; decimals are numbers or text.
+
+    Exit code: 0 durable (with --wait: applied), 1 (with --wait) refused, 2 the call or the payload is wrong, 3 wrong
+    settings or topics, 4 no broker answered, or no decision came in time.
+
+    Example:  placet signal order-7 opened '{"total": 5}' --id payment-1 --wait
+    """
+    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
+    with Client(wanted, settings=settings, sender=source, connect_timeout_s=timeout) as client:
+        rule = client.definition.signals.get(name)
+        values = payload_of(payload, rule.payload if rule else {})
+        happened_at = None if event_time is None else time_of(event_time)
+        if wait:
+            decision = client.signal_decided(
+                entity_id, name, values, signal_id=signal_id, event_time=happened_at, caused_by=caused_by,
+                timeout_s=timeout,
+            )  # fmt: skip
+            print_decision(decision, output)
+            raise typer.Exit(ExitCode.OK if decision.applied else ExitCode.DIFFERENCE)
+        client.signal(
+            entity_id, name, values, signal_id=signal_id, event_time=happened_at, caused_by=caused_by, timeout_s=timeout
+        )
+    if output is Output.JSON:
+        print_json({"entity_id": entity_id, "name": name, "signal_id": signal_id, "durable": True})
+    else:
+        typer.echo(f"durable  {name} of {entity_id} ({signal_id})")

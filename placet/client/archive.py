@@ -1,0 +1,173 @@
+"""A look into the logs: what an entity went through, what was decided, and on which input. Blocking; for tools."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple, Self
+
+from placet.client.connect import Link, Rulebook, connect, read_rulebook, reader_options
+from placet.client.snapshot import Snapshot
+from placet.processors.address import partition_of
+from placet.schemas.decision import Coordinates, Decision
+from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.errors import DecodeError, SettingsError
+from placet.schemas.messages import Kind, Message
+from placet.streams.admin import Admin
+from placet.streams.consumer import LogReader
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.settings import Settings
+from placet.streams.topology import control_topic
+
+__all__ = ["Archive", "Decided", "sole_entity"]
+
+_BEGINNING: Final = -2
+_WAIT_MS: Final = 200
+
+
+class Decided(NamedTuple):
+    """A decision, and where and when it was taken."""
+
+    decision: Decision
+    at: Coordinates
+
+
+def sole_entity(settings: Settings) -> str:
+    """Return the entity type of an app that has but one.
+
+    Raises:
+        SettingsError: it has none, or several.
+        LogUnreachable: no broker answered.
+    """
+    rulebook = Rulebook(control_topic(settings.app))
+    with Admin(settings.librdkafka()) as admin:
+        if admin.describe_topics([rulebook.topic]):
+            read_rulebook(settings, admin, rulebook)
+    known = rulebook.entities()
+    if len(known) != 1:
+        found = f"has {', '.join(known)}" if known else "has none yet"
+        raise SettingsError(
+            f"Say which entity type: --entity NAME or --definition FILE. The app `{settings.app}` {found}."
+        )
+    return known[0]
+
+
+class Archive:
+    """Reads one entity type's logs from end to end, committed records only.
+
+    Args:
+        settings: where Kafka is.
+        wanted: the definition, or the entity type's name.
+
+    Raises:
+        SettingsError: no such topics or rules.
+        LogUnreachable: no broker answered.
+    """
+
+    def __init__(self, settings: Settings, wanted: Definition | str) -> None:
+        self._admin = Admin(settings.librdkafka())
+        self.link: Link = connect(settings, self._admin, wanted, 0.0, lambda _: True)
+        self._reader = LogReader(reader_options(settings, "archive"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+        self._admin.__exit__()
+
+    def history(self, entity_id: str) -> list[Snapshot]:
+        """Return an entity's states as far as the log holds them: one horizon at least, and the latest one for ever."""
+        key = entity_id.encode()
+        partition = TopicPartition(self.link.topics.changelog, partition_of(key, self.link.partitions))
+        found: list[Snapshot] = []
+
+        def keep(record: ConsumerRecord) -> None:
+            if record.key == key:
+                found.append(Snapshot.from_record(self.link.codec, key, record.value, record.headers))
+
+        self._scan(partition, keep)
+        return found
+
+    def decisions_on(self, input_id: str) -> list[Decided]:
+        """Return all decisions on inputs of this id, the latest one last."""
+        needle = input_id.encode()
+        return self._decisions(lambda decided: decided.decision.input_id == input_id, needle)
+
+    def latest_decisions(self, count: int, wanted: Callable[[Decided], bool]) -> list[Decided]:
+        """Return the last decisions that are wanted, of all partitions together, the latest one last."""
+        return list(self._decisions(wanted, b"", count))[-count:] if count else []
+
+    def ends_of_decisions(self) -> dict[TopicPartition, int]:
+        """Return how far the decisions have come."""
+        topic, numbers = self.link.topics.decisions, range(self.link.partitions)
+        return self._admin.latest_offsets([TopicPartition(topic, number) for number in numbers], read_uncommitted=False)
+
+    def follow_decisions(
+        self, positions: Mapping[TopicPartition, int], wanted: Callable[[Decided], bool]
+    ) -> Iterator[Decided]:
+        """Give decisions from these positions on, as they are taken, for ever."""
+        self._reader.follow_also(positions)
+        while True:
+            records, _ = self._reader.take(_WAIT_MS)
+            for record in records:
+                decided = self._decided(record)
+                if decided is not None and wanted(decided):
+                    yield decided
+
+    def input_of(self, at: Coordinates) -> Message | None:
+        """Return the input that was decided; None where the log has let go of it, or it does not decode."""
+        partition = TopicPartition(at.topic, at.partition)
+        if at.offset < self._admin.earliest_offsets([partition])[partition]:
+            return None
+        found: list[ConsumerRecord] = []
+
+        def take(records: list[ConsumerRecord], _position: int) -> bool:
+            found.extend(records[:1])
+            return not found
+
+        self._reader.read(partition, at.offset, at.offset + 1, take, 1)
+        if not found or found[0].offset != at.offset or found[0].value is None:
+            return None
+        kind = Kind.SIGNAL if at.topic == self.link.topics.signals else Kind.PROPOSAL
+        try:
+            return self.link.codec.decode(kind, found[0].value)
+        except DecodeError:
+            return None
+
+    def rules_of(self, digest: bytes) -> Definition | None:
+        """Return the definition of a digest, as it stands on the control topic."""
+        published = next((entry for entry in self.link.rulebook.published if entry.digest == digest), None)
+        return None if published is None else parse_definition(published.document)
+
+    def _decisions(self, wanted: Callable[[Decided], bool], needle: bytes, count: int | None = None) -> list[Decided]:
+        """Return decisions, the last `count` of each partition; only bytes with the needle in them are decoded."""
+        found: list[Decided] = []
+        for number in range(self.link.partitions):
+            kept: deque[Decided] = deque(maxlen=count)
+
+            def keep(record: ConsumerRecord, kept: deque[Decided] = kept) -> None:
+                decided = self._decided(record) if needle in (record.value or b"") else None
+                if decided is not None and wanted(decided):
+                    kept.append(decided)
+
+            self._scan(TopicPartition(self.link.topics.decisions, number), keep)
+            found += kept
+        return sorted(found, key=lambda decided: (decided.at.decided_at, decided.at.sequence, decided.at.index))
+
+    def _scan(self, partition: TopicPartition, keep: Callable[[ConsumerRecord], None]) -> None:
+        """Show all that a partition holds now."""
+
+        def take(records: list[ConsumerRecord], _position: int) -> bool:
+            for record in records:
+                keep(record)
+            return True
+
+        target = self._admin.latest_offsets([partition], read_uncommitted=False)[partition]
+        self._reader.read(partition, _BEGINNING, target, take)
+
+    def _decided(self, record: ConsumerRecord) -> Decided | None:
+        try:
+            return Decided(*self.link.codec.decode_decision(record.value or b""))
+        except DecodeError:  # of a later release
+            return None
