@@ -89,7 +89,7 @@ def test_poison_and_stray_records_block_nothing(world: World) -> None:
     world.send(world.topics.signals, key, b"\xff" * 50)
     world.send(world.topics.signals, key, None)
     world.send(world.topics.signals, None, b"", 0)
-    world.send(world.topics.signals, b"k" * 900_000, b"behind a key of almost a megabyte")
+    world.send(world.topics.signals, b"k" * 800_000, b"behind a key of almost a megabyte")
     world.send(world.topics.proposals, key, b"\xc3\x01" + b"unknown!" + b"body")
     good = world.signal_bytes("o-1", "opened", {"total": 1}, "s-1")
     world.send(world.topics.signals, key, good, (home + 1) % world.partitions)
