@@ -12,7 +12,7 @@ from placet.processors.machine import Machine
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Message
 
-__all__ = ["ENTITY_ID_BYTES_MAX", "broken_rule", "misplaced", "murmur2", "partition_of"]
+__all__ = ["ENTITY_ID_BYTES_MAX", "broken_rule", "misplaced", "murmur2", "partition_of", "written_key"]
 
 ENTITY_ID_BYTES_MAX = 512
 """Longest entity id, and longest input id, in bytes of UTF-8."""
@@ -38,6 +38,11 @@ def murmur2(data: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """Return the partition that a key belongs to."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+def written_key(key: bytes | None) -> bytes | None:
+    """Return the key under which an input is answered: a decision must fit into a record whatever came in."""
+    return key if key is None or len(key) <= ENTITY_ID_BYTES_MAX else key[:ENTITY_ID_BYTES_MAX]
 
 
 def misplaced(key: bytes | None, entity_id: str, partition: int, partitions: int) -> tuple[Reason, str] | None:

@@ -13,7 +13,7 @@ from enum import Enum
 from heapq import merge
 from operator import itemgetter
 
-from placet.processors.address import ENTITY_ID_BYTES_MAX
+from placet.processors.address import written_key
 from placet.processors.judge import Judged, consequences, judge
 from placet.processors.machine import Machine
 from placet.schemas.codec import Codec, encode_dead_letter
@@ -171,9 +171,7 @@ class Task:
             self.machine, self._codec, batch, kind, record.key, record.value,
             at.partition, self._partitions, at.log_time, at.decided_at,
         )  # fmt: skip
-        decision, key = judged.decision, record.key
-        if key is not None and len(key) > ENTITY_ID_BYTES_MAX:  # no entity's: a decision must fit whatever came in
-            key = key[:ENTITY_ID_BYTES_MAX]
+        decision, key = judged.decision, written_key(record.key)
         if decision.outcome is _ACCEPTED:
             self._stage(batch, judged, key or b"", at)
         elif decision.reason in _BYTES_DO_NOT_DECODE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
+from placet.processors.address import written_key
 from placet.processors.replay import Replay, Rerun
 from placet.schemas.decision import Reason
 from placet.schemas.ledger import Commit, Span
@@ -172,8 +173,10 @@ class Decisions:
         rerun = self._replay.rerun(machine, codec, self._kinds[at.topic], source.key, source.value, at)
         if codec.encode_decision(rerun.decision, at) != record.value:
             self._report.find(Check.DECISION, record, differing(decision, rerun.decision))
-        elif record.key != source.key:
-            self._report.find(Check.DECISION, record, f"its key is {record.key!r}, the input's {source.key!r}")
+        elif record.key != written_key(source.key):
+            self._report.find(
+                Check.DECISION, record, f"its key is {record.key!r:.100}, the input's {source.key!r:.100}"
+            )
         change = rerun.writes.change
         if change is None:
             return Step(recorded, in_force, rerun)
