@@ -1,0 +1,82 @@
+"""AI proposes, Placet decides: a commit gate for AI-driven state on Kafka.
+
+Public names, loaded when they are first used: `import placet` costs nothing, and the shell needs no Kafka for `--help`.
+`placet.testing` has the driver that tests a definition without Kafka.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from placet.client import (
+        AsyncChangeBatch,
+        AsyncClient,
+        AsyncProposal,
+        ChangeBatch,
+        Client,
+        DecisionTimeout,
+        NoOccasion,
+        NotConnected,
+        NotDelivered,
+        Proposal,
+        ReadTimeout,
+        Snapshot,
+    )
+    from placet.schemas.decision import Decision, Outcome, Reason, Retry
+    from placet.schemas.definition import Definition, load_definition, parse_definition
+    from placet.schemas.errors import DefinitionError, InvalidPayload, PlacetError, SettingsError
+
+__all__ = [
+    "AsyncChangeBatch",
+    "AsyncClient",
+    "AsyncProposal",
+    "ChangeBatch",
+    "Client",
+    "Decision",
+    "DecisionTimeout",
+    "Definition",
+    "DefinitionError",
+    "InvalidPayload",
+    "NoOccasion",
+    "NotConnected",
+    "NotDelivered",
+    "Outcome",
+    "PlacetError",
+    "Proposal",
+    "ReadTimeout",
+    "Reason",
+    "Retry",
+    "SettingsError",
+    "Snapshot",
+    "load_definition",
+    "parse_definition",
+]
+
+_ELSEWHERE = {
+    "Decision": "decision",
+    "Definition": "definition",
+    "DefinitionError": "errors",
+    "InvalidPayload": "errors",
+    "Outcome": "decision",
+    "PlacetError": "errors",
+    "Reason": "decision",
+    "Retry": "decision",
+    "SettingsError": "errors",
+    "load_definition": "definition",
+    "parse_definition": "definition",
+}
+"""The module in placet.schemas of those names that do not come from placet.client."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'placet' has no attribute {name!r}")
+    home = f"placet.schemas.{_ELSEWHERE[name]}" if name in _ELSEWHERE else "placet.client"
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
