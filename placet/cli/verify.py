@@ -104,14 +104,15 @@ def _bars(*, shown: bool) -> Iterator[Progress]:
 
 def _print(report: Report) -> None:
     console = Console(highlight=False, markup=False)
-    width = None if console.is_terminal else PIPE_WIDTH
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     table = Table("task", "checked from", box=box.SIMPLE)
     for name in ("inputs", "decisions", "changes", "differences"):
         table.add_column(name, justify="right")
     for task in report.tasks:
         numbers = (task.inputs, task.decisions, task.changes, task.differences)
         table.add_row(str(task.task_id), _since(task.since), *(f"{number:,}" for number in numbers))
-    console.print(table, width=width)
+    console.print(table)
     for task in report.tasks:
         _print_task(task)
     first = report.first

@@ -17,9 +17,11 @@ from placet.schemas.errors import SettingsError
 from placet.schemas.ledger import Commit, LedgerEntry, MemoryEntry
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
+from placet.schemas.wire import Confluent
 from placet.streams import layout
 from placet.streams.records import ConsumerRecord
 from placet.streams.verify_report import Check, Finding
+from placet.streams.verify_rules import Rulebook
 from placet.testing import TestDriver
 from tests.unit.verify_history import DAY_MS, DEFINITION, History, history_of, long_history, published, small_history
 
@@ -627,3 +629,16 @@ def test_a_function_that_is_not_the_one_of_then(tmp_path: Path, monkeypatch: pyt
 
     with pytest.raises(SettingsError, match="order version 1 can't be run again here"):
         history.verify()
+
+
+def test_records_framed_by_a_registry_need_one() -> None:
+    definition = load_definition(DEFINITION)
+    book = Rulebook("order", published(definition), None, 1 << 20)
+    with pytest.raises(SettingsError, match="PLACET_REGISTRY__URL"):
+        book.in_force(definition.digest, 1, 0)
+
+    wire = Confluent(lambda _role, _schema: 7, lambda _id: "")
+    in_force = Rulebook("order", published(definition), wire, 1 << 20).in_force(definition.digest, 1, 0)
+    assert in_force is not None
+    decision, at = TestDriver(definition).codec.decode_decision(small_history().records[DECISIONS][0].value or b"")
+    assert in_force.codec.encode_decision(decision, at)[:5] == b"\0\0\0\0\7"
