@@ -21,7 +21,7 @@ from placet.schemas.definition import load_definition
 from placet.streams.admin import Admin
 from placet.streams.kafka_log import KafkaLog
 from placet.streams.log import configure_logs
-from placet.streams.main import clock_ms, log_reader
+from placet.streams.main import clock_ms, log_reader, relax_garbage_collection
 from placet.streams.settings import Settings
 from placet.streams.topology import TaskId
 from placet.streams.verify import Progress
@@ -76,6 +76,7 @@ def verify(
 
 
 def _run(settings: Settings, entities: list[str], findings: int, progress: Progress) -> Report:
+    relax_garbage_collection()
     with Admin(settings.librdkafka()) as admin:
         log = KafkaLog(log_reader(settings, "verify"), admin)
         try:

@@ -32,7 +32,7 @@ from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
 
-__all__ = ["clock_ms", "log_reader", "run"]
+__all__ = ["clock_ms", "log_reader", "relax_garbage_collection", "run"]
 
 
 def clock_ms() -> int:
@@ -56,7 +56,7 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
         metrics.start()
         try:
             worker = build(settings, definitions, clock, metrics, stopping)
-            _relax_garbage_collection()
+            relax_garbage_collection()
             worker.run()
         finally:
             metrics.close()
@@ -191,7 +191,7 @@ def _transaction_options(settings: Settings) -> dict[str, object]:
     }
 
 
-def _relax_garbage_collection() -> None:
+def relax_garbage_collection() -> None:
     """Collect rarely: a batch makes thousands of objects that die with it, none in cycles (10 % of the time)."""
     gc.collect()
     gc.freeze()
