@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 import msgspec
-from placet.schemas.codec import Codec
 
+from placet.schemas.codec import Codec
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
@@ -116,6 +116,7 @@ def restore(job: Restoration, log: Log) -> Restored | None:
         position = max(_position(job, partition.topic), starts[partition])
         if not log.read(partition, position, targets[partition], take):
             return None
+    job.store.flush()
     group = {partition.topic: position for partition, position in committed.items()}
     first = {partition.topic: starts[partition] for partition in inputs}
     return _checked(job, chain, group, first, progress.records + chain.records)
@@ -185,7 +186,7 @@ class _Progress:
                     headers.append(header)
             writes[b"s" + entity] = job.form.raw(record.value, headers)
         writes.update(layout.position_writes({job.topics.changelog: position}))
-        job.store.write(writes)
+        job.store.load(writes)
         self.records += len(records)
         return job.go_on(len(records))
 
@@ -225,7 +226,7 @@ class _Chain:
         if self.last:
             writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
         writes.update(layout.position_writes({job.topics.ledger: position}))
-        job.store.write(writes)
+        job.store.load(writes)
         self.records += len(records)
         return job.go_on(len(records))
 
