@@ -15,7 +15,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import bench_phases as phases
 import bench_throughput as throughput
@@ -28,6 +29,7 @@ from rich.table import Table
 from placet.schemas.errors import PlacetError
 
 Figures: TypeAlias = dict[str, Any]
+Given = TypeVar("Given")
 PHASES = ("throughput", "latency", "memory", "restore")
 GOALS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("decisions/s, one process", ("one_process", "decisions_per_s"), "{:,.0f}", ">= 20,000"),
@@ -74,19 +76,15 @@ class Bench:
 
     def _throughput(self) -> Figures:
         workload = self.workload()
-        found: Figures = {"copier": {}}
-        for processes, name in ((1, "one_process"), (2, "two_processes")):
-            rate = self._shown(
-                f"gates, {name.replace('_', ' ')}",
-                lambda show, n=processes: throughput.gates(self._world, workload, n, show),
-            )
-            found[name] = {"decisions_per_s": rate}
-        for processes, name in ((1, "one_process"), (2, "two_processes")):
-            rate = self._shown(
-                f"copier, {name.replace('_', ' ')}",
-                lambda show, n=processes: throughput.copiers(self._world, workload, n, show),
-            )
-            found["copier"][name] = {"records_per_s": rate}
+        found: Figures = {}
+        names = {1: "one_process", 2: "two_processes"}
+        for processes, name in names.items():
+            measure = partial(throughput.gates, self._world, workload, processes)
+            found[name] = {"decisions_per_s": self._shown(f"gates, {name.replace('_', ' ')}", measure)}
+        found["copier"] = {}
+        for processes, name in names.items():
+            measure = partial(throughput.copiers, self._world, workload, processes)
+            found["copier"][name] = {"records_per_s": self._shown(f"copier, {name.replace('_', ' ')}", measure)}
         return found
 
     def workload(self) -> Workload:
@@ -101,7 +99,7 @@ class Bench:
         self._shown("one gate under cProfile", lambda show: throughput.gates(self._world, workload, 1, show, file))
         pstats.Stats(str(file)).strip_dirs().sort_stats("tottime").print_stats(25)
 
-    def _shown(self, what: str, phase: Callable[[Callable[[float], None]], Any]) -> Any:
+    def _shown(self, what: str, phase: Callable[[Callable[[float], None]], Given]) -> Given:
         bar = self._bars.add_task(what, total=1.0)
         given = phase(lambda share: self._bars.update(bar, completed=share))
         self._bars.update(bar, completed=1.0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -42,7 +43,7 @@ def copy_once(consumer: Consumer, producer: Producer, decisions: str, changelog:
     first = consumer.poll(0.2)
     if first is None or first.error():
         return
-    messages = [first, *consumer.consume(BATCH_RECORDS_MAX - 1, 0)]
+    messages: list[Any] = [first, *consumer.consume(BATCH_RECORDS_MAX - 1, 0)]
     metadata, positions, produce = consumer.consumer_group_metadata(), {}, producer.produce
     producer.begin_transaction()
     for number, message in enumerate(messages):
@@ -51,8 +52,7 @@ def copy_once(consumer: Consumer, producer: Producer, decisions: str, changelog:
         produce(decisions, value, key, partition)
         if number % 10 < CHANGES_OF_TEN:
             produce(changelog, value, key, partition)
-    source = first.topic()
-    ends = [TopicPartition(source, partition, position) for partition, position in positions.items()]
+    ends = [TopicPartition(messages[0].topic(), partition, position) for partition, position in positions.items()]
     producer.send_offsets_to_transaction(ends, metadata)
     producer.commit_transaction()
 

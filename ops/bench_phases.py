@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bench_workload import PARTITIONS, Proposals, each_once
 from bench_world import BenchError, Eyes, Gate, Progress, World
@@ -38,7 +38,8 @@ def latency(world: World, at_per_s: int, seconds: int, progress: Progress) -> La
     producer = Producer({"bootstrap.servers": world.broker.bootstrap_servers, "linger.ms": 1})
     proposals, sent, waited_ms = Proposals(), {}, []
     count = at_per_s * (seconds + int(_LATENCY_WARM_UP_S))
-    began_s, number, seen = time.perf_counter(), 0, 0
+    number = seen = 0
+    began_s = shown_s = time.perf_counter()
     while seen < count:
         due = min(count, int((time.perf_counter() - began_s) * at_per_s))
         while number < due:
@@ -47,13 +48,17 @@ def latency(world: World, at_per_s: int, seconds: int, progress: Progress) -> La
             sent[made.key] = time.perf_counter()
             producer.produce(topics.proposals, made.value, made.key, made.partition)
         producer.poll(0)
-        for message in eyes.look(0.001):
-            seen += 1
-            if sent[message.key()] - began_s > _LATENCY_WARM_UP_S:
-                waited_ms.append((time.perf_counter() - sent[message.key()]) * 1000)
-        if not number % at_per_s:
+        found, now_s = eyes.look(0.001), time.perf_counter()
+        waited_ms += [
+            (now_s - sent[message.key()]) * 1000
+            for message in found
+            if sent[message.key()] - began_s > _LATENCY_WARM_UP_S
+        ]
+        seen += len(found)
+        if now_s > shown_s + 0.2:
+            shown_s = now_s
             gate.check()
-        progress(seen / count)
+            progress(seen / count)
     eyes.close()
     gate.stop()
     waited_ms.sort()
@@ -90,13 +95,13 @@ def restore(world: World, entities: int, progress: Progress) -> Restored:
     return Restored(max(decided_mib, restored_mib), _records_per_s(cold), _ready_at_s(warm) - warm.started_s)
 
 
-def _records_per_s(gate: Gate) -> float:
+def _records_per_s(gate: Gate) -> Any:
     lines = list(gate.lines())
     began_s = next(line["at_s"] for line in lines if line["event"] == "tasks" and line["restoring"])
     restored = [line for line in lines if line["event"] == "restored"]
     return sum(line["records"] for line in restored) / (restored[-1]["at_s"] - began_s)
 
 
-def _ready_at_s(gate: Gate) -> float:
+def _ready_at_s(gate: Gate) -> Any:
     tasks = (line for line in gate.lines() if line["event"] == "tasks")
     return next(line["at_s"] for line in tasks if len(line["running"]) == PARTITIONS)

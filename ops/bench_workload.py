@@ -15,7 +15,7 @@ from placet.processors.address import partition_of
 from placet.schemas.codec import Codec
 from placet.schemas.decision import Reason
 from placet.schemas.definition import load_definition
-from placet.schemas.messages import Kind, Message
+from placet.schemas.messages import Kind, Message, Value
 
 DEFINITION = Path(__file__).with_name("bench.yaml")
 PARTITIONS = 4
@@ -44,7 +44,7 @@ class Proposals:
 
     def escalate(self, number: int, entity: str, version: int, now_ms: int, key: str, reading: int = 0) -> Input:
         """One proposal; its number makes it a change."""
-        payload = {"severity": 3, "reason": "sensor trend", "reading": reading or number}
+        payload: dict[str, Value] = {"severity": 3, "reason": "sensor trend", "reading": reading or number}
         message = Message(
             Kind.PROPOSAL, "escalate", f"p-{number:012d}", entity, payload, now_ms, now_ms, key,
             valid_until=now_ms - 1 if key.startswith("x") else None, base_version=version, proposer="agent-7",

@@ -84,7 +84,9 @@ class Advisor(Thread):
     def run(self) -> None:
         self._consumer.assign([TopicPartition(self._topics.changelog, n, 0) for n in range(self._partitions)])
         while not self._stopping.is_set():
-            messages = [m for m in self._consumer.consume(500, 0.01) if m.error() is None and m.value() is not None]
+            messages: list[Any] = [
+                m for m in self._consumer.consume(500, 0.01) if m.error() is None and m.value() is not None
+            ]
             for message in messages:
                 change = self._codec.decode_change(message.value(), message.headers())
                 for proposal in self._about(change):
