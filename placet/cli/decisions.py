@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.cli.entity import Entity, decision_form, print_json, settings_and_entity
+from placet.cli.entity import RETRY_WORDS, Entity, decision_form, print_json, settings_and_entity, shown
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
 from placet.client.archive import Archive, Decided
 from placet.client.explain import Case, Explanation, Faster, explain, iso
-from placet.schemas.decision import Outcome, Retry
+from placet.schemas.decision import Outcome
 
 __all__ = ["app", "explain_app"]
 
@@ -130,13 +130,6 @@ def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
     }
 
 
-_RETRY = {
-    Retry.NEVER: "no",
-    Retry.RECOMPUTE: "yes, after reading and thinking again",
-    Retry.LATER: "yes, later, as it is",
-}
-
-
 def _print(case: Case, explanation: Explanation, times: int) -> None:
     decision, at = case.decision, case.at
     by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
@@ -148,20 +141,22 @@ def _print(case: Case, explanation: Explanation, times: int) -> None:
     ]
     if times > 1:
         lines.append(f"  repeats    this id was decided {times} times; this is the latest")
-    rung = f"rung {explanation.rung}: " if explanation.rung else ""
-    lines += [f"  decided by {rung}{explanation.question}", f"  meaning    {explanation.meaning}"]
+    rung = f"rung {explanation.rung}. " if explanation.rung else ""
+    lines += [f"  ladder     {rung}{explanation.question}", f"  meaning    {explanation.meaning}"]
     lines += [
         f"  compared   {row.what}: " + " | ".join(filter(None, (row.given, row.found))) for row in explanation.compared
     ]
     for faster in explanation.conflicts:
         lines += _commit_lines(faster)
     lines.append(
-        f"  try again? {'not needed' if decision.applied else _RETRY[explanation.retry]}. {explanation.advice}"
+        f"  try again? {'not needed' if decision.applied else RETRY_WORDS[explanation.retry]}. {explanation.advice}"
     )
     typer.echo("\n".join(lines))
 
 
 def _commit_lines(faster: Faster) -> list[str]:
     who = f" by {faster.who}" if faster.who else ""
-    changes = [f"             {name}: {before} -> {after}" for name, (before, after) in faster.fields.items()]
+    changes = [
+        f"             {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in faster.fields.items()
+    ]
     return [f"  commit     version {faster.version}, {faster.at}: {faster.cause}{who}", *changes]

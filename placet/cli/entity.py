@@ -27,6 +27,7 @@ from placet.streams.log import client_logger
 from placet.streams.settings import Settings
 
 __all__ = [
+    "RETRY_WORDS",
     "Entity",
     "EntityId",
     "Payload",
@@ -38,6 +39,7 @@ __all__ = [
     "print_decision",
     "print_json",
     "settings_and_entity",
+    "shown",
     "snapshot_form",
     "time_of",
 ]
@@ -53,6 +55,11 @@ Payload = Annotated[
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the decision and print it.")]
 Timeout = Annotated[float, typer.Option(min=0.0, help="How long to wait, in seconds.")]
 
+RETRY_WORDS: Final = {
+    Retry.NEVER: "no",
+    Retry.RECOMPUTE: "yes, after reading and thinking again",
+    Retry.LATER: "yes, later, as it is",
+}
 _INDENT: Final = 2
 _DURATION: Final[TypeAdapter[int]] = TypeAdapter(Duration)
 
@@ -183,9 +190,7 @@ def print_decision(decision: Decision, output: Output) -> None:
     for conflict in decision.conflicts:
         typer.echo(f"  version {conflict.version} changed {', '.join(conflict.fields)}")
     if not decision.applied:
-        help_is = "in vain" if decision.retry is Retry.NEVER else decision.retry.name.lower()
-        typer.echo(f"  trying again: {help_is}. {REASONS[decision.reason].todo}")
-        typer.echo(f"  more: placet explain {decision.input_id}")
+        typer.echo(f"  try again? {RETRY_WORDS[decision.retry]}. {REASONS[decision.reason].todo}")
 
 
 def _headline(decision: Decision) -> str:
@@ -214,6 +219,11 @@ def snapshot_form(snapshot: Snapshot) -> dict[str, Any]:
         "who": None if change is None else change.proposer,
         "at": None if change is None else iso(change.decided_at),
     }
+
+
+def shown(value: Value) -> str:
+    """Return a field's value as a person reads it."""
+    return "null" if value is None else str(value)
 
 
 def print_json(form: Any) -> None:

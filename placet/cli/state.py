@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.cli.entity import Entity, EntityId, print_json, settings_and_entity, snapshot_form, time_of
+from placet.cli.entity import Entity, EntityId, print_json, settings_and_entity, shown, snapshot_form, time_of
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
 from placet.client.archive import Archive
@@ -113,7 +113,7 @@ def _why_not(entity_id: str, history: list[Snapshot]) -> str:
 def _print_state(snapshot: Snapshot) -> None:
     typer.echo(f"{snapshot.entity_id}  {snapshot.status}  version {snapshot.version}")
     for name, value in snapshot.fields.items():
-        typer.echo(f"  {name}: {value!s}")
+        typer.echo(f"  {name}: {shown(value)}")
     change = snapshot.change
     if change is not None:
         by = f" by {change.proposer}" if change.proposer else ""
@@ -133,5 +133,8 @@ def _step_line(form: dict[str, Any]) -> str:
         return f"{form['version']:>4}  forgotten"
     cause = f"{form['cause']['kind'].lower()} {form['cause']['name']} ({form['cause']['input_id']})"
     who = f" by {form['who']}" if form["who"] else ""
-    changes = [f"      {name}: {change['before']} -> {change['after']}" for name, change in form["changes"].items()]
+    changes = [
+        f"      {name}: {shown(change['before'])} -> {shown(change['after'])}"
+        for name, change in form["changes"].items()
+    ]
     return "\n".join([f"{form['version']:>4}  {form['status']:<12} {form['at']}  {cause}{who}", *changes])

@@ -101,6 +101,8 @@ def differences(before: Snapshot | None, after: Snapshot) -> dict[str, tuple[Any
     """Return what a change set, as (before, after); before is None where the log does not hold the state before."""
     state = after.state
     set_here = [name for name, version in state.field_versions.items() if version == state.version]
+    if state.version == 1:
+        before = Snapshot(after.entity_id)
     known = before is not None and before.version == after.version - 1
     return {
         name: (_value(before, name) if known and before is not None else None, _value(after, name))
@@ -197,7 +199,11 @@ def _status(case: Case) -> list[Compared]:
     if rules is None or rule is None:
         return _as_detail(case)
     legal = dict.fromkeys(status for transition in rule.transitions for status in rules.statuses_from(transition))
-    return [Compared("status", f"`{case.decision.name}` needs {' or '.join(legal)}", case.decision.status_before)]
+    return [
+        Compared(
+            "status", f"`{case.decision.name}` leaves {' or '.join(legal)}", f"it was {case.decision.status_before}"
+        )
+    ]
 
 
 def _newer(case: Case) -> list[Compared]:

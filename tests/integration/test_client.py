@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sqlite3
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -162,3 +167,61 @@ def test_trace_context_travels_in_the_header(world: World, client: Client) -> No
     assert [dict(m.headers())["traceparent"] for m in sent] == [traceparent.encode()]
     assert sent[0].partition() == world.send_home(b"o-trace")
     wait_until(lambda: "o-trace" in world.states(), 10, "it is decided")
+
+
+# -- what docs/client.md says -----------------------------------------------------------------------------------------
+
+
+class _FastAPI:
+    """As much of FastAPI as the page uses: it remembers the handler."""
+
+    def __init__(self, lifespan: Any) -> None:
+        self.lifespan = lifespan
+        self.handlers: dict[str, Any] = {}
+
+    def post(self, path: str, status_code: int) -> Any:
+        return lambda handler: self.handlers.setdefault(path, handler)
+
+
+def test_the_page_about_the_client_does_what_it_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    fastapi = SimpleNamespace(FastAPI=_FastAPI, HTTPException=type("HTTPException", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "fastapi", fastapi)  # type: ignore[arg-type]
+    page: dict[str, Any] = {}
+    text = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)):
+        exec(compile(code, f"docs/client.md, block {number}", "exec"), page)
+
+    async def main() -> None:
+        async with page["lifespan"](page["app"]):
+            orders = page["orders"]
+            opened = page["app"].handlers["/orders/{order_id}/opened"]
+            assert await opened("o-page", "pay-1", 5) == {"status": "on the log"}
+            with pytest.raises(fastapi.HTTPException):
+                await opened("o-page", "pay-2", "five")
+            await orders.read("o-page", at_least_version=1)
+            assert await page["is_worth_thinking"](orders, "o-page")
+            thoughts: list[int] = []
+
+            async def think(order: Snapshot) -> str:
+                thoughts.append(order.version)
+                if len(thoughts) == 1:  # the world moves while it thinks
+                    await orders.signal("o-page", "added", {"amount": 2}, signal_id="add-1")
+                    await orders.read("o-page", at_least_version=2)
+                return f"thought of {order.version}"
+
+            page["think"] = think
+            decision = await page["agent"](orders, "o-page", "ticket-page")
+            assert decision.applied
+            assert thoughts == [1, 2]
+            again = await page["agent"](orders, "o-page", "ticket-page")
+            assert again.reason is Reason.DEDUP_KEY_REUSED, "another thought for the same ticket is not applied"
+
+    asyncio.run(main())
+    database = sqlite3.connect(":memory:")
+    with Client("order") as client:
+        page["keep"](client, database, 3)
+        for _ in range(2):  # a group that begins anew sees all of it again
+            kept = dict(database.execute("SELECT id, version FROM orders").fetchall())
+            assert kept["o-page"] == client.read("o-page").version

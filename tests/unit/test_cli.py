@@ -19,6 +19,7 @@ from placet.cli import doctor as doctor_command
 from placet.cli import run as run_command
 from placet.cli import topics as topics_command
 from placet.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
+from placet.client import errors as client_errors
 from placet.schemas import errors as first_errors
 from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
@@ -141,7 +142,7 @@ def test_every_exit_code_has_a_meaning() -> None:
 
 
 def test_every_error_with_an_exit_code_exists() -> None:
-    modules: list[ModuleType] = [first_errors, loop_errors, admin_errors]
+    modules: list[ModuleType] = [first_errors, loop_errors, admin_errors, client_errors]
     for name in exit_codes._BY_ERROR:
         assert any(hasattr(module, name) for module in modules), name
 
