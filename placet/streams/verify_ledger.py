@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from typing import Final
 
 from placet.schemas.ledger import Commit, Genesis
 from placet.streams.records import ConsumerRecord
@@ -13,6 +14,9 @@ from placet.streams.verify_report import Check, TaskReport
 from placet.streams.verify_values import shown
 
 __all__ = ["Chain", "differing_entries", "wrong_in_commit"]
+
+
+_KEYS: Final[dict[type, bytes]] = {Genesis: b"genesis", Commit: b"commit"}
 
 
 class Chain:
@@ -39,6 +43,9 @@ class Chain:
         """Check the commit of the next transaction against the last one held, and the genesis where it is."""
         commits = []
         for record, entry in transaction.entries:
+            key = _KEYS.get(type(entry), record.key)
+            if record.key != key:
+                self._report.find(Check.CHAIN, record, f"its key is {record.key!r:.100}, not {key!r}")
             if isinstance(entry, Genesis):
                 self._check_genesis(record, entry)
             elif isinstance(entry, Commit):

@@ -305,6 +305,14 @@ def test_a_broken_chain() -> None:
     assert "it follows a commit of digest 0101" in finding.text
 
 
+def test_a_commit_under_another_key() -> None:
+    """Compaction would keep it for ever, and take the one that counts."""
+    history = small_history()
+    changed = history.replace(LEDGER, entries(history, Commit)[2], key=b"commit-2")
+
+    assert first_of(history, Check.CHAIN).offset == changed.offset
+
+
 def test_a_missing_commit() -> None:
     history = small_history()
     at = entries(history, Commit)[2]
