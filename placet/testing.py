@@ -34,7 +34,7 @@ from placet.streams.store import MemoryStore, StateStore
 from placet.streams.task import Task
 from placet.streams.topology import TaskId, dead_letters_topic, entity_topics
 
-__all__ = ["START_MS", "Base", "Decided", "Kind", "Outcome", "Reason", "TestDriver"]
+__all__ = ["START_MS", "BasedOn", "Decided", "Kind", "Outcome", "Reason", "TestDriver"]
 
 START_MS: Final = 1_767_225_600_000
 """Where the clock stands at first: 2026-01-01T00:00:00Z."""
@@ -44,7 +44,7 @@ _CONTROL_POSITION: Final = 1
 """The definition counts as the control topic's only record."""
 
 
-class Base(Protocol):
+class BasedOn(Protocol):
     """What a proposal is based on: a state as it was read."""
 
     @property
@@ -166,7 +166,7 @@ class TestDriver:
         name: str,
         payload: Mapping[str, Value] | None = None,
         *,
-        base: Base | None = None,
+        base: BasedOn | None = None,
         dedup_key: str | None = None,
         caused_by: str | None = None,
         proposal_id: str | None = None,

@@ -149,6 +149,15 @@ class GroupConsumer:
                 sleep(pause_s)
         return None
 
+    def lag(self, positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
+        """Return how many offsets lie between each position and the end, as last heard from the brokers."""
+        found = {}
+        for partition, position in positions.items():
+            _, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
+            if end >= 0:
+                found[partition.topic, partition.partition] = max(0, end - position)
+        return found
+
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop fetching from partitions that are still ours."""
         self._consumer.pause([ClientPartition(*partition) for partition in partitions])
@@ -246,7 +255,7 @@ class LogReader:
         self._consumer.assign([ClientPartition(*partition, position)])
         try:
             while True:  # the caller's `take` ends it
-                messages = self._drain(records_max, 0.1)
+                messages = _drain(self._consumer, records_max, 0.1)
                 ends = [message.offset() or 0 for message in messages if _is_end(message)]
                 records = _records(message for message in messages if not _is_end(message))
                 if records:
@@ -260,24 +269,26 @@ class LogReader:
         finally:
             self._consumer.unassign()
 
-    def _drain(self, records_max: int, timeout_s: float) -> list[Message]:
-        try:
-            first = self._consumer.poll(timeout_s)
-            return [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
-        except (KafkaException, RuntimeError) as error:
-            raise LogUnreachable(f"reading: {error}") from error
-
     def follow(self, partition: TopicPartition, position: int) -> None:
         """Stay on a partition; `take_new` returns what arrives."""
         self._consumer.assign([ClientPartition(*partition, position)])
 
     def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
         """Return what has arrived, without waiting."""
-        messages = self._drain(records_max, 0)
+        messages = _drain(self._consumer, records_max, 0)
         return _records(message for message in messages if not _is_end(message))
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Stay on these partitions too, beside those that are followed already; -2 is the beginning."""
+        """Stay on these partitions too, beside those that are followed already.
+
+        Raises:
+            LogUnreachable: no broker tells where they are.
+        """
+        try:
+            for topic in {partition.topic for partition in positions}:
+                self._consumer.list_topics(topic, _METADATA_TIMEOUT_S)  # else librdkafka asks within the next second
+        except KafkaException as error:
+            raise LogUnreachable(f"asking for the leaders: {error}") from error
         self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
 
     def take(self, timeout_ms: int, records_max: int = 1_000) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
@@ -286,7 +297,7 @@ class LogReader:
         Returns:
             The records, and the partitions whose end was met after them.
         """
-        messages = self._drain(records_max, timeout_ms / 1000)
+        messages = _drain(self._consumer, records_max, timeout_ms / 1000)
         ends = [TopicPartition(m.topic() or "", m.partition() or 0) for m in messages if _is_end(m)]
         return _records(message for message in messages if not _is_end(message)), ends
 
@@ -313,12 +324,7 @@ class GroupReader:
         Raises:
             LogUnreachable, TaskMigrated, FatalError: make a new reader, or stop.
         """
-        try:
-            first = self._consumer.poll(timeout_ms / 1000)
-            messages = [first, *self._consumer.consume(records_max - 1, 0)] if first is not None else []
-        except (KafkaException, RuntimeError) as error:
-            raise LogUnreachable(f"reading: {error}") from error
-        return _records(messages)
+        return _records(_drain(self._consumer, records_max, timeout_ms / 1000))
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Keep these next positions for the group. False: a partition moved on to another member, which reads again."""
@@ -334,6 +340,15 @@ class GroupReader:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
+
+
+def _drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Message]:
+    """Wait for the first message, then take what is there."""
+    try:
+        first = consumer.poll(timeout_s)
+        return [first, *consumer.consume(records_max - 1, 0)] if first is not None else []
+    except (KafkaException, RuntimeError) as error:
+        raise LogUnreachable(f"reading: {error}") from error
 
 
 def _is_end(message: Message) -> bool:

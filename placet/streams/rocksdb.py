@@ -76,7 +76,7 @@ class RocksDBStore:
             os.close(self._lock)
             raise StoreDamaged(f"{folder}: {error}") from error
         self._write_options, self._load_options = WriteOptions(), WriteOptions()
-        self._load_options.disable_wal = True
+        self._load_options.disable_wal = True  # type: ignore[assignment,method-assign]  # a property; the stubs are wrong
 
     def get(self, key: bytes) -> bytes | None:
         """See `StateStore`."""

@@ -6,7 +6,7 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Event, Thread
 from time import monotonic
 from typing import Final, Protocol
@@ -48,6 +48,9 @@ class Observer(Protocol):
 
     def restoring(self, records: dict[str, int]) -> None:
         """Records read so far by restores under way."""
+
+    def lag(self, records: Mapping[tuple[str, int], int]) -> None:
+        """How many inputs wait, by topic and partition."""
 
     def event(self, name: str, **details: object) -> None:
         """Something that an operator wants to read about."""
@@ -166,18 +169,34 @@ class Worker:
         for task_id in self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped:
             self._restore(task_id, None)
         self._start_restored()
-        work: dict[TaskId, list[ConsumerRecord]] = {}
-        for record in records:
-            task_id = TaskId(self._topics[record.topic], record.partition)
-            task = self._tasks.get(task_id)
-            if task is not None and record.offset >= task.positions[record.topic]:
-                work.setdefault(task_id, []).append(record)
+        work = self._sorted(records)
         if monotonic() >= self._housekeeping_at_s:
             self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
+            self._observer.lag(self._consumer.lag(self._flowing()))
             for task_id, task in self._tasks.items():
                 if task.needs_housekeeping(self._clock()):
                     work.setdefault(task_id, [])
         return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
+
+    def _sorted(self, records: list[ConsumerRecord]) -> dict[TaskId, list[ConsumerRecord]]:
+        """Hand records to their tasks: each once and in order, whatever a seek left in the client's queue."""
+        work: dict[TaskId, list[ConsumerRecord]] = {}
+        positions = self._flowing()
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            position = positions.get(partition)
+            if position is not None and record.offset >= position:
+                positions[partition] = record.offset + 1
+                work.setdefault(TaskId(self._topics[record.topic], record.partition), []).append(record)
+        return work
+
+    def _flowing(self) -> dict[TopicPartition, int]:
+        """The next position of every input partition of the running tasks."""
+        return {
+            TopicPartition(topic, task_id.partition): position
+            for task_id, task in self._tasks.items()
+            for topic, position in task.positions.items()
+        }
 
     def _complete(self) -> set[TaskId]:
         """Tasks all of whose input partitions are ours."""
