@@ -21,7 +21,6 @@ from placet.streams.topology import control_topic
 
 __all__ = ["Archive", "Decided", "sole_entity"]
 
-_BEGINNING: Final = -2
 _WAIT_MS: Final = 200
 
 
@@ -67,7 +66,7 @@ class Archive:
     def __init__(self, settings: Settings, wanted: Definition | str) -> None:
         self._admin = Admin(settings.librdkafka())
         self.link: Link = connect(settings, self._admin, wanted, 0.0, lambda _: True)
-        self._reader = LogReader(reader_options(settings, "archive"))
+        self._reader = LogReader(reader_options(settings, "archive"), self.link.topics)
 
     def __enter__(self) -> Self:
         return self
@@ -163,8 +162,9 @@ class Archive:
                 keep(record)
             return True
 
+        begin = self._admin.earliest_offsets([partition])[partition]
         target = self._admin.latest_offsets([partition], read_uncommitted=False)[partition]
-        self._reader.read(partition, _BEGINNING, target, take)
+        self._reader.read(partition, begin, target, take)
 
     def _decided(self, record: ConsumerRecord) -> Decided | None:
         try:

@@ -9,10 +9,12 @@ from time import monotonic
 from placet.schemas.codec import Codec, Published, decode_control
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
+from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
 from placet.streams.log import client_logger
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.registry import Registry
 from placet.streams.settings import Settings
 from placet.streams.topic_needs import output_bytes_max
 from placet.streams.topology import EntityTopics, control_topic, entity_topics
@@ -109,7 +111,7 @@ def connect(
             read_rulebook(settings, admin, rulebook)
             definition = _definition_of(wanted, rulebook)
             if definition is not None:
-                codec = Codec(definition, record_bytes_max=settings.record_bytes_max)
+                codec = Codec(definition, _wire(settings, entity), settings.record_bytes_max)
                 rulebook.teach(entity, codec)
                 return Link(definition, codec, topics, described[topics.signals].partitions, rulebook)
         if monotonic() > deadline_s or wait(_LOOK_AGAIN_S):
@@ -119,12 +121,19 @@ def connect(
 def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
     """Read the control topic to its end."""
     partition = TopicPartition(rulebook.topic, 0)
-    reader = LogReader(reader_options(settings, "rules"))
+    reader = LogReader(reader_options(settings, "rules"), [rulebook.topic])
     try:
         end = admin.latest_offsets([partition])[partition]
         reader.read(partition, rulebook.position, end, rulebook.take)
     finally:
         reader.close()
+
+
+def _wire(settings: Settings, entity: str) -> Wire:
+    """How records are framed: as the gate does it, by the registry's ids where there is one."""
+    if settings.registry.url is None:
+        return SINGLE_OBJECT
+    return Registry(settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
 def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
@@ -158,6 +167,9 @@ def reader_options(settings: Settings, role: str, **more: object) -> Mapping[str
             "allow.auto.create.topics": False,
             # An empty fetch is answered after this: the end of a partition is what a reader waits for.
             "fetch.wait.max.ms": 50,
+            # A topic that is followed for the first time is asked for, and tried again: by default for a second.
+            "topic.metadata.refresh.fast.interval.ms": 20,
+            "fetch.error.backoff.ms": 20,
             "fetch.queue.backoff.ms": 10,
             "queued.max.messages.kbytes": 16_384,
         }

@@ -32,7 +32,6 @@ from placet.streams.settings import Settings
 
 __all__ = ["Exchange", "Sent"]
 
-_BEGINNING: Final = -2
 _BUSY_MS: Final = 2
 """How long a poll waits while reports of the producer are due: they can't end it."""
 _IDLE_MS: Final = 20
@@ -131,7 +130,7 @@ class Exchange:
             self.link.rulebook.topic: self._take_rules,
         }
         self._producer = DurableProducer(producer_options(self._settings))
-        self._reader = LogReader(reader_options(self._settings, "reader"))
+        self._reader = LogReader(reader_options(self._settings, "reader"), self._takers)
         self._reader.follow_also({TopicPartition(self.link.rulebook.topic, 0): self.link.rulebook.position})
         self.opened.set_result(None)
 
@@ -155,8 +154,13 @@ class Exchange:
                 return
 
     def _request_load(self, partition: int) -> None:
-        positions = {TopicPartition(self.link.topics.changelog, partition): _BEGINNING}
-        self._requests.put(partial(self._reader.follow_also, positions))
+        self._requests.put(partial(self._load, TopicPartition(self.link.topics.changelog, partition)))
+
+    def _load(self, partition: TopicPartition) -> None:
+        try:
+            self._reader.follow_also(self._admin.earliest_offsets([partition]))
+        except LogUnreachable:  # whoever reads has a time limit
+            self._request_load(partition.partition)
 
     def _send_answered(self, record: ProducerRecord, delivered: Callable[[str], None]) -> None:
         try:

@@ -279,16 +279,7 @@ class LogReader:
         return _records(message for message in messages if not _is_end(message))
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Stay on these partitions too, beside those that are followed already.
-
-        Raises:
-            LogUnreachable: no broker tells where they are.
-        """
-        try:
-            for topic in {partition.topic for partition in positions}:
-                self._consumer.list_topics(topic, _METADATA_TIMEOUT_S)  # else librdkafka asks within the next second
-        except KafkaException as error:
-            raise LogUnreachable(f"asking for the leaders: {error}") from error
+        """Stay on these partitions too, beside those that are followed already."""
         self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
 
     def take(self, timeout_ms: int, records_max: int = 1_000) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
