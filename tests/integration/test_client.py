@@ -131,7 +131,9 @@ def test_rules_from_the_log_and_changes_for_those_who_keep_them(world: World, cl
         if kept.get("o-kept", Snapshot("")).version == 3:
             break
     assert kept["o-kept"].fields == {"total": 4, "note": None}
-    assert kept == {name: client.read(name) for name in kept}
+    home = world.send_home(b"o-kept")  # of its partition all was read
+    beside = [name for name in kept if world.send_home(name.encode()) == home]
+    assert {name: kept[name] for name in beside} == {name: client.read(name) for name in beside}
     client.signal("o-kept-2", "opened", {"total": 9}, signal_id="s-kept-4")
     batch = next(iter(client.changes("sink")))  # the group goes on where it was
     assert "o-kept" not in [snapshot.entity_id for snapshot in batch]

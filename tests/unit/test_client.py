@@ -1,0 +1,388 @@
+"""The client without Kafka: what is refused before it is sent, who gets which state, who gets which answer."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import Future
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from mypy import api
+
+import placet
+from placet.client import Client, NoOccasion, NotConnected, Reason, Snapshot
+from placet.client.answers import Answers
+from placet.client.compose import Composer
+from placet.client.errors import NotDelivered
+from placet.client.explain import Case, differences, explain, iso
+from placet.client.mirror import Mirror
+from placet.client.tracing import trace_headers
+from placet.schemas.codec import Codec
+from placet.schemas.contracts import contracts
+from placet.schemas.decision import REASONS, Decision, Retry
+from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.errors import DecodeError, InvalidPayload
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.testing import START_MS, TestDriver
+
+DOOR = """
+entity: door
+version: 1
+statuses: [closed, open]
+fields: {opened: {type: int, default: 0}, by: string | null}
+signals:
+  built: {from: absent, to: closed}
+  slammed: {from: open, to: closed}
+  removed: {from: any, to: absent}
+proposals:
+  open: {payload: {by: string}, valid_for: 1m, from: closed, to: open, copy: [by], set: {opened: state.opened + 1}}
+  paint: {payload: {by: string}, dedup: [by], fence: [by], priority: critical, from: any, copy: [by]}
+  name: {payload: {by: {type: string, default: nobody}}, dedup: once, from: any, copy: [by]}
+"""
+RULES: Definition = parse_definition(DOOR)
+
+
+@pytest.fixture
+def driver() -> TestDriver:
+    return TestDriver(RULES)
+
+
+@pytest.fixture
+def composer() -> Composer:
+    return Composer(RULES, Codec(RULES), "me")
+
+
+def seen(driver: TestDriver, entity_id: str) -> Snapshot:
+    """The newest state as the changelog has it."""
+    return history(driver, entity_id)[-1]
+
+
+def history(driver: TestDriver, entity_id: str) -> list[Snapshot]:
+    records = driver.log.records(TopicPartition(driver.topics.changelog, 0))
+    return [
+        Snapshot.from_record(driver.codec, r.key or b"", r.value, r.headers)
+        for r in records
+        if r.key == entity_id.encode()
+    ]
+
+
+# -- before anything is sent -----------------------------------------------------------------------------------------
+
+
+def test_a_proposal_without_an_occasion_is_not_made(composer: Composer) -> None:
+    with pytest.raises(NoOccasion, match=r"it would be applied twice\. Give dedup_key="):
+        composer.proposal(Snapshot("d-1"), "open", {"by": "me"}, 5, proposal_id="p")
+    for name in ("paint", "name"):  # the definition says what their occasion is
+        assert composer.proposal(Snapshot("d-1"), name, {"by": "me"}, 5, proposal_id="p").dedup_key is None
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "entity_id", "says"),
+    [
+        ("open", {"by": 5}, "d-1", "`by` is 5: expected string"),
+        ("open", {}, "d-1", "`by` is missing"),
+        ("open", {"by": "me", "to": 1}, "d-1", "`to` is no field of `open`"),
+        ("shut", {}, "d-1", "no proposal `shut`; it has open, paint, name"),
+        ("open", {"by": "me"}, "", "entity_id has 0 bytes"),
+        ("open", {"by": "me"}, "x" * 513, "entity_id has 513 bytes"),
+    ],
+)
+def test_what_the_gate_would_not_read_is_not_made(
+    composer: Composer, name: str, payload: dict[str, object], entity_id: str, says: str
+) -> None:
+    with pytest.raises(InvalidPayload, match=says):
+        composer.proposal(Snapshot(entity_id), name, payload, 5, proposal_id="p", dedup_key="k")  # type: ignore[arg-type]
+
+
+def test_ids_and_keys_have_a_length(composer: Composer) -> None:
+    for said in ({"proposal_id": ""}, {"proposal_id": "p" * 129}, {"dedup_key": "k" * 400}, {"caused_by": "k" * 400}):
+        with pytest.raises(InvalidPayload, match="bytes"):
+            composer.proposal(
+                Snapshot("d-1"), "open", {"by": "me"}, 5, **{"proposal_id": "p", "dedup_key": "k", **said}
+            )  # type: ignore[arg-type]
+
+
+def test_entity_version_and_times_travel_in_the_message(driver: TestDriver, composer: Composer) -> None:
+    driver.signal("d-1", "built", signal_id="s")
+    door = seen(driver, "d-1")
+    message = composer.proposal(
+        door, "open", {"by": "me"}, START_MS, proposal_id="p", caused_by="s", valid_for=timedelta(seconds=9)
+    )
+    assert (message.entity_id, message.base_version, message.base_incarnation) == ("d-1", 1, START_MS)
+    assert (message.issued_at, message.valid_until, message.proposer) == (START_MS, START_MS + 9_000, "me")
+    assert composer.proposal(door, "paint", {"by": "x"}, START_MS, proposal_id="p").priority.name == "CRITICAL"
+    assert composer.proposal(door, "name", None, START_MS, proposal_id="p").payload == {"by": "nobody"}
+    assert driver.send(message).applied
+
+
+def test_would_accept_judges_as_the_gate_does(driver: TestDriver, composer: Composer) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    closed = seen(driver, "d-1")
+    assert composer.would_accept(closed, "open", {"by": "me"}, driver.now_ms).applied
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k")
+    driver.propose("d-1", "name", {"by": "me"})
+    opened = seen(driver, "d-1")
+    assert composer.would_accept(opened, "open", {"by": "me"}, driver.now_ms).reason is Reason.ILLEGAL_TRANSITION
+    assert composer.would_accept(opened, "name", {"by": "me"}, driver.now_ms).reason is Reason.NONE
+    with pytest.raises(InvalidPayload):
+        composer.would_accept(opened, "open", {}, driver.now_ms)
+
+
+def test_a_client_that_is_not_open_says_so() -> None:
+    with pytest.raises(NotConnected, match="is not open"):
+        Client(RULES).read("d-1")
+
+
+def test_trace_context_is_given_or_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    assert trace_headers() == []
+    assert trace_headers(given) == [("traceparent", given.encode())]
+    monkeypatch.setitem(sys.modules, "opentelemetry", SimpleNamespace())  # type: ignore[arg-type]
+    found = SimpleNamespace(inject=lambda carrier: carrier.update(traceparent="t", tracestate="s"))
+    monkeypatch.setitem(sys.modules, "opentelemetry.propagate", found)  # type: ignore[arg-type]
+    assert trace_headers() == [("traceparent", b"t"), ("tracestate", b"s")]
+
+
+# -- states ----------------------------------------------------------------------------------------------------------
+
+
+class World:
+    """A mirror, fed by hand from a driver's changelog."""
+
+    def __init__(self, driver: TestDriver) -> None:
+        self.driver = driver
+        self.loads: list[int] = []
+        self.mirror = Mirror(RULES, driver.codec, 1, self.loads.append)
+        self._fed = 0
+
+    def feed(self) -> None:
+        records = self.driver.log.records(TopicPartition(self.driver.topics.changelog, 0))
+        for record in records[self._fed :]:
+            self.mirror.take(record)
+        self._fed = len(records)
+
+
+@pytest.fixture
+def world(driver: TestDriver) -> World:
+    return World(driver)
+
+
+def test_a_read_waits_for_its_partition_and_loads_it_once(world: World) -> None:
+    first, second = world.mirror.read("d-1", 0), world.mirror.read("d-2", 0)
+    assert world.loads == [0]
+    world.driver.signal("d-1", "built", signal_id="s")
+    world.feed()
+    assert not first.done()
+    world.mirror.reached_end(0)
+    assert (first.result(0).status, first.result(0).version) == ("closed", 1)
+    assert (second.result(0).status, second.result(0).version) == ("absent", 0)
+    assert second.result(0).fields == {"opened": 0, "by": None}
+    assert world.mirror.read("d-1", 0).result(0) == first.result(0)
+    assert world.loads == [0]
+
+
+def test_a_read_waits_for_its_version(world: World) -> None:
+    world.mirror.reached_end(0)
+    later, never = world.mirror.read("d-1", 1), world.mirror.read("d-1", 2)
+    never.cancel()
+    world.driver.signal("d-1", "built", signal_id="s")
+    world.feed()
+    assert later.result(0).version == 1
+    world.driver.propose("d-1", "open", {"by": "me"}, dedup_key="k")
+    world.feed()
+    assert never.cancelled()
+
+
+def test_no_read_goes_behind_what_a_decision_said(world: World) -> None:
+    world.mirror.reached_end(0)
+    world.mirror.read("d-1", 0)
+    decision = world.driver.signal("d-1", "built", signal_id="s")
+    world.mirror.tell(decision)
+    behind = world.mirror.read("d-1", 0)
+    assert not behind.done()
+    world.feed()
+    assert behind.result(0).version == 1
+
+
+def test_a_forgotten_entity_is_as_never_seen(world: World) -> None:
+    world.mirror.reached_end(0)
+    world.driver.signal("d-1", "built", signal_id="s")
+    world.driver.signal("d-1", "removed", signal_id="r")
+    world.driver.advance(days=2)
+    world.feed()
+    assert world.mirror.read("d-1", 0).result(0) == Snapshot(
+        "d-1", msgspec.structs.replace(Snapshot("").state, fields={"opened": 0, "by": None})
+    )
+    last = seen(world.driver, "d-1")
+    assert (last.forgotten, last.exists, last.version) == (True, False, 2)
+
+
+def test_a_record_of_unknown_rules_is_waited_for_and_a_broken_one_is_told(world: World) -> None:
+    world.mirror.reached_end(0)
+    newer = TestDriver(
+        parse_definition(
+            DOOR.replace("version: 1", "version: 2").replace(
+                "by: string | null}", "by: string | null, new: int | null}"
+            )
+        )
+    )
+    newer.signal("d-1", "built", signal_id="s")
+    (record,) = newer.log.records(TopicPartition(newer.topics.changelog, 0))
+    world.mirror.take(record)
+    waiting = world.mirror.read("d-1", 0)
+    assert not waiting.done()
+    world.driver.codec.learn(newer_schema(newer))
+    world.mirror.serve_all()
+    assert waiting.result(0).version == 1
+    world.mirror.take(record._replace(key=b"d-2", value=b"junk"))
+    with pytest.raises(DecodeError):
+        world.mirror.read("d-2", 0).result(0)
+
+
+def newer_schema(driver: TestDriver) -> dict[str, object]:
+    return dict(contracts(driver._definitions[-1]).change)
+
+
+def test_when_the_client_ends_nobody_waits_on(world: World) -> None:
+    waiting = world.mirror.read("d-1", 0)
+    world.mirror.fail(NotConnected("closed"))
+    with pytest.raises(NotConnected):
+        waiting.result(0)
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+
+
+def decisions(driver: TestDriver) -> list[ConsumerRecord]:
+    return driver.log.records(TopicPartition(driver.topics.decisions, 0))
+
+
+def test_an_answer_finds_those_who_wait_for_it(driver: TestDriver) -> None:
+    answers = Answers(driver.codec)
+    mine, shared = answers.expect("d-1", "s-1"), answers.expect("d-1", "s-1")
+    other = answers.expect("d-1", "s-2")
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.signal("d-2", "built", signal_id="s-2")
+    taken = [answers.take(record) for record in decisions(driver)]
+    assert mine is shared
+    assert mine.result(0).applied
+    assert taken == [mine.result(0), None]
+    assert not other.done()
+    answers.fail("d-1", "s-2", NotDelivered("away"))
+    with pytest.raises(NotDelivered):
+        other.result(0)
+    assert len(answers) == 0
+
+
+def test_those_who_let_go_are_forgotten_and_the_end_is_told(driver: TestDriver) -> None:
+    answers = Answers(driver.codec)
+    gone, stays = answers.expect("d-1", "a"), answers.expect("d-1", "b")
+    answers.drop("d-1", "a", gone)
+    answers.drop("d-1", "b", Future[Decision]())  # an older wait for the same id
+    assert len(answers) == 1
+    answers.fail_all(NotConnected("closed"))
+    assert not gone.done()
+    with pytest.raises(NotConnected):
+        stays.result(0)
+
+
+# -- explain ---------------------------------------------------------------------------------------------------------
+
+
+def case_of(driver: TestDriver, input_id: str) -> Case:
+    decision, at = next(found for found in reversed(driver.decided) if found.decision.input_id == input_id)
+    (record,) = driver.log.records(TopicPartition(at.topic, at.partition), at.offset)[:1]
+    return Case(decision, at, driver.codec.decode(decision.kind, record.value or b""), RULES)
+
+
+def test_stale_names_the_commits_that_were_faster(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1", source="site")
+    before = driver.read("d-1")
+    driver.propose("d-1", "open", {"by": "you"}, dedup_key="k-1", proposer="you", proposal_id="p-1")
+    driver.signal("d-1", "slammed", signal_id="s-2", source="wind")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-2", base=before, proposal_id="p-2")
+    found = explain(case_of(driver, "p-2"), history(driver, "d-1"))
+    assert (found.rung, found.retry) == (8, Retry.RECOMPUTE)
+    assert [(row.what, row.given, row.found) for row in found.compared] == [
+        ("version", "based on 1", "the state was at 3"),
+        ("fence", "exact", "any change counts"),
+    ]
+    assert [(faster.version, faster.cause, faster.who) for faster in found.conflicts] == [
+        (2, "proposal open (p-1)", "you"),
+        (3, "signal slammed (s-2)", "wind"),
+    ]
+    assert found.conflicts[1].fields == {"status": ("open", "closed")}
+
+
+def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
+    def compared(input_id: str) -> tuple[int, str]:
+        found = explain(case_of(driver, input_id), history(driver, "d-1"))
+        return found.rung, " / ".join(" | ".join(row) for row in found.compared)
+
+    now = driver.now_ms
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-0", proposal_id="nowhere")
+    driver.signal("d-1", "built", signal_id="s-1")
+    base = driver.read("d-1")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="first")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="again")
+    driver.propose("d-1", "open", {"by": "you"}, dedup_key="k-1", proposal_id="reused")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-2", proposal_id="late", issued_at=now - 61_000)
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-3", proposal_id="old", issued_at=now - 90_000_000)
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-4", proposal_id="ahead", issued_at=now + 90_000)
+    driver.propose("d-1", "paint", {"by": "x"}, proposal_id="painted", base=base)
+    assert compared("nowhere") == (7, "status | `open` leaves closed | it was absent")
+    assert compared("first")[0] == 0
+    assert compared("again") == (
+        2,
+        "occasion | key:k-1 | first, applied at version 2 / content |  | the same name and payload",
+    )
+    assert compared("reused")[1].endswith("another name or payload")
+    assert compared("late") == (4, f"valid until | {iso(now - 1_000)} | decided at {iso(now)}")
+    assert compared("old") == (3, f"issued_at | {iso(now - 90_000_000)} | at the earliest {iso(now - 86_400_000)}")
+    assert compared("ahead") == (3, f"time | {iso(now + 90_000)} | at the latest {iso(now + 60_000)}")
+    assert compared("painted") == (8, "version | based on 1 | the state was at 2 / fence | by | a change of by counts")
+
+
+def test_what_the_log_has_let_go_of_is_left_out(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-1", issued_at=driver.now_ms - 61_000)
+    known = case_of(driver, "p-1")
+    found = explain(known._replace(message=None, rules=None), [])
+    assert [row.found for row in found.compared] == [known.decision.detail]
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-2")
+    later = history(driver, "d-1")[-1]
+    assert differences(None, later)["opened"] == (None, 1)
+
+
+def test_every_reason_is_explained(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    case = case_of(driver, "s-1")
+    for reason in Reason:
+        found = explain(case._replace(decision=msgspec.structs.replace(case.decision, reason=reason)), [])
+        assert found.advice == REASONS[reason].todo
+        assert found.question
+
+
+def test_a_made_up_time_is_shown_as_it_is() -> None:
+    assert iso(START_MS) == "2026-01-01T00:00:00.000Z"
+    assert iso(2**62) == str(2**62)
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_public_names_exist_and_are_sorted() -> None:
+    assert placet.__all__ == sorted(placet.__all__)
+    for name in placet.__all__:
+        assert getattr(placet, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = placet.Nothing
+
+
+def test_the_public_api_type_checks() -> None:
+    file = Path(__file__).parents[1] / "typing" / "api.py"
+    out, err, code = api.run(["--strict", str(file)])
+    assert code == 0, out + err
