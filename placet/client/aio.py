@@ -133,7 +133,11 @@ class AsyncClient:
             SettingsError: no such topics, or no rules for this entity type, within `connect_timeout_s`.
             LogUnreachable: no broker answered.
         """
-        await asyncio.wrap_future(self._core.start())
+        try:
+            await asyncio.wrap_future(self._core.start())
+        except asyncio.CancelledError:
+            self._core.end()
+            raise
         return self
 
     async def close(self) -> None:

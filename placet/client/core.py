@@ -98,6 +98,10 @@ class Core:
         self._exchange.start()
         return self._exchange.opened
 
+    def end(self) -> None:
+        """Ask for the end without waiting for it."""
+        self._exchange.end()
+
     def close(self) -> None:
         """Wait for what is under way, and end."""
         self._exchange.close()
@@ -185,7 +189,7 @@ class Core:
     def _called(exchange: Exchange, message: Message, sent: Sent) -> Call:
         call = Call(message, sent)
         if sent.answer is not None:  # once the caller has let go of it, nobody waits
-            finalize(call, exchange.answers.drop, message.entity_id, message.input_id, sent.answer).atexit = False
+            finalize(call, exchange.forget, message, sent.answer).atexit = False
         return call
 
 

@@ -70,13 +70,24 @@ class Exchange:
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
     def start(self) -> None:
-        """Begin to connect; `opened` tells how it went."""
+        """Begin to connect; `opened` tells how it went.
+
+        Raises:
+            NotConnected: it was started before.
+        """
+        if self._thread.ident is not None:
+            raise NotConnected("a client is opened once: make a new one")
         self._thread.start()
 
-    def close(self) -> None:
-        """Send what is under way, then end the thread. Who still waits gets `NotConnected`."""
+    def end(self) -> None:
+        """Ask the thread to send what is under way and to end. Who still waits gets `NotConnected`."""
         self._closing.set()
-        self._thread.join()
+
+    def close(self) -> None:
+        """End, and wait for that."""
+        self.end()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def send(self, message: Message, value: bytes, headers: Headers, *, answered: bool) -> Sent:
         """Send a message; the reader of decisions is positioned before that where an answer is asked for.
@@ -98,6 +109,10 @@ class Exchange:
         else:
             self._producer.send(record, delivered)
         return Sent(durable, answer)
+
+    def forget(self, message: Message, answer: Future[Decision]) -> None:
+        """Expect an answer no longer. Takes no lock: the garbage collector calls it, at any moment, in any thread."""
+        self._requests.put(partial(self.answers.drop, message.entity_id, message.input_id, answer))
 
     def check(self) -> None:
         """Raise NotConnected when nothing is read or sent any more."""

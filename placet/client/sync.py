@@ -86,7 +86,11 @@ class Client:
 
     def open(self) -> Self:
         """Connect; see `AsyncClient.open`."""
-        self._core.start().result()
+        try:
+            self._core.start().result()
+        except KeyboardInterrupt:
+            self._core.end()
+            raise
         return self
 
     def close(self) -> None:
