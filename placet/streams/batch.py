@@ -48,7 +48,7 @@ class Batch:
     def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
         """Return what is remembered under a dedup key (see `View`)."""
         key = layout.memory_key(kind, entity_id.encode(), dedup_key)
-        data = self._writes[key] if key in self._writes else self._store.get(key)
+        data = self.get(key)
         return layout.load_memory(data) if data is not None else None
 
     def put_state(self, entity: bytes, state: EntityState) -> None:
@@ -60,9 +60,13 @@ class Batch:
         """Stage any other key; None deletes it."""
         self._writes[key] = value
 
-    def is_staged(self, key: bytes) -> bool:
-        """Tell whether this transaction writes or deletes a key."""
-        return key in self._writes
+    def remember(self, key: bytes, value: bytes) -> None:
+        """Stage a memory or a reminder, so that housekeeping finds it when its time has come."""
+        self._writes.update(layout.remembered(key, value))
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return what is stored, or staged, under a key."""
+        return self._writes[key] if key in self._writes else self._store.get(key)
 
     def forget(self, entity: bytes) -> None:
         """Stage that nothing is known of an entity any more."""

@@ -21,12 +21,12 @@ from placet.streams.topology import EntityTopics
 __all__ = ["TOMBSTONE_HEADER", "Housekeeping", "tombstone_header"]
 
 TOMBSTONE_HEADER = "placet-tombstone"
-_SCAN_MAX: Final = 2_000
 _DELETIONS_MAX: Final = 500
+_DELETIONS_WHEN_IDLE_MAX: Final = 5_000
 
 
 class Housekeeping:
-    """Walks over the store in small steps and finds what the horizon has passed by."""
+    """Follows the reminders in order of time: only what is due is ever read."""
 
     def __init__(
         self, store: StateStore, topics: EntityTopics, partition: int, horizon_ms: int, form: layout.StateFormat
@@ -36,23 +36,46 @@ class Housekeeping:
         self._partition = partition
         self._form = form
         self._keep_ms = horizon_ms + CLOCK_AHEAD_MAX_MS
-        self._cursors = {b"d": b"d", b"u": b"u", b"x": b"x"}
+        self._cursor = self._seen = b"t"
 
     def is_due(self, log_time: int) -> bool:
-        """Tell whether a transaction is needed for something to be deleted from a topic."""
-        return any(self._expired(prefix, log_time, take=False) for prefix in (b"u", b"x"))
+        """Tell whether anything has expired."""
+        return any(self._expired(reminder, log_time) for reminder, _ in self._store.scan(b"t", self._cursor, 1))
 
     def add_to(self, batch: Batch, log_time: int, task_epoch: int, sequence: int) -> None:
-        """Stage deletions of what expired: memories here, their ledger entries, deleted entities everywhere."""
-        for key in self._expired(b"d", log_time):
-            if not batch.is_staged(key):  # else this very transaction remembers it anew
-                batch.put(key, None)
-        for key in self._expired(b"u", log_time):
-            if not batch.is_staged(key):
-                batch.put(key, None)
-                batch.send(ProducerRecord(self._topics.ledger, self._partition, key[1:], None))
-        for key in self._expired(b"x", log_time):
+        """Stage deletions of what expired: memories here, their ledger entries, deleted entities everywhere.
+
+        A transaction may delete more than it adds, so that nothing piles up.
+        """
+        self._seen = self._cursor
+        if not self.is_due(log_time):
+            return
+        most = _DELETIONS_MAX + 4 * batch.decisions if batch.decisions else _DELETIONS_WHEN_IDLE_MAX
+        for reminder, _ in self._store.scan(b"t", self._cursor, most):
+            if not self._expired(reminder, log_time):
+                break
+            self._seen = reminder + b"\x00"
+            batch.put(reminder, None)
+            key = layout.expiring_key(reminder)
+            value = batch.get(key)
+            # What was remembered anew meanwhile, be it in this very transaction, has a reminder of its own.
+            if value is not None and self._expired(b"t" + value, log_time):
+                self._delete(batch, key, log_time, task_epoch, sequence)
+
+    def committed(self) -> None:
+        """Go on behind what was deleted: RocksDB would walk over every deleted key again."""
+        self._cursor = self._seen
+
+    def _expired(self, reminder: bytes, log_time: int) -> bool:
+        return layout.log_time_of(reminder[1:9]) < log_time - self._keep_ms
+
+    def _delete(self, batch: Batch, key: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
+        if key.startswith(b"x"):
             self._bury(batch, key[1:], log_time, task_epoch, sequence)
+            return
+        batch.put(key, None)
+        if key.startswith(b"u"):
+            batch.send(ProducerRecord(self._topics.ledger, self._partition, key[1:], None))
 
     def _bury(self, batch: Batch, entity: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
         entity_id = entity.decode()
@@ -63,7 +86,7 @@ class Housekeeping:
         # What the absent entity still remembers by name counts for the horizon as well.
         remembered_at = max([state.deleted_at, *(applied.log_time for applied in state.applied.values())])
         if remembered_at >= log_time - self._keep_ms:
-            batch.put(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
+            batch.remember(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
             return
         headers = [(TOMBSTONE_HEADER, tombstone_header(state.version, task_epoch, sequence))]
         batch.send_counted(ProducerRecord(self._topics.changelog, self._partition, entity, None, headers))
@@ -71,15 +94,6 @@ class Housekeeping:
             key = layout.applied_ledger_key(entity_id, name)
             batch.send(ProducerRecord(self._topics.ledger, self._partition, key, None))
         batch.forget(entity)
-
-    def _expired(self, prefix: bytes, log_time: int, *, take: bool = True) -> list[bytes]:
-        """Scan on from the last place, once around; return keys whose log time the horizon has passed by."""
-        pairs = self._store.scan(prefix, self._cursors[prefix], _SCAN_MAX)
-        limit = log_time - self._keep_ms
-        expired = [key for key, value in pairs if layout.log_time_of(value) < limit][:_DELETIONS_MAX]
-        if take or not expired:  # what was only looked for is to be found again
-            self._cursors[prefix] = pairs[-1][0] + b"\x00" if len(pairs) == _SCAN_MAX else prefix
-        return expired
 
 
 def tombstone_header(version: int, task_epoch: int, sequence: int) -> bytes:

@@ -4,6 +4,7 @@
     d<length><entity><kind><dedup key>       dedup memory: 8 bytes of log time + msgpack
     u<ledger key>                            memory that lives in the ledger: log time at which it was written
     x<entity>                                a deleted entity that is still remembered: log time of the deletion
+    t<log time><key>                         reminds of one of d, u and x, in order of time
     m<name>                                  the task's own: stamp, last commit, positions
 
 A restore copies bytes: states are kept as they came and decoded when they are first needed, and the dedup memory of a
@@ -38,6 +39,7 @@ __all__ = [
     "deleted_key",
     "dump_log_time",
     "dump_memory",
+    "expiring_key",
     "ledger_index_key",
     "load_memory",
     "log_time_of",
@@ -46,6 +48,7 @@ __all__ = [
     "memory_pair",
     "position_key",
     "position_writes",
+    "remembered",
     "state_key",
     "stored_by",
 ]
@@ -80,6 +83,16 @@ def ledger_index_key(ledger_key: bytes) -> bytes:
 def deleted_key(entity: bytes) -> bytes:
     """Return the key that reminds of a deleted entity's late tombstone."""
     return b"x" + entity
+
+
+def remembered(key: bytes, value: bytes) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
+    """Return what to write for one of d, u and x, whose value begins with its log time: the pair, and its reminder."""
+    return (key, value), (b"t" + value[:8] + key, b"")
+
+
+def expiring_key(reminder: bytes) -> bytes:
+    """Return the key that a `t` key reminds of; its log time stands at `log_time_of(reminder[1:])`."""
+    return reminder[9:]
 
 
 def dump_memory(memory: Memory) -> bytes:

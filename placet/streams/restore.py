@@ -177,11 +177,8 @@ class _Progress:
             headers = []
             for header in record.headers or ():
                 name, data = header
-                if name == layout.MEMORY_HEADER:
-                    key, value = layout.memory_pair(entity, data)
-                    writes[key] = value
-                elif name == layout.DELETED_HEADER:
-                    writes[layout.deleted_key(entity)] = data
+                if name in (layout.MEMORY_HEADER, layout.DELETED_HEADER):
+                    writes.update(layout.remembered(*layout.stored_by(entity, name, data)))
                 else:
                     headers.append(header)
             writes[b"s" + entity] = job.form.raw(record.value, headers)
@@ -219,8 +216,9 @@ class _Chain:
             elif isinstance(entry, MemoryEntry):
                 entity = entry.entity_id.encode()
                 stored = layout.memory_key(Kind(entry.kind), entity, entry.dedup_key)
-                writes[stored] = layout.dump_memory(entry.memory)
-                writes[layout.ledger_index_key(key)] = layout.dump_log_time(entry.memory.log_time)
+                writes.update(layout.remembered(stored, layout.dump_memory(entry.memory)))
+                reminder = layout.ledger_index_key(key), layout.dump_log_time(entry.memory.log_time)
+                writes.update(layout.remembered(*reminder))
             elif isinstance(entry, AppliedEntry):
                 self._apply(entry, writes)
         if self.last:
@@ -265,7 +263,8 @@ class _Chain:
         after = msgspec.structs.replace(state, applied={**state.applied, entry.name: entry.applied})
         writes[layout.state_key(entity)] = self._job.form.dump(after)
         if state.status == ABSENT and not state.deleted_at:
-            writes[layout.deleted_key(entity)] = layout.dump_log_time(entry.applied.log_time)
+            reminder = layout.deleted_key(entity), layout.dump_log_time(entry.applied.log_time)
+            writes.update(layout.remembered(*reminder))
 
     def _forget(self, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
         """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""

@@ -150,6 +150,7 @@ class Task:
         writes = batch.writes()
         writes.update(layout.position_writes(written))
         self.store.write(writes)
+        self._housekeeping.committed()
 
     def discard(self) -> None:
         """Forget what an aborted transaction staged."""
@@ -191,18 +192,19 @@ class Task:
             self._stage_change(batch, change, entity)
         if memory is not None:
             key = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
-            batch.put(layout.memory_key(Kind(memory.kind), entity, memory.dedup_key), layout.dump_memory(memory.memory))
-            batch.put(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
+            stored = layout.memory_key(Kind(memory.kind), entity, memory.dedup_key)
+            batch.remember(stored, layout.dump_memory(memory.memory))
+            batch.remember(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
             batch.send(self._ledger_record(key, memory))
         if applied is not None:
             if judged.after.status == ABSENT and not judged.after.deleted_at:  # nothing else would remind of it
-                batch.put(layout.deleted_key(entity), layout.dump_log_time(at.log_time))
+                batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))
             batch.send(self._ledger_record(layout.applied_ledger_key(applied.entity_id, applied.name), applied))
 
     def _stage_change(self, batch: Batch, change: Change, entity: bytes) -> None:
         value, headers = self._codec.encode_change(change)
         for header in layout.change_headers(change):
-            batch.put(*layout.stored_by(entity, *header))
+            batch.remember(*layout.stored_by(entity, *header))
             headers.append(header)
         batch.send_counted(ProducerRecord(self.topics.changelog, self.task_id.partition, entity, value, headers))
         batch.changes += 1

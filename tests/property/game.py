@@ -94,7 +94,7 @@ class Game:
                 "o": dice.pick((None, 0, 3, 7)),
                 "note": dice.pick((None, "x", "ann")),
             },
-            "key": dice.pick((*[f"key-{number}"] * 6, "key-a", "key-b", None, "id-1")),
+            "key": dice.pick((*[f"key-{number}"] * 6, "key-a", "key-b", None, None, None, "id-1")),
             "caused_by": dice.pick((None, "cause-1", "cause-2")),
             "issued_at": issued_at,
             "event_time": issued_at if proposal else event_time,

@@ -9,10 +9,7 @@ from placet.schemas.decision import First, Outcome, Reason
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import ABSENT
 from placet.streams import layout
-from placet.streams.batch import Batch
-from placet.streams.housekeeping import Housekeeping
 from placet.streams.records import TopicPartition
-from placet.streams.store import MemoryStore
 from placet.testing import START_MS, TestDriver
 from tests.property.game import PARTITIONS, Game
 from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
@@ -140,7 +137,7 @@ def test_when_everything_has_expired_only_the_living_are_kept(rules: dict, histo
         task.process([], gate.now_ms, 1)
         task.committed({})
         store = task.store
-        assert store.scan(b"d", b"d", 10) == store.scan(b"u", b"u", 10) == store.scan(b"x", b"x", 10) == []
+        assert [store.scan(prefix, prefix, 10) for prefix in (b"d", b"t", b"u", b"x")] == [[], [], [], []]
         states = [gate.read(key[1:].decode()) for key, _ in store.scan(b"s", b"s", 10)]
         assert ABSENT not in [state.status for state in states]
 
@@ -228,25 +225,39 @@ def test_one_that_was_never_created_is_forgotten_too() -> None:
 
 def test_each_transaction_deletes_a_bounded_number_and_none_is_missed() -> None:
     gate = driver()
-    for number in range(1_201):
+    gate.signal("r", "opened", signal_id="s", dedup_key="s-0")
+    gate.advance(milliseconds=KEEP_MS + 1)
+    for number in range(6_000):
         gate.append(Kind.SIGNAL, b"r", _signal(gate, "aired", f"s-{number}"))
     gate.run()
-    deletions = []
-    for _ in range(5):
-        before = len(gate.log.records(TopicPartition(gate.topics.ledger, 0)))
+    left = [len(keys(gate, b"t"))]  # two reminders for each memory: its own, and its ledger entry's
+    while left[-1]:
         gate.advance(milliseconds=KEEP_MS + 1)
-        records = gate.log.records(TopicPartition(gate.topics.ledger, 0), before)
-        deletions.append(sum(record.value is None and b"memory/" in (record.key or b"") for record in records))
-    assert deletions == [500, 500, 201, 0, 0]
+        left.append(len(keys(gate, b"t")))
+    assert left == [12_000, 7_000, 2_000, 0]
+    assert keys(gate, b"d") == keys(gate, b"u") == []
+    ledger = gate.log.records(TopicPartition(gate.topics.ledger, 0))
+    assert sum(record.value is None for record in ledger) == 6_000
 
 
-def test_looking_for_work_on_an_idle_partition_comes_to_every_key() -> None:
-    gate, store = driver(), MemoryStore()
-    recent = {layout.deleted_key(b"a%05d" % number): layout.dump_log_time(START_MS) for number in range(4_500)}
-    store.write({**recent, layout.deleted_key(b"b"): layout.dump_log_time(0)})
-    form = layout.StateFormat(gate.codec, gate.machine.decimal_fields)
-    housekeeping = Housekeeping(store, gate.topics, 0, HORIZON_MS, form)
-    assert [housekeeping.is_due(START_MS) for _ in range(4)] == [False, False, True, True]
-    batch = Batch(store, form, 0)
-    housekeeping.add_to(batch, START_MS, 1, 1)
-    assert [record.key for record in batch.records] == [b"b"]
+def test_a_busy_partition_deletes_as_much_as_it_adds() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    for _ in range(12):
+        for number in range(1_000):
+            gate.append(Kind.SIGNAL, b"r", _signal(gate, "aired", f"{gate.now_ms}-{number}"))
+        gate.advance(milliseconds=KEEP_MS // 4)
+        gate.run()
+    assert len(keys(gate, b"d")) == len(keys(gate, b"u")) <= 6_000
+    assert len(keys(gate, b"t")) == 2 * len(keys(gate, b"d"))
+
+
+def test_an_aborted_transaction_deletes_nothing_and_hides_nothing() -> None:
+    gate = driver()
+    gate.signal("r", "aired", signal_id="s-1")
+    task, later = gate.task(), gate.now_ms + KEEP_MS + 1
+    deletions = [record.key for record in task.process([], later, 1) if record.value is None]
+    task.discard()
+    task.process([], gate.now_ms, 1)
+    task.committed({})
+    assert [record.key for record in task.process([], later, 1) if record.value is None] == deletions != []
