@@ -106,8 +106,13 @@ def test_poison_and_stray_records_block_nothing(world: World) -> None:
         Reason.NONE: 1,
     }
     assert {letter.value for letter in world.dead_letters()} == {
-        b"\xff" * 50, b"behind a key of almost a megabyte", None, b"", b"\xc3\x01" + b"unknown!" + b"body", good + b"trailing",
-    }  # fmt: skip
+        b"\xff" * 50,
+        b"behind a key of almost a megabyte",
+        None,
+        b"",
+        b"\xc3\x01" + b"unknown!" + b"body",
+        good + b"trailing",
+    }
     assert world.states()["o-1"].status == "open"
     verified(world)
 
@@ -254,6 +259,20 @@ def test_a_clock_an_hour_ahead_stops_the_gate_before_anything_is_committed(world
     assert world.decisions() == []
     world.gate("b")
     world.decided(60)
+    verified(world)
+
+
+def test_a_task_that_raises_is_taken_out_and_the_others_go_on(world: World) -> None:
+    gate = world.gate("a", program=(str(HERE / "gate_with_a_broken_task.py"),))
+    world.load(2_000)
+    world.flush()
+    others = {key: end for key, end in world.ends(world.topics.inputs).items() if key[1] != 0}
+    wait_until(lambda: others.items() <= world.committed().items(), 60, "the other partitions are decided")
+    assert not [key for key in world.committed() if key[1] == 0], "nothing of the broken one is committed"
+    assert gate.process.poll() is None
+    assert "a bug in partition 0" in gate.text()
+    assert gate.terminate() == 0
+    world.gate("b")
     verified(world)
 
 
