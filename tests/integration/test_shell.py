@@ -28,7 +28,7 @@ Placet = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(scope="module")
 def world(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(broker.bootstrap_servers, tmp_path_factory.mktemp("shell"), "placet", REFUND, partitions=2) as made:
+    with World(broker.bootstrap_servers, tmp_path_factory.mktemp("shell"), "shell", REFUND, partitions=2) as made:
         made.gate("a")
         yield made
 
@@ -54,7 +54,8 @@ def placet(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def without_chance(text: str) -> str:
     """What differs from run to run, as the page writes it."""
     text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "<time>", text)
-    return re.sub(r"partition \d+ offset \d+", "partition <n> offset <n>", text)
+    text = re.sub(r"partition \d+ offset \d+", "partition <n> offset <n>", text)
+    return text.replace("shell.refund.", "placet.refund.")
 
 
 def test_the_first_ten_minutes_are_as_the_page_tells_them(placet: Placet) -> None:
@@ -110,7 +111,7 @@ def test_everything_comes_as_json_too(placet: Placet, monkeypatch: pytest.Monkey
         (("propose", "rf_3", "pay", "{"), 2, "no JSON"),
         (("propose", "rf_3", "sell", "--wait"), 2, "no proposal `sell`; it has approve, pay, reject"),
         (("signal", "rf_3", "order_corrected", "--id", "x", "--event-time", "noon"), 2, "'noon' is no time"),
-        (("state", "get", "rf_3", "--entity", "parcel"), 3, "There is no topic placet.parcel.changelog"),
+        (("state", "get", "rf_3", "--entity", "parcel"), 3, "There is no topic shell.parcel.changelog"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_exit_code(

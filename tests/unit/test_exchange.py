@@ -1,0 +1,134 @@
+"""The client's thread with Kafka taken away: in which order things happen, and what a failure becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from placet.client import DecisionTimeout, NotConnected, NotDelivered
+from placet.client.answers import Answers
+from placet.client.compose import Composer
+from placet.client.exchange import Exchange, Sent
+from placet.client.snapshot import Snapshot
+from placet.client.sync import Call, Proposal
+from placet.schemas.codec import Codec
+from placet.schemas.definition import parse_definition
+from placet.schemas.messages import Message
+from placet.streams.errors import LogUnreachable
+from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.settings import load_settings
+from placet.streams.topology import entity_topics
+
+RULES = parse_definition("""
+entity: lamp
+version: 1
+statuses: [dark]
+signals: {made: {from: absent, to: dark}}
+proposals: {clean: {from: dark}}
+""")
+
+
+class Kafka:
+    """Admin, reader and producer at once: they note what is asked of them."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.reports: list[Callable[[str], None]] = []
+        self.away = False
+
+    def latest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.away:
+            raise LogUnreachable("nobody there")
+        self.calls.append("ends")
+        return dict.fromkeys(partitions, 7)
+
+    def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
+        (topic,) = {partition.topic for partition in positions}
+        self.calls.append(f"follow {topic} from {set(positions.values())}")
+
+    def send(self, record: ProducerRecord, done: Callable[[str], None]) -> None:
+        self.calls.append(f"send to {record.topic}")
+        self.reports.append(done)
+
+
+@pytest.fixture
+def kafka() -> Kafka:
+    return Kafka()
+
+
+@pytest.fixture
+def exchange(kafka: Kafka) -> Exchange:
+    """An exchange as it is once it is connected; its thread is this test."""
+    made: Any = Exchange(load_settings({}), RULES, 0)
+    made.link = SimpleNamespace(topics=entity_topics("app", "lamp"), partitions=2, definition=RULES)
+    made.answers = Answers(Codec(RULES))
+    made._admin = made._reader = made._producer = kafka
+    return made  # type: ignore[no-any-return]
+
+
+def proposal(proposal_id: str) -> Message:
+    composer = Composer(RULES, Codec(RULES))
+    return composer.proposal(Snapshot("l-1"), "clean", None, 5, proposal_id=proposal_id, dedup_key=proposal_id)
+
+
+def sent(exchange: Exchange, proposal_id: str) -> Proposal:
+    message = proposal(proposal_id)
+    return Proposal(Call(message, exchange.send(message, b"", [], answered=True)))
+
+
+def test_the_reader_is_positioned_before_the_first_proposal_is_sent(exchange: Exchange, kafka: Kafka) -> None:
+    sent(exchange, "p-1")
+    sent(exchange, "p-2")
+    assert kafka.calls == []  # it never waits in the caller's thread
+    exchange._meet_requests()
+    sent(exchange, "p-3")
+    assert kafka.calls == ["ends", "follow app.lamp.decisions from {7}", *["send to app.lamp.proposals"] * 3]
+
+
+def test_a_signal_needs_no_reader(exchange: Exchange, kafka: Kafka) -> None:
+    message = Composer(RULES, Codec(RULES)).signal("l-1", "made", None, 5, signal_id="s")
+    found = exchange.send(message, b"", [], answered=False)
+    assert kafka.calls == ["send to app.lamp.signals"]
+    assert found == Sent(found.durable, None)
+    assert not found.durable.done()
+    kafka.reports[0]("")
+    assert found.durable.result(0) is None
+
+
+def test_what_is_not_confirmed_fails_those_who_wait(exchange: Exchange, kafka: Kafka) -> None:
+    waiting = sent(exchange, "p-1")
+    exchange._meet_requests()
+    kafka.reports[0]("message timed out")
+    for wait in (waiting.durable, waiting.decision):
+        with pytest.raises(NotDelivered, match="message timed out.*same id and key is safe"):
+            wait(0)
+
+
+def test_a_broker_that_is_away_fails_the_proposal_and_not_the_client(exchange: Exchange, kafka: Kafka) -> None:
+    kafka.away = True
+    first = sent(exchange, "p-1")
+    exchange._meet_requests()
+    with pytest.raises(NotDelivered, match="nobody there"):
+        first.decision(0)
+    kafka.away = False
+    sent(exchange, "p-2")
+    exchange._meet_requests()
+    assert kafka.calls[-1] == "send to app.lamp.proposals"
+
+
+def test_who_waits_too_long_is_told_that_a_repeat_is_safe(exchange: Exchange) -> None:
+    waiting = sent(exchange, "p-1")
+    with pytest.raises(DecisionTimeout, match=r"`clean` \(p-1\) of l-1 within 0 s\..*is safe") as late:
+        waiting.decision(0)
+    assert late.value.input_id == "p-1"
+    with pytest.raises(NotDelivered, match="not confirmed within 0 s"):
+        waiting.durable(0)
+
+
+def test_an_exchange_that_ended_says_why(exchange: Exchange) -> None:
+    exchange._ended = NotConnected("it was closed")
+    with pytest.raises(NotConnected, match="the client has ended: it was closed"):
+        sent(exchange, "p-1")
