@@ -103,7 +103,7 @@ def test_what_is_not_confirmed_fails_those_who_wait(exchange: Exchange, kafka: K
     exchange._meet_requests()
     kafka.reports[0]("message timed out")
     for wait in (waiting.durable, waiting.decision):
-        with pytest.raises(NotDelivered, match="message timed out.*same id and key is safe"):
+        with pytest.raises(NotDelivered, match=r"message timed out.*same id and key is safe"):
             wait(0)
 
 
