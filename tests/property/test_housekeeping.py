@@ -220,6 +220,18 @@ def test_one_that_was_never_created_is_forgotten_too() -> None:
     assert keys(gate, b"s") == keys(gate, b"x") == []
 
 
+def test_what_an_earlier_incarnation_remembered_is_not_brought_back_by_a_restore() -> None:
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    gate.signal("r", "knocked", signal_id="s-2")
+    gate.signal("r", "closed", signal_id="s-3")
+    gate.advance(milliseconds=KEEP_MS + 1)
+    gate.signal("r", "opened", signal_id="s-4")
+    gate.restart()
+    assert list(gate.read("r").applied) == ["opened"]
+    assert gate.signal("r", "knocked", signal_id="s-5").outcome is Outcome.ACCEPTED
+
+
 # Bounded work ---------------------------------------------------------------------------------------------------------
 
 
