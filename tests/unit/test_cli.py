@@ -25,6 +25,7 @@ from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.streams import admin as admin_errors
 from placet.streams import errors as loop_errors
+from placet.streams import registry as registry_errors
 from placet.streams.admin import Admin, BrokerUnreachable
 from placet.streams.errors import ClockSkew, FatalError
 from placet.streams.settings import Settings
@@ -142,7 +143,7 @@ def test_every_exit_code_has_a_meaning() -> None:
 
 
 def test_every_error_with_an_exit_code_exists() -> None:
-    modules: list[ModuleType] = [first_errors, loop_errors, admin_errors, client_errors]
+    modules: list[ModuleType] = [first_errors, loop_errors, admin_errors, client_errors, registry_errors]
     for name in exit_codes._BY_ERROR:
         assert any(hasattr(module, name) for module in modules), name
 
