@@ -13,8 +13,8 @@ from placet.streams.settings import OWNED_OPTIONS, PREFIX, Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 
-REASONS_TEXT = """Every decision carries a reason, by name and by number; the numbers are pinned and never reused.
-`retry` says whether sending again can help: NEVER, RECOMPUTE (read the state again and think again), LATER (as it is)."""
+REASONS_TEXT = """Every decision carries a reason, by name and by number; numbers are pinned and never reused.
+`retry` says whether sending again can help: NEVER, RECOMPUTE (read again, think again), LATER (as it is)."""
 
 SETTINGS_TEXT = """Command line over environment over default. With `_FILE` behind its name a variable names a file
 that holds the value (Docker and Kubernetes secrets). `PLACET_DEFINITION` names one definition file.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from placet.schemas.codec import Codec
-
 from placet.processors.machine import Machine
+from placet.schemas.codec import Codec
 from placet.streams.topology import EntityTopics
 
 __all__ = ["EntityType"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from placet.streams.admin import Admin
-
 from placet.streams.consumer import LogReader
 from placet.streams.records import TopicPartition
 from placet.streams.restore import Take
