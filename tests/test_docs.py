@@ -24,3 +24,11 @@ def test_the_definition_in_the_readme_compiles() -> None:
     [text] = re.findall(r"```yaml\n(entity:.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     machine = compile_machine(parse_definition(text))
     assert machine.entity == "refund"
+
+
+@pytest.mark.parametrize("opening", ["$ placet propose rf_1 approve", "async def agent("])
+def test_what_the_readme_shows_stands_in_a_page_that_is_executed(opening: str) -> None:
+    readme = (ROOT / "README.md").read_text()
+    pages = (ROOT / "docs" / "shell.md").read_text() + (ROOT / "docs" / "client.md").read_text()
+    [block] = [block for block in re.findall(r"```\w*\n(.*?)```", readme, re.DOTALL) if opening in block]
+    assert all(line in pages for line in block.splitlines())

@@ -132,4 +132,5 @@ def _how_to_try(settings: Settings, definitions: Sequence[Definition]) -> str:
             f"{definition.entity}: facts go to {topics.signals}, proposals to {topics.proposals};",
             f"  decisions come on {topics.decisions}, states on {topics.changelog}.",
         ]
+    lines.append("By hand: placet signal --help, placet propose --help, placet explain --help.")
     return "\n".join([*lines, "Ctrl-C ends it."])
