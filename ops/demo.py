@@ -36,8 +36,8 @@ from placet.streams.topology import entity_topics
 
 APP, PARTITIONS, GATES = "demo", 4, 2
 DEFINITION = Path(__file__).parents[1] / "placet" / "schemas" / "examples" / "flight.yaml"
-FLIGHTS = 10_000
-"""Until the 12th of January."""
+FLIGHTS = 15_000
+"""Until the 18th of January."""
 UNDECIDED_MAX = 500
 """Facts wait until the gates have decided: an advisor that reads a backlog would know nothing but the past."""
 
