@@ -214,11 +214,7 @@ class _Chain:
             elif isinstance(entry, Genesis):
                 self._check_genesis(entry)
             elif isinstance(entry, MemoryEntry):
-                entity = entry.entity_id.encode()
-                stored = layout.memory_key(Kind(entry.kind), entity, entry.dedup_key)
-                writes.update(layout.remembered(stored, layout.dump_memory(entry.memory)))
-                reminder = layout.ledger_index_key(key), layout.dump_log_time(entry.memory.log_time)
-                writes.update(layout.remembered(*reminder))
+                self._remember(entry, key, writes)
             elif isinstance(entry, AppliedEntry):
                 self._apply(entry, writes)
         if self.last:
@@ -253,6 +249,16 @@ class _Chain:
                 self._job.task_id,
                 f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}",
             )
+
+    def _remember(self, entry: MemoryEntry, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
+        """The later one counts: a change that renewed the occasion after the horizon was read before, off the changelog."""
+        key = layout.memory_key(Kind(entry.kind), entry.entity_id.encode(), entry.dedup_key)
+        known = writes.get(key) or self._job.store.get(key)
+        if not known or layout.log_time_of(known) <= entry.memory.log_time:
+            writes.update(layout.remembered(key, layout.dump_memory(entry.memory)))
+        writes.update(
+            layout.remembered(layout.ledger_index_key(ledger_key), layout.dump_log_time(entry.memory.log_time))
+        )
 
     def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
         entity = entry.entity_id.encode()

@@ -96,6 +96,17 @@ def test_a_calm_memory_renewed_just_after_it_expired_stays_in_the_ledger() -> No
     assert gate.signal("r", "aired", signal_id="s-4", dedup_key="k").reason is Reason.REPEATED
 
 
+def test_an_occasion_renewed_by_a_change_is_not_aged_by_the_ledgers_older_entry() -> None:
+    """Restores read the changelog first: what the ledger says of the first time must not overwrite the second."""
+    gate = driver()
+    gate.signal("r", "opened", signal_id="s-1")
+    assert not gate.signal("r", "entered", {"count": 0}, signal_id="s-2", dedup_key="k").changed
+    gate.advance(milliseconds=KEEP_MS + 1)
+    assert gate.signal("r", "entered", {"count": 2}, signal_id="s-3", dedup_key="k").changed
+    gate.restart()
+    assert gate.signal("r", "entered", {"count": 2}, signal_id="s-4", dedup_key="k").reason is Reason.REPEATED
+
+
 def _signal(gate: TestDriver, name: str, signal_id: str, dedup_key: str | None = None) -> bytes:
     now = gate.now_ms
     return gate.codec.encode_message(Message(Kind.SIGNAL, name, signal_id, "r", {}, now, now, dedup_key, None))
