@@ -251,7 +251,7 @@ class _Chain:
             )
 
     def _remember(self, entry: MemoryEntry, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
-        """The later one counts: a change that renewed the occasion after the horizon was read before, off the changelog."""
+        """The later one counts: a change that renewed the occasion after the horizon was read before."""
         key = layout.memory_key(Kind(entry.kind), entry.entity_id.encode(), entry.dedup_key)
         known = writes.get(key) or self._job.store.get(key)
         if not known or layout.log_time_of(known) <= entry.memory.log_time:
