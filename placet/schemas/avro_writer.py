@@ -140,13 +140,29 @@ def attribute_writer(
         special: the writer of each column whose type alone does not tell.
     """
     attributes, special = attributes or {}, special or {}
-    values_of = attrgetter(*(attributes.get(column.name, column.name) for column in record.columns))
-    writers = tuple(special.get(c.name) or writer_of(c.shape, attribute_writer) for c in record.columns)
+    names: dict[str, Any] = {"join": b"".join, "ENDS": _ENDS, "write_long": write_long}
+    parts = []
+    for index, column in enumerate(record.columns):
+        value = f"o.{attributes.get(column.name, column.name)}"
+        inline = None if column.name in special else _INLINE.get(column.shape)
+        if inline is None:
+            names[f"w{index}"] = special.get(column.name) or writer_of(column.shape, attribute_writer)
+            inline = f"w{index}({{0}})"
+        parts.append(inline.format(value))
+    # Written out as one expression, as dataclasses write out theirs: a call for each column was half of the time.
+    source = f"lambda o: join(({', '.join(parts)},))"
+    return eval(source, names)  # type: ignore[no-any-return]  # noqa: S307 - names come from checked schemas only
 
-    def write(value: object) -> bytes:
-        return b"".join(map(call, writers, values_of(value)))
 
-    return write
+_LONG = "ENDS[r] if (r := (v := {0}) << 1 ^ v >> 63) < 16384 else write_long(v)"
+_INLINE: dict[Shape, str] = {
+    Scalar("string"): "ENDS[n << 1] if (n := len(d := {0}.encode())) < 8192 else write_long(n), d",
+    Scalar("bytes"): "ENDS[n << 1] if (n := len(d := {0})) < 8192 else write_long(n), d",
+    Scalar("long"): _LONG,
+    Scalar("long", "timestamp-millis"): _LONG,
+    Scalar("boolean"): "b'\\x01' if {0} else b'\\x00'",
+}
+"""The columns of one type, as an expression over the attribute: what the writers above do, without the call."""
 
 
 def batch_writer(record: Record) -> Writer:

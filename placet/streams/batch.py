@@ -53,8 +53,9 @@ class Batch:
 
     def put_state(self, entity: bytes, state: EntityState) -> None:
         """Stage an entity's state."""
-        self._states[layout.state_key(entity)] = state
-        self._writes[layout.state_key(entity)] = self._form.dump(state)
+        key = layout.state_key(entity)
+        self._states[key] = state
+        self._writes[key] = self._form.dump(state)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stage any other key; None deletes it."""
@@ -62,7 +63,7 @@ class Batch:
 
     def remember(self, key: bytes, value: bytes) -> None:
         """Stage a memory or a reminder, so that housekeeping finds it when its time has come."""
-        self._writes.update(layout.remembered(key, value))
+        layout.remember(self._writes, key, value)
 
     def get(self, key: bytes) -> bytes | None:
         """Return what is stored, or staged, under a key."""

@@ -48,7 +48,7 @@ __all__ = [
     "memory_pair",
     "position_key",
     "position_writes",
-    "remembered",
+    "remember",
     "state_key",
     "stored_by",
 ]
@@ -57,6 +57,7 @@ STAMP, COMMIT = b"mstamp", b"mcommit"
 MEMORY_HEADER = "placet-memory"
 DELETED_HEADER = "placet-deleted"
 
+_KINDS = {kind: bytes([kind]) for kind in Kind}
 _u16 = Struct(">H")
 _u64 = Struct(">Q")
 _decode_memory = msgspec.msgpack.Decoder(Memory).decode
@@ -72,7 +73,7 @@ def state_key(entity: bytes) -> bytes:
 
 def memory_key(kind: Kind, entity: bytes, dedup_key: str) -> bytes:
     """Return the key of a dedup memory. The length keeps `a` + `bc` and `ab` + `c` apart."""
-    return b"d%b%b%c%b" % (_u16.pack(len(entity)), entity, kind, dedup_key.encode())
+    return b"d" + _u16.pack(len(entity)) + entity + _KINDS[kind] + dedup_key.encode()
 
 
 def ledger_index_key(ledger_key: bytes) -> bytes:
@@ -85,9 +86,10 @@ def deleted_key(entity: bytes) -> bytes:
     return b"x" + entity
 
 
-def remembered(key: bytes, value: bytes) -> tuple[tuple[bytes, bytes], tuple[bytes, bytes]]:
-    """Return what to write for one of d, u and x, whose value begins with its log time: the pair, and its reminder."""
-    return (key, value), (b"t" + value[:8] + key, b"")
+def remember(writes: dict[bytes, bytes | None], key: bytes, value: bytes) -> None:
+    """Write one of d, u and x, whose value begins with its log time, and what reminds of it in order of time."""
+    writes[key] = value
+    writes[b"t" + value[:8] + key] = b""
 
 
 def expiring_key(reminder: bytes) -> bytes:
@@ -120,7 +122,7 @@ def change_headers(change: Change) -> Headers:
     headers: Headers = []
     memory = change.memory
     if memory is not None:
-        tail = b"%c%b" % (change.kind, change.dedup_key.encode())
+        tail = _KINDS[change.kind] + change.dedup_key.encode()
         headers.append((MEMORY_HEADER, _u16.pack(len(tail)) + tail + dump_memory(memory)))
     if change.state.status == ABSENT:
         headers.append((DELETED_HEADER, dump_log_time(change.log_time)))
@@ -135,7 +137,7 @@ def stored_by(entity: bytes, header: str, data: bytes) -> tuple[bytes, bytes]:
 def memory_pair(entity: bytes, header: bytes) -> tuple[bytes, bytes]:
     """Return key and value of the memory in a header."""
     end = 2 + _u16.unpack_from(header)[0]
-    return b"d%b%b%b" % (_u16.pack(len(entity)), entity, header[2:end]), header[end:]
+    return b"d" + _u16.pack(len(entity)) + entity + header[2:end], header[end:]
 
 
 def memory_ledger_key(kind: int, entity_id: str, dedup_key: str) -> bytes:

@@ -178,7 +178,7 @@ class _Progress:
             for header in record.headers or ():
                 name, data = header
                 if name in (layout.MEMORY_HEADER, layout.DELETED_HEADER):
-                    writes.update(layout.remembered(*layout.stored_by(entity, name, data)))
+                    layout.remember(writes, *layout.stored_by(entity, name, data))
                 else:
                     headers.append(header)
             writes[b"s" + entity] = job.form.raw(record.value, headers)
@@ -255,10 +255,8 @@ class _Chain:
         key = layout.memory_key(Kind(entry.kind), entry.entity_id.encode(), entry.dedup_key)
         known = writes.get(key) or self._job.store.get(key)
         if not known or layout.log_time_of(known) <= entry.memory.log_time:
-            writes.update(layout.remembered(key, layout.dump_memory(entry.memory)))
-        writes.update(
-            layout.remembered(layout.ledger_index_key(ledger_key), layout.dump_log_time(entry.memory.log_time))
-        )
+            layout.remember(writes, key, layout.dump_memory(entry.memory))
+        layout.remember(writes, layout.ledger_index_key(ledger_key), layout.dump_log_time(entry.memory.log_time))
 
     def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
         entity = entry.entity_id.encode()
@@ -269,8 +267,7 @@ class _Chain:
         after = msgspec.structs.replace(state, applied={**state.applied, entry.name: entry.applied})
         writes[layout.state_key(entity)] = self._job.form.dump(after)
         if state.status == ABSENT and not state.deleted_at:
-            reminder = layout.deleted_key(entity), layout.dump_log_time(entry.applied.log_time)
-            writes.update(layout.remembered(*reminder))
+            layout.remember(writes, layout.deleted_key(entity), layout.dump_log_time(entry.applied.log_time))
 
     def _forget(self, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
         """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""

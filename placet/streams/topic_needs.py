@@ -35,6 +35,9 @@ _DAY_MS: Final = 86_400_000
 _RETENTION_MS: Final = 7 * _DAY_MS
 _COMPACTION_MARGIN_MS: Final = 120_000
 """A memory counts for the horizon and 60 s (CLOCK_AHEAD_MAX_MS) of log time; the rest is for late timers."""
+_OUTAGE_MS: Final = _DAY_MS
+"""Compaction goes by the wall clock, the memory by log time: so long may the gates be away, lose their disks too, and
+still know what the inputs that waited are repeats of."""
 _ENVELOPE_BYTES: Final = 65_536
 
 
@@ -135,6 +138,7 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
     lag = Need(
         "min.compaction.lag.ms", Must.AT_LEAST, str(horizon_ms + _COMPACTION_MARGIN_MS),
         "within the horizon and 2 min the log is the dedup memory and the history",
+        wanted=str(horizon_ms + _COMPACTION_MARGIN_MS + _OUTAGE_MS),
     )  # fmt: skip
     no_haste = Need(
         "max.compaction.lag.ms", Must.IS, str(2**63 - 1), "nothing may hasten compaction but the cleaner's own need"

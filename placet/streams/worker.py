@@ -172,9 +172,12 @@ class Worker:
         work = self._sorted(records)
         if monotonic() >= self._housekeeping_at_s:
             self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
-            self._observer.lag(self._consumer.lag(self._flowing()))
+            lag = self._consumer.lag(self._flowing())
+            self._observer.lag(lag)
             for task_id, task in self._tasks.items():
-                if task.needs_housekeeping(self._clock()):
+                # A transaction without inputs moves log time on to the clock: never past inputs that still wait.
+                idle = all(lag.get(partition) == 0 for partition in self._inputs_of(task_id))
+                if idle and task.needs_housekeeping(self._clock()):
                     work.setdefault(task_id, [])
         return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
 

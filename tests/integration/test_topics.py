@@ -133,7 +133,7 @@ def test_drift_is_found_and_mended(placet: Placet, admin: Admin, app: str) -> No
     admin.alter_configs(f"{app}.order.changelog", {"min.compaction.lag.ms": "5"})
     planned = placet("topics", "plan")
     assert planned.returncode == ExitCode.DIFFERENCE
-    assert f"~ {app}.order.changelog  set min.compaction.lag.ms=86520000" in planned.stdout
+    assert f"~ {app}.order.changelog  set min.compaction.lag.ms=172920000" in planned.stdout
     assert placet("topics", "apply").returncode == 0
     assert placet("topics", "plan").returncode == 0
 

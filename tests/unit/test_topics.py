@@ -288,7 +288,7 @@ def test_apply_mends_what_is_safe_and_leaves_other_settings_alone() -> None:
     cluster.ends = dict.fromkeys(cluster.topics, 9)
     cluster.set("a.lamp.changelog", min_compaction_lag_ms=0, segment_ms=1234)
     (step,) = apply(cluster, required_topics("a", [definition()]))
-    assert step.configs == {"min.compaction.lag.ms": str(DAY_MS + 120_000)}
+    assert step.configs == {"min.compaction.lag.ms": str(2 * DAY_MS + 120_000)}
     assert cluster.topics["a.lamp.changelog"].configs["segment.ms"] == "1234"
     assert cluster.changes == ["alter a.lamp.changelog"]
 
@@ -327,7 +327,7 @@ def test_verify_finds_nothing_on_what_apply_made() -> None:
 
 
 def test_a_longer_horizon_than_the_topics_were_made_for_is_found() -> None:
-    problems = verify(applied(definition(horizon="24h")), "a", [definition(horizon="48h")])
+    problems = verify(applied(definition(horizon="24h")), "a", [definition(horizon="72h")])
     assert {problem.topic for problem in problems} == {"a.lamp.changelog", "a.lamp.ledger"}
     assert all("min.compaction.lag.ms" in problem.text for problem in problems)
 
