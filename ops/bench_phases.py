@@ -48,7 +48,7 @@ def latency(world: World, at_per_s: int, seconds: int, progress: Progress) -> La
             sent[made.key] = time.perf_counter()
             producer.produce(topics.proposals, made.value, made.key, made.partition)
         producer.poll(0)
-        found, now_s = eyes.look(0.001), time.perf_counter()
+        found, now_s = eyes.look(0.004), time.perf_counter()
         waited_ms += [
             (now_s - sent[message.key()]) * 1000
             for message in found
