@@ -8,9 +8,9 @@ is thrown away; the next one's start fences whatever the old one left behind (Je
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as ClientPartition
@@ -23,6 +23,8 @@ __all__ = ["DurableProducer", "Transaction", "TransactionalProducer", "produce_d
 
 _SLOW_COMMIT_S: Final = 1.0
 _FLUSH_TIMEOUT_S: Final = 30.0
+_CALL_TIMEOUT_S: Final = 10.0
+"""Of one call in a transaction: below the watchdog's 20 s, which is for the calls that ignore it."""
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 _MIGRATED: Final = frozenset({
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
@@ -57,15 +59,13 @@ class Transaction:
         produce, written = self._producer.produce, list(records)
         last = {(record[0], record[1]): index for index, record in enumerate(written)}
         ends = frozenset(last.values())
-        for index, (topic, partition, key, value, headers) in enumerate(written):
+        for index, record in enumerate(written):
+            topic, partition, key, value, headers = record
             on_delivery = self._delivered if index in ends else None
-            while True:
-                try:
-                    produce(topic, value, key, partition, on_delivery, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
-                    break
-                except BufferError:  # the queue is full: let it drain, the watchdog bounds the wait
-                    with self._watchdog.armed("produce"):
-                        self._producer.poll(0.05)
+            try:
+                produce(topic, value, key, partition, on_delivery, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
+            except BufferError:
+                self._produce_when_there_is_room(record, on_delivery)
 
     def commit(self, positions: Mapping[TopicPartition, int], metadata: bytes) -> None:
         """Check the clock against the broker's, then commit records and positions.
@@ -83,9 +83,9 @@ class Transaction:
         assert positions, "a transaction without positions is not fenced"
         offsets = [ClientPartition(topic, partition, position) for (topic, partition), position in positions.items()]
         with self._watchdog.armed("flush"):
-            left = self._producer.flush(_FLUSH_TIMEOUT_S)
+            left = self._producer.flush(_CALL_TIMEOUT_S)
         if left or self._failed:
-            raise TransactionAborted(self._failed or f"{left} records were not delivered in {_FLUSH_TIMEOUT_S} s")
+            raise TransactionAborted(self._failed or f"{left} records were not delivered in {_CALL_TIMEOUT_S} s")
         if self._skew_ms is not None and abs(self._skew_ms) > self._clock_skew_max_ms:
             raise ClockSkew(
                 f"this machine's clock is {self._skew_ms} ms off the broker's; {self._clock_skew_max_ms} ms are "
@@ -93,10 +93,20 @@ class Transaction:
             )
         began_s = monotonic()
         with self._watchdog.armed("send_offsets_to_transaction"):
-            self._producer.send_offsets_to_transaction(offsets, metadata, _FLUSH_TIMEOUT_S)
+            self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
         with self._watchdog.armed("commit_transaction"):
             self._producer.commit_transaction(-1)
         self.committed, self.commit_s = True, monotonic() - began_s
+
+    def _produce_when_there_is_room(self, record: ProducerRecord, on_delivery: Any) -> None:
+        """Let the full queue drain, then add the record. One deadline for all of the waiting."""
+        topic, partition, key, value, headers = record
+        with self._watchdog.armed("produce"):
+            while True:
+                self._producer.poll(0.05)
+                with suppress(BufferError):
+                    self._producer.produce(topic, value, key, partition, on_delivery, None, 0, headers)  # type: ignore[arg-type]
+                    return
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
@@ -150,7 +160,7 @@ class TransactionalProducer:
         self.recycled += 1
         try:
             with self._watchdog.armed("init_transactions"):
-                self._producer.init_transactions(_FLUSH_TIMEOUT_S)
+                self._producer.init_transactions(_CALL_TIMEOUT_S)
         except KafkaException as error:
             raise self._translated(error, "init_transactions") from error
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
@@ -195,7 +205,7 @@ class TransactionalProducer:
         try:
             producer.purge()
             with self._watchdog.armed("abort_transaction"):
-                producer.abort_transaction(_FLUSH_TIMEOUT_S)
+                producer.abort_transaction(_CALL_TIMEOUT_S)
         except KafkaException:
             self.abandon()
 
