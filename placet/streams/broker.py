@@ -44,6 +44,7 @@ __all__ = [
 
 DEFAULT_PORT = 9092
 READY_LINE = "Kafka Server started"
+FENCED_LINE = "Fencing broker 1 "
 
 
 class Broker:
@@ -97,7 +98,10 @@ class Broker:
                 is in use, the disk is full, or Kafka ended or was not ready in time.
         """
         jars = broker_jars.fetch(on_progress)
-        self._launch(jars, _archive(jars, on_progress), caller=None if detached else os.getpid())
+        archive = _archive(jars, on_progress)
+        if folder.was_killed(self.data_dir):
+            self._bury(jars, archive, on_progress)
+        self._launch(jars, archive, caller=None if detached else os.getpid())
         self._wait_until_ready(on_progress)
 
     def stop(self) -> None:
@@ -170,7 +174,23 @@ class Broker:
     ) -> None:
         self.close()
 
-    def _launch(self, jars: Sequence[Path], aot: Sequence[str], *, caller: int | None) -> None:
+    def _bury(self, jars: Sequence[Path], aot: Sequence[str], on_progress: OnProgress | None) -> None:
+        """Lets the controller, alone, miss the broker that was killed, before a new one starts.
+
+        In one process with a controller that believes the dead broker alive, the new one takes over the dead one's
+        partitions, finishes its transactions, can't reach itself yet, is fenced in the middle, takes its topics for
+        deleted and forgets the commit markers: their partitions then end for read_committed at that transaction, for
+        good ("Couldn't find leader endpoint for partitions", Kafka 4.4).
+        """
+        self._launch(jars, aot, caller=os.getpid(), alone=True)
+        self._wait_until_ready(on_progress)
+        deadline = time.monotonic() + 3  # a broker that was killed before it had registered is not missed
+        while FENCED_LINE not in self._said() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.stop()
+        self.log_file.unlink()  # so that the log before is still the dead broker's
+
+    def _launch(self, jars: Sequence[Path], aot: Sequence[str], *, caller: int | None, alone: bool = False) -> None:
         stamp = folder.check(self.data_dir)
         with folder.writing(self.data_dir):
             lock = folder.lock(self.data_dir)
@@ -181,7 +201,7 @@ class Broker:
                 cluster_id = stamp["cluster_id"] if stamp else _new_cluster_id()
                 new = Stamp(kafka_version=KAFKA_VERSION, cluster_id=cluster_id, port=self.port)
                 folder.write(self.data_dir / folder.STAMP, json.dumps(new, indent=2) + "\n")
-                text = properties(self.port, self.data_dir / folder.DATA, self._settings)
+                text = properties(self.port, self.data_dir / folder.DATA, self._settings, alone=alone)
                 folder.write(self.data_dir / folder.PROPERTIES, text)
                 self._spawn(self._commands(cluster_id, aot), jars, lock, caller)
             finally:
@@ -192,7 +212,7 @@ class Broker:
         java = [str(broker_jars.java_home() / "bin" / "java"), *self._jvm]
         properties = str(self.data_dir / folder.PROPERTIES)
         broker = [*java, *aot, "kafka.Kafka", properties]
-        if (self.data_dir / folder.DATA / "meta.properties").exists():
+        if folder.is_formatted(self.data_dir):
             return [broker]
         quick = [flag for flag in aot if flag.startswith("-XX:AOTCache=")]
         tool = "kafka.tools.StorageTool"
@@ -224,7 +244,7 @@ class Broker:
         if on_progress:
             on_progress("starting the broker", 0, 0)
         deadline = time.monotonic() + self.ready_timeout_s
-        while READY_LINE not in (said := self.log_file.read_text(encoding="utf-8", errors="replace")):
+        while READY_LINE not in (said := self._said()):
             ended = self._guard.poll() is not None
             if ended or time.monotonic() > deadline:
                 reason = folder.reason(said, self.data_dir, self.port) or (
@@ -233,6 +253,9 @@ class Broker:
                 self.stop()
                 raise SettingsError(f"The broker did not start: {reason}. Its log: {self.log_file}")
             time.sleep(0.02)
+
+    def _said(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace")
 
 
 def start_detached(

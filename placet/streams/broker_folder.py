@@ -29,17 +29,20 @@ __all__ = [
     "Stamp",
     "check",
     "default_data_dir",
+    "is_formatted",
     "lock",
     "read_pid",
     "reason",
     "status",
     "stop",
+    "was_killed",
     "write",
     "writing",
 ]
 
 STAMP, LOCK, PID = "placet-broker.json", "placet-broker.lock", "placet-broker.pid"
 PROPERTIES, LOG, DATA = "server.properties", "broker.log", "kafka"
+FORMATTED, CLEAN_SHUTDOWN = "meta.properties", ".kafka_cleanshutdown"  # files that Kafka writes among its data
 
 NEEDED_MIB = 32  # on the disk: with less, Kafka fails in odd ways, and can't even log why
 DISK_FULL = "the disk that holds {data_dir} is full; free some space, then start again"
@@ -162,6 +165,16 @@ def lock(data_dir: Path) -> int:
     return descriptor
 
 
+def is_formatted(data_dir: Path) -> bool:
+    """Whether Kafka has data there."""
+    return (data_dir / DATA / FORMATTED).exists()
+
+
+def was_killed(data_dir: Path) -> bool:
+    """Whether the last broker of the folder ended without good order: by a crash, `kill -9` or a power cut."""
+    return is_formatted(data_dir) and not (data_dir / DATA / CLEAN_SHUTDOWN).exists()
+
+
 def read_pid(data_dir: Path) -> int | None:
     """The process id of Java as its guard wrote it down; it means something only while the folder is locked."""
     text = _read(data_dir / PID)
@@ -208,7 +221,7 @@ def writing(data_dir: Path) -> Iterator[None]:
 
 def _cluster_of_data(data_dir: Path) -> str | None:
     """The cluster id in Kafka's own stamp."""
-    lines = _read(data_dir / DATA / "meta.properties").splitlines()
+    lines = _read(data_dir / DATA / FORMATTED).splitlines()
     return next((line.partition("=")[2].strip() for line in lines if line.startswith("cluster.id=")), None)
 
 

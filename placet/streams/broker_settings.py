@@ -58,8 +58,23 @@ JVM = (
 )
 
 
-def properties(port: int, data: Path, settings: Mapping[str, str]) -> str:
-    """The text of server.properties; `settings` win over those of this module."""
+# A controller alone, that misses the broker soon: see `Broker._bury`.
+CONTROLLER_ALONE = {
+    "process.roles": "controller",
+    "broker.heartbeat.interval.ms": "100",
+    "broker.session.timeout.ms": "300",
+}
+
+
+def properties(port: int, data: Path, settings: Mapping[str, str], *, alone: bool = False) -> str:
+    """The text of server.properties; `settings` win over those of this module.
+
+    Args:
+        port: the broker's.
+        data: the folder of Kafka's data.
+        settings: the caller's own.
+        alone: the controller without the broker.
+    """
     controller = free_port()
     own = {
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller}",
@@ -67,7 +82,11 @@ def properties(port: int, data: Path, settings: Mapping[str, str]) -> str:
         "controller.quorum.voters": f"1@{HOST}:{controller}",
         "log.dirs": str(data),
     }
-    return "".join(f"{name}={value}\n" for name, value in {**SETTINGS, **own, **settings}.items())
+    if alone:
+        own["listeners"] = f"CONTROLLER://{HOST}:{controller}"
+        del own["advertised.listeners"]
+    lines = {**SETTINGS, **own, **settings, **(CONTROLLER_ALONE if alone else {})}
+    return "".join(f"{name}={value}\n" for name, value in lines.items())
 
 
 def free_port() -> int:
