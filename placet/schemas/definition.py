@@ -65,16 +65,35 @@ class Definition(Block):
     `document`, and is compared with the code at hand when the definition is compiled.
     """
 
-    entity: StrictStr
-    version: StrictInt = Key(ge=1, le=2**31 - 1)
-    horizon_ms: Duration = Key(default=HORIZON_MS, alias="horizon", json_schema_extra={"default": "24h"})
-    statuses: Statuses
-    final: Finals = ()
-    fields: dict[str, Field] = Key(default_factory=dict)
-    signals: dict[str, SignalRule] = Key(default_factory=dict)
-    proposals: dict[str, ProposalRule] = Key(default_factory=dict)
-    invariants: dict[str, StrictStr] = Key(default_factory=dict)
-    sources: dict[str, StrictStr] = Key(default_factory=dict)
+    entity: StrictStr = Key(description="the entity type, singular; its topics are `<app>.<entity>.signals` …")
+    version: StrictInt = Key(
+        ge=1,
+        le=2**31 - 1,
+        description="of this definition; the gate refuses the same version with other rules, and a lower one",
+    )
+    horizon_ms: Duration = Key(
+        default=HORIZON_MS,
+        alias="horizon",
+        json_schema_extra={"default": "24h"},
+        description="how long a retry is recognised; what was issued earlier is refused (`TOO_LATE`)",
+    )
+    statuses: Statuses = Key(description="`absent` is built in and not listed: before creation and after deletion")
+    final: Finals = Key(
+        default=(), description="may be left only to `absent`; staying in one, to set a field, is allowed"
+    )
+    fields: dict[str, Field] = Key(default_factory=dict, description="what is remembered of each entity")
+    signals: dict[str, SignalRule] = Key(
+        default_factory=dict,
+        description="the facts; a name may not be a proposal's too, as decisions are found by name",
+    )
+    proposals: dict[str, ProposalRule] = Key(default_factory=dict, description="what an AI may ask for")
+    invariants: dict[str, StrictStr] = Key(
+        default_factory=dict,
+        description="true of every new state; a change that breaks one is refused (`INVARIANT_VIOLATED`)",
+    )
+    sources: dict[str, StrictStr] = Key(
+        default_factory=dict, description="digests of `python:` functions, written by Placet into what it publishes"
+    )
     _read_from: Document | None = PrivateAttr(default=None)
 
     @cached_property

@@ -148,11 +148,27 @@ class TransitionRule(Block):
     `to` is None for "stay". All right-hand sides of `set` see the old state.
     """
 
-    from_: From = Key(alias="from")
-    to: StrictStr | None = None
-    guard: StrictStr | None = None
-    copied: Copied = Key(default=(), alias="copy")
-    assigned: Assigned = Key(default_factory=dict, alias="set")
+    from_: From = Key(
+        alias="from",
+        description="where it starts: a status, a list, or `any` (each but the final ones; never `absent`: creation is "
+        "written out)",
+    )
+    to: StrictStr | None = Key(
+        default=None,
+        description="the status afterwards; left out: it stays; `absent` deletes the entity and keeps its version counter",
+    )
+    guard: StrictStr | None = Key(default=None, description="boolean expression; left out: it holds")
+    copied: Copied = Key(
+        default=(),
+        alias="copy",
+        description="payload fields that go into state fields of the same name and type",
+    )
+    assigned: Assigned = Key(
+        default_factory=dict,
+        alias="set",
+        description="number, boolean, null: a literal; a string: an expression over the OLD state, so a text stands in "
+        "quotes inside, `\"'high'\"`",
+    )
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
@@ -174,8 +190,10 @@ class Rule(Block):
     A single transition's keys stand inline; several stand under `transitions`, and the first whose guard holds wins.
     """
 
-    payload: dict[str, Field] = Key(default_factory=dict)
-    transitions: tuple[TransitionRule, ...]
+    payload: dict[str, Field] = Key(default_factory=dict, description="what the input carries")
+    transitions: tuple[TransitionRule, ...] = Key(
+        description="tried in order, the first whose guard holds wins; a single one's keys stand in the rule itself"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -207,8 +225,15 @@ class SignalRule(Rule):
         str | tuple[str, ...],
         PlainValidator(_signal_dedup),
         WithJsonSchema({"anyOf": [{"enum": ["key", "once", "newest"]}, _LIST]}),
-    ] = "key"
-    late: Literal["apply", "refuse"] = "apply"
+    ] = Key(
+        default="key",
+        description="what names the occasion: the record's own key (`dedup_key`, else `signal_id`); `once` for each "
+        "entity; only the `newest` event_time counts; or these payload fields",
+    )
+    late: Literal["apply", "refuse"] = Key(
+        default="apply",
+        description="what becomes of an older fact after a newer one of the same name: `SUPERSEDED` or not",
+    )
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
@@ -222,16 +247,32 @@ class ProposalRule(Rule):
         str | tuple[str, ...],
         PlainValidator(_proposal_dedup),
         WithJsonSchema({"anyOf": [{"enum": ["key", "once"]}, _LIST]}),
-    ] = "key"
+    ] = Key(
+        default="key",
+        description="what names the occasion: the record's own key (`dedup_key`, else `caused_by` with the name); "
+        "`once` for each entity; or these payload fields",
+    )
     fence: Annotated[
         str | tuple[str, ...],
         PlainValidator(_fence),
         WithJsonSchema({"anyOf": [{"enum": ["exact", "none"]}, _LIST]}),
-    ] = "exact"
-    valid_for_ms: Duration | None = Key(default=None, alias="valid_for")
+    ] = Key(
+        default="exact",
+        description="stale (`STALE`) when anything changed since it was based (`exact`), when one of these fields or "
+        "`status` did (a list), or never (`none`, for what commutes)",
+    )
+    valid_for_ms: Duration | None = Key(
+        default=None,
+        alias="valid_for",
+        description="it expires so long after `issued_at` (`EXPIRED`), whatever the proposer says; at most the horizon",
+    )
     priority: Annotated[
         Priority, PlainValidator(_priority), WithJsonSchema({"enum": ["critical", "normal", "low"]})
-    ] = Key(default=Priority.NORMAL, json_schema_extra={"default": "normal"})
+    ] = Key(
+        default=Priority.NORMAL,
+        json_schema_extra={"default": "normal"},
+        description="for a later version, which lets go of low ones first under load; today it changes no decision",
+    )
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""

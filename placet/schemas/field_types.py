@@ -158,13 +158,27 @@ FIELD_JSON_SCHEMA: dict[str, Any] = {
             "type": "object",
             "properties": {
                 "type": _WRITTEN_TYPE,
-                "default": {"description": "timestamp: milliseconds; decimal: a string such as '0.00'"},
-                "doc": {"type": "string"},
-                "symbols": {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
-                "items": _SCALAR,
-                "values": _SCALAR,
-                "precision": {"type": "integer", "minimum": 1, "maximum": PRECISION_MAX},
-                "scale": {"type": "integer", "minimum": 0},
+                "default": {
+                    "description": "the value where none is given; a timestamp as milliseconds, a decimal as a string "
+                    "such as '0.00'"
+                },
+                "doc": {"type": "string", "description": "for people; it goes into the Avro schemas, and is no rule"},
+                "symbols": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "minItems": 1,
+                    "uniqueItems": True,
+                    "description": "of a string: only these",
+                },
+                "items": {**_SCALAR, "description": "of an array: what is in it"},
+                "values": {**_SCALAR, "description": "of a map: its values; keys are text"},
+                "precision": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": PRECISION_MAX,
+                    "description": "of a decimal: how many digits",
+                },
+                "scale": {"type": "integer", "minimum": 0, "description": "of a decimal: digits after the point, or 0"},
             },
             "required": ["type"],
             "additionalProperties": False,
