@@ -8,14 +8,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET, AF_INET6
 from threading import Thread
 from typing import Final, NamedTuple, Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
 from placet.schemas.errors import SettingsError
 
@@ -42,6 +44,28 @@ class Shown(Protocol):
 
     def ready(self) -> bool:
         """Whether every task of this gate runs."""
+
+
+class _WithoutCreated(Collector):
+    """A registry without the `_created` twin of each counter: nothing asks for it, and it doubles a scrape."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers in threads that nobody waits for, on IPv6 where the address is one (`::` is both)."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = AF_INET6 if ":" in host else AF_INET
+        super().__init__((host, port), handler)
 
 
 class Endpoint:
@@ -74,13 +98,12 @@ class Endpoint:
                 """A probe each second is no news."""
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server(host, port, Handler)
         except OSError as error:
             raise SettingsError(
                 f"The metrics endpoint can't listen on {host}:{port} ({error.strerror}): "
                 "set PLACET_METRICS_PORT to a free port, or 0 for none."
             ) from error
-        self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
@@ -95,7 +118,7 @@ def _answer(metrics: Shown, alive_within_s: float, path: str, accept: str) -> _A
     match path:
         case "/metrics":
             encode, content_type = choose_encoder(accept)
-            return _Answer(HTTPStatus.OK, content_type, encode(metrics.registry))
+            return _Answer(HTTPStatus.OK, content_type, encode(_WithoutCreated(metrics.registry)))
         case "/healthz":
             return _health(age_s <= alive_within_s, {"loop_age_s": age_s})
         case "/readyz":

@@ -74,6 +74,8 @@ def build(
     control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
     control.teach(entity_types)
+    for entity, kind in entity_types.items():
+        metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     restorer = Restorer(lambda: KafkaLog(log_reader(settings, "restore", logs), admin), settings.state_dir, clock)

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -22,6 +22,7 @@ from placet.schemas.messages import Kind
 from placet.streams.endpoint import Endpoint
 from placet.streams.log import get_logger
 from placet.streams.settings import Settings
+from placet.streams.topology import entity_topics
 
 __all__ = ["METRICS", "Metric", "Metrics", "installed_version"]
 
@@ -39,6 +40,8 @@ class Metric(NamedTuple):
 METRICS = (
     Metric("placet_decisions_total", "counter", ("entity", "kind", "outcome", "reason"), "decisions",
            "Decisions that were committed."),
+    Metric("placet_records_processed_total", "counter", ("topic", "partition"), "records",
+           "Inputs that were decided and committed, of each partition of the input topics; to be read beside the lag."),
     Metric("placet_refused_facts_total", "counter", ("entity", "reason"), "decisions",
            "Signals that were refused. A fact can't be argued with: look into each."),
     Metric("placet_dead_letters_total", "counter", ("entity", "reason"), "records",
@@ -46,13 +49,19 @@ METRICS = (
     Metric("placet_decision_latency_seconds", "histogram", ("entity",), "seconds",
            "From the log time of a batch's oldest input to the commit; one observation for each batch."),
     Metric("placet_transactions_total", "counter", ("result",), "transactions",
-           "Transactions by how they ended: committed, aborted, migrated, skewed."),
+           "Transactions by how they ended: committed, aborted, migrated (the group moved on while one was open)."),
     Metric("placet_transaction_duration_seconds", "histogram", (), "seconds",
            "From the begin to the commit of transactions that committed."),
     Metric("placet_tasks", "gauge", ("phase",), "tasks",
            "Tasks of this gate by phase. A stopped one needs an operator."),
-    Metric("placet_restoring_records", "gauge", ("task",), "records",
+    Metric("placet_task_phase", "gauge", ("entity", "partition", "phase"), "",
+           "1 for the phase that a task of this gate is in, 0 for the others. Tasks of other gates are not named."),
+    Metric("placet_partitions", "gauge", ("entity",), "partitions",
+           "Partitions of the entity type's topics: as many tasks must run, on all gates together."),
+    Metric("placet_restoring_records", "gauge", ("entity", "partition"), "records",
            "Records that a restore under way has read so far."),
+    Metric("placet_restore_remaining_records", "gauge", ("entity", "partition"), "records",
+           "Offsets of changelog and ledger that a restore under way has still ahead; absent until it is known."),
     Metric("placet_restores_total", "counter", ("entity",), "restores",
            "Restores that were finished."),
     Metric("placet_restored_records_total", "counter", ("entity",), "records",
@@ -67,8 +76,8 @@ METRICS = (
            "Inputs that wait to be decided, of the partitions of this gate."),
     Metric("placet_definition_info", "gauge", ("entity", "version", "digest"), "",
            "1 for each definition that this gate decides by."),
-    Metric("placet_build_info", "gauge", ("app", "version", "python"), "",
-           "Always 1; the labels tell what runs."),
+    Metric("placet_build_info", "gauge", ("app", "gate", "version", "python"), "",
+           "Always 1; the labels tell what runs. `gate` is PLACET_INSTANCE (`instance` is Prometheus' own label)."),
 )  # fmt: skip
 """All metrics but the process's own (`process_…`: CPU, memory, open files)."""
 
@@ -78,7 +87,10 @@ _BUCKETS_S = {
     "placet_restore_duration_seconds": (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
 }
 _PHASES = ("running", "restoring", "stopped")
+_Labels: TypeAlias = tuple[str, ...]
+_RESULTS = ("committed", "aborted", "migrated")
 _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
+_REFUSALS = tuple(reason.name for reason in Reason if reason not in (Reason.NONE, Reason.REPEATED))
 
 
 class Metrics:
@@ -109,13 +121,17 @@ class Metrics:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._shown: dict[str, frozenset[_Labels]] = {}
         for metric in METRICS:
             self._make(metric)
         ProcessCollector(registry=self.registry)
-        self._gauges["placet_build_info"].labels(settings.app, installed_version(), platform.python_version()).set(1)
+        build = (settings.app, settings.instance, installed_version(), platform.python_version())
+        self._gauges["placet_build_info"].labels(*build).set(1)
         for definition in definitions:
             labels = (definition.entity, str(definition.version), definition.digest.hex())
             self._gauges["placet_definition_info"].labels(*labels).set(1)
+            self._begin_at_zero("placet_refused_facts_total", *((definition.entity, reason) for reason in _REFUSALS))
+        self._begin_at_zero("placet_transactions_total", *((result,) for result in _RESULTS))
         self.tasks({})
 
     def start(self) -> None:
@@ -134,10 +150,19 @@ class Metrics:
             self.endpoint.close()
             self.endpoint = None
 
-    def decided(self, entity: str, counts: Mapping[tuple[Kind, Outcome, Reason], int], end_to_end_s: float) -> None:
+    def partitions(self, entity: str, count: int) -> None:
+        """The topics of this entity type have so many partitions."""
+        self._gauges["placet_partitions"].labels(entity).set(count)
+
+    def decided(
+        self, entity: str, partition: int, counts: Mapping[tuple[Kind, Outcome, Reason], int], end_to_end_s: float
+    ) -> None:
         """A task's batch was committed, `end_to_end_s` after its oldest input was appended to the log."""
+        topics = entity_topics(self._settings.app, entity)
         for (kind, outcome, reason), count in counts.items():
             self._count("placet_decisions_total", entity, kind.name, outcome.name, reason.name, by=count)
+            topic = topics.signals if kind is Kind.SIGNAL else topics.proposals
+            self._count("placet_records_processed_total", topic, str(partition), by=count)
             if reason in _DID_NOT_DECODE:
                 self._count("placet_dead_letters_total", entity, reason.name, by=count)
             if kind is Kind.SIGNAL and outcome is Outcome.REFUSED:
@@ -146,7 +171,7 @@ class Metrics:
             self._histograms["placet_decision_latency_seconds"].labels(entity).observe(end_to_end_s)
 
     def transaction(self, result: str, duration_s: float) -> None:
-        """A transaction ended: committed, aborted, migrated or skewed."""
+        """A transaction ended: committed, aborted or migrated."""
         self._count("placet_transactions_total", result)
         if result == "committed":
             self._histograms["placet_transaction_duration_seconds"].observe(duration_s)
@@ -159,19 +184,22 @@ class Metrics:
         now = list(self.phases.values())
         for phase in _PHASES:
             self._gauges["placet_tasks"].labels(phase).set(now.count(phase))
+        self._show("placet_task_phase", {
+            (*_labels_of(task), phase): phase == is_in for task, is_in in self.phases.items() for phase in _PHASES
+        })  # fmt: skip
         if "restoring" not in now:
-            self._gauges["placet_restoring_records"].clear()
+            self.restoring({})
 
-    def restoring(self, records: Mapping[str, int]) -> None:
-        """Restores under way have read this many records so far, by task."""
-        gauge = self._gauges["placet_restoring_records"]
-        gauge.clear()  # a series of a task that is gone would stay for ever
-        for task, count in records.items():
-            gauge.labels(task).set(count)
+    def restoring(self, progress: Mapping[str, tuple[int, int | None]]) -> None:
+        """Restores under way, by task: records read so far, and offsets still ahead (None: not known yet)."""
+        by_labels = {_labels_of(task): numbers for task, numbers in progress.items()}
+        ahead = {labels: to_go for labels, (_, to_go) in by_labels.items() if to_go is not None}
+        self._show("placet_restoring_records", {labels: read for labels, (read, _) in by_labels.items()})
+        self._show("placet_restore_remaining_records", ahead)
 
     def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
         """A task was restored."""
-        entity = task.rpartition("-")[0]
+        entity, _ = _labels_of(task)
         self._count("placet_restores_total", entity)
         self._count("placet_restored_records_total", entity, by=records)
         self._histograms["placet_restore_duration_seconds"].labels(entity).observe(duration_s)
@@ -184,10 +212,7 @@ class Metrics:
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None:
         """This many inputs wait, by topic and partition; partitions that are not named are not ours any more."""
-        gauge = self._gauges["placet_lag_records"]
-        gauge.clear()
-        for (topic, partition), count in records.items():
-            gauge.labels(topic, str(partition)).set(count)
+        self._show("placet_lag_records", {(topic, str(n)): count for (topic, n), count in records.items()})
 
     def event(self, name: str, **details: object) -> None:
         """Something happened that an operator wants to read about."""
@@ -206,6 +231,20 @@ class Metrics:
         """Whether every task of this gate runs. One without tasks is ready: it stands by."""
         return self._looped and all(phase == "running" for phase in self.phases.values())
 
+    def _show(self, name: str, values: Mapping[_Labels, float]) -> None:
+        """Set a gauge's series to these and no others; a scrape in between never finds one missing that stays."""
+        gauge = self._gauges[name]
+        for labels, value in values.items():
+            gauge.labels(*labels).set(value)
+        for labels in self._shown.get(name, frozenset()) - values.keys():
+            gauge.remove(*labels)
+        self._shown[name] = frozenset(values)
+
+    def _begin_at_zero(self, name: str, *series: _Labels) -> None:
+        """A series that began with its first event would hide that event from Prometheus' `increase()`."""
+        for labels in series:
+            self._count(name, *labels, by=0)
+
     def _count(self, name: str, *labels: str, by: int = 1) -> None:
         self._counters[name].labels(*labels).inc(by)
 
@@ -218,6 +257,12 @@ class Metrics:
                 self._gauges[name] = Gauge(name, text, labels, registry=self.registry)
             case "histogram":
                 self._histograms[name] = Histogram(name, text, labels, registry=self.registry, buckets=_BUCKETS_S[name])
+
+
+def _labels_of(task: str) -> _Labels:
+    """Entity type and partition of a task's name."""
+    entity, _, partition = task.rpartition("-")
+    return entity, partition
 
 
 def installed_version() -> str:

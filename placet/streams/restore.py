@@ -71,7 +71,8 @@ class Restoration:
 
     Attributes:
         topic_ids: ids of the entity type's topics, as the cluster knows them now.
-        go_on: called with (remaining records) between batches; returns False when the task is not ours any more.
+        go_on: called between batches with the records read since the last call and the offsets still ahead, None while
+            they are not known; returns False when the task is not ours any more.
     """
 
     task_id: TaskId
@@ -82,7 +83,7 @@ class Restoration:
     form: layout.StateFormat
     store: StateStore
     now_ms: int
-    go_on: Callable[[int], bool] = field(default=lambda _remaining: True)
+    go_on: Callable[[int, int | None], bool] = field(default=lambda _read, _ahead: True)
 
     def partition(self, topic: str) -> TopicPartition:
         """Return this task's partition of a topic."""
@@ -103,18 +104,21 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     inputs = [job.partition(topic) for topic in job.topics.inputs]
     committed = log.committed(inputs)
     while committed is None:  # a transaction of the last owner is still open
-        if not job.go_on(-1):
+        if not job.go_on(0, None):
             return None
         committed = log.committed(inputs)
     changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
     targets = log.end_offsets([changelog, ledger])
     starts = log.start_offsets([changelog, ledger, *inputs])
     _check_position(job, starts, targets)
-    progress = _Progress(job)
-    chain = _Chain(job)
+    positions = {partition: max(_position(job, partition.topic), starts[partition]) for partition in targets}
+    ledgers_part = targets[ledger] - positions[ledger]
+    progress = _Progress(job, targets[changelog] + ledgers_part)
+    chain = _Chain(job, targets[ledger])
+    if not job.go_on(0, targets[changelog] - positions[changelog] + ledgers_part):
+        return None
     for partition, take in ((changelog, progress.take_changes), (ledger, chain.take)):
-        position = max(_position(job, partition.topic), starts[partition])
-        if not log.read(partition, position, targets[partition], take):
+        if not log.read(partition, positions[partition], targets[partition], take):
             return None
     job.store.flush()
     group = {partition.topic: position for partition, position in committed.items()}
@@ -159,11 +163,12 @@ def _check_position(
 
 
 class _Progress:
-    """Copies the changelog into the store, undecoded."""
+    """Copies the changelog into the store, undecoded. What lies ahead of a position is `end` minus that position."""
 
-    def __init__(self, job: Restoration) -> None:
+    def __init__(self, job: Restoration, end: int) -> None:
         self.records = 0
         self._job = job
+        self._end = end
 
     def take_changes(self, records: list[ConsumerRecord], position: int) -> bool:
         job = self._job
@@ -185,14 +190,15 @@ class _Progress:
         writes.update(layout.position_writes({job.topics.changelog: position}))
         job.store.load(writes)
         self.records += len(records)
-        return job.go_on(len(records))
+        return job.go_on(len(records), self._end - position)
 
 
 class _Chain:
-    """Reads the ledger: memory goes into the store, commits are checked link by link."""
+    """Reads the ledger to its end: memory goes into the store, commits are checked link by link."""
 
-    def __init__(self, job: Restoration) -> None:
+    def __init__(self, job: Restoration, end: int) -> None:
         self.records = 0
+        self._end = end
         self.genesis: Genesis | None = None
         data = job.store.get(layout.COMMIT)
         self.last: Commit | None = layout.commit_from_bytes(data) if data else None
@@ -222,7 +228,7 @@ class _Chain:
         writes.update(layout.position_writes({job.topics.ledger: position}))
         job.store.load(writes)
         self.records += len(records)
-        return job.go_on(len(records))
+        return job.go_on(len(records), self._end - position)
 
     def _link(self, entry: Commit, offset: int) -> None:
         last, self.last = self.last, entry

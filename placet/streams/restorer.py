@@ -7,7 +7,7 @@ set aside, never deleted, and rebuilt from the log.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from shutil import rmtree
@@ -38,6 +38,7 @@ class Job:
         self.store = store
         self.cancelled = Event()
         self.records = 0
+        self.ahead: int | None = None  # offsets still to go; None while nobody knows
 
 
 class Outcome(NamedTuple):
@@ -97,11 +98,6 @@ class Restorer:
             outcomes.append(outcome)
         return outcomes
 
-    def remaining(self) -> Mapping[TaskId, int]:
-        """Return, for jobs under way, how many records they have read."""
-        with self._lock:
-            return {task_id: job.records for task_id, job in self._pending.items()}
-
     def close(self) -> None:
         """Give up everything and end the thread."""
         with self._lock:
@@ -147,8 +143,9 @@ class Restorer:
             self._log = None
 
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
-        def go_on(records: int) -> bool:
-            job.records += max(records, 0)
+        def go_on(read: int, ahead: int | None) -> bool:
+            job.records += read
+            job.ahead = ahead
             return not job.cancelled.is_set()
 
         kind = job.entity_type

@@ -34,7 +34,7 @@ _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 class Observer(Protocol):
     """Who is told what happens: metrics and log. Called once per batch or less, never per record."""
 
-    def decided(self, entity: str, counts: Counts, end_to_end_s: float) -> None:
+    def decided(self, entity: str, partition: int, counts: Counts, end_to_end_s: float) -> None:
         """A task's batch was committed."""
 
     def transaction(self, result: str, duration_s: float) -> None:
@@ -46,8 +46,8 @@ class Observer(Protocol):
     def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
         """A task was restored."""
 
-    def restoring(self, records: dict[str, int]) -> None:
-        """Records read so far by restores under way."""
+    def restoring(self, progress: dict[str, tuple[int, int | None]]) -> None:
+        """Of each task that is restored: records read so far, offsets still ahead (None: not known yet)."""
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None:
         """How many inputs wait, by topic and partition."""
@@ -241,7 +241,8 @@ class Worker:
             )
             self._show_tasks()
         if self._restoring:
-            self._observer.restoring({str(task): job.records for task, (job, _) in self._restoring.items()})
+            progress = {str(task): (job.records, job.ahead) for task, (job, _) in self._restoring.items()}
+            self._observer.restoring(progress)
 
     def _close_task(self, task_id: TaskId) -> None:
         if task_id in self._restoring:
@@ -302,7 +303,7 @@ class Worker:
         self._observer.transaction("committed", duration_s)
         for task, records in ready:
             waited_ms = clock_ms - min((record.timestamp for record in records), default=clock_ms)
-            self._observer.decided(task.task_id.entity, task.counts, max(0.0, waited_ms / 1000 + duration_s))
+            self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
 
     def _show_tasks(self) -> None:
         phases = {str(task): "running" for task in self._tasks}
