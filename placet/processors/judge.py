@@ -7,14 +7,25 @@ from typing import NamedTuple, Protocol
 from placet.processors.address import ENTITY_ID_BYTES_MAX, broken_rule, misplaced
 from placet.processors.decide import decide, refuse_undecoded
 from placet.processors.machine import Machine
-from placet.processors.occasion import occasion_of
+from placet.processors.occasion import Occasion, occasion_of
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, Change, EntityState, Memory
 
-__all__ = ["Decoder", "Judged", "View", "consequences", "judge"]
+__all__ = [
+    "NO_CONSEQUENCES",
+    "Candidate",
+    "Consequences",
+    "Decoder",
+    "Judged",
+    "View",
+    "consequences",
+    "judge",
+    "read",
+    "rule_on",
+]
 
 
 _ACCEPTED = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
@@ -49,12 +60,22 @@ class Judged(NamedTuple):
     after: EntityState = UNSEEN
 
 
+class Candidate(NamedTuple):
+    """A message that may be decided: its name is known, its payload fits, and it names its occasion."""
+
+    message: Message
+    occasion: Occasion
+
+
 class Consequences(NamedTuple):
     """What an accepted input writes besides its decision."""
 
     change: Change | None = None
     memory: MemoryEntry | None = None
     applied: AppliedEntry | None = None
+
+
+NO_CONSEQUENCES = Consequences()
 
 
 def judge(
@@ -70,6 +91,22 @@ def judge(
     decided_at: int,
 ) -> Judged:
     """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
+    candidate = read(machine, decoder, kind, key, value, partition, partitions)
+    if isinstance(candidate, Judged):
+        return candidate
+    return rule_on(machine, view, candidate, key, partition, partitions, log_time, decided_at)
+
+
+def read(
+    machine: Machine,
+    decoder: Decoder,
+    kind: Kind,
+    key: bytes | None,
+    value: bytes | None,
+    partition: int,
+    partitions: int,
+) -> Candidate | Judged:
+    """Do what needs no state: decode, check sizes, names and values. What is refused here is judged already."""
     if value is None:
         return Judged(_undecoded(kind, Reason.UNDECODABLE, "the record has no value", key))
     try:
@@ -81,17 +118,35 @@ def judge(
         return Judged(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
     except DecodeError as error:
         return Judged(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
+    broken = broken_rule(machine, message)
+    if broken is None:
+        occasion = occasion_of(machine.rules[kind, message.name], message)
+        if not isinstance(occasion, str):
+            return Candidate(message, occasion)
+        broken = Reason.INVALID_PAYLOAD, occasion
+    stray = misplaced(key, message.entity_id, partition, partitions)
+    return Judged(_refused(*(stray or broken), message), message)
+
+
+def rule_on(
+    machine: Machine,
+    view: View,
+    candidate: Candidate,
+    key: bytes | None,
+    partition: int,
+    partitions: int,
+    log_time: int,
+    decided_at: int,
+) -> Judged:
+    """Decide on what was read, against the state."""
+    message, occasion = candidate
     state = view.state(message.entity_id)
     # An entity that has a state here was at the right place when it got it: no need to hash its key again.
-    placed = state is not UNSEEN and key == message.entity_id.encode()
-    stray = None if placed else misplaced(key, message.entity_id, partition, partitions)
-    broken = stray or broken_rule(machine, message)
-    if broken:
-        return Judged(_refused(*broken, message), message)
-    occasion = occasion_of(machine.rules[kind, message.name], message)
-    if isinstance(occasion, str):
-        return Judged(_refused(Reason.INVALID_PAYLOAD, occasion, message), message)
-    memory = view.memory(kind, message.entity_id, occasion.dedup_key) if occasion.dedup_key else None
+    if state is UNSEEN or key != message.entity_id.encode():
+        stray = misplaced(key, message.entity_id, partition, partitions)
+        if stray:
+            return Judged(_refused(*stray, message), message)
+    memory = view.memory(message.kind, message.entity_id, occasion.dedup_key) if occasion.dedup_key else None
     decision, after = decide(machine, state, message, occasion, memory, log_time, decided_at)
     return Judged(decision, message, state, after)
 
@@ -100,7 +155,7 @@ def consequences(judged: Judged, at: Coordinates) -> Consequences:
     """Return what an accepted input writes: a change, or the memory that no change carries."""
     decision, message, before, after = judged
     if decision.outcome is not _ACCEPTED or message is None:
-        return Consequences()
+        return NO_CONSEQUENCES
     if decision.changed:
         return Consequences(
             Change(

@@ -33,7 +33,7 @@ class Batch:
         self._form = form
         self._states: dict[bytes, EntityState] = {}
         self._writes: dict[bytes, bytes | None] = {}
-        self._hash = blake2b(digest_size=16)
+        self._digested: list[bytes] = []
 
     def state(self, entity_id: str) -> EntityState:
         """Return an entity's state as of now in this transaction (see `View`)."""
@@ -81,14 +81,13 @@ class Batch:
 
     def send_counted(self, record: ProducerRecord) -> None:
         """Add a decision or a change: the commit record's digest covers its key and bytes, in this order."""
-        self._hash.update(record.key or b"")
-        self._hash.update(record.value or b"")
+        self._digested += (record.key or b"", record.value or b"")
         self.records.append(record)
 
     @property
     def digest(self) -> bytes:
         """16 bytes over what `send_counted` added."""
-        return self._hash.digest()
+        return blake2b(b"".join(self._digested), digest_size=16).digest()
 
     def writes(self) -> dict[bytes, bytes | None]:
         """Return what the store is to hold after the commit, values and commit record together."""

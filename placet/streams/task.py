@@ -12,19 +12,20 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from heapq import merge
 from operator import itemgetter
+from typing import NamedTuple
 
 from placet.processors.address import written_key
-from placet.processors.judge import Judged, consequences, judge
+from placet.processors.judge import NO_CONSEQUENCES, Candidate, Consequences, Judged, consequences, read, rule_on
 from placet.processors.machine import Machine
 from placet.schemas.codec import Codec, encode_dead_letter
-from placet.schemas.decision import Coordinates, Outcome, Reason
+from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
 from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT, Change
+from placet.schemas.state import ABSENT
 from placet.streams import layout
 from placet.streams.batch import Batch
 from placet.streams.housekeeping import Housekeeping
-from placet.streams.records import ConsumerRecord, ProducerRecord
+from placet.streams.records import ConsumerRecord, Headers, ProducerRecord
 from placet.streams.store import StateStore
 from placet.streams.topology import EntityTopics, TaskId
 
@@ -43,6 +44,16 @@ class Phase(Enum):
     RESTORING = "restoring"
     RUNNING = "running"
     CLOSED = "closed"
+
+
+class _Ruling(NamedTuple):
+    """An input and its decision, on the way from the ladder to the encoder."""
+
+    record: ConsumerRecord
+    at: Coordinates
+    decision: Decision
+    writes: Consequences
+    headers: Headers
 
 
 class Task:
@@ -118,13 +129,16 @@ class Task:
         batch = self._batch = Batch(self.store, self._form, last.watermark)
         if not records:
             log_time = max(log_time, clock_ms)
-        for index, record in enumerate(in_log_time_order(records)):
+        ordered = list(in_log_time_order(records))
+        rulings = []
+        for index, (record, candidate) in enumerate(zip(ordered, self._read(ordered), strict=True)):
             log_time = max(log_time, record.timestamp)
             at = Coordinates(
                 record.topic, partition, record.offset, log_time, decided_at,
                 self._task_epoch, sequence, index, digest, control_position,
             )  # fmt: skip
-            self._process_one(batch, record, at)
+            rulings.append(self._rule_on(batch, record, candidate, at))
+        self._send(batch, rulings)
         self.counts = Counter(batch.counted)
         self._housekeeping.add_to(batch, log_time, self._task_epoch, sequence)
         if self._genesis:
@@ -166,48 +180,69 @@ class Task:
             self.phase = Phase.CLOSED
             self.store.close()
 
-    def _process_one(self, batch: Batch, record: ConsumerRecord, at: Coordinates) -> None:
-        kind = self._kinds[record.topic]
-        judged = judge(
-            self.machine, self._codec, batch, kind, record.key, record.value,
+    def _read(self, records: list[ConsumerRecord]) -> list[Candidate | Judged]:
+        machine, decoder, kinds = self.machine, self._codec, self._kinds
+        partition, partitions = self.task_id.partition, self._partitions
+        return [
+            read(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
+            for record in records
+        ]
+
+    def _rule_on(self, batch: Batch, record: ConsumerRecord, candidate: Candidate | Judged, at: Coordinates) -> _Ruling:
+        if isinstance(candidate, Judged):
+            return _Ruling(record, at, candidate.decision, NO_CONSEQUENCES, [])
+        judged = rule_on(
+            self.machine, batch, candidate, record.key,
             at.partition, self._partitions, at.log_time, at.decided_at,
         )  # fmt: skip
-        decision, key = judged.decision, written_key(record.key)
-        if decision.outcome is _ACCEPTED:
-            self._stage(batch, judged, key or b"", at)
-        elif decision.reason in _BYTES_DO_NOT_DECODE:
-            batch.send(ProducerRecord(self._dead_letters, -1, key, encode_dead_letter(record, decision, at)))
-        value = self._codec.encode_decision(decision, at)
-        batch.send_counted(ProducerRecord(self.topics.decisions, at.partition, key, value))
-        batch.decisions += 1
-        batch.counted.append((kind, decision.outcome, decision.reason))
+        if judged.decision.outcome is not _ACCEPTED:
+            return _Ruling(record, at, judged.decision, NO_CONSEQUENCES, [])
+        writes = consequences(judged, at)
+        headers = self._stage(batch, judged, writes, record.key or b"", at)
+        return _Ruling(record, at, judged.decision, writes, headers)
 
-    def _stage(self, batch: Batch, judged: Judged, entity: bytes, at: Coordinates) -> None:
-        change, memory, applied = consequences(judged, at)
+    def _stage(self, batch: Batch, judged: Judged, writes: Consequences, entity: bytes, at: Coordinates) -> Headers:
+        """Let the next input see what this one did. Returns the changelog headers that let a restore do the same."""
+        change, memory, applied = writes
         if judged.after is not judged.before:
             batch.put_state(entity, judged.after)
         if judged.message is not None:
             batch.watermark = max(batch.watermark, min(judged.message.event_time, at.log_time))
-        if change is not None:
-            self._stage_change(batch, change, entity)
         if memory is not None:
             key = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
             stored = layout.memory_key(Kind(memory.kind), entity, memory.dedup_key)
             batch.remember(stored, layout.dump_memory(memory.memory))
             batch.remember(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
-            batch.send(self._ledger_record(key, memory))
-        if applied is not None:
-            if judged.after.status == ABSENT and not judged.after.deleted_at:  # nothing else would remind of it
-                batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))
-            batch.send(self._ledger_record(layout.applied_ledger_key(applied.entity_id, applied.name), applied))
-
-    def _stage_change(self, batch: Batch, change: Change, entity: bytes) -> None:
-        value, headers = self._codec.encode_change(change)
-        for header in layout.change_headers(change):
+        if applied is not None and judged.after.status == ABSENT and not judged.after.deleted_at:
+            batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))  # nothing else reminds of it
+        headers = [] if change is None else layout.change_headers(change)
+        for header in headers:
             batch.remember(*layout.stored_by(entity, *header))
-            headers.append(header)
-        batch.send_counted(ProducerRecord(self.topics.changelog, self.task_id.partition, entity, value, headers))
-        batch.changes += 1
+        return headers
+
+    def _send(self, batch: Batch, rulings: list[_Ruling]) -> None:
+        """Encode what was decided: per input what follows from it, then its decision."""
+        codec, topics, partition = self._codec, self.topics, self.task_id.partition
+        changes = [codec.encode_change(change) if (change := ruling.writes.change) else None for ruling in rulings]
+        decisions = [codec.encode_decision(ruling.decision, ruling.at) for ruling in rulings]
+        for ruling, changed, decided in zip(rulings, changes, decisions, strict=True):
+            record, at, decision, (_, memory, applied), headers = ruling
+            key = written_key(record.key)
+            if changed is not None:
+                value, state_header = changed
+                batch.send_counted(ProducerRecord(topics.changelog, partition, key, value, state_header + headers))
+                batch.changes += 1
+            if memory is not None:
+                name = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
+                batch.send(self._ledger_record(name, memory))
+            if applied is not None:
+                name = layout.applied_ledger_key(applied.entity_id, applied.name)
+                batch.send(self._ledger_record(name, applied))
+            if decision.reason in _BYTES_DO_NOT_DECODE:
+                batch.send(ProducerRecord(self._dead_letters, -1, key, encode_dead_letter(record, decision, at)))
+            batch.send_counted(ProducerRecord(topics.decisions, partition, key, decided))
+            batch.counted.append((decision.kind, decision.outcome, decision.reason))
+        batch.decisions += len(rulings)
 
     def _ledger_record(self, key: bytes, entry: Genesis | Commit | MemoryEntry | AppliedEntry) -> ProducerRecord:
         return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
