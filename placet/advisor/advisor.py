@@ -1,0 +1,215 @@
+"""The advisor as its author writes it: a definition, a name, functions for signals."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import start_http_server
+
+from placet.advisor.advice import Limits, Think
+from placet.advisor.meter import Meter
+from placet.advisor.pipeline import Pipeline
+from placet.advisor.source import Source, Start
+from placet.advisor.triggers import Reader
+from placet.client.aio import AsyncClient
+from placet.client.core import clock_ms
+from placet.client.errors import NotConnected
+from placet.schemas.definition import Definition
+from placet.schemas.errors import SettingsError
+from placet.streams.log import configure_logs
+from placet.streams.settings import Settings, load_settings
+from placet.streams.topology import entity_topics
+
+__all__ = ["Advisor"]
+
+_COMMIT_EVERY_S: Final = 1.0
+_DEFAULTS: Final = Limits()
+
+
+class Advisor:
+    """Thinks about signals of one entity type, and proposes what comes of it.
+
+        advisor = Advisor("flight", name="rebooker")
+
+        @advisor.on("departed")
+        async def think(signal: Signal, flight: Snapshot) -> Advice | None: ...
+
+        raise SystemExit(advisor.run())
+
+    Several processes with the same name share the partitions. Each advice is proposed with the signal as its cause, so
+    that a signal that comes again, after a crash or a rebalance, is applied once at most.
+
+    Args:
+        definition: a definition, the path of its file, or the entity type's name: then the rules are those on the log.
+        name: who proposes; with the app's, the name of the consumer group.
+        app: prefix of the topics; else PLACET_APP, else `placet`.
+        bootstrap_servers: where Kafka is; else the environment's.
+        settings: all settings at once, in place of app, servers and environment.
+        limits: how much is thought at once, how long, how often.
+        start: where a group begins that has committed nothing yet: `earliest` (what is too old is passed over) or
+            `latest` (what comes from now on).
+        metrics_port: serves Prometheus' metrics; 0: none.
+    """
+
+    def __init__(
+        self,
+        definition: Definition | Path | str,
+        *,
+        name: str,
+        app: str | None = None,
+        bootstrap_servers: str | None = None,
+        settings: Settings | None = None,
+        limits: Limits = _DEFAULTS,
+        start: Start = "earliest",
+        metrics_port: int = 0,
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self._definition = definition
+        self._settings = settings or load_settings(_said(app, bootstrap_servers))
+        self._start = start
+        self._metrics_port = metrics_port
+        self._thinkers: dict[str, Think] = {}
+        self._meter = Meter(name)
+        self._client: AsyncClient | None = None
+        self._stopped = asyncio.Event()
+
+    def on(self, *signals: str) -> Callable[[Think], Think]:
+        """Let a function think about signals of these names.
+
+        Raises:
+            SettingsError: one of them has a function already, or the function is no `async def`.
+        """
+
+        def note(think: Think) -> Think:
+            if not inspect.iscoroutinefunction(think):
+                raise SettingsError(
+                    f"{think!r} must be an `async def`; what blocks goes into `await asyncio.to_thread(…)`"
+                )
+            for name in signals:
+                if name in self._thinkers:
+                    raise SettingsError(f"`{name}` has a function already: {self._thinkers[name]!r}")
+                self._thinkers[name] = think
+            return think
+
+        return note
+
+    @property
+    def client(self) -> AsyncClient:
+        """The open client, for functions that propose themselves: with `caused_by=signal.signal_id`.
+
+        Raises:
+            NotConnected: the advisor is not running.
+        """
+        if self._client is None:
+            raise NotConnected("the advisor is not running")
+        return self._client
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What has happened so far, by name; see docs/advisor.md. Zero where it has not."""
+        return self._meter.counts
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit code 0.
+
+        Raises:
+            SettingsError: topics, rules or settings are missing or wrong.
+            LogUnreachable, NotConnected: Kafka could not be reached, or was lost.
+        """
+        configure_logs(self._settings.log_level, app=self._settings.app, advisor=self.name)
+        asyncio.run(self._main())
+        return 0
+
+    def stop(self) -> None:
+        """Ask `serve` to end: thoughts under way are finished within `grace_s`."""
+        self._stopped.set()
+
+    async def serve(self) -> None:
+        """Run in this event loop until `stop` is called. Once in an advisor's life.
+
+        Raises:
+            SettingsError, LogUnreachable, NotConnected: as `run`.
+        """
+        async with AsyncClient(self._definition, settings=self._settings, sender=self.name) as client:
+            self._check(client.definition)
+            self._client = client
+            endpoint = _endpoint(self._metrics_port, self._meter)
+            try:
+                await self._serve(client)
+            finally:
+                self._client = None
+                endpoint()
+
+    async def _main(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        await self.serve()
+
+    async def _serve(self, client: AsyncClient) -> None:
+        reader = Reader(client.codec, self._thinkers, self._meter.count)
+        max_age_ms = self.limits.max_age_ms(client.definition.horizon_ms)
+        pipeline = Pipeline(client, reader, self.limits, max_age_ms, self._meter, clock_ms)
+        source = Source(
+            self._settings,
+            entity_topics(self._settings.app, client.definition.entity).signals,
+            f"{self._settings.app}.advisor.{self.name}",
+            start=self._start,
+            take=pipeline.take,
+            assigned=pipeline.assigned,
+        )
+        await source.open()
+        try:
+            await self._until_stopped(pipeline, source)
+        finally:
+            await pipeline.stop()
+            await source.commit(pipeline.positions())
+            await source.close()
+
+    async def _until_stopped(self, pipeline: Pipeline, source: Source) -> None:
+        """Raise what ends it before it is asked to end."""
+        stopped = asyncio.create_task(self._stopped.wait())
+        work = {asyncio.create_task(source.ended()), asyncio.create_task(_commit(pipeline, source))}
+        ends: set[asyncio.Future[Any]] = {stopped, pipeline.failed, *work}
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopped, *work):
+            task.cancel()
+        for ended in done - {stopped}:
+            ended.result()
+
+    def _check(self, definition: Definition) -> None:
+        unknown = sorted(self._thinkers.keys() - definition.signals.keys())
+        if unknown or not self._thinkers:
+            known = ", ".join(definition.signals)
+            said = f"no signal {', '.join(unknown)}" if unknown else "nothing to do: no function is named with `on`"
+            raise SettingsError(f"the advisor `{self.name}` has {said}; `{definition.entity}` has the signals {known}")
+
+
+async def _commit(pipeline: Pipeline, source: Source) -> None:
+    committed: dict[int, int] = {}
+    while True:
+        await asyncio.sleep(_COMMIT_EVERY_S)
+        positions = pipeline.positions()
+        if positions != committed and await source.commit(positions):
+            committed = positions
+
+
+def _endpoint(port: int, meter: Meter) -> Callable[[], None]:
+    if not port:
+        return lambda: None
+    try:
+        server, _ = start_http_server(port, registry=meter.registry)
+    except OSError as error:
+        raise SettingsError(f"the advisor's metrics can't listen on port {port}: {error.strerror}") from error
+    return server.shutdown
+
+
+def _said(app: str | None, bootstrap_servers: str | None) -> dict[str, Any]:
+    kafka = {} if bootstrap_servers is None else {"kafka": {"bootstrap_servers": bootstrap_servers}}
+    return kafka if app is None else {**kafka, "app": app}

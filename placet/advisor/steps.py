@@ -1,0 +1,42 @@
+"""What to do after a decision: nothing, think again, or send the same again later. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from placet.schemas.decision import Decision, Reason, Retry
+
+__all__ = ["backoff_s", "sends_again_in_s", "thinks_again"]
+
+_OF_THE_STATE: Final = frozenset({Reason.ILLEGAL_TRANSITION, Reason.GUARD_FAILED, Reason.INVARIANT_VIOLATED})
+"""Refusals that follow from state and payload alone: the same state gets the same answer."""
+
+
+def thinks_again(decision: Decision, version: int, rethought: int, most: int) -> bool:
+    """Return whether to think again on a fresh state.
+
+    Args:
+        decision: what the gate said.
+        version: that of the state that was thought on.
+        rethought: how often that was done already.
+        most: how often it may be.
+    """
+    learned = decision.reason not in _OF_THE_STATE or decision.version_before != version
+    return decision.retry is Retry.RECOMPUTE and rethought < most and learned
+
+
+def sends_again_in_s(decision: Decision | None, resent: int, most: int) -> float | None:
+    """Return how long to wait before sending the same again, in seconds; None: don't.
+
+    Args:
+        decision: what the gate said; None when nobody knows whether it was asked, or what it said.
+        resent: how often that was done already.
+        most: how often it may be.
+    """
+    later = decision is None or decision.retry is Retry.LATER
+    return backoff_s(resent) if later and resent < most else None
+
+
+def backoff_s(times: int, first_s: float = 0.5, most_s: float = 10.0) -> float:
+    """Return how long to wait after so many waits: doubled each time, within bounds."""
+    return min(most_s, first_s * 2.0 ** min(times, 16))

@@ -1,0 +1,87 @@
+"""From records to triggers: what is not for this advisor, what can't be read, what is too old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+from placet.advisor.advice import Signal, Think
+from placet.client.tracing import trace_headers
+from placet.schemas.codec import Codec
+from placet.schemas.errors import DecodeError
+from placet.schemas.messages import Kind
+from placet.streams.log import get_logger
+from placet.streams.records import ConsumerRecord
+
+__all__ = ["Reader", "Trigger"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trigger:
+    """A signal that makes somebody think, and where it stands on the log."""
+
+    signal: Signal
+    think: Think
+    partition: int
+    offset: int
+    traceparent: str | None = None
+
+    @property
+    def topic(self) -> Hashable:
+        """What it is about: a newer trigger of the same may supersede it."""
+        return self.signal.entity_id, self.think
+
+
+class Reader:
+    """Makes triggers of records.
+
+    Args:
+        codec: of the entity type.
+        thinkers: the functions by the names of the signals that trigger them.
+        count: is told `undecodable`.
+    """
+
+    def __init__(self, codec: Codec, thinkers: Mapping[str, Think], count: Callable[[str], None]) -> None:
+        self._codec = codec
+        self._thinkers = thinkers
+        self._count = count
+        self._log = get_logger("advisor")
+        self._kinds: set[str] = set()
+
+    def trigger(self, record: ConsumerRecord) -> Trigger | None:
+        """Return the trigger; None where nobody here thinks about such a signal, or it can't be read."""
+        try:
+            message = self._codec.decode(Kind.SIGNAL, record.value or b"")
+        except DecodeError as error:
+            self._note(record, error)
+            return None
+        think = self._thinkers.get(message.name)
+        if think is None:
+            return None
+        signal = Signal(
+            message.entity_id, message.name, message.payload, message.input_id, message.event_time, message.issued_at,
+            record.timestamp, message.proposer,
+        )  # fmt: skip
+        return Trigger(signal, think, record.partition, record.offset, _traceparent(record))
+
+    def _note(self, record: ConsumerRecord, error: DecodeError) -> None:
+        """Count it, and log the first one of its kind: there may be thousands."""
+        self._count("undecodable")
+        kind = type(error).__name__
+        if kind not in self._kinds:
+            self._kinds.add(kind)
+            self._log.warning(
+                "undecodable signal", kind=kind, error=str(error), partition=record.partition, offset=record.offset
+            )
+
+
+def _traceparent(record: ConsumerRecord) -> str | None:
+    """Return the signal's trace context, so that the proposal joins it; what is none is left out."""
+    found = next((content for name, content in record.headers or () if name == "traceparent"), b"").decode(
+        "ascii", "replace"
+    )
+    try:
+        trace_headers(found)
+    except ValueError:
+        return None
+    return found
