@@ -307,8 +307,8 @@ class AsyncClient:
     async def changes(self, group_id: str, *, batch_max: int = 1_000) -> AsyncIterator[AsyncChangeBatch]:
         """Follow all changes, from the first one that the log holds, as a member of a consumer group.
 
-        A batch may come again after a crash or when partitions move: keep the highest version of each entity, delete
-        where `not exists`, and it makes no difference.
+        A batch may come again after a crash, and late when partitions move: let only what has a greater (`transaction`,
+        `version`) replace what is kept of an entity, and it makes no difference (docs/client.md has it in SQL).
 
         Args:
             group_id: the consumer group; its members share the partitions.

@@ -23,12 +23,16 @@ class Snapshot(msgspec.Struct, frozen=True):
         state: status, fields, version, incarnation, and which version last changed each field.
         change: the change that made it so (who, why, when); None for an entity never seen, and for a tombstone.
         forgotten: the log's tombstone, one horizon after the deletion: only the version is still known.
+        transaction: number of the gate's transaction that wrote it, counted for each partition; 0 for an entity
+            never seen. Of two records of one entity the later one has the greater (transaction, version), across
+            deletion, tombstone and a new life too, where the version begins again at 1.
     """
 
     entity_id: str
     state: EntityState = UNSEEN
     change: Change | None = None
     forgotten: bool = False
+    transaction: int = 0
 
     @property
     def version(self) -> int:
@@ -61,8 +65,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     ) -> Snapshot:
         """Return the state in a changelog record, for those who consume the changelog themselves (read_committed!).
 
-        A sink that keeps the highest version of each entity, and deletes on `not exists`, is exact however often and
-        in whatever order of batches it sees the records.
+        A sink that keeps the highest (transaction, version) of each entity is exact however often, how late and in
+        whatever order it sees the records.
 
         Args:
             codec: `client.codec`, or `Codec(definition)`.
@@ -76,9 +80,10 @@ class Snapshot(msgspec.Struct, frozen=True):
         """
         if value is not None:
             change = codec.decode_change(value, headers)
-            return cls(change.entity_id, change.state, change)
+            return cls(change.entity_id, change.state, change, transaction=change.sequence)
         content = next((content for name, content in headers or () if name == TOMBSTONE_HEADER), b"")
-        version = content.partition(b"/")[0]
-        if not version.isdigit():
-            raise DecodeError(f"a tombstone without the header {TOMBSTONE_HEADER}")
-        return cls(key.decode(), EntityState(version=int(version)), None, forgotten=True)
+        try:
+            version, _epoch, sequence = map(int, content.split(b"/"))
+        except ValueError:
+            raise DecodeError(f"a tombstone without the header {TOMBSTONE_HEADER}") from None
+        return cls(key.decode(), EntityState(version=version), forgotten=True, transaction=sequence)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from placet.client import AsyncClient, Client, DecisionTimeout, Outcome, Reason, Retry, Snapshot
@@ -21,6 +20,8 @@ from placet.streams.broker import Broker
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+PAGE = Path(__file__).parents[2] / "docs" / "client.md"
 
 
 @pytest.fixture(scope="module")
@@ -174,37 +175,35 @@ def test_trace_context_travels_in_the_header(world: World, client: Client) -> No
 # -- what docs/client.md says -----------------------------------------------------------------------------------------
 
 
-class _FastAPI:
-    """As much of FastAPI as the page uses: it remembers the handler."""
-
-    def __init__(self, lifespan: Any) -> None:
-        self.lifespan = lifespan
-        self.handlers: dict[str, Any] = {}
-
-    def post(self, path: str, status_code: int) -> Any:
-        return lambda handler: self.handlers.setdefault(path, handler)
-
-
-def test_the_page_about_the_client_does_what_it_says(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def page(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that the page's programs define, each program run as it stands there."""
     for name, value in world.environment().items():
         monkeypatch.setenv(name, value)
-    fastapi = SimpleNamespace(FastAPI=_FastAPI, HTTPException=type("HTTPException", (Exception,), {}))
-    monkeypatch.setitem(sys.modules, "fastapi", fastapi)  # type: ignore[arg-type]
-    page: dict[str, Any] = {}
-    text = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)):
-        exec(compile(code, f"docs/client.md, block {number}", "exec"), page)
+    found: dict[str, Any] = {}
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)):
+        exec(compile(code, f"docs/client.md, block {number}", "exec"), found)
+    return found
+
+
+@asynccontextmanager
+async def browser(page: dict[str, Any]) -> AsyncIterator[httpx.AsyncClient]:
+    """Asks the page's web application, which lives as a server would let it live."""
+    transport = httpx.ASGITransport(page["app"])
+    async with page["lifespan"](page["app"]), httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        yield client
+
+
+def test_an_agents_loop_is_fifteen_lines() -> None:
+    [loop] = re.findall(r"^async def agent\(.*?(?=^```)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(loop.strip().splitlines()) <= 15
+
+
+def test_the_pages_agent_thinks_again_when_the_world_moved(world: World, page: dict[str, Any]) -> None:
+    thoughts: list[int] = []
 
     async def main() -> None:
-        async with page["lifespan"](page["app"]):
-            orders = page["orders"]
-            opened = page["app"].handlers["/orders/{order_id}/opened"]
-            assert await opened("o-page", "pay-1", 5) == {"status": "on the log"}
-            with pytest.raises(fastapi.HTTPException):
-                await opened("o-page", "pay-2", "five")
-            await orders.read("o-page", at_least_version=1)
-            assert await page["is_worth_thinking"](orders, "o-page")
-            thoughts: list[int] = []
+        async with AsyncClient("order") as orders:
 
             async def think(order: Snapshot) -> str:
                 thoughts.append(order.version)
@@ -214,6 +213,9 @@ def test_the_page_about_the_client_does_what_it_says(world: World, monkeypatch: 
                 return f"thought of {order.version}"
 
             page["think"] = think
+            await orders.signal("o-page", "opened", {"total": 5}, signal_id="pay-page")
+            await orders.read("o-page", at_least_version=1)
+            assert await page["is_worth_thinking"](orders, "o-page")
             decision = await page["agent"](orders, "o-page", "ticket-page")
             assert decision.applied
             assert thoughts == [1, 2]
@@ -221,14 +223,60 @@ def test_the_page_about_the_client_does_what_it_says(world: World, monkeypatch: 
             assert again.reason is Reason.DEDUP_KEY_REUSED, "another thought for the same ticket is not applied"
 
     asyncio.run(main())
-    database = sqlite3.connect(":memory:")
 
-    def rows() -> dict[str, int]:
-        return dict(database.execute("SELECT id, version FROM orders").fetchall())
 
-    with Client("order") as client:
-        newest = client.read("o-page").version
-        page["keep"](client, database, "page", lambda: rows().get("o-page") == newest)
-        kept = rows()
-        page["keep"](client, database, "page-again", lambda: True)
-        assert rows() == kept, "what is seen again changes nothing"
+def test_the_pages_web_handler_puts_facts_on_the_log(world: World, page: dict[str, Any]) -> None:
+    async def main() -> None:
+        async with browser(page) as shop:
+            for _ in range(2):  # the payment provider calls again: it is the same fact
+                answer = await shop.post("/orders/o-web/opened", params={"payment_id": "pay-web", "total": 5})
+                assert (answer.status_code, answer.json()) == (202, {"status": "on the log"})
+            wrong = await shop.post("/orders/o-web/opened", params={"payment_id": "pay-2", "total": 2**70})
+            assert wrong.status_code == 422
+            assert "`total` is 1180591620717411303424" in wrong.json()["detail"]
+            order = await page["orders"].read("o-web", at_least_version=1)
+            assert (order.status, order.fields["total"]) == ("open", 5)
+
+    asyncio.run(main())
+    world.decided()
+    assert [(d.input_id, d.outcome.name) for d, _ in world.decisions() if d.entity_id == "o-web"] == [
+        ("pay-web", "ACCEPTED"),
+        ("pay-web", "DUPLICATE"),
+    ]
+
+
+def test_the_pages_web_handler_says_so_when_the_broker_is_away(
+    world: World, page: dict[str, Any], broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    where, what = "/orders/o-away/opened", {"payment_id": "pay-away", "total": 5}
+
+    async def main() -> None:
+        async with browser(page) as shop:
+            await asyncio.to_thread(broker.stop)
+            try:
+                away = await shop.post(where, params=what)
+            finally:
+                await asyncio.to_thread(broker.start)
+            assert away.status_code == 503
+            assert away.json()["detail"] == (
+                "`opened` (pay-away) of o-away was not confirmed within 5 s. Sending it again with the same id and key "
+                "is safe."
+            )
+            again = await shop.post(where, params=what)
+            while again.status_code == 503:
+                again = await shop.post(where, params=what)
+            assert again.status_code == 202
+            order = await page["orders"].read("o-away", at_least_version=1, timeout_s=60)
+            assert (order.version, order.fields["total"]) == (1, 5)
+
+    asyncio.run(main())
+    world.decided()
+    decisions = [d for d, _ in world.decisions() if d.entity_id == "o-away"]
+    assert {d.input_id for d in decisions} == {"pay-away"}
+    assert [d.outcome.name for d in decisions].count("ACCEPTED") == 1
+    assert world.states()["o-away"].version == 1
+    lost, *more, found = [(record.name, record.getMessage()) for record in caplog.records]
+    assert lost[0] == "placet.librdkafka"
+    assert broker.bootstrap_servers in lost[1], "who is away, and why"
+    assert more == [], "one line for each change, however often it is tried"
+    assert found == ("placet.client", "Kafka answers again")
