@@ -8,12 +8,13 @@ callers' threads ──send──► producer ──► signals, proposals      
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Event, Thread
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from placet.client.answers import Answers
 from placet.client.connect import Link, connect, producer_options, reader_options
@@ -35,6 +36,7 @@ __all__ = ["Exchange", "Sent"]
 _BUSY_MS: Final = 2
 """How long a poll waits while reports of the producer are due: they can't end it."""
 _IDLE_MS: Final = 20
+_LOG: Final = logging.getLogger("placet.client")
 
 
 class Sent(NamedTuple):
@@ -66,6 +68,7 @@ class Exchange:
         self._closing = Event()
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._answering = False
+        self._away = False
         self._ended: PlacetError | None = None
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
@@ -144,8 +147,9 @@ class Exchange:
             topics.decisions: self._take_decision,
             self.link.rulebook.topic: self._take_rules,
         }
-        self._producer = DurableProducer(producer_options(self._settings))
-        self._reader = LogReader(reader_options(self._settings, "reader"), self._takers)
+        heard = {"error_cb": self._lost}
+        self._producer = DurableProducer({**producer_options(self._settings), **heard})
+        self._reader = LogReader(reader_options(self._settings, "reader", **heard), self._takers)
         self._reader.follow_also({TopicPartition(self.link.rulebook.topic, 0): self.link.rulebook.position})
         self.opened.set_result(None)
 
@@ -154,6 +158,8 @@ class Exchange:
         while under_way or not self._closing.is_set() or not self._requests.empty():
             self._meet_requests()
             records, ends = self._reader.take(_BUSY_MS if under_way else _IDLE_MS)
+            if records or ends:
+                self._found()
             for record in records:
                 self._takers[record.topic](record)
             for end in ends:
@@ -162,11 +168,8 @@ class Exchange:
             under_way = self._producer.serve()
 
     def _meet_requests(self) -> None:
-        while True:
-            try:
-                self._requests.get_nowait()()
-            except Empty:
-                return
+        for _ in range(self._requests.qsize()):  # those that ask again wait for the next turn
+            self._requests.get_nowait()()
 
     def _request_load(self, partition: int) -> None:
         self._requests.put(partial(self._load, TopicPartition(self.link.topics.changelog, partition)))
@@ -175,7 +178,8 @@ class Exchange:
         try:
             self._reader.follow_also(self._admin.earliest_offsets([partition]))
         except LogUnreachable:  # whoever reads has a time limit
-            self._request_load(partition.partition)
+            if not self._closing.is_set():
+                self._request_load(partition.partition)
 
     def _send_answered(self, record: ProducerRecord, delivered: Callable[[str], None]) -> None:
         try:
@@ -190,6 +194,7 @@ class Exchange:
 
     def _delivered(self, message: Message, durable: Future[None], failure: str) -> None:
         if not failure:
+            self._found()
             durable.set_result(None)
             return
         error = NotDelivered(
@@ -198,6 +203,15 @@ class Exchange:
         )
         durable.set_exception(error)
         self.answers.fail(message.entity_id, message.input_id, error)
+
+    def _lost(self, error: Any) -> None:
+        """Note that no broker is connected (librdkafka has logged which one went, and why)."""
+        self._away |= error.name() == "_ALL_BROKERS_DOWN"
+
+    def _found(self) -> None:
+        if self._away:
+            self._away = False
+            _LOG.warning("Kafka answers again")
 
     def _take_decision(self, record: ConsumerRecord) -> None:
         decision = self.answers.take(record)

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicCollection
@@ -38,7 +39,10 @@ _LOG_APPEND_TIME: Final = 2
 _UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
     KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._WAIT_COORD, KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_CONTROLLER,
+    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_CONTROLLER, KafkaError.BROKER_NOT_AVAILABLE,
+    # A partition's leader is being elected, or was, and the next metadata tells (_NOENT: "no leaders found").
+    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._NOENT,
+    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
 })  # fmt: skip
 _ABSENT: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID})
 _TOO_OLD: Final = frozenset(
@@ -265,12 +269,18 @@ class Admin:
             return {}
         level = IsolationLevel.READ_UNCOMMITTED if read_uncommitted else IsolationLevel.READ_COMMITTED
         futures = self._client.list_offsets(asked, isolation_level=level, request_timeout=self._timeout_s)
-        return {
-            TopicPartition(asked_for.topic, asked_for.partition): self._result(
-                future, f"list offsets of {asked_for.topic}-{asked_for.partition}"
-            ).offset
-            for asked_for, future in futures.items()
-        }
+        try:
+            return {
+                TopicPartition(asked_for.topic, asked_for.partition): self._result(
+                    future, f"list offsets of {asked_for.topic}-{asked_for.partition}"
+                ).offset
+                for asked_for, future in futures.items()
+            }
+        except BrokerUnreachable:
+            with suppress(KafkaException):  # else librdkafka asks for minutes with a leader's epoch from before
+                for topic in {partition.topic for partition in asked}:
+                    self._client.list_topics(topic, _GRACE_S)
+            raise
 
     def _raw_result(self, future: Future[Result]) -> Result:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["client_logger", "configure_logs", "get_logger"]
 
-_LIBRDKAFKA = "librdkafka"
+_LIBRDKAFKA = "placet.librdkafka"
+_CONNECTION = re.compile(r"(?:FAIL|ERROR|GETPID|REQTMOUT) .*?([^\s/\]:]+:\d+)[/:]")
+"""A line that tells of trouble with the connection to a broker, and the broker's address in it."""
+_QUIET_S = 60.0
+"""An outage is over when nothing was said of it for this long; librdkafka tries again every ten seconds at least."""
 _COMMON: list[Processor] = [
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -77,6 +82,27 @@ def get_logger(name: str, **context: Any) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(component=name, **context))
 
 
+class _OneLineAnOutage(logging.Filter):
+    """Lets the first line about a broker that is away through: each client of librdkafka says it with every try."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether to log a line."""
+        found = _CONNECTION.match(record.getMessage())
+        if found is None:
+            return True
+        last_s, self._last_s[found[1]] = self._last_s.get(found[1], 0.0), record.created
+        return record.created - last_s > _QUIET_S
+
+
+_once = _OneLineAnOutage()
+
+
 def client_logger() -> logging.Logger:
     """What librdkafka logs into, in the same form: pass it as `logger=` to Consumer, Producer and AdminClient."""
-    return logging.getLogger(_LIBRDKAFKA)
+    logger = logging.getLogger(_LIBRDKAFKA)
+    logger.addFilter(_once)  # a second time it changes nothing
+    return logger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from concurrent.futures import Future
 from datetime import timedelta
@@ -25,6 +26,7 @@ from placet.schemas.contracts import contracts
 from placet.schemas.decision import REASONS, Decision, Retry
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
+from placet.streams.log import client_logger
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.testing import START_MS, TestDriver
 
@@ -369,6 +371,30 @@ def test_every_reason_is_explained(driver: TestDriver) -> None:
 def test_a_made_up_time_is_shown_as_it_is() -> None:
     assert iso(START_MS) == "2026-01-01T00:00:00.000Z"
     assert iso(2**62) == str(2**62)
+
+
+# -- what a program sees on stderr -----------------------------------------------------------------------------------
+
+
+def test_a_broker_that_is_away_is_logged_once_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    def tell(text: str, at_s: float, level: int = logging.ERROR) -> None:
+        logger = client_logger()
+        record = logger.makeRecord(logger.name, level, "", 0, "%s", (text,), None)
+        record.created = at_s
+        logger.handle(record)
+
+    refused = "FAIL [app#{}] [thrd:kafka-1:9092/bootstrap]: kafka-1:9092/bootstrap: Connect failed: Connection refused"
+    for second in range(0, 300, 10):
+        tell(refused.format("consumer-1"), 1_000.0 + second)
+        tell(refused.format("producer-2"), 1_000.0 + second)
+    tell("GETPID [app#producer-2] [thrd:main]: no PID from broker kafka-1:9092/bootstrap: retrying", 1_301.0)
+    tell("FAIL [app#consumer-1] [thrd:GroupCoordinator]: GroupCoordinator: kafka-1:9092: Connect failed", 1_302.0)
+    assert caplog.messages == [refused.format("consumer-1")]
+    tell(refused.format("consumer-1").replace("kafka-1", "kafka-2"), 1_303.0)  # another broker
+    tell(refused.format("consumer-1"), 1_400.0)  # another outage
+    tell("OFFSET [app#consumer-1] [thrd:main]: partition reset", 1_401.0)
+    tell("OFFSET [app#consumer-1] [thrd:main]: partition reset", 1_401.0)
+    assert len(caplog.messages) == 5
 
 
 # -- names -----------------------------------------------------------------------------------------------------------

@@ -39,6 +39,10 @@ class Kafka:
         self.reports: list[Callable[[str], None]] = []
         self.away = False
 
+    def earliest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        self.calls.append("beginnings")
+        return self.latest_offsets(partitions)
+
     def latest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         if self.away:
             raise LogUnreachable("nobody there")
@@ -132,3 +136,40 @@ def test_an_exchange_that_ended_says_why(exchange: Exchange) -> None:
     exchange._ended = NotConnected("it was closed")
     with pytest.raises(NotConnected, match="the client has ended: it was closed"):
         sent(exchange, "p-1")
+
+
+def test_a_partition_that_can_not_be_asked_for_is_asked_for_again_in_the_next_turn(
+    exchange: Exchange, kafka: Kafka
+) -> None:
+    kafka.away = True
+    exchange._request_load(1)
+    exchange._meet_requests()
+    exchange._meet_requests()
+    assert kafka.calls == ["beginnings"] * 2, "once a turn: between two the thread does its other work"
+    kafka.away = False
+    exchange._meet_requests()
+    assert kafka.calls[2:] == ["beginnings", "ends", "follow app.lamp.changelog from {7}"]
+    assert exchange._requests.empty()
+
+
+def test_a_partition_that_can_not_be_asked_for_does_not_keep_the_client_from_ending(
+    exchange: Exchange, kafka: Kafka
+) -> None:
+    kafka.away = True
+    exchange._request_load(1)
+    exchange.end()
+    exchange._meet_requests()
+    assert exchange._requests.empty()
+
+
+def test_an_outage_is_told_once_when_it_is_over(
+    exchange: Exchange, kafka: Kafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent(exchange, "p-1")
+    sent(exchange, "p-2")
+    exchange._meet_requests()
+    for name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_ALL_BROKERS_DOWN"):
+        exchange._lost(SimpleNamespace(name=lambda name=name: name))
+    kafka.reports[0]("")
+    kafka.reports[1]("")
+    assert caplog.messages == ["Kafka answers again"]
