@@ -87,8 +87,8 @@ class Limits:
         open_s: how long it stays open before one probe.
         max_age_s: triggers older than that are dropped; by default ten minutes, or half the definition's horizon where
             that is less. Beyond the horizon the gate no longer knows that a trigger was answered before.
-        settle_s: so long a fresh signal may wait until the gate has applied it, so that nobody thinks about a state
-            that is about to change. One that the gate refuses, or that changes nothing, waits as long as this.
+        settle_s: so long after it came a signal may wait for the gate to decide on it, so that nobody thinks about a
+            state that it is about to change. When the gate is further behind, thoughts begin without it.
         grace_s: how long a stop waits for thoughts under way.
     """
 
@@ -102,7 +102,7 @@ class Limits:
     failures: int = 5
     open_s: float = 30.0
     max_age_s: float | None = None
-    settle_s: float = 1.0
+    settle_s: float = 10.0
     grace_s: float = 10.0
 
     def __post_init__(self) -> None:

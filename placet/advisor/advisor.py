@@ -15,6 +15,7 @@ from placet.advisor.advice import Limits, Think
 from placet.advisor.meter import Meter
 from placet.advisor.pipeline import Pipeline
 from placet.advisor.source import Source, Start
+from placet.advisor.taken import Taken
 from placet.advisor.triggers import Reader
 from placet.client.aio import AsyncClient
 from placet.client.core import clock_ms
@@ -153,24 +154,22 @@ class Advisor:
         await self.serve()
 
     async def _serve(self, client: AsyncClient) -> None:
+        topic = entity_topics(self._settings.app, client.definition.entity).signals
         reader = Reader(client.codec, self._thinkers, self._meter.count)
         max_age_ms = self.limits.max_age_ms(client.definition.horizon_ms)
-        pipeline = Pipeline(client, reader, self.limits, max_age_ms, self._meter, clock_ms)
-        source = Source(
-            self._settings,
-            entity_topics(self._settings.app, client.definition.entity).signals,
-            f"{self._settings.app}.advisor.{self.name}",
-            start=self._start,
-            take=pipeline.take,
-            assigned=pipeline.assigned,
-        )
-        await source.open()
+        taken = Taken(self._settings, topic)
+        pipeline = Pipeline(client, reader, self.limits, max_age_ms, self._meter, taken.has_taken, clock_ms)
+        group = f"{self._settings.app}.advisor.{self.name}"
+        source = Source(self._settings, topic, group, start=self._start, take=pipeline.take, assigned=pipeline.assigned)
         try:
+            await taken.open()
+            await source.open()
             await self._until_stopped(pipeline, source)
         finally:
             await pipeline.stop()
             await source.commit(pipeline.positions())
             await source.close()
+            await taken.close()
 
     async def _until_stopped(self, pipeline: Pipeline, source: Source) -> None:
         """Raise what ends it before it is asked to end."""

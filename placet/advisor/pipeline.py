@@ -9,7 +9,7 @@ when it has been thought about to the end or was dropped on purpose, and only th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from time import monotonic
 from typing import Any, Final
 
@@ -30,7 +30,10 @@ __all__ = ["Pipeline"]
 
 _OFFSETS_MAX: Final = 100_000
 """So many offsets are kept in mind behind a thought that takes long; then reading waits for it."""
-_SETTLE_FIRST_S, _SETTLE_MOST_S = 0.02, 0.2
+_PAUSE_S: Final = 0.03
+_PAUSE_MOST_S: Final = 0.3
+_READABLE_WITHIN_S: Final = 0.2
+"""So long after the gate's commit its changes come into the view of this process; what changes nothing waits for it."""
 
 
 class Pipeline:
@@ -42,6 +45,7 @@ class Pipeline:
         limits: how much, how long, how often.
         max_age_ms: older triggers are dropped.
         meter: counts.
+        has_taken: tells by partition and offset whether the gate has decided on a signal.
         clock_ms: the machine's clock, ms since the epoch.
     """
 
@@ -52,6 +56,7 @@ class Pipeline:
         limits: Limits,
         max_age_ms: int,
         meter: Meter,
+        has_taken: Callable[[int, int], Awaitable[bool]],
         clock_ms: Callable[[], int],
     ) -> None:
         self._client = client
@@ -59,11 +64,13 @@ class Pipeline:
         self._limits = limits
         self._max_age_ms = max_age_ms
         self._meter = meter
+        self._has_taken = has_taken
         self._clock_ms = clock_ms
         self._breaker = Breaker(limits.failures, limits.open_s)
         self._waiting: Waiting[Trigger] = Waiting(limits.queue, limits.drop)
         self._thinking = Thinking(client, limits, meter, self._is_too_old)
         self._progress: dict[int, Progress] = {}
+        self._in_hand: set[Hashable] = set()
         self._thoughts: set[asyncio.Task[None]] = set()
         self._settling: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -142,23 +149,28 @@ class Pipeline:
             self._spawn(self._settle(trigger), self._settling)
 
     async def _settle(self, trigger: Trigger) -> None:
-        """Wait until the state that can be read has the signal in it, or until that is not to be expected any more."""
-        pause_s = _SETTLE_FIRST_S
-        while trigger in self._waiting and not await self._is_settled(trigger):
+        """Wait until the gate has taken the signal, and what it made of it can be read."""
+        pause_s = _PAUSE_S
+        while self._is_unsettled(trigger) and not await self._has_taken(trigger.partition, trigger.offset):
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _SETTLE_MOST_S)
+            pause_s = min(pause_s * 1.5, _PAUSE_MOST_S)
+        readable_s = monotonic() + _READABLE_WITHIN_S
+        while self._is_unsettled(trigger) and monotonic() < readable_s and not await self._is_applied(trigger):
+            await asyncio.sleep(_PAUSE_S)
         self._waiting.ready(trigger)
         self._pump()
 
-    async def _is_settled(self, trigger: Trigger) -> bool:
-        signal = trigger.signal
-        if self._clock_ms() - signal.log_time >= self._limits.settle_s * 1000:
-            return True
+    def _is_unsettled(self, trigger: Trigger) -> bool:
+        age_ms = self._clock_ms() - trigger.signal.log_time
+        return trigger in self._waiting and age_ms < self._limits.settle_s * 1000
+
+    async def _is_applied(self, trigger: Trigger) -> bool:
+        """Return whether the state that can be read is as new as the signal; never, when it changed nothing."""
         try:
-            change = (await self._client.read(signal.entity_id)).change
+            change = (await self._client.read(trigger.signal.entity_id)).change
         except (ReadTimeout, DecodeError):  # whoever thinks will meet it again
             return True
-        return change is not None and change.log_time >= signal.log_time
+        return change is not None and change.log_time >= trigger.signal.log_time
 
     # -- thinking ------------------------------------------------------------------------------------------------------
 
@@ -168,11 +180,12 @@ class Pipeline:
             if not self._breaker.begin(monotonic()):
                 self._pump_later(self._breaker.wait_s(monotonic()))
                 return
-            trigger = self._waiting.take()
+            trigger = self._waiting.take(self._in_hand)
             if trigger is None:
                 self._breaker.withdrawn()
                 return
             self._room.set()
+            self._in_hand.add(trigger.topic)
             self._spawn(self._think(trigger), self._thoughts)
 
     def _pump_later(self, wait_s: float | None) -> None:
@@ -189,6 +202,7 @@ class Pipeline:
         if self._breaker.opened > opened:
             self._meter.breaker_opened()
             self._log.warning("breaker opened", failures=self._limits.failures, open_s=self._limits.open_s)
+        self._in_hand.discard(trigger.topic)
         self._end(trigger, result)
 
     def _end(self, trigger: Trigger, result: str) -> None:

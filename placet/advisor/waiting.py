@@ -5,8 +5,7 @@ A trigger waits in two steps: until the gate has taken its signal (`ready`), the
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
@@ -51,7 +50,7 @@ class Waiting(Generic[W]):
         self._waiters: dict[int, W] = {}
         self._numbers: dict[int, int] = {}
         self._by_topic: dict[Hashable, int] = {}
-        self._ready: deque[int] = deque()
+        self._ready: dict[int, W] = {}
         self._arrived = 0
 
     def __len__(self) -> int:
@@ -83,15 +82,15 @@ class Waiting(Generic[W]):
         """Say that it may be taken; nothing happens when it is gone."""
         number = self._numbers.get(id(waiter))
         if number is not None:
-            self._ready.append(number)
+            self._ready[number] = waiter
 
-    def take(self) -> W | None:
-        """Return the next one that is ready."""
-        while self._ready:
-            number = self._ready.popleft()
-            if number in self._waiters:
-                return self._remove(number)
-        return None
+    def take(self, in_hand: Container[Hashable] = ()) -> W | None:
+        """Return the next one that is ready, and about something that nobody has in hand.
+
+        Two thoughts at once about the same would be based on the same state: the second one is stale when it comes.
+        """
+        found = next((number for number, waiter in self._ready.items() if waiter.topic not in in_hand), None)
+        return None if found is None else self._remove(found)
 
     def leave(self, goes: Callable[[W], bool]) -> list[W]:
         """Take out those of which `goes` says so."""
@@ -100,6 +99,7 @@ class Waiting(Generic[W]):
     def _remove(self, number: int) -> W:
         waiter = self._waiters.pop(number)
         del self._numbers[id(waiter)]
+        self._ready.pop(number, None)
         if self._by_topic.get(waiter.topic) == number:
             del self._by_topic[waiter.topic]
         return waiter
