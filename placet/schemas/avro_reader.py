@@ -1,8 +1,8 @@
 """Avro bytes to values, compiled from the writer's schema and ours: bounded, strict, and faster than fastavro.
 
-A reader is a function `(bytes, position, out, slots) -> next position`: it reads one value for each slot into
-`out[slot]`. So a run of columns of one type is read in one call, into a list or a dict, and resolution costs little:
-what the writer has and we don't goes into a spare slot, what it lacks is filled in from our defaults.
+A reader is a function `(bytes, position) -> (value, next position)`. That of a record is written out as source, one
+column after the other, the commonest types in place: a call for each column was half of the time. So resolution costs
+nothing: what the writer has and we don't is read and dropped, what it lacks stands there as our default.
 
 What holds on any bytes: a reader takes at least one byte for each value, so no announced count outlives the bytes;
 lengths and counts are never negative; a varint has at most 64 bits in 10 bytes. A reader may run beyond the end: then
@@ -12,20 +12,18 @@ DecodeError. Avro 1.12 specification, "Binary Encoding" and "Schema Resolution".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable
 from struct import error as TornNumber  # noqa: N812  lower case in the standard library
+from textwrap import indent
 from typing import Any, NamedTuple
 
 from placet.schemas.avro_scalars import (
+    IN_PLACE,
     READERS,
     Reader,
     Unfit,
-    as_doubles,
-    read_decimals,
-    read_nullable_longs,
-    read_nullable_strings,
-    read_strings,
+    as_double,
+    decimal_reader,
     to_decimal,
     varint,
 )
@@ -45,14 +43,11 @@ from placet.schemas.errors import DecodeError
 __all__ = ["Unresolvable", "default_of", "read_record"]
 
 
-class Plan(NamedTuple):
-    """How a record's columns are read: which reader into which slots, in order; and what is to be set right after it.
+class _Piece(NamedTuple):
+    """Source that reads `{v}` at `i` and moves `i` on, and the names in it."""
 
-    `finish` fills in the columns that the writer lacks, and drops what only the writer has; None where both agree.
-    """
-
-    steps: tuple[tuple[Reader, tuple[Any, ...]], ...]
-    finish: Callable[[Any], None] | None
+    source: str
+    names: dict[str, Any]
 
 
 class Unresolvable(DecodeError):
@@ -68,52 +63,20 @@ def read_record(writer: Record, reader: Record) -> Callable[[bytes, int], list[A
     Raises:
         Unresolvable: the writer's schema can't be read as ours.
     """
-    steps, finish = _plan(writer, reader, range(len(reader.columns)))
-    template = [None] * (len(reader.columns) + 1)  # the last is the spare slot
+    read = _record(writer, reader, outermost=True)
 
     def read_values(data: bytes, start: int) -> list[Any]:
-        values, end = template.copy(), start
         try:
-            for read, into in steps:
-                end = read(data, end, values, into)
+            values, end = read(data, start)
         except (IndexError, TornNumber):
             raise DecodeError(f"the record is torn: {len(data) - start} bytes are too few") from None
         except UnicodeDecodeError as error:
             raise DecodeError(f"a string is no UTF-8: {error.reason}") from None
-        except Unfit as error:
-            error.values = values
-            raise
         if end != len(data):
             raise DecodeError(f"the record ends at byte {end - start}, the bytes at {len(data) - start}")
-        if finish:
-            finish(values)
-        return values
+        return values  # type: ignore[no-any-return]  # the outermost is a list
 
     return read_values
-
-
-def _plan(writer: Record, reader: Record, slots: Sequence[Any]) -> Plan:
-    """Compile the reading of a record's columns into `slots`, one for each of our columns."""
-    ours = {column.name: (slot, column.shape) for slot, column in zip(slots, reader.columns, strict=True)}
-    spare = len(slots)
-    steps: list[tuple[Reader, list[Any]]] = []
-    for column in writer.columns:
-        slot, shape = ours.pop(column.name, (spare, column.shape))
-        read = _reader(column.shape, shape, column.name)
-        if steps and steps[-1][0] is read:
-            steps[-1][1].append(slot)
-        else:
-            steps.append((read, [slot]))
-    defaults = tuple((ours[c.name][0], default_of(c)) for c in reader.columns if c.name in ours)
-
-    def finish(out: Any) -> None:
-        for slot, value in defaults:
-            out[slot] = value.copy() if isinstance(value, list | dict) else value
-        if isinstance(out, dict):
-            out.pop(spare, None)
-
-    agreed = len(writer.columns) == len(reader.columns) and not defaults
-    return Plan(tuple((read, tuple(into)) for read, into in steps), None if agreed else finish)
 
 
 def default_of(column: Column) -> Any:
@@ -136,77 +99,105 @@ def default_of(column: Column) -> Any:
     return str(default).encode("latin-1") if shape == Scalar("bytes") else default
 
 
-def _reader(writer: Shape, reader: Shape, path: str) -> Reader:
-    """Compile the reading of one type as another."""
+def _record(writer: Record, reader: Record, *, outermost: bool = False) -> Reader:
+    """Compile the reading of a record: into a dict, or the outermost into a list in the order of our columns."""
+    ours = {column.name: column.shape for column in reader.columns}
+    found: dict[str, str] = {}
+    names: dict[str, Any] = {}
+    lines = []
+    for index, (name, shape, *_) in enumerate(writer.columns):
+        piece = _piece(shape, ours.get(name, shape), name, f"c{index}")
+        found[name] = f"c{index}"
+        names |= piece.names
+        lines.append(piece.source.format(v=f"c{index}"))
+    for index, column in enumerate(reader.columns):
+        if column.name not in found:
+            default = names[f"d{index}"] = default_of(column)
+            found[column.name] = f"d{index}.copy()" if isinstance(default, list | dict) else f"d{index}"
+    if outermost:
+        values = ", ".join(found[column.name] for column in reader.columns)
+        lines.append(f"return [{values}], i\n")
+        local = [found[column.name] for column in reader.columns]
+        names |= {"Unfit": Unfit, "keep": lambda error, have: setattr(error, "values", [have.get(n) for n in local])}
+        guarded = indent("".join(lines), "    ")
+        lines = [f"try:\n{guarded}except Unfit as error:\n    keep(error, locals())\n    raise\n"]
+    else:
+        pairs = ", ".join(f"{column.name!r}: {found[column.name]}" for column in reader.columns)
+        lines.append(f"return {{{pairs}}}, i\n")
+    return _written_out("".join(lines), names)
+
+
+def _written_out(body: str, names: dict[str, Any]) -> Reader:
+    """Make a function of source. Names in it come from checked schemas only, as literals."""
+    found: dict[str, Reader] = {}
+    exec(f"def read(data, i):\n{indent(body, '    ')}", names, found)  # noqa: S102
+    return found["read"]
+
+
+def _piece(writer: Shape, reader: Shape, path: str, tag: str) -> _Piece:
+    """Compile the reading of one type as another; `tag` keeps its names apart from other columns'."""
     match writer, reader:
         case Nullable(value, null), Nullable(wanted):
-            return _nullables(_reader(value, wanted, path), null)
+            return _nullable(_piece(value, wanted, path, tag), null)
         case Nullable(value, null), _:
-            return _never_null(_reader(value, reader, path), null, path)
+            maybe = _nullable(_piece(value, reader, path, tag), null)
+            names = {f"null_{tag}": Unfit, f"why_{tag}": f"`{path}` is null: it was optional once"}
+            never = f"if {{v}} is None:\n    raise null_{tag}(why_{tag})\n"
+            return _Piece(maybe.source + never, maybe.names | names)
         case _, Nullable(wanted):
-            return _reader(writer, wanted, path)
+            return _piece(writer, wanted, path, tag)
         case Scalar(), Scalar():
-            return _scalars(writer, reader, path)
+            read = _scalar(writer, reader, path)
+            return _Piece(*IN_PLACE[read]) if read in IN_PLACE else _call(read, tag)
         case ListOf(item), ListOf(wanted):
-            return _lists(_reader(item, wanted, path))
+            return _call(_list(_function(_piece(item, wanted, path, tag))), tag)
         case MapOf(value), MapOf(wanted):
-            return _maps(_reader(value, wanted, path))
+            return _call(_map(_function(_piece(value, wanted, path, tag))), tag)
         case Record(name), Record(wanted) if name == wanted:
-            return _records(_plan(writer, reader, [column.name for column in reader.columns]))
+            return _call(_record(writer, reader), tag)
         case Choice(), Choice():
-            return _choices(writer, reader)
+            return _call(_choice(writer, reader), tag)
     raise Unresolvable(f"`{path}`: {writer} can't be read as {reader}")
 
 
-def _scalars(writer: Scalar, reader: Scalar, path: str) -> Reader:
+def _call(read: Reader, tag: str) -> _Piece:
+    return _Piece(f"{{v}}, i = read_{tag}(data, i)\n", {f"read_{tag}": read})
+
+
+def _function(piece: _Piece) -> Reader:
+    return _written_out(piece.source.format(v="v") + "return v, i\n", dict(piece.names))
+
+
+def _scalar(writer: Scalar, reader: Scalar, path: str) -> Reader:
     if writer == reader:
-        return read_decimals(writer) if writer.logical == "decimal" else READERS[writer.type]
+        return decimal_reader(writer) if writer.logical == "decimal" else READERS[writer.type]
     decimal = "decimal" in (writer.logical, reader.logical)
     if reader.type == "double" and writer.type in ("int", "long") and not writer.logical:
-        return as_doubles(READERS[writer.type])
+        return as_double(READERS[writer.type])
     if decimal or (writer.type != reader.type and (writer.type, reader.type) != ("int", "long")):
         raise Unresolvable(f"`{path}`: {writer} can't be read as {reader}")
     return READERS[writer.type]
 
 
-_NULLABLES = {READERS["string"]: read_nullable_strings, READERS["long"]: read_nullable_longs}
-"""Those written out, as every record has several."""
-
-
-@cache
-def _nullables(read: Reader, null: int) -> Reader:
-    if null == 0 and read in _NULLABLES:
-        return _NULLABLES[read]
+def _nullable(piece: _Piece, null: int) -> _Piece:
     nothing, something = null << 1, 2 - (null << 1)
-
-    def maybe(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        for slot in slots:
-            branch = data[i]
-            i += 1
-            if branch == nothing:
-                out[slot] = None
-            elif branch == something:
-                i = read(data, i, out, (slot,))
-            else:
-                raise DecodeError(f"a union of two has no branch {branch}")
-        return i
-
-    return maybe
+    source = f"""\
+branch = data[i]
+i += 1
+if branch == {nothing}:
+    {{v}} = None
+elif branch == {something}:
+{indent(piece.source, "    ")}else:
+    no_branch(branch)
+"""
+    return _Piece(source, piece.names | {"no_branch": _no_branch})
 
 
-def _never_null(read: Reader, null: int, path: str) -> Reader:
-    maybe = _nullables(read, null)
-
-    def always(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        i = maybe(data, i, out, slots)
-        if any(out[slot] is None for slot in slots):
-            raise Unfit(f"`{path}` is null: it was optional once")
-        return i
-
-    return always
+def _no_branch(branch: int) -> None:
+    raise DecodeError(f"a union of two has no branch {branch >> 1}")
 
 
-def _blocks(data: bytes, i: int) -> tuple[int, int]:
+def _block(data: bytes, i: int) -> tuple[int, int]:
     """Read the count of an array's or map's next block, 0 at the end, and the next position."""
     count, i = varint(data, i)
     if count < 0:
@@ -217,91 +208,58 @@ def _blocks(data: bytes, i: int) -> tuple[int, int]:
     return count, i
 
 
-def _lists(read: Reader) -> Reader:
-    def lists(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        for slot in slots:
-            items: list[Any] = []
-            out[slot] = items
-            if data[i] == 0:
-                i += 1
-                continue
-            count, i = _blocks(data, i)
-            while count:
-                start = len(items)
-                items.extend([None] * count)
-                i = read(data, i, items, range(start, start + count))
-                count, i = _blocks(data, i)
-        return i
+def _list(read: Reader) -> Reader:
+    def items(data: bytes, i: int) -> tuple[list[Any], int]:
+        values: list[Any] = []
+        count, i = _block(data, i)
+        while count:
+            for _ in range(count):
+                value, i = read(data, i)
+                values.append(value)
+            count, i = _block(data, i)
+        return values, i
 
-    return lists
+    return items
 
 
-def _maps(read: Reader) -> Reader:
-    def maps(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        for slot in slots:
-            values: dict[str, Any] = {}
-            out[slot] = values
-            if data[i] == 0:
-                i += 1
-                continue
-            key: list[str] = [""]
-            count, i = _blocks(data, i)
-            while count:
-                for _ in range(count):
-                    i = read_strings(data, i, key, (0,))
-                    i = read(data, i, values, key)
-                count, i = _blocks(data, i)
-        return i
+def _map(read: Reader) -> Reader:
+    read_key = READERS["string"]
 
-    return maps
+    def pairs(data: bytes, i: int) -> tuple[dict[str, Any], int]:
+        values: dict[str, Any] = {}
+        count, i = _block(data, i)
+        while count:
+            for _ in range(count):
+                key, i = read_key(data, i)
+                values[key], i = read(data, i)
+            count, i = _block(data, i)
+        return values, i
+
+    return pairs
 
 
-def _records(plan: Plan) -> Reader:
-    steps, finish = plan
-
-    def records(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        for slot in slots:
-            values: dict[str, Any] = {}
-            out[slot] = values
-            for read, into in steps:
-                i = read(data, i, values, into)
-            if finish:
-                finish(values)
-        return i
-
-    return records
-
-
-def _choices(writer: Choice, reader: Choice) -> Reader:
+def _choice(writer: Choice, reader: Choice) -> Reader:
     wanted = {record.name: record for record in reader.records if record}
     branches = [_branch(record, wanted) for record in writer.records]
 
-    def choose(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        for slot in slots:
-            branch, i = varint(data, i) if data[i] > 127 else (data[i] >> 1 ^ -(data[i] & 1), i + 1)
-            if not 0 <= branch < len(branches):
-                raise DecodeError(f"a union of {len(branches)} has no branch {branch}")
-            name, (steps, finish) = branches[branch]
-            values: dict[str, Any] = {}
-            for read, into in steps:
-                i = read(data, i, values, into)
-            if finish:
-                finish(values)
-            out[slot] = (name, values)
-        return i
+    def choose(data: bytes, i: int) -> tuple[tuple[str, Any], int]:
+        branch, i = varint(data, i)
+        if not 0 <= branch < len(branches):
+            raise DecodeError(f"a union of {len(branches)} has no branch {branch}")
+        name, read = branches[branch]
+        value, i = read(data, i)
+        return (name, value), i
 
     return choose
 
 
-def _branch(record: Record | None, wanted: dict[str, Record]) -> tuple[str, Plan]:
+def _branch(record: Record | None, wanted: dict[str, Record]) -> tuple[str, Reader]:
     """Compile one branch of a choice. One that can't be ours is read under a name that is none of ours."""
     if record is None:
-        return "null", Plan((), None)
-    names = [column.name for column in record.columns]
+        return "null", lambda _data, i: ({}, i)
     if record.name not in wanted:
-        return record.name, _plan(record, record, names)
-    ours = wanted[record.name]
+        return record.name, _record(record, record)
     try:
-        return record.name, _plan(record, ours, [column.name for column in ours.columns])
+        return record.name, _record(record, wanted[record.name])
     except Unresolvable as error:
-        return f"{record.name} of another contract: {error}", _plan(record, record, names)
+        return f"{record.name} of another contract: {error}", _record(record, record)

@@ -1,36 +1,23 @@
-"""Avro's scalars from bytes to values: strict, bounded, written for runs of columns.
+"""Avro's scalars from bytes to values: strict and bounded.
 
-A reader is a function `(bytes, position, out, slots) -> next position`: it reads one value for each slot into
-`out[slot]`, a list or a dict. On torn bytes it raises IndexError or struct.error, or returns a position past the end;
-`avro_reader.read_record` makes one error of all that. Avro 1.12 specification, "Binary Encoding".
+A reader is a function `(bytes, position) -> (value, next position)`. On torn bytes it raises IndexError or
+struct.error, or returns a position past the end; `avro_reader.read_record` makes one error of all that. Avro 1.12
+specification, "Binary Encoding".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
-from functools import cache
 from struct import Struct
 from typing import Any, TypeAlias
 
 from placet.schemas.avro_shapes import Scalar
 from placet.schemas.errors import DecodeError, InvalidPayload
 
-__all__ = [
-    "EXACT",
-    "READERS",
-    "Reader",
-    "Unfit",
-    "as_doubles",
-    "read_decimals",
-    "read_nullable_longs",
-    "read_nullable_strings",
-    "read_strings",
-    "to_decimal",
-    "varint",
-]
+__all__ = ["EXACT", "IN_PLACE", "READERS", "Reader", "Unfit", "as_double", "decimal_reader", "to_decimal", "varint"]
 
-Reader: TypeAlias = Callable[[bytes, int, Any, Sequence[Any]], int]
+Reader: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
 
 EXACT = Context(prec=40, traps=[Inexact, InvalidOperation, Overflow])
 """Arithmetic on decimals of up to 38 digits: it raises where it would round, whatever the thread's own context is."""
@@ -39,7 +26,7 @@ _SHIFTED = tuple(tuple((byte & 127) << 7 * place for byte in range(256)) for pla
 """What a varint's second to tenth byte adds to its first."""
 _UINT64 = 1 << 64
 _INT32 = 1 << 31
-_double = Struct("<d").unpack_from
+_unpack_double = Struct("<d").unpack_from
 
 
 class Unfit(InvalidPayload):
@@ -49,7 +36,7 @@ class Unfit(InvalidPayload):
 
 
 def varint(data: bytes, i: int) -> tuple[int, int]:
-    """Read one long: its value and the next position."""
+    """Read one long."""
     byte = data[i]
     i += 1
     if byte < 128:
@@ -66,153 +53,89 @@ def varint(data: bytes, i: int) -> tuple[int, int]:
     return raw >> 1 ^ -(raw & 1), i
 
 
-def _longs(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    for slot in slots:
-        byte = data[i]
-        i += 1
-        if byte < 128:
-            out[slot] = byte >> 1 ^ -(byte & 1)
-            continue
-        raw = byte - 128  # as in varint, in place: most longs are timestamps of six bytes
-        for shifted in _SHIFTED:
-            byte = data[i]
-            i += 1
-            raw += shifted[byte]
-            if byte < 128:
-                break
-        if byte > 127 or raw >= _UINT64:
-            raise DecodeError("a number has more than 64 bits")
-        out[slot] = raw >> 1 ^ -(raw & 1)
-    return i
+def _int(data: bytes, i: int) -> tuple[int, int]:
+    value, i = varint(data, i)
+    if not -_INT32 <= value < _INT32:
+        raise DecodeError("an int has more than 32 bits")
+    return value, i
 
 
-def read_nullable_longs(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    """Read longs that may be null, null being the first branch."""
-    for slot in slots:
-        branch = data[i]
-        i += 1
-        if branch == 0:
-            out[slot] = None
-        elif branch == 2:
-            out[slot], i = varint(data, i)
-        else:
-            raise DecodeError(f"a union of two has no branch {branch >> 1}")
-    return i
+def _bytes(data: bytes, i: int) -> tuple[bytes, int]:
+    length, i = varint(data, i)
+    if length < 0:
+        raise DecodeError("a length is negative")
+    return data[i : i + length], i + length
 
 
-def _ints(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    for slot in slots:
-        byte = data[i]
-        if byte < 128:
-            out[slot] = byte >> 1 ^ -(byte & 1)
-            i += 1
-            continue
-        value, i = varint(data, i)
-        if not -_INT32 <= value < _INT32:
-            raise DecodeError("an int has more than 32 bits")
-        out[slot] = value
-    return i
+def _string(data: bytes, i: int) -> tuple[str, int]:
+    value, i = _bytes(data, i)
+    return value.decode(), i
 
 
-def read_strings(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    """Read strings."""
-    for slot in slots:
-        length = data[i]
-        i += 1
-        if length > 127:
-            length, i = varint(data, i - 1)
-            length <<= 1
-        if length & 1 or length < 0:
-            raise DecodeError("a length is negative")
-        end = i + (length >> 1)
-        out[slot] = data[i:end].decode()
-        i = end
-    return i
+def _boolean(data: bytes, i: int) -> tuple[bool, int]:
+    byte = data[i]
+    if byte > 1:
+        raise DecodeError(f"a boolean is {byte}")
+    return byte == 1, i + 1
 
 
-def _bytes(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    for slot in slots:
-        length, i = varint(data, i)
-        if length < 0:
-            raise DecodeError("a length is negative")
-        out[slot] = data[i : i + length]
-        i += length
-    return i
-
-
-def _booleans(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    for slot in slots:
-        byte = data[i]
-        if byte > 1:
-            raise DecodeError(f"a boolean is {byte}")
-        out[slot] = byte == 1
-        i += 1
-    return i
-
-
-def _doubles(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    for slot in slots:
-        (out[slot],) = _double(data, i)
-        i += 8
-    return i
-
-
-def read_nullable_strings(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-    """Read strings that may be null, null being the first branch: in place, as every record has several."""
-    for slot in slots:
-        branch = data[i]
-        if branch == 0:
-            out[slot] = None
-            i += 1
-            continue
-        length = data[i + 1]
-        i += 2
-        if length > 127:
-            length, i = varint(data, i - 1)
-            length <<= 1
-        if length & 1 or length < 0 or branch != 2:
-            raise DecodeError("a length is negative" if branch == 2 else f"a union of two has no branch {branch >> 1}")
-        end = i + (length >> 1)
-        out[slot] = data[i:end].decode()
-        i = end
-    return i
+def _double(data: bytes, i: int) -> tuple[float, int]:
+    return _unpack_double(data, i)[0], i + 8
 
 
 READERS: dict[str, Reader] = {
-    "boolean": _booleans,
-    "int": _ints,
-    "long": _longs,
-    "double": _doubles,
-    "string": read_strings,
+    "boolean": _boolean,
+    "int": _int,
+    "long": varint,
+    "double": _double,
+    "string": _string,
     "bytes": _bytes,
 }
 
 
-@cache
-def as_doubles(read: Reader) -> Reader:
-    """Return a reader of whole numbers that gives floats."""
+_SMALL = tuple(byte >> 1 ^ -(byte & 1) if byte < 128 else None for byte in range(256))
+"""A long of one byte; None for the first byte of a longer one."""
+_SPAN = tuple((byte >> 1) + 1 if byte < 128 and byte & 1 == 0 else -1 for byte in range(256))
+"""How many bytes a short string takes, with its length; -1 for all that takes a closer look."""
 
-    def promote(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        i = read(data, i, out, slots)
-        for slot in slots:
-            out[slot] = float(out[slot])
-        return i
+_LONG_IN_PLACE = """\
+{v} = SMALL[data[i]]
+if {v} is None:
+    {v}, i = long(data, i)
+else:
+    i += 1
+"""
+_STRING_IN_PLACE = """\
+end = i + SPAN[data[i]]
+if end > i:
+    {v} = data[i + 1 : end].decode()
+    i = end
+else:
+    {v}, i = string(data, i)
+"""
+IN_PLACE: dict[Reader, tuple[str, dict[str, Any]]] = {
+    varint: (_LONG_IN_PLACE, {"SMALL": _SMALL, "long": varint}),
+    _string: (_STRING_IN_PLACE, {"SPAN": _SPAN, "string": _string}),
+}
+"""What the commonest readers do, as source that reads `{v}` at `i` and moves `i` on, and the names in it."""
+
+
+def as_double(read: Reader) -> Reader:
+    """Return a reader of a whole number that gives a float."""
+
+    def promote(data: bytes, i: int) -> tuple[float, int]:
+        value, i = read(data, i)
+        return float(value), i
 
     return promote
 
 
-@cache
-def read_decimals(shape: Scalar) -> Reader:
+def decimal_reader(shape: Scalar) -> Reader:
     """Return a reader of decimals."""
 
-    def read(data: bytes, i: int, out: Any, slots: Sequence[Any]) -> int:
-        for slot in slots:
-            length, i = varint(data, i)
-            if length < 0:
-                raise DecodeError("a length is negative")
-            out[slot] = to_decimal(data[i : i + length], shape)
-            i += length
-        return i
+    def read(data: bytes, i: int) -> tuple[Decimal, int]:
+        raw, i = _bytes(data, i)
+        return to_decimal(raw, shape), i
 
     return read
 

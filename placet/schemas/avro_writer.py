@@ -147,8 +147,8 @@ def attribute_writer(
         inline = None if column.name in special else _INLINE.get(column.shape)
         if inline is None:
             names[f"w{index}"] = special.get(column.name) or writer_of(column.shape, attribute_writer)
-            inline = f"w{index}({{0}})"
-        parts.append(inline.format(value))
+            inline = "{1}({0})" if column.name in special else _NOTHING_IN_IT.get(type(column.shape), "{1}({0})")
+        parts.append(inline.format(value, f"w{index}"))
     # Written out as one expression, as dataclasses write out theirs: a call for each column was half of the time.
     source = f"lambda o: join(({', '.join(parts)},))"
     return eval(source, names)  # type: ignore[no-any-return]  # noqa: S307 - names come from checked schemas only
@@ -163,6 +163,11 @@ _INLINE: dict[Shape, str] = {
     Scalar("boolean"): "b'\\x01' if {0} else b'\\x00'",
 }
 """The columns of one type, as an expression over the attribute: what the writers above do, without the call."""
+_NOTHING_IN_IT: dict[type, str] = {
+    ListOf: "{1}(x) if (x := {0}) else b'\\x00'",
+    MapOf: "{1}(x) if (x := {0}) else b'\\x00'",
+}
+"""Those that are empty as a rule: a call only where they are not."""
 
 
 def batch_writer(record: Record) -> Writer:

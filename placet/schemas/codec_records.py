@@ -6,7 +6,6 @@ Each writer is compiled from the checked-in schema and takes its values straight
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import call
 from typing import Any
 
 import msgspec
@@ -19,7 +18,6 @@ from placet.schemas.avro_writer import (
     repeated,
     write_long,
     write_string,
-    writer_of,
 )
 from placet.schemas.contracts import DECISION, LEDGER, PREFIX
 from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, First, Outcome, Reason
@@ -143,12 +141,14 @@ _STATE_COLUMNS = ("version", "incarnation", "status", "deleted_at")
 def change_writer(record: Record) -> Callable[[Change], bytes]:
     """Compile the writing of an entity type's changes: the gate's columns, then one for each field of the state."""
     own = [c._replace(name=c.name[len(PREFIX) :]) for c in record.columns if c.name.startswith(PREFIX)]
-    fields = [column.name for column in record.columns[len(own) :]]
-    writers = [writer_of(column.shape) for column in record.columns[len(own) :]]
     write_batch = batch_writer(Record("batch", tuple(own[:_CHANGE_BATCH])))
+    rest = record.columns[len(own) :]
+    # A column of the state may have the name of one of ours: it is written under one that no definition can give it.
+    fields = [column._replace(name=f"state.{column.name}") for column in rest]
     write_rest = attribute_writer(
-        Record("rest", tuple(own[_CHANGE_BATCH:])),
-        {name: f"state.{name}" for name in _STATE_COLUMNS},
+        Record("rest", (*own[_CHANGE_BATCH:], *fields)),
+        {name: f"state.{name}" for name in _STATE_COLUMNS}
+        | {field.name: f"state.fields.get({column.name!r})" for field, column in zip(fields, rest, strict=True)},
         {
             "kind": _KINDS.__getitem__,
             "deleted_at": lambda deleted_at: b"\x02" + write_long(deleted_at) if deleted_at else b"\x00",
@@ -156,12 +156,7 @@ def change_writer(record: Record) -> Callable[[Change], bytes]:
             "log_time": _long,
         },
     )
-
-    def write(change: Change) -> bytes:
-        values = map(change.state.fields.get, fields)
-        return write_batch(change) + write_rest(change) + b"".join(map(call, writers, values))
-
-    return write
+    return lambda change: write_batch(change) + write_rest(change)
 
 
 def state_header(state: EntityState) -> bytes:

@@ -96,7 +96,7 @@ _REFUSALS = tuple(reason.name for reason in Reason if reason not in (Reason.NONE
 class Metrics:
     """The metrics of one gate, in a registry of their own, and with them what its health is judged by.
 
-    It is a `worker.Observer`: its methods are called by the loop's thread; the endpoint's threads read.
+    It is a `observer.Observer`: its methods are called by the loop's thread; the endpoint's threads read.
 
     Args:
         settings: name of the app and the gate, address and port of the endpoint.

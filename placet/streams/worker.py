@@ -6,57 +6,33 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import attrgetter
 from threading import Event, Thread
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.observer import Observer
 from placet.streams.producer import Transaction, TransactionalProducer
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.restorer import Job, Restorer
 from placet.streams.store import StateStore
-from placet.streams.task import Counts, Task
+from placet.streams.task import Task
 from placet.streams.topology import TaskId, dead_letters_topic
 
-__all__ = ["Observer", "Worker"]
+__all__ = ["Worker"]
 
 _RESTORING_TIMEOUT_MS: Final = 10
 _HOUSEKEEPING_EVERY_S: Final = 5.0
 _CLOSE_TIMEOUT_S: Final = 10.0
+_PARTITION_OF: Final = attrgetter("topic", "partition")
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-class Observer(Protocol):
-    """Who is told what happens: metrics and log. Called once per batch or less, never per record."""
-
-    def decided(self, entity: str, partition: int, counts: Counts, end_to_end_s: float) -> None:
-        """A task's batch was committed."""
-
-    def transaction(self, result: str, duration_s: float) -> None:
-        """A transaction ended: committed, aborted, migrated or skewed."""
-
-    def tasks(self, phases: dict[str, str]) -> None:
-        """The tasks of this instance and their phases changed."""
-
-    def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
-        """A task was restored."""
-
-    def restoring(self, progress: dict[str, tuple[int, int | None]]) -> None:
-        """Of each task that is restored: records read so far, offsets still ahead (None: not known yet)."""
-
-    def lag(self, records: Mapping[tuple[str, int], int]) -> None:
-        """How many inputs wait, by topic and partition."""
-
-    def event(self, name: str, **details: object) -> None:
-        """Something that an operator wants to read about."""
-
-    def looped(self) -> None:
-        """The loop came around."""
 
 
 class Worker:
@@ -185,13 +161,18 @@ class Worker:
         """Hand records to their tasks: each once and in order, whatever a seek left in the client's queue."""
         work: dict[TaskId, list[ConsumerRecord]] = {}
         positions = self._flowing()
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
+        for (topic, number), run in groupby(records, key=_PARTITION_OF):
+            partition = TopicPartition(topic, number)
             position = positions.get(partition)
-            if position is not None and record.offset >= position:
-                positions[partition] = record.offset + 1
-                work.setdefault(TaskId(self._topics[record.topic], record.partition), []).append(record)
-        return work
+            if position is None:
+                continue
+            lane = work.setdefault(TaskId(self._topics[topic], number), [])
+            for record in run:
+                if record.offset >= position:
+                    position = record.offset + 1
+                    lane.append(record)
+            positions[partition] = position
+        return {task_id: lane for task_id, lane in work.items() if lane}
 
     def _flowing(self) -> dict[TopicPartition, int]:
         """The next position of every input partition of the running tasks."""
@@ -332,8 +313,8 @@ def _positions_of(ready: list[tuple[Task, list[ConsumerRecord]]]) -> dict[TopicP
     positions = {}
     for task, records in ready:
         partition = task.task_id.partition
-        positions.update({TopicPartition(topic, partition): at for topic, at in task.positions.items()})
-        positions.update({TopicPartition(record.topic, partition): record.offset + 1 for record in records})
+        ends = task.positions | {record.topic: record.offset + 1 for record in records}
+        positions.update({TopicPartition(topic, partition): at for topic, at in ends.items()})
     return positions
 
 

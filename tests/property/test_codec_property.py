@@ -381,5 +381,5 @@ def test_an_incompatible_schema_says_which_field() -> None:
 
 def test_not_a_number_is_a_double() -> None:
     schema = record([{"name": "a", "type": "double"}])
-    (got, _) = read_record(parse_schema(schema), parse_schema(schema))(struct.pack("<d", math.nan), 0)
+    (got,) = read_record(parse_schema(schema), parse_schema(schema))(struct.pack("<d", math.nan), 0)
     assert math.isnan(got)
