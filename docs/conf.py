@@ -1,4 +1,4 @@
-"""How the site is built from the pages: `ops/docs`. The pages themselves stay plain Markdown, for reading on a code host.
+"""How the site is built from the pages, see `ops/docs`. The pages stay plain Markdown, for reading on a code host.
 
 The source folder is the repository's root, so that a link is the same file here and there (`../README.md`). What a
 code host does not need is put in while building: the table of contents, and the pictures of the diagrams.
@@ -6,12 +6,11 @@ code host does not need is put in while building: the table of contents, and the
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
-from ops.diagrams import NotDrawn, pictures_of
+from ops.diagrams import pictures_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,12 +24,13 @@ NAVIGATION = {
 """The pages by what they are for. One that is not there yet is left out; one that is named nowhere comes last."""
 
 PROJECT_PAGES = ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")
-SKIPPED = {"docs/index", "docs/definitions/reference"}
+MOVED = "definitions/reference"
+"""Only says where the page has gone."""
 
 project = "Placet"
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", *(f"{page}.md" for page in PROJECT_PAGES)]
-exclude_patterns = [".*", "placet", "tests", "ops", "schemas", "processors", "streams", "docs/definitions"]
+exclude_patterns = [".*", "placet", "tests", "ops", "schemas", "processors", "streams"]
 extensions = ["myst_parser"]
 myst_heading_anchors = 4
 nitpicky = True
@@ -54,16 +54,21 @@ def contents() -> str:
     """Return the table of contents, as MyST directives."""
     named = {page for pages in NAVIGATION.values() for page in pages}
     there = {str(path.relative_to(ROOT / "docs").with_suffix("")) for path in (ROOT / "docs").rglob("*.md")}
-    rest = sorted(page for page in there - named if f"docs/{page}" not in SKIPPED)
+    rest = sorted(page for page in there - named if page not in ("index", MOVED))
     blocks = {caption: [page for page in pages if page in there] for caption, pages in NAVIGATION.items()}
     blocks["The project"] = [*rest, *(f"/{page}" for page in PROJECT_PAGES)]
-    return "\n".join(f"\n```{{toctree}}\n:hidden:\n:caption: {name}\n\n{chr(10).join(pages)}\n```" for name, pages in blocks.items())
+    return "".join(
+        f"\n\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n" + "\n".join(pages) + "\n```\n"
+        for caption, pages in blocks.items()
+    )
 
 
 def on_source_read(_app: Sphinx, page: str, source: list[str]) -> None:
     """Put in what only the site needs."""
     if page == root_doc:
         source[0] += contents()
+    if page == f"docs/{MOVED}":
+        source[0] = "---\norphan: true\n---\n" + source[0]
     if page.startswith("docs/"):
         source[0] = pictures_of(source[0])
 

@@ -1,20 +1,40 @@
-"""Writes the tables of docs/ that come from the code: reasons, settings, metrics. `python ops/reference.py`."""
+"""Writes what the pages of docs/ take from the code, tables and answers alike. `python ops/reference.py`.
+
+Some pages are written whole: reasons, settings, metrics. In others tables stand between `<!-- from the code: name -->`
+and `<!-- end -->`: definition, records. In the refusals the gate's answer stands behind each example.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from placet.schemas.decision import REASONS
+from ops.examples import answered
+from placet.processors.address import murmur2, partition_of
+from placet.processors.machine import compile_machine
+from placet.schemas.codec import Codec
+from placet.schemas.contracts import DEAD_LETTER, DECISION, contracts
+from placet.schemas.decision import REASONS, Reason
+from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.definition_jsonschema import json_schema
+from placet.schemas.errors import DefinitionError
+from placet.schemas.messages import Kind, Message
 from placet.streams.metrics import METRICS
 from placet.streams.settings import OWNED_OPTIONS, PREFIX, Settings
+from placet.testing import START_MS
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT: Final = Path(__file__).parents[1]
+DOCS: Final = ROOT / "docs"
 
 REASONS_TEXT = """Every decision carries a reason, by name and by number; numbers are pinned and never reused.
-`retry` says whether sending again can help: NEVER, RECOMPUTE (read again, think again), LATER (as it is)."""
+`retry` says whether sending again can help: NEVER, RECOMPUTE (read again, think again), LATER (as it is).
+The last column leads to a worked example; *later* marks what no gate of this version says yet."""
 
 SETTINGS_TEXT = """Command line over environment over default. With `_FILE` behind its name a variable names a file
 that holds the value (Docker and Kubernetes secrets). `PLACET_DEFINITION` names one definition file.
@@ -24,15 +44,24 @@ METRICS_TEXT = """On `PLACET_METRICS_PORT`: `/metrics` (Prometheus), `/healthz` 
 task of this gate runs). No label is an entity id."""
 
 
+def later() -> set[Reason]:
+    """Return the reasons that no rule of the gate gives yet: nothing but their table names them."""
+    modules = [*(ROOT / "placet" / "processors").glob("*.py"), *(ROOT / "placet" / "schemas").glob("*.py")]
+    code = "".join(path.read_text() for path in modules if path.name != "decision.py")
+    return {reason for reason in Reason if f"Reason.{reason.name}" not in code}
+
+
 def reasons() -> str:
+    not_yet = later()
     rows = [
-        f"| `{reason.name}` | {reason.value} | {text.retry.name} | {text.meaning} | {text.todo} |"
+        f"| `{reason.name}` | {reason.value} | {text.retry.name} | {text.meaning} | {text.todo} "
+        f"| [{'later' if reason in not_yet else 'example'}](refusals.md#{reason.name.lower()}) |"
         for reason, text in REASONS.items()
     ]
     return "\n".join([
         "# Reasons", "",
         REASONS_TEXT, "",
-        "| reason | number | retry | meaning | what to do |", "| --- | --- | --- | --- | --- |", *rows, "",
+        "| reason | number | retry | meaning | what to do | |", "| --- | --- | --- | --- | --- | --- |", *rows, "",
     ])  # fmt: skip
 
 
@@ -78,6 +107,187 @@ def metrics() -> str:
     ])  # fmt: skip
 
 
+# -- pages in which a table stands among text -------------------------------------------------------------------------
+
+BLOCK: Final = re.compile(r"(<!-- from the code: (?P<name>[a-z ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MISTAKE: Final = re.compile(r"(```yaml\n(?P<rules>[^`]*?)```\n\n```text\n)error: .*?```", re.DOTALL)
+
+
+def with_blocks(page: str, tables: Mapping[str, str]) -> str:
+    """Return the page with each marked table as the code has it."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{tables[found['name']]}\n\n{found[3]}", page)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    cells = [list(head), ["---" for _ in head], *map(list, rows)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells)
+
+
+WORDS: Final = {
+    **dict.fromkeys(("fields", "payload"), "name: type"),
+    **dict.fromkeys(("signals", "proposals"), "name: rule"),
+    **dict.fromkeys(("items", "values"), "a scalar type"),
+    "invariants": "name: expression",
+    "transitions": "list of transitions",
+    "from": "status, list, or `any`",
+    "to": "status",
+    "guard": "expression",
+    "copy": "field, or list",
+    "set": "field: value",
+    "type": "a type",
+    "default": "a value of the type",
+}
+"""What stands behind a key, where its JSON Schema says less than an author wants to know."""
+
+
+def kind_of(key: str, schema: Mapping[str, Any]) -> str:
+    """Return in words what may stand behind a key."""
+    if key in WORDS:
+        return WORDS[key]
+    if "anyOf" in schema:
+        return " or ".join(kind_of("", part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{word}`" for word in schema["enum"])
+    if "60s" in schema.get("examples", ()):
+        return "duration"
+    return {"array": "list of names", "integer": "whole number", "string": "text"}[schema["type"]]
+
+
+def key_row(key: str, schema: Mapping[str, Any], required: Iterable[str]) -> tuple[str, ...]:
+    default = schema.get("default")
+    given = "required" if key in required else "" if default in (None, [], {}) else f"`{default}`"
+    return f"`{key}`", kind_of(key, schema), given, schema.get("description", "")
+
+
+def keys_of(block: Mapping[str, Any], *, without: Iterable[str] = ()) -> str:
+    skipped = set(without)
+    rows = [
+        key_row(key, value, block.get("required", ()))
+        for key, value in block["properties"].items()
+        if key not in skipped
+    ]
+    return table(("key", "value", "default", "what"), rows)
+
+
+def definition(page: str) -> str:
+    """The keys of a definition, as the model has them, and what Placet says to each mistake that the page shows."""
+    schema = json_schema()
+    blocks = schema["$defs"]
+    inline = blocks["TransitionRule"]["properties"]
+    tables = {
+        "top level": keys_of(schema),
+        "field": keys_of(blocks["Field"]["anyOf"][1]),
+        "signal": keys_of(blocks["SignalRule"], without=inline),
+        "proposal": keys_of(blocks["ProposalRule"], without=inline),
+        "transition": keys_of(blocks["TransitionRule"]),
+    }
+    return MISTAKE.sub(lambda found: f"{found[1]}{mistake(found['rules'])}```", with_blocks(page, tables))
+
+
+def mistake(rules: str) -> str:
+    """Return what `placet definitions validate` says to the lines that a page shows, completed to a definition."""
+    try:
+        compile_machine(parse_definition(completed(rules)))
+    except DefinitionError as error:
+        return f"error: {error.path}: {error.message}\n  fix: {error.fix}\n"
+    raise AssertionError(f"nothing is wrong with {rules}")
+
+
+def completed(rules: str) -> str:
+    """Add the top-level keys that a page leaves out."""
+    usual = {
+        "entity": "order", "version": "1", "statuses": "[open, held]",
+        "signals": "{opened: {from: absent, to: open}}",
+    }  # fmt: skip
+    there = {line.split(":")[0] for line in rules.splitlines()}
+    return rules + "".join(f"{key}: {value}\n" for key, value in usual.items() if key not in there)
+
+
+EXAMPLE_RULES: Final = """
+entity: order
+version: 1
+statuses: [open]
+fields: {total: long, note: "string | null"}
+signals: {opened: {payload: {total: long}, from: absent, to: open, copy: total}}
+proposals: {annotate: {payload: {note: string}, from: open, copy: note}}
+"""
+
+
+def columns(schema: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [(f"`{field['name']}`", type_of(field), default(field), field.get("doc", "")) for field in schema["fields"]]
+
+
+def type_of(field: Mapping[str, Any]) -> str:
+    return "a record for each name" if field["name"] == "payload" else f"`{avro_type(field['type'])}`"
+
+
+def default(field: Mapping[str, Any]) -> str:
+    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
+
+
+def avro_type(kind: Any) -> str:
+    """Return an Avro type in one line."""
+    if isinstance(kind, str):
+        return kind
+    if isinstance(kind, list):
+        return ", ".join(avro_type(branch) for branch in kind)
+    if "logicalType" in kind:
+        return f"{kind['type']} ({kind['logicalType']})"
+    if kind["type"] in ("array", "map"):
+        return f"{kind['type']} of {avro_type(kind.get('items', kind.get('values')))}"
+    return str(kind.get("name", kind["type"]))
+
+
+def records(page: str) -> str:
+    """The columns of each kind of record, as the schemas have them, and bytes to compare an implementation with."""
+    rules = parse_definition(EXAMPLE_RULES)
+    made = contracts(rules)
+    schemas = {"signal": made.signal, "proposal": made.proposal, "change": made.change, "decision": DECISION,
+               "dead letter": DEAD_LETTER}  # fmt: skip
+    head = ("column", "Avro type", "default", "what")
+    tables = {name: table(head, columns(schema)) for name, schema in schemas.items()}
+    return with_blocks(page, {**tables, "bytes": framed(rules), "partitions": placed()})
+
+
+def framed(rules: Definition) -> str:
+    """Return a signal in both framings, in hexadecimal, cut where a reader has to."""
+    opened = Message(Kind.SIGNAL, "opened", "s-1", "o-1", {"total": 500}, START_MS, START_MS)
+    value = Codec(rules).encode_message(opened)
+    parts = (
+        ("single-object", b"\xc3\x01", "the marker"),
+        ("", value[2:10], "the fingerprint"),
+        ("registry", b"\x00", "the marker"),
+        ("", (7).to_bytes(4, "big"), "the schema's id, here 7"),
+        ("both, then", value[10:26], "the record"),
+        ("", value[26:], ""),
+    )
+    lines = [f"{where:<15}{part.hex(' '):<50}{what}".rstrip() for where, part, what in parts]
+    return "\n".join(("```text", *lines, "```"))
+
+
+def placed() -> str:
+    """Return where some keys live."""
+    keys = ("o-1", "o-2", "rf_1", "flight-2013-01-01-UA1545", "größe", "x" * 100)
+    rows = [
+        (f"`{key}`" if len(key) < 50 else f"`{key[0]}`, {len(key)} times", f"`{murmur2(key.encode()):08x}`",
+         *(str(partition_of(key.encode(), count)) for count in (4, 6, 12)))
+        for key in keys
+    ]  # fmt: skip
+    return table(("key", "murmur2", "of 4 partitions", "of 6", "of 12"), rows)
+
+
+PAGES: Final[dict[str, Callable[[str], str]]] = {
+    "reasons": lambda _: reasons(),
+    "settings": lambda _: settings(),
+    "metrics": lambda _: metrics(),
+    "definition": definition,
+    "records": records,
+    "refusals": answered,
+}
+"""The pages that take something from the code: what they are to be, given what they are."""
+
+
 if __name__ == "__main__":
-    for name, page in (("reasons", reasons()), ("settings", settings()), ("metrics", metrics())):
-        (DOCS / f"{name}.md").write_text(page)
+    for name, renewed in PAGES.items():
+        path = DOCS / f"{name}.md"
+        path.write_text(renewed(path.read_text()))

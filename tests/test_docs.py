@@ -1,23 +1,38 @@
-"""What the pages say is true: links lead somewhere, definitions in them compile."""
+"""What the pages say is true: links lead somewhere, definitions in them compile, the site builds and stands alone."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from ops.diagrams import FOLDER, blocks_of, pictures_of
 from placet.processors.machine import compile_machine
 from placet.schemas.definition import parse_definition
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FROM_ELSEWHERE = re.compile(
+    r"<(?:script|link|img|iframe|source|video|object)\b[^>]*?(?:src|href|data)=\"(?:https?:)?//[^\"]*\""
+    r"|@import\s+[^;]*//[^;]*;|url\(\s*['\"]?(?:https?:)?//[^)]*\)|\bimport\b[^;\n]*['\"]https?://"
+)
+"""What a browser would fetch from another host. Plain links (`<a href>`) are no requests."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        assert not re.search(r"\s", target), f"a blank in {target!r}"
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_definitions_in_a_page_compile(page: Path) -> None:
+    for text in re.findall(r"```yaml\n(entity:.*?)```", page.read_text(), re.DOTALL):
+        compile_machine(parse_definition(text))
 
 
 def test_the_definition_in_the_readme_compiles() -> None:
@@ -32,3 +47,37 @@ def test_what_the_readme_shows_stands_in_a_page_that_is_executed(opening: str) -
     pages = (ROOT / "docs" / "shell.md").read_text() + (ROOT / "docs" / "client.md").read_text()
     [block] = [block for block in re.findall(r"```\w*\n(.*?)```", readme, re.DOTALL) if opening in block]
     assert all(line in pages for line in block.splitlines())
+
+
+# -- the site ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site as `ops/docs` does; a warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", "docs", "-W", "-n", "--keep-going"]
+    done = subprocess.run(  # noqa: PLW1510  its messages are the assertion
+        [*command, "-d", str(folder / "doctrees"), ".", str(folder / "html")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
+
+
+def test_the_site_has_every_page(site: Path) -> None:
+    missing = [page for page in PAGES if not (site / page.relative_to(ROOT).with_suffix(".html")).exists()]
+    assert not missing
+    assert "docs/index.html" in (site / "index.html").read_text()
+
+
+def test_the_site_asks_no_other_host(site: Path) -> None:
+    files = [path for path in site.rglob("*") if path.suffix in {".html", ".css", ".js", ".svg"}]
+    assert len(files) > len(PAGES)
+    found = {str(path.relative_to(site)): FROM_ELSEWHERE.findall(path.read_text(errors="replace")) for path in files}
+    assert {name: requests for name, requests in found.items() if requests} == {}
+
+
+def test_a_diagram_has_its_picture_and_a_picture_its_diagram() -> None:
+    pages = [page.read_text() for page in PAGES]
+    shown = "".join(pictures_of(page) for page in pages if blocks_of(page))
+    assert [path.name for path in FOLDER.glob("*.svg") if path.name not in shown] == []

@@ -155,7 +155,7 @@ class TransitionRule(Block):
     )
     to: StrictStr | None = Key(
         default=None,
-        description="the status afterwards; left out: it stays; `absent` deletes the entity and keeps its version counter",
+        description="the status afterwards, or as before; `absent` deletes the entity, but not its version counter",
     )
     guard: StrictStr | None = Key(default=None, description="boolean expression; left out: it holds")
     copied: Copied = Key(
