@@ -121,7 +121,7 @@ def test_without_a_command_the_help_is_shown_as_a_usage_error(placet: Placet) ->
 def test_a_misspelt_command_is_met_with_the_right_one(placet: Placet) -> None:
     code, _, err = placet("topic")
     assert code == ExitCode.USAGE
-    assert "Did you mean 'topics'?" in err
+    assert "Did you mean 'topics'" in err
 
 
 def test_the_version_is_shown(placet: Placet) -> None:
