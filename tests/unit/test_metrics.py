@@ -121,6 +121,23 @@ def test_decisions_are_counted_as_they_are_spelled_in_decisions() -> None:
     assert value(told, "placet_decision_latency_seconds_sum", entity="lamp") == pytest.approx(0.2)
 
 
+def test_what_was_processed_is_counted_by_partition_of_the_input_topics() -> None:
+    told = metrics()
+    accepted, stale = (Outcome.ACCEPTED, Reason.NONE), (Outcome.REFUSED, Reason.STALE)
+    told.decided(
+        "lamp", 1, {(Kind.SIGNAL, *accepted): 5, (Kind.PROPOSAL, *accepted): 2, (Kind.PROPOSAL, *stale): 1}, 0.1
+    )
+    name = "placet_records_processed_total"
+    assert value(told, name, topic="a.lamp.signals", partition="1") == 5
+    assert value(told, name, topic="a.lamp.proposals", partition="1") == 3
+
+
+def test_what_an_alert_asks_for_is_there_before_it_happens() -> None:
+    told = metrics()
+    assert value(told, "placet_refused_facts_total", entity="lamp", reason="GUARD_FAILED") == 0
+    assert value(told, "placet_transactions_total", result="aborted") == 0
+
+
 def test_a_refused_fact_is_counted_apart_and_a_refused_proposal_is_not() -> None:
     told = metrics()
     counts = {
@@ -184,6 +201,20 @@ def test_tasks_are_counted_by_phase_and_logged_when_they_change(log: io.StringIO
     assert phases == {"running": 1, "restoring": 0, "stopped": 1}
     (line,) = [line for line in lines(log) if line["event"] == "tasks"]
     assert (line["running"], line["stopped"]) == (["lamp-0"], ["lamp-1"])
+
+
+def test_each_task_is_in_one_phase_and_goes_with_its_gate() -> None:
+    told = metrics()
+    told.partitions("lamp", 4)
+    told.tasks({"lamp-0": "running", "lamp-1": "restoring"})
+    told.tasks({"lamp-1": "running"})
+    in_phase = {
+        phase: value(told, "placet_task_phase", entity="lamp", partition="1", phase=phase)
+        for phase in ("running", "restoring", "stopped")
+    }
+    assert in_phase == {"running": 1, "restoring": 0, "stopped": 0}
+    assert value(told, "placet_task_phase", entity="lamp", partition="0", phase="running") is None
+    assert value(told, "placet_partitions", entity="lamp") == 4
 
 
 def test_the_lag_of_partitions_that_went_away_goes_away() -> None:
@@ -251,6 +282,22 @@ def test_the_endpoint_speaks_both_formats_and_knows_its_paths() -> None:
     assert list(text_string_to_metric_families(get(endpoint, "/metrics?x=1")[1]))
     assert get(endpoint, "/metrics", "application/openmetrics-text")[1].endswith("# EOF\n")
     assert get(endpoint, "/nothing") == (404, "/metrics, /healthz and /readyz are here\n")
+    endpoint.close()
+
+
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text; version=1.0.0"])
+def test_no_counter_has_a_twin_of_when_it_was_made(accept: str) -> None:
+    told = metrics()
+    told.transaction("committed", 0.1)
+    endpoint = Endpoint(told, "127.0.0.1", 0)
+    assert "_created" not in get(endpoint, "/metrics", accept)[1]
+    endpoint.close()
+
+
+def test_an_endpoint_listens_on_ipv6_too() -> None:
+    endpoint = Endpoint(metrics(), "::1", 0)
+    with urllib.request.urlopen(f"http://[::1]:{endpoint.port}/metrics", timeout=5) as answer:
+        assert answer.status == 200
     endpoint.close()
 
 
