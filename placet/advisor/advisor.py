@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from placet.streams.topology import entity_topics
 __all__ = ["Advisor"]
 
 _COMMIT_EVERY_S: Final = 1.0
+_CLOSE_WITHIN_S: Final = 10.0
 _DEFAULTS: Final = Limits()
 
 
@@ -167,9 +169,9 @@ class Advisor:
             await self._until_stopped(pipeline, source)
         finally:
             await pipeline.stop()
-            await source.commit(pipeline.positions())
-            await source.close()
-            await taken.close()
+            for last_word in (source.commit(pipeline.positions()), source.close(), taken.close()):
+                with suppress(TimeoutError):  # of a Kafka that is away: what is not committed comes again
+                    await asyncio.wait_for(last_word, _CLOSE_WITHIN_S)
 
     async def _until_stopped(self, pipeline: Pipeline, source: Source) -> None:
         """Raise what ends it before it is asked to end."""

@@ -32,8 +32,8 @@ _OFFSETS_MAX: Final = 100_000
 """So many offsets are kept in mind behind a thought that takes long; then reading waits for it."""
 _PAUSE_S: Final = 0.03
 _PAUSE_MOST_S: Final = 0.3
-_READABLE_WITHIN_S: Final = 0.2
-"""So long after the gate's commit its changes come into the view of this process; what changes nothing waits for it."""
+_LOOKS: Final = 7
+"""So often is looked whether the gate's change has come into view here; what changes nothing never does."""
 
 
 class Pipeline:
@@ -154,8 +154,9 @@ class Pipeline:
         while self._is_unsettled(trigger) and not await self._has_taken(trigger.partition, trigger.offset):
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, _PAUSE_MOST_S)
-        readable_s = monotonic() + _READABLE_WITHIN_S
-        while self._is_unsettled(trigger) and monotonic() < readable_s and not await self._is_applied(trigger):
+        for _ in range(_LOOKS):
+            if not self._is_unsettled(trigger) or await self._is_applied(trigger):
+                break
             await asyncio.sleep(_PAUSE_S)
         self._waiting.ready(trigger)
         self._pump()

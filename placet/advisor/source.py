@@ -33,6 +33,7 @@ Take = Callable[[ConsumerRecord, int], Awaitable[None]]
 
 _BUFFERED_RECORDS: Final = 500
 _FETCH_BYTES: Final = 262_144
+_SESSION_S: Final = 10.0
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -163,6 +164,10 @@ def _made(settings: Settings, group: str, start: Start) -> faust.App:
         broker=servers,
         broker_credentials=credentials(settings.librdkafka() | settings.consumer_options()),
         broker_client_id=group,
+        # A member that died keeps its partitions for a session: faust's minute is long.
+        broker_session_timeout=_SESSION_S,
+        broker_heartbeat_interval=_SESSION_S / 3,
+        broker_rebalance_timeout=2 * _SESSION_S,
         broker_max_poll_records=_BUFFERED_RECORDS,
         consumer_auto_offset_reset=start,
         consumer_max_fetch_size=_FETCH_BYTES,
