@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -358,3 +360,19 @@ def test_user_and_password_reach_fausts_client() -> None:
 def test_a_security_option_that_would_be_ignored_is_refused(options: dict[str, str], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         credentials(options)
+
+
+# -- what the page says ------------------------------------------------------------------------------------------------
+
+
+def test_the_page_names_every_limit_and_every_metric() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "advisor.md").read_text()
+    for limit in fields(Limits):
+        assert f"`{limit.name}`" in page
+    for drop in Drop:
+        assert f"| `Drop.{drop.name}` |" in page
+    for metric in ADVISOR_METRICS:
+        row = f"| `{metric.name}` | {metric.kind} | {', '.join(metric.labels)} | {metric.unit} | {metric.help} |"
+        assert row in page
+    for name, event in EVENTS.items():
+        assert f"| `{event.metric}` | `{name}` | {event.meaning} |" in page

@@ -126,7 +126,7 @@ async def until(condition: Callable[[], object], what: str = "it") -> None:
     """Let the event loop go on until something holds."""
 
     async def wait() -> None:
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what changes it has no event
             await asyncio.sleep(0)
 
     try:
@@ -537,7 +537,7 @@ def test_mistakes_of_the_author_are_named() -> None:
     with pytest.raises(SettingsError, match="`opened` has a function already"):
         advisor.on("opened")(hold)
     with pytest.raises(SettingsError, match=r"async def.*asyncio\.to_thread"):
-        advisor.on("seen")(lambda signal, order: None)
+        advisor.on("seen")(lambda *_: None)
     with pytest.raises(NotConnected, match="not running"):
         _ = advisor.client
     advisor.on("sen")(hold)
