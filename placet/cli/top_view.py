@@ -19,8 +19,8 @@ from placet.cli.top_notes import spell_s
 __all__ = ["render"]
 
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-_SPARKS_MIN: Final = 12
-_BAR: Final = 10
+_SPARKS_MIN, _BAR, _NAME_MAX = 12, 10, 18
+"""Widths, in characters."""
 _STYLES: Final = {"ACCEPTED": "green", "DUPLICATE": "cyan", "REFUSED": "yellow"}
 _PHASE_STYLES: Final = {
     Phase.RUNNING: "green", Phase.RESTORING: "magenta", Phase.STOPPED: "bold red", Phase.NOBODY: "bold red",
@@ -225,7 +225,9 @@ def _table(*headings: str) -> Table:
 
 
 def _name(text: str, style: str = "") -> Text:
-    return Text(text, style, no_wrap=True, overflow="ellipsis")
+    """A name on one line; of a long one the end, which tells pods apart."""
+    short = text if len(text) <= _NAME_MAX else f"…{text[1 - _NAME_MAX :]}"
+    return Text(short, style, no_wrap=True, overflow="ellipsis")
 
 
 def _with_rest(table: Table, hidden: int) -> Table:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -268,3 +270,35 @@ def test_help_has_an_example_and_the_exit_codes(top: Top) -> None:
     assert code == 0
     assert "Example:" in out
     assert "Exit code:" in out
+
+
+@pytest.mark.parametrize(("end", "code"), [("q", 0), ("Ctrl-C", 130)])
+def test_the_live_view_draws_over_itself_until_it_is_ended(serve: Serve, end: str, code: int) -> None:
+    port = serve(gate("a"))
+    ours, its = os.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "30"}
+    command = [sys.executable, "-m", "placet.cli", "top", "-e", str(port), "--interval-s", "0.1"]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as watching:
+        os.close(its)
+        shown = b"".join(terminal_of(ours, until=6))
+        if end == "q":
+            os.write(ours, b"q")
+        else:
+            watching.send_signal(signal.SIGINT)
+        after = b"".join(terminal_of(ours))
+    os.close(ours)
+    assert watching.returncode == code
+    assert shown.startswith(b"\x1b[?1049h"), "it has a screen of its own"
+    assert b"\x1b[?1049l" in after, "the shell's comes back"
+
+
+def terminal_of(ours: int, until: int | None = None) -> Iterator[bytes]:
+    """What is drawn, until so many frames or the end: a program that nobody reads from waits."""
+    frames = 0
+    while until is None or frames < until:
+        try:
+            drawn = os.read(ours, 65_536)
+        except OSError:  # Linux' way to say that the other side is closed
+            return
+        frames += drawn.count(b"since start")
+        yield drawn

@@ -62,6 +62,12 @@ def test_a_gate_without_tasks_stands_by() -> None:
     assert any("stands by" in line for line in lines(look(Watch(), 0.0, {"a": TestGate("a")})))
 
 
+def test_of_a_long_name_the_end_is_shown_which_tells_pods_apart() -> None:
+    frame = look(Watch(), 0.0, {"x": TestGate("placet-gate-7d9f8b6c5-x2x4z").runs(0, of=1)})
+    assert sum("…7d9f8b6c5-x2x4z"[-15:] in line for line in lines(frame)) == 2, "beside its numbers and its partition"
+    assert max(map(len, lines(frame))) <= 80
+
+
 def test_names_cannot_be_markup() -> None:
     frame = look(Watch(), 0.0, {"x": TestGate("a-b").runs(0), "http://[::1]:9/metrics": "[red]odd[/nothing]"})
     assert any("[red]odd[/nothing]" in line for line in lines(frame))
