@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ops.examples import answered
+from placet.cli.exit_codes import MEANINGS
 from placet.processors.address import murmur2, partition_of
 from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec
@@ -27,10 +28,13 @@ from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Message
 from placet.streams.metrics import METRICS
 from placet.streams.settings import OWNED_OPTIONS, PREFIX, Settings
+from placet.streams.topic_needs import RECORD_BYTES_MAX, needs_of
+from placet.streams.topology import EntityTopics
 from placet.testing import START_MS
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
+DAY_MS: Final = 86_400_000
 
 REASONS_TEXT = """Every decision carries a reason, by name and by number; numbers are pinned and never reused.
 `retry` says whether sending again can help: NEVER, RECOMPUTE (read again, think again), LATER (as it is).
@@ -276,12 +280,38 @@ def placed() -> str:
     return table(("key", "murmur2", "of 4 partitions", "of 6", "of 12"), rows)
 
 
+def operating(page: str) -> str:
+    """What each topic must be like, and what a command's exit code says."""
+    return with_blocks(page, {"topics": topics(), "exit codes": exit_codes()})
+
+
+def topics() -> str:
+    """Return the settings of each role's topics, for a horizon of a day."""
+    roles: dict[tuple[str, ...], list[str]] = {}
+    for role in (*EntityTopics._fields, "control", "dead-letters"):
+        for need in needs_of(role, DAY_MS, RECORD_BYTES_MAX):
+            given = need.wanted or need.value
+            made = given if given == need.value else f"{given} (at least {need.value})"
+            roles.setdefault((need.config, made, need.why), []).append(role)
+    everywhere = len(EntityTopics._fields) + 2
+    rows = [
+        (f"`{config}`", made, "all" if len(names) == everywhere else ", ".join(names), why)
+        for (config, made, why), names in roles.items()
+    ]
+    return table(("setting", "made with, for a horizon of 24h", "topics", "why"), rows)
+
+
+def exit_codes() -> str:
+    return table(("code", "meaning"), ((str(int(code)), meaning) for code, meaning in MEANINGS.items()))
+
+
 PAGES: Final[dict[str, Callable[[str], str]]] = {
     "reasons": lambda _: reasons(),
     "settings": lambda _: settings(),
     "metrics": lambda _: metrics(),
     "definition": definition,
     "records": records,
+    "operating": operating,
     "refusals": answered,
 }
 """The pages that take something from the code: what they are to be, given what they are."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,39 @@ def test_what_the_readme_shows_stands_in_a_page_that_is_executed(opening: str) -
     pages = (ROOT / "docs" / "shell.md").read_text() + (ROOT / "docs" / "client.md").read_text()
     [block] = [block for block in re.findall(r"```\w*\n(.*?)```", readme, re.DOTALL) if opening in block]
     assert all(line in pages for line in block.splitlines())
+
+
+def test_the_tests_that_a_page_shows_pass() -> None:
+    page = (ROOT / "docs" / "for-applications.md").read_text()
+    [code] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/for-applications.md", "exec"), names)
+    tests = [value for name, value in names.items() if name.startswith("test_")]
+    assert tests
+    for shown in tests:
+        shown()
+
+
+def test_the_statement_for_a_table_takes_rows_in_any_order() -> None:
+    [statement] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "for-consumers.md").read_text(), re.DOTALL)
+    database = sqlite3.connect(":memory:")
+    database.execute(
+        "CREATE TABLE refunds (id TEXT PRIMARY KEY, incarnation INT, version INT, status TEXT, refunded_minor INT)"
+    )
+    rows = [
+        (5, 2, "approved"),
+        (5, 1, "requested"),
+        (5, 3, "absent"),
+        (5, 2, "approved"),
+        (9, 1, "requested"),
+        (5, 3, "absent"),
+    ]
+    kept = []
+    for incarnation, version, status in rows:
+        row = {"placet_entity_id": "rf_1", "placet_incarnation": incarnation, "placet_version": version}
+        database.execute(statement, {**row, "placet_status": status, "refunded_minor": 0})
+        kept += database.execute("SELECT incarnation, version FROM refunds").fetchall()
+    assert kept == [(5, 2), (5, 2), (5, 3), (5, 3), (9, 1), (9, 1)]
 
 
 # -- the site ----------------------------------------------------------------------------------------------------------
