@@ -83,7 +83,7 @@ def _aborted(gates: list[Gate]) -> Iterator[str]:
 
 
 def _rising(rises: Rises, window_s: float) -> Iterator[str]:
-    lately = f"in the last {spell_s(window_s)}"
+    lately = f"in the last {spell_s(round(window_s, 1))}"
     if rises.refused_facts:
         yield f"{_many(rises.refused_facts, 'fact')} refused {lately}: placet decisions tail --refused"
     if rises.dead_letters:

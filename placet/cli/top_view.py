@@ -99,7 +99,7 @@ def _heading(frame: Frame) -> Table:
         ("placet ", "bold"), (" ".join(frame.apps) or "?", "bold cyan"), "  ",
         (said, "bold red" if answering < count else "default"),
     )  # fmt: skip
-    every = f"last {spell_s(frame.window_s)}, " if frame.window_s else ""
+    every = f"last {spell_s(round(frame.window_s, 1))}, " if frame.window_s else ""
     line.add_row(left, Text(f"{every}{frame.at[11:19]} UTC", "bright_black"))
     return line
 

@@ -81,9 +81,10 @@ METRICS = (
 )  # fmt: skip
 """All metrics but the process's own (`process_…`: CPU, memory, open files)."""
 
+_FINE_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10)
 _BUCKETS_S = {
-    "placet_decision_latency_seconds": (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
-    "placet_transaction_duration_seconds": (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    "placet_decision_latency_seconds": (*_FINE_S, 30, 60, 300, 3600),
+    "placet_transaction_duration_seconds": _FINE_S,
     "placet_restore_duration_seconds": (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
 }
 _PHASES = ("running", "restoring", "stopped")

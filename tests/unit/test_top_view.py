@@ -24,7 +24,7 @@ def test_eighty_columns_hold_every_number() -> None:
     assert text[0] == "placet prod 2 of 3 gates answer last 2 s, 12:00:42 UTC"
     assert "decisions/s last 21 looks accepted lag p50 p99 refused facts" in text
     assert "● gate-2 has not answered for 18 s: connection refused" in text
-    assert "gate-1 2 h 1,164 559 492 ms 98 ms 80% 412M 2 ↻1" in text
+    assert "gate-1 2 h 1,164 559 494 ms 99 ms 80% 412M 2 ↻1" in text
     assert "gate-2 silent 18 s" in text
     assert "REFUSED ILLEGAL_TRANSITION 1.0 83 3.7% ╸ 3,120" in text
     assert "flight-0 gate-0 658 ━━━━━━━━━━ 151" in text
