@@ -26,10 +26,12 @@ from placet.cli.top_samples import Numbers, parse
 __all__ = ["Fetcher", "Source", "source_of"]
 
 _BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _PORTS: Final = {"http": 80, "https": 443}
 _OPENER: Final = build_opener(ProxyHandler({}))
 """Gates are near, and a proxy of the environment would be asked for a pod's address in vain."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -101,9 +103,6 @@ class Fetcher:
         return failed + [answers.get(url) or Answer(url, time.monotonic(), None, late) for url in targets]
 
 
-K = TypeVar("K")
-
-
 def _all_in_time(calls: Mapping[K, Callable[[], T]], timeout_s: float) -> dict[K, T]:
     """Call all of them at once; leave out those that take too long."""
     done: SimpleQueue[tuple[K, T]] = SimpleQueue()
@@ -134,9 +133,6 @@ def _resolve(source: Source) -> tuple[list[str], str]:
         return [], f"{source.host} has no address: {error.strerror}"
     by_family = {family: [str(info[4][0]) for info in found if info[0] == family] for family in _FAMILIES}
     return sorted(set(next((addresses for addresses in by_family.values() if addresses), []))), ""
-
-
-_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 
 
 def _is_address(host: str) -> bool:
