@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.cli.entity import RETRY_WORDS, Entity, decision_form, print_json, settings_and_entity, shown
+from placet.cli.entity import RETRY_WORDS, Where, changes_form, decision_form, of_entity, print_json, shown
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.cli.options import Output
 from placet.client.archive import Archive, Decided
-from placet.client.explain import Case, Explanation, Faster, explain, iso
+from placet.client.compared import Case
+from placet.client.explain import Explanation, Faster, explain
+from placet.client.past import GONE, iso
 from placet.schemas.decision import Outcome
 
 __all__ = ["app", "explain_app"]
@@ -26,16 +28,14 @@ def decisions() -> None:
 
 
 @app.command("tail")
+@of_entity
 def tail(
     entity_id: Annotated[str | None, typer.Option(help="Only those on this entity.")] = None,
     refused: Annotated[bool, typer.Option("--refused", help="Only those that were not applied.")] = False,
     count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the latest.")] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those to come, until Ctrl-C.")] = False,
-    definition: Definitions = None,
-    entity: Entity = None,
-    app: App = None,
-    bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    *,
+    where: Where,
 ) -> None:
     """Show the latest decisions, and with --follow those to come. JSON comes as one object for each line.
 
@@ -48,16 +48,15 @@ def tail(
         decision = decided.decision
         return (entity_id is None or decision.entity_id == entity_id) and not (refused and decision.applied)
 
-    settings, kind = settings_and_entity(definition, entity, app, bootstrap_servers)
-    with Archive(settings, kind) as archive:
+    with Archive(where.settings, where.wanted) as archive:
         ends = archive.ends_of_decisions()
         latest = archive.latest_decisions(count, wanted)
         for decided in latest:
-            _print_line(decided, output)
+            _print_line(decided, where.output)
         shown = {_input_of(decided) for decided in latest}
         for decided in archive.follow_decisions(ends, wanted) if follow else ():
             if _input_of(decided) not in shown:  # what came between the two looks was shown already
-                _print_line(decided, output)
+                _print_line(decided, where.output)
 
 
 def _input_of(decided: Decided) -> tuple[str, int, int]:
@@ -65,13 +64,11 @@ def _input_of(decided: Decided) -> tuple[str, int, int]:
 
 
 @explain_app.command("explain")
+@of_entity
 def explain_command(
     input_id: Annotated[str, typer.Argument(metavar="PROPOSAL_ID", help="Or a signal's id.", show_default=False)],
-    definition: Definitions = None,
-    entity: Entity = None,
-    app: App = None,
-    bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    *,
+    where: Where,
 ) -> None:
     """Say why an input was decided as it was: which rung, what it compared, who was faster, whether trying again helps.
 
@@ -81,16 +78,14 @@ def explain_command(
 
     Example:  placet explain 3f0c0a58-6c0f-4f0e-9d5c-0f4f1c1f2a77
     """
-    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
-    with Archive(settings, wanted) as archive:
+    with Archive(where.settings, where.wanted) as archive:
         found = archive.decisions_on(input_id)
         if not found:
             typer.echo(f"There is no decision on {input_id}: not yet, or the log has let go of it.", err=True)
             raise typer.Exit(ExitCode.DIFFERENCE)
-        decision, at = found[-1]
-        case = Case(decision, at, archive.input_of(at), archive.rules_of(at.definition_digest))
-        explanation = explain(case, archive.history(decision.entity_id))
-    if output is Output.JSON:
+        case = archive.case_of(found[-1])
+    explanation = explain(case)
+    if where.output is Output.JSON:
         print_json(_form(case, explanation, len(found)))
     else:
         _print(case, explanation, len(found))
@@ -113,6 +108,7 @@ def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
     return {
         **decision_form(case.decision),
         "proposer": None if case.message is None else case.message.proposer,
+        "said": None if case.message is None else case.remarks._asdict(),
         "decided": {
             "at": iso(at.decided_at),
             "input": f"{at.topic}-{at.partition}@{at.offset}",
@@ -122,10 +118,7 @@ def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
         "rung": {"number": explanation.rung, "question": explanation.question},
         "meaning": explanation.meaning,
         "compared": [row._asdict() for row in explanation.compared],
-        "commits": [
-            {**faster._asdict(), "fields": {name: {"before": a, "after": b} for name, (a, b) in faster.fields.items()}}
-            for faster in explanation.conflicts
-        ],
+        "commits": [{**faster._asdict(), "fields": changes_form(faster.fields)} for faster in explanation.conflicts],
         "advice": explanation.advice,
     }
 
@@ -139,6 +132,7 @@ def _print(case: Case, explanation: Explanation, times: int) -> None:
         f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"
         + (f", definition version {case.rules.version}" if case.rules else ""),
     ]
+    lines += [f"  {what:<10} {text}" for what, text in _said(case)]
     if times > 1:
         lines.append(f"  repeats    this id was decided {times} times; this is the latest")
     rung = f"rung {explanation.rung}. " if explanation.rung else ""
@@ -154,7 +148,16 @@ def _print(case: Case, explanation: Explanation, times: int) -> None:
     typer.echo("\n".join(lines))
 
 
+def _said(case: Case) -> list[tuple[str, str]]:
+    """What the proposer said for people; it decided nothing."""
+    rationale, model, metadata = case.remarks
+    rows = [("rationale", rationale), ("model", model), *(("metadata", f"{k}={v}") for k, v in metadata.items())]
+    return [row for row in rows if row[1]]
+
+
 def _commit_lines(faster: Faster) -> list[str]:
+    if all(after is GONE for _, after in faster.fields.values()) and faster.fields:
+        return [f"  commit     version {faster.version} changed {', '.join(faster.fields)}: {faster.cause}"]
     who = f" by {faster.who}" if faster.who else ""
     changes = [
         f"             {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in faster.fields.items()

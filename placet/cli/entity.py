@@ -1,21 +1,23 @@
-"""What the commands that touch entities share: which entity type, payloads as JSON, decisions in words."""
+"""What the commands that touch entities share: their options, payloads as JSON, decisions in words."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Final
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from placet.cli.options import Output, definitions_of, settings_from
+from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, definitions_of, settings_from
 from placet.client.archive import sole_entity
-from placet.client.explain import iso
+from placet.client.past import GONE, iso
 from placet.client.snapshot import Snapshot
 from placet.schemas.decision import REASONS, Decision, Retry
 from placet.schemas.definition import Definition
@@ -28,26 +30,23 @@ from placet.streams.settings import Settings
 
 __all__ = [
     "RETRY_WORDS",
-    "Entity",
     "EntityId",
     "Payload",
     "Timeout",
     "Wait",
+    "Where",
+    "changes_form",
     "decision_form",
     "duration_of",
+    "of_entity",
     "payload_of",
     "print_decision",
     "print_json",
-    "settings_and_entity",
     "shown",
     "snapshot_form",
     "time_of",
 ]
 
-Entity = Annotated[
-    str | None,
-    typer.Option(help="The entity type, where the app has several; its rules are then read from the control topic."),
-]
 EntityId = Annotated[str, typer.Argument(metavar="ENTITY_ID", help="Whose state it is about.", show_default=False)]
 Payload = Annotated[
     str, typer.Argument(metavar="PAYLOAD", help="JSON object; `-` reads it from stdin.", show_default=False)
@@ -64,10 +63,40 @@ _INDENT: Final = 2
 _DURATION: Final[TypeAdapter[int]] = TypeAdapter(Duration)
 
 
-def settings_and_entity(
-    definition: Any, entity: str | None, app: str | None, bootstrap_servers: str | None
-) -> tuple[Settings, Definition | str]:
-    """Return the settings, and a definition or the name of the entity type whose rules are on the control topic.
+class Where(NamedTuple):
+    """Which entity type a command is about, and how it prints. `wanted` is a definition, or a name: then the rules are
+    those on the control topic.
+    """
+
+    settings: Settings
+    wanted: Definition | str
+    output: Output
+
+
+def of_entity(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_where`: it gets them as one argument, `where`."""
+    shared = [p.replace(kind=Parameter.KEYWORD_ONLY) for p in signature(_where, eval_str=True).parameters.values()]
+    own = [p for name, p in signature(command, eval_str=True).parameters.items() if name != "where"]
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        where = _where(**{option.name: given.pop(option.name) for option in shared})
+        command(where=where, **given)
+
+    run.__signature__ = Signature([*own, *shared])  # type: ignore[attr-defined]  # what Typer makes options of
+    return run
+
+
+def _where(
+    definition: Definitions = None,
+    entity: Annotated[
+        str | None, typer.Option(help="The entity type, where the app has several; its rules then come from the log.")
+    ] = None,
+    app: App = None,
+    bootstrap_servers: BootstrapServers = None,
+    output: OutputOption = Output.TEXT,
+) -> Where:
+    """Return what the command line and the environment say of it.
 
     Raises:
         SettingsError: it is not clear which entity type is meant.
@@ -76,10 +105,10 @@ def settings_and_entity(
     settings = settings_from(bootstrap_servers, definitions=definition, app=app)
     given = {found.entity: found for found in definitions_of(settings)} if settings.definitions else {}
     if entity is not None:
-        return settings, given.get(entity, entity)
+        return Where(settings, given.get(entity, entity), output)
     if len(given) > 1:
         raise SettingsError(f"Say which entity type: --entity {' or --entity '.join(given)}.")
-    return settings, next(iter(given.values()), None) or sole_entity(settings)
+    return Where(settings, next(iter(given.values()), None) or sole_entity(settings), output)
 
 
 def payload_of(text: str, fields: Mapping[str, Field]) -> dict[str, Value]:
@@ -221,7 +250,15 @@ def snapshot_form(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def shown(value: Value) -> str:
+def changes_form(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, Any]]:
+    """Return what a version changed for JSON; there is no `before` where the log has let go of it."""
+    return {
+        name: {"after": after} if before is GONE else {"before": before, "after": after}
+        for name, (before, after) in changes.items()
+    }
+
+
+def shown(value: Any) -> str:
     """Return a field's value as a person reads it."""
     return "null" if value is None else str(value)
 

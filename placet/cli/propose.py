@@ -8,19 +8,19 @@ import msgspec
 import typer
 
 from placet.cli.entity import (
-    Entity,
     EntityId,
     Payload,
     Timeout,
     Wait,
+    Where,
     duration_of,
+    of_entity,
     payload_of,
     print_decision,
     print_json,
-    settings_and_entity,
 )
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.cli.options import Output
 from placet.client.snapshot import Snapshot
 from placet.client.sync import Client
 from placet.schemas.decision import Decision
@@ -31,6 +31,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command("propose")
+@of_entity
 def propose(
     entity_id: EntityId,
     name: Annotated[str, typer.Argument(help="One of the definition's proposals.", show_default=False)],
@@ -46,15 +47,15 @@ def propose(
     valid_for: Annotated[str | None, typer.Option(help="Refuse it after this time, such as 90s.")] = None,
     rationale: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
     model: Annotated[str | None, typer.Option(help="What thought of it.")] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Anything else, for people; repeat it.")
+    ] = None,
     proposer: Annotated[str, typer.Option(help="Who proposes.")] = "shell",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the rules say now; send nothing.")] = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    definition: Definitions = None,
-    entity: Entity = None,
-    app: App = None,
-    bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    *,
+    where: Where,
 ) -> None:
     """Propose a change of what was read. Ends when all replicas have it; with --wait, when the gate has decided.
 
@@ -65,24 +66,32 @@ def propose(
 
     Example:  placet propose order-7 hold '{"note": "fraud?"}' --base-version 1 --dedup-key case-12 --wait
     """
-    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
-    with Client(wanted, settings=settings, sender=proposer, connect_timeout_s=timeout) as client:
+    with Client(where.wanted, settings=where.settings, sender=proposer, connect_timeout_s=timeout) as client:
         rule = client.definition.proposals.get(name)
         values = payload_of(payload, rule.payload if rule else {})
         seen = _based_on(client.read(entity_id, timeout_s=timeout), base_version)
         if dry_run:
-            raise typer.Exit(_answer(client.would_accept(seen, name, values), output))
+            raise typer.Exit(_answer(client.would_accept(seen, name, values), where.output))
         proposal = client.propose(
             seen, name, values, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
             valid_for=duration_of(valid_for), rationale=rationale, model=model,
+            metadata=_pairs(metadata or []),
         )  # fmt: skip
         if wait:
-            raise typer.Exit(_answer(proposal.decision(timeout), output))
+            raise typer.Exit(_answer(proposal.decision(timeout), where.output))
         proposal.durable(timeout)
-    if output is Output.JSON:
+    if where.output is Output.JSON:
         print_json({"entity_id": entity_id, "name": name, "proposal_id": proposal.proposal_id, "durable": True})
     else:
         typer.echo(f"durable  {name} of {entity_id} ({proposal.proposal_id})")
+
+
+def _pairs(written: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in written]
+    wrong = next((text for text, (name, equals, _) in zip(written, pairs, strict=True) if not (name and equals)), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"{wrong!r}: write NAME=VALUE", param_hint="--metadata")
+    return {name: value for name, _, value in pairs}
 
 
 def _based_on(newest: Snapshot, version: int | None) -> Snapshot:

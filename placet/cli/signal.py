@@ -7,19 +7,19 @@ from typing import Annotated
 import typer
 
 from placet.cli.entity import (
-    Entity,
     EntityId,
     Payload,
     Timeout,
     Wait,
+    Where,
+    of_entity,
     payload_of,
     print_decision,
     print_json,
-    settings_and_entity,
     time_of,
 )
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.cli.options import Output
 from placet.client.sync import Client
 
 __all__ = ["app"]
@@ -28,6 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command("signal")
+@of_entity
 def signal(
     entity_id: EntityId,
     name: Annotated[str, typer.Argument(help="One of the definition's signals.", show_default=False)],
@@ -39,11 +40,7 @@ def signal(
     source: Annotated[str, typer.Option(help="Where it comes from.")] = "shell",
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    definition: Definitions = None,
-    entity: Entity = None,
-    app: App = None,
-    bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    where: Where,
 ) -> None:
     """Report a fact. Ends when all replicas have it; with --wait, when the gate has decided on it.
 
@@ -54,8 +51,7 @@ def signal(
 
     Example:  placet signal order-7 opened '{"total": 5}' --id payment-1 --wait
     """
-    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
-    with Client(wanted, settings=settings, sender=source, connect_timeout_s=timeout) as client:
+    with Client(where.wanted, settings=where.settings, sender=source, connect_timeout_s=timeout) as client:
         rule = client.definition.signals.get(name)
         values = payload_of(payload, rule.payload if rule else {})
         happened_at = None if event_time is None else time_of(event_time)
@@ -64,12 +60,12 @@ def signal(
                 entity_id, name, values, signal_id=signal_id, event_time=happened_at, caused_by=caused_by,
                 timeout_s=timeout,
             )  # fmt: skip
-            print_decision(decision, output)
+            print_decision(decision, where.output)
             raise typer.Exit(ExitCode.OK if decision.applied else ExitCode.DIFFERENCE)
         client.signal(
             entity_id, name, values, signal_id=signal_id, event_time=happened_at, caused_by=caused_by, timeout_s=timeout
         )
-    if output is Output.JSON:
+    if where.output is Output.JSON:
         print_json({"entity_id": entity_id, "name": name, "signal_id": signal_id, "durable": True})
     else:
         typer.echo(f"durable  {name} of {entity_id} ({signal_id})")

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.cli.entity import Entity, EntityId, print_json, settings_and_entity, shown, snapshot_form, time_of
+from placet.cli.entity import EntityId, Where, changes_form, of_entity, print_json, shown, snapshot_form, time_of
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption
+from placet.cli.options import Output
 from placet.client.archive import Archive
-from placet.client.explain import differences, iso
+from placet.client.past import Step, as_of, at_version, iso, newest, steps
 from placet.client.snapshot import Snapshot
+from placet.schemas.messages import Value
 
 __all__ = ["app", "history_app"]
 
@@ -27,15 +28,13 @@ def state() -> None:
 
 
 @app.command("get")
+@of_entity
 def get(
     entity_id: EntityId,
-    at_version: Annotated[int | None, typer.Option(min=1, help="As it was at this version.")] = None,
-    as_of: Annotated[str | None, typer.Option(help="As it was at this time: ISO 8601 or ms.")] = None,
-    definition: Definitions = None,
-    entity: Entity = None,
-    app: App = None,
-    bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    version: Annotated[int | None, typer.Option("--at-version", min=1, help="As it was at this version.")] = None,
+    time: Annotated[str | None, typer.Option("--as-of", help="As it was at this time: ISO 8601 or ms.")] = None,
+    *,
+    where: Where,
 ) -> None:
     """Show an entity's committed state: as it is, or as it was within the horizon.
 
@@ -44,30 +43,30 @@ def get(
 
     Example:  placet state get order-7 --as-of 2026-01-31T12:00:00Z
     """
-    if at_version is not None and as_of is not None:
+    if version is not None and time is not None:
         raise typer.BadParameter("give --at-version or --as-of, not both")
-    until = None if as_of is None else time_of(as_of)
-    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
-    with Archive(settings, wanted) as archive:
-        history = archive.history(entity_id)
-    found = _chosen(history, at_version, until)
-    if found is None:
-        typer.echo(_why_not(entity_id, history), err=True)
-        raise typer.Exit(ExitCode.DIFFERENCE)
-    if output is Output.JSON:
+    until = None if time is None else time_of(time)
+    history = _history(entity_id, where)[0]
+    if version is not None:
+        found = at_version(history, entity_id, version)
+    elif until is not None:
+        found = as_of(history, entity_id, until)
+    else:
+        found = newest(history, entity_id)
+    if isinstance(found, str):
+        raise _not_there(found)
+    if where.output is Output.JSON:
         print_json(snapshot_form(found))
     else:
         _print_state(found)
 
 
 @history_app.command("history")
+@of_entity
 def history(
     entity_id: EntityId,
-    definition: Definitions = None,
-    entity: Entity = None,
-    app: App = None,
-    bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    *,
+    where: Where,
 ) -> None:
     """Show how an entity came to its state: each version, its cause, who, when, and what it changed.
 
@@ -77,64 +76,52 @@ def history(
 
     Example:  placet history order-7
     """
-    settings, wanted = settings_and_entity(definition, entity, app, bootstrap_servers)
-    with Archive(settings, wanted) as archive:
-        found = archive.history(entity_id)
+    found, initial = _history(entity_id, where)
     if not found:
-        typer.echo(_why_not(entity_id, found), err=True)
-        raise typer.Exit(ExitCode.DIFFERENCE)
-    forms = [_step_form(before, after) for before, after in zip([None, *found], found, strict=False)]
-    if output is Output.JSON:
-        print_json(forms)
+        raise _not_there(str(newest(found, entity_id)))
+    made = steps(found, initial)
+    if where.output is Output.JSON:
+        print_json([_step_form(step) for step in made])
         return
-    for form in forms:
-        typer.echo(_step_line(form))
+    if found[0].version > 1:
+        typer.echo(f"      what came before version {found[0].version} is not on the log any more")
+    for step in made:
+        typer.echo(_step_text(step))
 
 
-def _chosen(history: list[Snapshot], version: int | None, until: int | None) -> Snapshot | None:
-    """Return the state of a version, the last one by a time, or the last one."""
-    if version is not None:
-        fits = [snapshot for snapshot in history if snapshot.version == version and snapshot.change is not None]
-    elif until is not None:
-        fits = [snapshot for snapshot in history if snapshot.change and snapshot.change.decided_at <= until]
-    else:
-        fits = history
-    return fits[-1] if fits else None
+def _history(entity_id: str, where: Where) -> tuple[list[Snapshot], dict[str, Value]]:
+    """Return an entity's states, and the fields of one never seen."""
+    with Archive(where.settings, where.wanted) as archive:
+        fields = archive.link.definition.fields.items()
+        return archive.history(entity_id), {name: field.default for name, field in fields}
 
 
-def _why_not(entity_id: str, history: list[Snapshot]) -> str:
-    if not history:
-        return f"{entity_id} was never seen, or is forgotten."
-    change = history[0].change
-    since = "" if change is None else f" (decided at {iso(change.decided_at)})"
-    return f"The log holds versions {history[0].version}{since} to {history[-1].version} of {entity_id}."
+def _not_there(why: str) -> typer.Exit:
+    typer.echo(why, err=True)
+    return typer.Exit(ExitCode.DIFFERENCE)
 
 
 def _print_state(snapshot: Snapshot) -> None:
     typer.echo(f"{snapshot.entity_id}  {snapshot.status}  version {snapshot.version}")
     for name, value in snapshot.fields.items():
         typer.echo(f"  {name}: {shown(value)}")
+    typer.echo(f"  since {_why(snapshot)}")
+
+
+def _why(snapshot: Snapshot) -> str:
     change = snapshot.change
-    if change is not None:
-        by = f" by {change.proposer}" if change.proposer else ""
-        typer.echo(
-            f"  since {iso(change.decided_at)}: {change.kind.name.lower()} {change.name} ({change.input_id}){by}"
-        )
+    if change is None:
+        return "forgotten: it was deleted longer than the horizon ago"
+    by = f" by {change.proposer}" if change.proposer else ""
+    return f"{iso(change.decided_at)}: {change.kind.name.lower()} {change.name} ({change.input_id}){by}"
 
 
-def _step_form(before: Snapshot | None, after: Snapshot) -> dict[str, Any]:
-    form = snapshot_form(after)
-    changes = {name: {"before": old, "after": new} for name, (old, new) in differences(before, after).items()}
-    return {key: form[key] for key in ("version", "status", "cause", "who", "at", "forgotten")} | {"changes": changes}
+def _step_form(step: Step) -> dict[str, Any]:
+    form = snapshot_form(step.after)
+    own = {key: form[key] for key in ("version", "status", "cause", "who", "at", "forgotten")}
+    return own | {"changes": changes_form(step.changes)}
 
 
-def _step_line(form: dict[str, Any]) -> str:
-    if form["cause"] is None:
-        return f"{form['version']:>4}  forgotten"
-    cause = f"{form['cause']['kind'].lower()} {form['cause']['name']} ({form['cause']['input_id']})"
-    who = f" by {form['who']}" if form["who"] else ""
-    changes = [
-        f"      {name}: {shown(change['before'])} -> {shown(change['after'])}"
-        for name, change in form["changes"].items()
-    ]
-    return "\n".join([f"{form['version']:>4}  {form['status']:<12} {form['at']}  {cause}{who}", *changes])
+def _step_text(step: Step) -> str:
+    changes = [f"      {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in step.changes.items()]
+    return "\n".join([f"{step.after.version:>4}  {step.after.status:<12} {_why(step.after)}", *changes])

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import Future
-from datetime import timedelta
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 from placet.client.changes import ChangeBatch, ChangeReader
-from placet.client.core import CONNECT_TIMEOUT_S, Call, Core
+from placet.client.core import Call, Core
+from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
 from placet.schemas.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition import Definition
 from placet.schemas.messages import Value
-from placet.streams.settings import Settings
 
 __all__ = ["AsyncChangeBatch", "AsyncClient", "AsyncProposal"]
 
@@ -107,24 +106,8 @@ class AsyncClient:
         DefinitionError, SettingsError: the file or the environment is wrong.
     """
 
-    def __init__(
-        self,
-        definition: Definition | Path | str,
-        *,
-        app: str | None = None,
-        bootstrap_servers: str | None = None,
-        sender: str = "",
-        settings: Settings | None = None,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-    ) -> None:
-        self._core = Core(
-            definition,
-            app=app,
-            bootstrap_servers=bootstrap_servers,
-            sender=sender,
-            settings=settings,
-            connect_timeout_s=connect_timeout_s,
-        )
+    def __init__(self, definition: Definition | Path | str, **where: Unpack[ClientOptions]) -> None:
+        self._core = Core(definition, **where)
 
     async def open(self) -> Self:
         """Connect, and wait for topics and rules where they are not there yet.
@@ -201,17 +184,7 @@ class AsyncClient:
         snapshot: Snapshot,
         name: str,
         payload: Mapping[str, Value] | None = None,
-        *,
-        dedup_key: str | None = None,
-        caused_by: str | None = None,
-        proposal_id: str | None = None,
-        valid_for: timedelta | None = None,
-        issued_at: int | None = None,
-        rationale: str | None = None,
-        model: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        proposer: str | None = None,
-        traceparent: str | None = None,
+        **said: Unpack[ProposalOptions],
     ) -> AsyncProposal:
         """Propose a change of what was read; returns at once, see `AsyncProposal.decision`.
 
@@ -236,13 +209,7 @@ class AsyncClient:
             NotConnected: the client is not open.
             LogUnreachable: too much is under way already.
         """
-        return AsyncProposal(
-            self._core.propose(
-                snapshot, name, payload, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
-                valid_for=valid_for, issued_at=issued_at, rationale=rationale, model=model, metadata=metadata,
-                proposer=proposer, traceparent=traceparent,
-            )
-        )  # fmt: skip
+        return AsyncProposal(self._core.propose(snapshot, name, payload, **said))
 
     async def signal(
         self,
@@ -250,12 +217,8 @@ class AsyncClient:
         name: str,
         payload: Mapping[str, Value] | None = None,
         *,
-        signal_id: str,
-        event_time: int | None = None,
-        caused_by: str | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
         timeout_s: float = 30,
+        **said: Unpack[SignalOptions],
     ) -> None:
         """Report a fact, and return once it is durable: the gate will decide on it.
 
@@ -274,10 +237,7 @@ class AsyncClient:
             InvalidPayload: the definition has no such signal, or a field is wrong; nothing was sent.
             NotDelivered: nobody knows whether it is on the log; sending it again with the same id is safe.
         """
-        call = self._core.signal(
-            entity_id, name, payload, signal_id=signal_id, event_time=event_time, caused_by=caused_by, source=source,
-            traceparent=traceparent, answered=False,
-        )  # fmt: skip
+        call = self._core.signal(entity_id, name, payload, answered=False, **said)
         await AsyncProposal(call).durable(timeout_s)
 
     async def signal_decided(
@@ -286,22 +246,15 @@ class AsyncClient:
         name: str,
         payload: Mapping[str, Value] | None = None,
         *,
-        signal_id: str,
-        event_time: int | None = None,
-        caused_by: str | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
         timeout_s: float = 30,
+        **said: Unpack[SignalOptions],
     ) -> Decision:
         """Report a fact, and return what the gate said to it. Args and errors: as `signal`.
 
         Raises:
             DecisionTimeout: no decision in time; sending it again with the same id is safe.
         """
-        call = self._core.signal(
-            entity_id, name, payload, signal_id=signal_id, event_time=event_time, caused_by=caused_by, source=source,
-            traceparent=traceparent, answered=True,
-        )  # fmt: skip
+        call = self._core.signal(entity_id, name, payload, answered=True, **said)
         return await AsyncProposal(call).decision(timeout_s)
 
     async def changes(self, group_id: str, *, batch_max: int = 1_000) -> AsyncIterator[AsyncChangeBatch]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from time import monotonic, sleep
 from typing import Final, NamedTuple, Self
 
+from placet.client.compared import Case
 from placet.client.connect import Link, Rulebook, connect, read_rulebook, reader_options
 from placet.client.snapshot import Snapshot
 from placet.processors.address import partition_of
+from placet.schemas.codec import Remarks
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
-from placet.schemas.messages import Kind, Message
+from placet.schemas.messages import Kind
 from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -22,6 +26,7 @@ from placet.streams.topology import control_topic
 __all__ = ["Archive", "Decided", "sole_entity"]
 
 _WAIT_MS: Final = 200
+_LOOK_AGAIN_S: Final = 0.25
 
 
 class Decided(NamedTuple):
@@ -31,17 +36,24 @@ class Decided(NamedTuple):
     at: Coordinates
 
 
-def sole_entity(settings: Settings) -> str:
+def sole_entity(settings: Settings, timeout_s: float = 10.0) -> str:
     """Return the entity type of an app that has but one.
+
+    Args:
+        settings: where Kafka is.
+        timeout_s: how long to wait for a first gate, where the topics are there and no rules yet.
 
     Raises:
         SettingsError: it has none, or several.
         LogUnreachable: no broker answered.
     """
-    rulebook = Rulebook(control_topic(settings.app))
+    rulebook, deadline_s = Rulebook(control_topic(settings.app)), monotonic() + timeout_s
     with Admin(settings.librdkafka()) as admin:
-        if admin.describe_topics([rulebook.topic]):
+        there = bool(admin.describe_topics([rulebook.topic]))
+        while there and not rulebook.published and monotonic() < deadline_s:
             read_rulebook(settings, admin, rulebook)
+            if not rulebook.published:
+                sleep(_LOOK_AGAIN_S)
     known = rulebook.entities()
     if len(known) != 1:
         found = f"has {', '.join(known)}" if known else "has none yet"
@@ -114,8 +126,21 @@ class Archive:
                 if decided is not None and wanted(decided):
                     yield decided
 
-    def input_of(self, at: Coordinates) -> Message | None:
-        """Return the input that was decided; None where the log has let go of it, or it does not decode."""
+    def case_of(self, decided: Decided) -> Case:
+        """Return a decision with its input, what was said beside it, its rules, and the entity's history."""
+        decision, at = decided
+        value = self._input_of(at)
+        message, remarks = None, Remarks()
+        with suppress(DecodeError):  # of an input that does not decode the decision says all that is known
+            if value is not None:
+                message = self.link.codec.decode(decision.kind, value)
+                remarks = self.link.codec.remarks(value) if decision.kind is Kind.PROPOSAL else remarks
+        return Case(
+            decision, at, message, self._rules_of(at.definition_digest), remarks, self.history(decision.entity_id)
+        )
+
+    def _input_of(self, at: Coordinates) -> bytes | None:
+        """Return the input that was decided; None where the log has let go of it."""
         partition = TopicPartition(at.topic, at.partition)
         if at.offset < self._admin.earliest_offsets([partition])[partition]:
             return None
@@ -126,15 +151,9 @@ class Archive:
             return not found
 
         self._reader.read(partition, at.offset, at.offset + 1, take, 1)
-        if not found or found[0].offset != at.offset or found[0].value is None:
-            return None
-        kind = Kind.SIGNAL if at.topic == self.link.topics.signals else Kind.PROPOSAL
-        try:
-            return self.link.codec.decode(kind, found[0].value)
-        except DecodeError:
-            return None
+        return found[0].value if found and found[0].offset == at.offset else None
 
-    def rules_of(self, digest: bytes) -> Definition | None:
+    def _rules_of(self, digest: bytes) -> Definition | None:
         """Return the definition of a digest, as it stands on the control topic."""
         published = next((entry for entry in self.link.rulebook.published if entry.digest == digest), None)
         return None if published is None else parse_definition(published.document)

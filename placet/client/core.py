@@ -21,9 +21,9 @@ from placet.schemas.definition import Definition, load_definition
 from placet.schemas.messages import Message, Value
 from placet.streams.settings import Settings, load_settings
 
-__all__ = ["CONNECT_TIMEOUT_S", "Call", "Core", "clock_ms"]
+__all__ = ["Call", "Core", "clock_ms"]
 
-CONNECT_TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = 30.0
 _NO_METADATA: Mapping[str, str] = {}
 
 
@@ -80,11 +80,11 @@ class Core:
         self,
         definition: Definition | Path | str,
         *,
-        app: str | None,
-        bootstrap_servers: str | None,
-        sender: str,
-        settings: Settings | None,
-        connect_timeout_s: float,
+        app: str | None = None,
+        bootstrap_servers: str | None = None,
+        sender: str = "",
+        settings: Settings | None = None,
+        connect_timeout_s: float = _CONNECT_TIMEOUT_S,
     ) -> None:
         wanted = load_definition(definition) if isinstance(definition, Path) else definition
         self.settings = settings or load_settings(_overrides(app, bootstrap_servers))
@@ -149,11 +149,11 @@ class Core:
         name: str,
         payload: Mapping[str, Value] | None,
         *,
-        proposal_id: str | None,
-        rationale: str | None,
-        model: str | None,
-        metadata: Mapping[str, str] | None,
-        traceparent: str | None,
+        proposal_id: str | None = None,
+        rationale: str | None = None,
+        model: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        traceparent: str | None = None,
         **said: Any,
     ) -> Call:
         """Send a proposal."""
@@ -173,8 +173,8 @@ class Core:
         name: str,
         payload: Mapping[str, Value] | None,
         *,
-        traceparent: str | None,
         answered: bool,
+        traceparent: str | None = None,
         **said: Any,
     ) -> Call:
         """Send a signal."""

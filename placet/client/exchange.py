@@ -68,7 +68,7 @@ class Exchange:
         self._closing = Event()
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._answering = False
-        self._away = False
+        self._away = self._given_up = False
         self._ended: PlacetError | None = None
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
@@ -182,6 +182,9 @@ class Exchange:
                 self._request_load(partition.partition)
 
     def _send_answered(self, record: ProducerRecord, delivered: Callable[[str], None]) -> None:
+        if self._given_up:
+            delivered("the client was closed while no broker answered")
+            return
         try:
             if not self._answering:
                 topic, partitions = self.link.topics.decisions, range(self.link.partitions)
@@ -190,6 +193,7 @@ class Exchange:
                 self._answering = True
             self._producer.send(record, delivered)
         except LogUnreachable as error:
+            self._given_up = self._closing.is_set()  # one try takes seconds, and many may wait behind this one
             delivered(str(error))
 
     def _delivered(self, message: Message, durable: Future[None], failure: str) -> None:

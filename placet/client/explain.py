@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from placet.client.snapshot import Snapshot
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
-from placet.schemas.decision import REASONS, Coordinates, Decision, Outcome, Reason, Retry
-from placet.schemas.definition import Definition
-from placet.schemas.definition_grammar import ProposalRule, SignalRule
-from placet.schemas.messages import Kind, Message
+from placet.client.compared import Case, Compared, compared
+from placet.client.past import GONE, Step, differences, iso, steps
+from placet.schemas.decision import REASONS, Outcome, Reason, Retry
 
 __all__ = ["RUNGS", "Case", "Compared", "Explanation", "Faster", "differences", "explain", "iso"]
 
@@ -31,33 +27,11 @@ RUNGS: dict[int, str] = {
 """The ladder's questions, in their order. A reason's number begins with its rung's."""
 
 
-class Case(NamedTuple):
-    """A decision and all that is known about it. `message` and `rules` are None where the log has let go of them."""
-
-    decision: Decision
-    at: Coordinates
-    message: Message | None
-    rules: Definition | None
-
-    @property
-    def rule(self) -> SignalRule | ProposalRule | None:
-        """The rule of the input's name."""
-        if self.rules is None:
-            return None
-        section = self.rules.signals if self.decision.kind is Kind.SIGNAL else self.rules.proposals
-        return section.get(self.decision.name)
-
-
-class Compared(NamedTuple):
-    """One thing that was looked at: what the input said, and what it met."""
-
-    what: str
-    given: str
-    found: str
-
-
 class Faster(NamedTuple):
-    """A committed change that the input did not know. `fields` has what it set, as (before, after) where known."""
+    """A committed change that counted: what the input did not know, what it repeats, or what it became.
+
+    `fields` has what it set, as (before, after); where the log has let go of the change, `cause` says so.
+    """
 
     version: int
     cause: str
@@ -78,152 +52,49 @@ class Explanation(NamedTuple):
     advice: str
 
 
-def explain(case: Case, history: Sequence[Snapshot]) -> Explanation:
-    """Explain a decision.
-
-    Args:
-        case: the decision.
-        history: the entity's states, as far as the log holds them.
-    """
+def explain(case: Case) -> Explanation:
+    """Explain a decision."""
     decision = case.decision
     text = REASONS[decision.reason]
     rung = int(decision.reason) // 100
     question = RUNGS.get(rung, "Every rung was passed.")
-    compared = _COMPARED.get(decision.reason, _as_detail)(case)
-    versions = {conflict.version for conflict in decision.conflicts}
-    if decision.outcome is Outcome.ACCEPTED and decision.changed:
-        versions = {decision.version_after}
-    faster = [_faster(snapshot, before) for snapshot, before in _pairs(history) if snapshot.version in versions]
-    return Explanation(rung, question, text.meaning, compared, faster, decision.retry, text.todo)
+    return Explanation(rung, question, text.meaning, compared(case), _commits(case), decision.retry, text.todo)
 
 
-def differences(before: Snapshot | None, after: Snapshot) -> dict[str, tuple[Any, Any]]:
-    """Return what a change set, as (before, after); before is None where the log does not hold the state before."""
-    state = after.state
-    set_here = [name for name, version in state.field_versions.items() if version == state.version]
-    if state.version == 1:
-        before = Snapshot(after.entity_id)
-    known = before is not None and before.version == after.version - 1
-    return {
-        name: (_value(before, name) if known and before is not None else None, _value(after, name))
-        for name in sorted(set_here)
-    }
+def _commits(case: Case) -> list[Faster]:
+    """Return the changes that counted, in their order, those that the log has let go of included."""
+    decision = case.decision
+    initial = {} if case.rules is None else {name: field.default for name, field in case.rules.fields.items()}
+    held = [_faster(step) for step in steps(case.life, initial) if _counted(case, step)]
+    known = {faster.version for faster in held}
+    gone = [
+        Faster(conflict.version, str(GONE.value), "", "", dict.fromkeys(conflict.fields, (GONE, GONE)))
+        for conflict in decision.conflicts
+        if conflict.version not in known
+    ]
+    return sorted(gone + held, key=lambda faster: faster.version)
 
 
-def iso(time_ms: int) -> str:
-    """Return a time as ISO 8601 in UTC, with milliseconds."""
-    try:
-        moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):  # a time that a sender made up
-        return str(time_ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _counted(case: Case, step: Step) -> bool:
+    """Tell whether a change is what the decision was about."""
+    decision, version, change = case.decision, step.after.version, step.after.change
+    if decision.outcome is Outcome.ACCEPTED:
+        return decision.changed and version == decision.version_after
+    if decision.first is not None:
+        return change is not None and change.input_id == decision.first.input_id
+    if decision.reason is not Reason.STALE:
+        return False
+    if version in {conflict.version for conflict in decision.conflicts}:
+        return True
+    # A conflict names the version that set a field last; one before it was not known to the proposer either.
+    base = decision.version_before if case.message is None else case.message.base_version
+    watched = {field for conflict in decision.conflicts for field in conflict.fields}
+    return base < version <= decision.version_before and not watched.isdisjoint(step.changes)
 
 
-def _value(snapshot: Snapshot, name: str) -> Any:
-    return snapshot.status if name == "status" else snapshot.fields.get(name)
-
-
-def _pairs(history: Sequence[Snapshot]) -> list[tuple[Snapshot, Snapshot | None]]:
-    return list(zip(history, [None, *history], strict=False))
-
-
-def _faster(after: Snapshot, before: Snapshot | None) -> Faster:
-    change = after.change
+def _faster(step: Step) -> Faster:
+    change = step.after.change
     if change is None:
-        return Faster(after.version, "forgotten", "", "", {})
+        return Faster(step.after.version, "forgotten", "", "", {})
     cause = f"{change.kind.name.lower()} {change.name} ({change.input_id})"
-    return Faster(after.version, cause, change.proposer, iso(change.decided_at), differences(before, after))
-
-
-# What each reason compared --------------------------------------------------------------------------------------------
-
-
-def _as_detail(case: Case) -> list[Compared]:
-    return [Compared("finding", "", case.decision.detail)] if case.decision.detail else []
-
-
-def _base(case: Case) -> list[Compared]:
-    decision, message = case.decision, case.message
-    rows = []
-    if message is not None:
-        rows.append(
-            Compared("version", f"based on {message.base_version}", f"the state was at {decision.version_before}")
-        )
-        if message.base_incarnation not in (None, decision.incarnation):
-            rows.append(Compared("incarnation", str(message.base_incarnation), str(decision.incarnation)))
-    else:
-        rows += _as_detail(case)
-    fence = getattr(case.rule, "fence", None)
-    if fence is not None:
-        watched = "any change counts" if fence == "exact" else f"a change of {', '.join(fence)} counts"
-        rows.append(Compared("fence", fence if isinstance(fence, str) else ", ".join(fence), watched))
-    return rows
-
-
-def _accepted(case: Case) -> list[Compared]:
-    return _base(case) if case.decision.kind is Kind.PROPOSAL else []
-
-
-def _repeat(case: Case) -> list[Compared]:
-    decision, first = case.decision, case.decision.first
-    met = "an input before it" if first is None else f"{first.input_id}, applied at version {first.version}"
-    key = decision.dedup_key or f"`{decision.name}` counts once"
-    same = "the same name and payload" if decision.reason is Reason.REPEATED else "another name or payload"
-    return [Compared("occasion", key, met), Compared("content", "", same)]
-
-
-def _issued(case: Case) -> list[Compared]:
-    at, message = case.at, case.message
-    if message is None or case.rules is None:
-        return _as_detail(case)
-    if case.decision.reason is Reason.TOO_LATE:
-        return [
-            Compared("issued_at", iso(message.issued_at), f"at the earliest {iso(at.log_time - case.rules.horizon_ms)}")
-        ]
-    given = max(message.issued_at, message.event_time)
-    return [Compared("time", iso(given), f"at the latest {iso(at.log_time + CLOCK_AHEAD_MAX_MS)}")]
-
-
-def _validity(case: Case) -> list[Compared]:
-    message = case.message
-    if message is None:
-        return _as_detail(case)
-    bound_ms = getattr(case.rule, "valid_for_ms", None)
-    bounds = [message.valid_until, None if bound_ms is None else message.issued_at + bound_ms]
-    until = min((bound for bound in bounds if bound is not None), default=0)
-    return [Compared("valid until", iso(until), f"decided at {iso(case.at.decided_at)}")]
-
-
-def _status(case: Case) -> list[Compared]:
-    rules, rule = case.rules, case.rule
-    if rules is None or rule is None:
-        return _as_detail(case)
-    legal = dict.fromkeys(status for transition in rule.transitions for status in rules.statuses_from(transition))
-    return [
-        Compared(
-            "status", f"`{case.decision.name}` leaves {' or '.join(legal)}", f"it was {case.decision.status_before}"
-        )
-    ]
-
-
-def _newer(case: Case) -> list[Compared]:
-    first, message = case.decision.first, case.message
-    if first is None or message is None:
-        return _as_detail(case)
-    return [
-        Compared("event_time", iso(message.event_time), f"{case.decision.detail}; the newer one is {first.input_id}")
-    ]
-
-
-_COMPARED: dict[Reason, Callable[[Case], list[Compared]]] = {
-    Reason.NONE: _accepted,
-    Reason.REPEATED: _repeat,
-    Reason.DEDUP_KEY_REUSED: _repeat,
-    Reason.TOO_LATE: _issued,
-    Reason.CLOCK_AHEAD: _issued,
-    Reason.EXPIRED: _validity,
-    Reason.ILLEGAL_TRANSITION: _status,
-    Reason.STALE: _base,
-    Reason.VERSION_AHEAD: _base,
-    Reason.SUPERSEDED: _newer,
-}
+    return Faster(step.after.version, cause, change.proposer, iso(change.decided_at), step.changes)

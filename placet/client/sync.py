@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 from placet.client.changes import ChangeBatch, ChangeReader
-from placet.client.core import CONNECT_TIMEOUT_S, Call, Core
+from placet.client.core import Call, Core
+from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
 from placet.schemas.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition import Definition
 from placet.schemas.messages import Value
-from placet.streams.settings import Settings
 
 __all__ = ["Client", "Proposal"]
 
@@ -65,24 +64,8 @@ class Client:
     It may be used by many threads at once.
     """
 
-    def __init__(
-        self,
-        definition: Definition | Path | str,
-        *,
-        app: str | None = None,
-        bootstrap_servers: str | None = None,
-        sender: str = "",
-        settings: Settings | None = None,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-    ) -> None:
-        self._core = Core(
-            definition,
-            app=app,
-            bootstrap_servers=bootstrap_servers,
-            sender=sender,
-            settings=settings,
-            connect_timeout_s=connect_timeout_s,
-        )
+    def __init__(self, definition: Definition | Path | str, **where: Unpack[ClientOptions]) -> None:
+        self._core = Core(definition, **where)
 
     def open(self) -> Self:
         """Connect; see `AsyncClient.open`."""
@@ -131,26 +114,10 @@ class Client:
         snapshot: Snapshot,
         name: str,
         payload: Mapping[str, Value] | None = None,
-        *,
-        dedup_key: str | None = None,
-        caused_by: str | None = None,
-        proposal_id: str | None = None,
-        valid_for: timedelta | None = None,
-        issued_at: int | None = None,
-        rationale: str | None = None,
-        model: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        proposer: str | None = None,
-        traceparent: str | None = None,
+        **said: Unpack[ProposalOptions],
     ) -> Proposal:
         """Propose a change of what was read; see `AsyncClient.propose`."""
-        return Proposal(
-            self._core.propose(
-                snapshot, name, payload, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
-                valid_for=valid_for, issued_at=issued_at, rationale=rationale, model=model, metadata=metadata,
-                proposer=proposer, traceparent=traceparent,
-            )
-        )  # fmt: skip
+        return Proposal(self._core.propose(snapshot, name, payload, **said))
 
     def signal(
         self,
@@ -158,18 +125,11 @@ class Client:
         name: str,
         payload: Mapping[str, Value] | None = None,
         *,
-        signal_id: str,
-        event_time: int | None = None,
-        caused_by: str | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
         timeout_s: float = 30,
+        **said: Unpack[SignalOptions],
     ) -> None:
         """Report a fact, and return once it is durable; see `AsyncClient.signal`."""
-        call = self._core.signal(
-            entity_id, name, payload, signal_id=signal_id, event_time=event_time, caused_by=caused_by, source=source,
-            traceparent=traceparent, answered=False,
-        )  # fmt: skip
+        call = self._core.signal(entity_id, name, payload, answered=False, **said)
         Proposal(call).durable(timeout_s)
 
     def signal_decided(
@@ -178,18 +138,11 @@ class Client:
         name: str,
         payload: Mapping[str, Value] | None = None,
         *,
-        signal_id: str,
-        event_time: int | None = None,
-        caused_by: str | None = None,
-        source: str | None = None,
-        traceparent: str | None = None,
         timeout_s: float = 30,
+        **said: Unpack[SignalOptions],
     ) -> Decision:
         """Report a fact, and return what the gate said to it; see `AsyncClient.signal_decided`."""
-        call = self._core.signal(
-            entity_id, name, payload, signal_id=signal_id, event_time=event_time, caused_by=caused_by, source=source,
-            traceparent=traceparent, answered=True,
-        )  # fmt: skip
+        call = self._core.signal(entity_id, name, payload, answered=True, **said)
         return Proposal(call).decision(timeout_s)
 
     def changes(self, group_id: str, *, batch_max: int = 1_000) -> Iterator[ChangeBatch]:

@@ -53,6 +53,7 @@ __all__ = [
     "Codec",
     "DeadLetter",
     "Published",
+    "Remarks",
     "decode_control",
     "decode_dead_letter",
     "encode_control",
@@ -136,6 +137,16 @@ class Codec:
             return message_of(values_of(value))
         except Unfit as error:
             raise invalid_payload(str(error), *error.values[:3]) from None
+
+    def remarks(self, value: bytes) -> Remarks:
+        """Return what was said beside a proposal, for people: it is no part of the message.
+
+        Raises:
+            DecodeError: the bytes are no proposal.
+        """
+        proposals = self._inputs[Kind.PROPOSAL]
+        said = dict(zip(proposals.names, proposals.values(value), strict=True))
+        return Remarks(said["rationale"], said["model"] or "", said["metadata"])
 
     def encode_message(
         self, message: Message, *, rationale: str = "", model: str = "", metadata: Mapping[str, str] = _NO_METADATA

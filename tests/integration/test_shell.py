@@ -6,6 +6,8 @@ import io
 import json
 import re
 import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,7 +63,7 @@ def without_chance(text: str) -> str:
 def test_the_first_ten_minutes_are_as_the_page_tells_them(placet: Placet) -> None:
     shown = "".join(re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE))
     steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", shown, re.MULTILINE)
-    assert len(steps) == 9
+    assert len(steps) == 10
     for command, expected in steps:
         code, out, err = placet(*shlex.split(command)[1:])
         assert (without_chance(out), err) == (expected, ""), command
@@ -81,11 +83,17 @@ def test_everything_comes_as_json_too(placet: Placet, monkeypatch: pytest.Monkey
     )
     amount = json.dumps({"amount_minor": 9000})
     foreseen = of("propose", "rf_2", "approve", amount, "--dry-run", code=1)
-    refused = of("propose", "rf_2", "approve", amount, "--id", "q-1", "--wait", code=1)
+    said = ("--rationale", "all of it", "--model", "m-1", "--metadata", "run=7", "--metadata", "by=test")
+    refused = of("propose", "rf_2", "approve", amount, "--id", "q-1", "--wait", *said, code=1)
     assert foreseen["reason"] == refused["reason"] == "GUARD_FAILED"
     why = of("explain", "q-1")
     assert why["rung"]["number"] == 10
+    assert why["said"] == {"rationale": "all of it", "model": "m-1", "metadata": {"run": "7", "by": "test"}}
     assert "payload.amount_minor <= state.requested_minor" in why["compared"][0]["found"]
+    assert why["compared"][1:] == [
+        {"what": "payload.amount_minor", "given": "9000", "found": ""},
+        {"what": "state.requested_minor", "given": "", "found": "2000 at version 1"},
+    ]
     assert of("explain", "r-2")["first"]["input_id"] == "r-2"
     state = of("state", "get", "rf_2")
     assert (state["status"], state["version"], state["fields"]["paid_minor"]) == ("requested", 1, 5000)
@@ -107,6 +115,20 @@ def test_everything_comes_as_json_too(placet: Placet, monkeypatch: pytest.Monkey
         (("explain", "nothing"), 1, "There is no decision on nothing"),
         (("state", "get", "nobody"), 1, "nobody was never seen"),
         (("history", "nobody"), 1, "nobody was never seen"),
+        (("state", "get", "nobody", "--at-version", "1"), 1, "nobody was never seen"),
+        (("state", "get", "rf_2", "--at-version", "7"), 1, "rf_2 has no version 7: the latest is 1."),
+        (
+            ("state", "get", "rf_2", "--as-of", "2020-01-01T00:00:00Z"),
+            1,
+            "rf_2 was not there at 2020-01-01T00:00:00.000Z",
+        ),
+        (("state", "get", "rf_2", "--as-of", "5", "--at-version", "1"), 2, "give --at-version or --as-of, not both"),
+        (("propose", "rf_3", "pay", "--metadata", "run"), 2, "write NAME=VALUE"),
+        (
+            ("signal", "rf_4", "refund_requested", json.dumps(ASKED), "--id", "r-4", "--wait", "--timeout", "0"),
+            4,
+            "no decision on `refund_requested` (r-4) of rf_4 within 0 s",
+        ),
         (("propose", "rf_3", "pay", '{"payment_ref": 5}'), 2, "`payment_ref` is 5: expected string"),
         (("propose", "rf_3", "pay", "{"), 2, "no JSON"),
         (("propose", "rf_3", "sell", "--wait"), 2, "no proposal `sell`; it has approve, pay, reject"),
@@ -120,3 +142,23 @@ def test_what_is_wrong_is_said_with_its_exit_code(
     found, _, err = placet(*arguments)
     assert found == code, err
     assert says in err
+
+
+def test_decisions_are_followed_as_they_are_taken(placet: Placet, world: World) -> None:
+    def ask(input_id: str) -> None:
+        assert placet("signal", "rf_5", "refund_requested", json.dumps(ASKED), "--id", input_id, "--wait")[0] == 0
+
+    ask("first")
+    command = ["-m", "placet.cli", "decisions", "tail", "--follow", "--entity-id", "rf_5", "--output", "json"]
+    with subprocess.Popen(
+        [sys.executable, *command], env=world.environment(), stdout=subprocess.PIPE, text=True
+    ) as tail:
+        try:
+            assert tail.stdout is not None
+            assert json.loads(tail.stdout.readline())["outcome"] == "ACCEPTED"
+            ask("second")
+            assert json.loads(tail.stdout.readline())["first"]["input_id"] == "first"
+            tail.send_signal(signal.SIGINT)
+            assert tail.wait(30) == 130
+        finally:
+            tail.kill()

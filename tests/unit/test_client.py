@@ -16,16 +16,19 @@ from mypy import api
 import placet
 from placet.client import Client, NoOccasion, NotConnected, Reason, Snapshot
 from placet.client.answers import Answers
+from placet.client.compared import Case
 from placet.client.compose import Composer
 from placet.client.errors import NotDelivered
-from placet.client.explain import Case, differences, explain, iso
+from placet.client.explain import explain
 from placet.client.mirror import Mirror
+from placet.client.past import GONE, as_of, at_version, differences, iso, newest, steps
 from placet.client.tracing import trace_headers
-from placet.schemas.codec import Codec
+from placet.schemas.codec import Codec, Remarks
 from placet.schemas.contracts import contracts
 from placet.schemas.decision import REASONS, Decision, Retry
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
+from placet.schemas.messages import Kind
 from placet.streams.log import client_logger
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.testing import START_MS, TestDriver
@@ -297,7 +300,10 @@ def test_those_who_let_go_are_forgotten_and_the_end_is_told(driver: TestDriver) 
 def case_of(driver: TestDriver, input_id: str) -> Case:
     decision, at = next(found for found in reversed(driver.decided) if found.decision.input_id == input_id)
     (record,) = driver.log.records(TopicPartition(at.topic, at.partition), at.offset)[:1]
-    return Case(decision, at, driver.codec.decode(decision.kind, record.value or b""), RULES)
+    value = record.value or b""
+    said = driver.codec.remarks(value) if decision.kind is Kind.PROPOSAL else Remarks()
+    message = driver.codec.decode(decision.kind, value)
+    return Case(decision, at, message, RULES, said, history(driver, decision.entity_id))
 
 
 def test_stale_names_the_commits_that_were_faster(driver: TestDriver) -> None:
@@ -306,7 +312,7 @@ def test_stale_names_the_commits_that_were_faster(driver: TestDriver) -> None:
     driver.propose("d-1", "open", {"by": "you"}, dedup_key="k-1", proposer="you", proposal_id="p-1")
     driver.signal("d-1", "slammed", signal_id="s-2", source="wind")
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-2", base=before, proposal_id="p-2")
-    found = explain(case_of(driver, "p-2"), history(driver, "d-1"))
+    found = explain(case_of(driver, "p-2"))
     assert (found.rung, found.retry) == (8, Retry.RECOMPUTE)
     assert [(row.what, row.given, row.found) for row in found.compared] == [
         ("version", "based on 1", "the state was at 3"),
@@ -319,9 +325,104 @@ def test_stale_names_the_commits_that_were_faster(driver: TestDriver) -> None:
     assert found.conflicts[1].fields == {"status": ("open", "closed")}
 
 
+def test_every_commit_in_between_is_named_not_only_the_last_of_each_field(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    before = driver.read("d-1")
+    for n in range(3):
+        driver.propose("d-1", "paint", {"by": f"painter {n}"}, proposal_id=f"paint-{n}")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k", base=before, proposal_id="p")
+    case = case_of(driver, "p")
+    assert [conflict.version for conflict in case.decision.conflicts] == [4]
+    found = explain(case)
+    assert [faster.version for faster in found.conflicts] == [2, 3, 4]
+    assert found.conflicts[1].fields == {"by": ("painter 0", "painter 1")}
+    compacted = explain(case._replace(history=case.history[-1:]))
+    assert compacted.conflicts[0].fields == {"by": (GONE, "painter 2")}
+    (gone,) = explain(case._replace(history=())).conflicts
+    assert (gone.version, gone.cause, list(gone.fields)) == (4, "not on the log any more", ["by"])
+
+
+def test_what_the_fence_does_not_watch_is_no_conflict(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    before = driver.read("d-1")
+    driver.propose("d-1", "open", {"by": "you"}, dedup_key="k", proposal_id="p-1")
+    driver.signal("d-1", "slammed", signal_id="s-2")
+    driver.propose("d-1", "paint", {"by": "me"}, base=before, proposal_id="p-2")
+    assert [faster.version for faster in explain(case_of(driver, "p-2")).conflicts] == [2], "version 3 left `by` alone"
+
+
+def test_another_life_is_no_conflict_and_is_named(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    before, began = driver.read("d-1"), driver.now_ms
+    driver.signal("d-1", "removed", signal_id="s-2")
+    driver.advance(days=2)
+    driver.signal("d-1", "built", signal_id="s-3")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k", base=before, proposal_id="p")
+    found = explain(case_of(driver, "p"))
+    assert found.compared[1] == (
+        "life",
+        f"based on the one that began {iso(began)}",
+        f"the one that began {iso(driver.now_ms)}",
+    )
+    assert found.conflicts == []
+
+
+def test_a_repeat_shows_the_commit_that_counted(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    for proposal_id in ("first", "again"):
+        driver.propose("d-1", "open", {"by": "me"}, dedup_key="k", proposal_id=proposal_id)
+        assert [commit.cause for commit in explain(case_of(driver, proposal_id)).conflicts] == ["proposal open (first)"]
+
+
+def test_a_guard_and_an_invariant_come_with_the_values_that_they_saw() -> None:
+    driver = TestDriver(
+        parse_definition("""
+entity: till
+version: 1
+statuses: [open]
+fields: {cash: long, limit: {type: long, default: 9}}
+signals:
+  opened: {from: absent, to: open, payload: {cash: long}, copy: [cash]}
+proposals:
+  pay:
+    {from: open, payload: {amount: long}, guard: payload.amount <= state.cash, set: {cash: state.cash - payload.amount}}
+  fill: {from: open, payload: {amount: long}, set: {cash: state.cash + payload.amount}}
+invariants: {not_too_much: state.cash <= state.limit}
+""")
+    )
+    driver.signal("t", "opened", {"cash": 5}, signal_id="s")
+    driver.propose("t", "pay", {"amount": 7}, dedup_key="k-1", proposal_id="p-1")
+    driver.propose("t", "fill", {"amount": 6}, dedup_key="k-2", proposal_id="p-2")
+
+    def case(input_id: str) -> Case:
+        found = case_of(driver, input_id)
+        return found._replace(rules=driver._definitions[-1])
+
+    assert explain(case("p-1")).compared == [
+        ("expression", "", "`payload.amount <= state.cash` is false"),
+        ("payload.amount", "7", ""),
+        ("state.cash", "", "5 at version 1"),
+    ]
+    assert explain(case("p-2")).compared == [
+        ("expression", "", "invariant `not_too_much`: state.cash <= state.limit"),
+        ("state.cash", "", "5 at version 1"),
+        ("state.limit", "", "9 at version 1"),
+    ]
+
+
+def test_what_the_proposer_said_is_there_for_people() -> None:
+    codec = Codec(RULES)
+    message = Composer(RULES, codec).proposal(Snapshot("d-1"), "paint", {"by": "x"}, 5, proposal_id="p")
+    silent = codec.encode_message(message)
+    assert codec.remarks(silent) == ("", "", {})
+    told = codec.encode_message(message, rationale="it is dull", model="m-1", metadata={"run": "7"})
+    assert codec.remarks(told) == ("it is dull", "m-1", {"run": "7"})
+    assert codec.decode(Kind.PROPOSAL, told) == codec.decode(Kind.PROPOSAL, silent), "it decides nothing"
+
+
 def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     def compared(input_id: str) -> tuple[int, str]:
-        found = explain(case_of(driver, input_id), history(driver, "d-1"))
+        found = explain(case_of(driver, input_id))
         return found.rung, " / ".join(" | ".join(row) for row in found.compared)
 
     now = driver.now_ms
@@ -352,18 +453,58 @@ def test_what_the_log_has_let_go_of_is_left_out(driver: TestDriver) -> None:
     driver.signal("d-1", "built", signal_id="s-1")
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-1", issued_at=driver.now_ms - 61_000)
     known = case_of(driver, "p-1")
-    found = explain(known._replace(message=None, rules=None), [])
+    found = explain(known._replace(message=None, rules=None, history=()))
     assert [row.found for row in found.compared] == [known.decision.detail]
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-2")
     later = history(driver, "d-1")[-1]
-    assert differences(None, later)["opened"] == (None, 1)
+    assert differences(None, later)["opened"] == (GONE, 1)
+
+
+def test_the_past_is_told_as_far_as_the_log_holds_it(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    for n in range(2, 5):
+        driver.advance(seconds=60)
+        driver.propose("d-1", "paint", {"by": f"painter {n}"}, proposal_id=f"paint-{n}")
+    whole = history(driver, "d-1")
+    minutes = [START_MS + n * 60_000 for n in range(4)]
+    assert newest(whole, "d-1") is whole[-1]
+    assert at_version(whole, "d-1", 2) is whole[1]
+    assert as_of(whole, "d-1", minutes[2] - 1) is whole[1]
+    assert as_of(whole, "d-1", minutes[2]) is whole[2]
+    assert at_version(whole, "d-1", 5) == "d-1 has no version 5: the latest is 4."
+    assert as_of(whole, "d-1", START_MS - 1) == (
+        f"d-1 was not there at {iso(START_MS - 1)}: its version 1 was decided at {iso(START_MS)}."
+    )
+    assert [dict(step.changes) for step in steps(whole)[:2]] == [
+        {"status": ("absent", "closed")},
+        {"by": (None, "painter 2")},
+    ]
+    left = whole[2:]  # compaction has removed the first two
+    holds = f"It holds versions 3 (decided at {iso(minutes[2])}) to 4: one horizon of changes, and the latest state."
+    assert at_version(left, "d-1", 1) == f"Version 1 of d-1 is not on the log any more. {holds}"
+    assert as_of(left, "d-1", minutes[1]) == f"What d-1 was at {iso(minutes[1])} is not on the log any more. {holds}"
+    assert [dict(step.changes) for step in steps(left)] == [
+        {"by": (GONE, "painter 3")},
+        {"by": ("painter 3", "painter 4")},
+    ]
+
+
+def test_the_past_of_a_forgotten_entity(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.signal("d-1", "removed", signal_id="s-2")
+    driver.advance(days=2)
+    last = history(driver, "d-1")[-1:]
+    gone = "d-1 was deleted longer than the horizon ago, as version 2: no more is known."
+    assert (at_version(last, "d-1", 2), as_of(last, "d-1", driver.now_ms)) == (gone, gone)
+    never = "d-1 was never seen, or is forgotten."
+    assert (newest([], "d-1"), at_version([], "d-1", 1), as_of([], "d-1", 5)) == (never, never, never)
 
 
 def test_every_reason_is_explained(driver: TestDriver) -> None:
     driver.signal("d-1", "built", signal_id="s-1")
     case = case_of(driver, "s-1")
     for reason in Reason:
-        found = explain(case._replace(decision=msgspec.structs.replace(case.decision, reason=reason)), [])
+        found = explain(case._replace(decision=msgspec.structs.replace(case.decision, reason=reason)))
         assert found.advice == REASONS[reason].todo
         assert found.question
 

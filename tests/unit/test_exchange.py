@@ -173,3 +173,24 @@ def test_an_outage_is_told_once_when_it_is_over(
     kafka.reports[0]("")
     kafka.reports[1]("")
     assert caplog.messages == ["Kafka answers again"]
+
+
+def test_a_client_that_is_closed_while_the_broker_is_away_tries_once_and_not_for_each(
+    exchange: Exchange, kafka: Kafka
+) -> None:
+    waiting = [sent(exchange, f"p-{n}") for n in range(3)]
+    exchange.end()
+    kafka.away = True
+    exchange._meet_requests()
+    kafka.away = False
+    for proposal, says in zip(waiting, ("nobody there", "was closed", "was closed"), strict=True):
+        with pytest.raises(NotDelivered, match=says):
+            proposal.decision(0)
+    assert kafka.calls == []
+
+
+def test_what_was_proposed_before_the_end_is_sent(exchange: Exchange, kafka: Kafka) -> None:
+    sent(exchange, "p-1")
+    exchange.end()
+    exchange._meet_requests()
+    assert kafka.calls[-1] == "send to app.lamp.proposals"

@@ -12,8 +12,12 @@ import typer
 from typer.testing import CliRunner
 
 from placet.cli import app
-from placet.cli.entity import decision_form, duration_of, payload_of, print_decision, time_of
+from placet.cli.decisions import _commit_lines
+from placet.cli.entity import changes_form, decision_form, duration_of, payload_of, print_decision, shown, time_of
 from placet.cli.options import Output
+from placet.cli.propose import _pairs
+from placet.client.explain import Faster
+from placet.client.past import GONE
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.field_types import Field
 from placet.schemas.messages import Kind
@@ -136,3 +140,20 @@ def test_a_decision_as_json_has_every_part_by_name() -> None:
         False,
     )
     assert form["first"] == {"input_id": "p-0", "version": 2, "log_time": 5}
+
+
+def test_metadata_is_written_as_pairs() -> None:
+    assert _pairs(["run=7", "note=a=b", "empty="]) == {"run": "7", "note": "a=b", "empty": ""}
+    for wrong in ("run", "=7"):
+        with pytest.raises(typer.BadParameter, match="write NAME=VALUE"):
+            _pairs(["run=7", wrong])
+
+
+def test_what_was_before_is_left_out_where_the_log_has_let_go_of_it() -> None:
+    assert changes_form({"note": (GONE, "x"), "total": (None, 5)}) == {
+        "note": {"after": "x"},
+        "total": {"before": None, "after": 5},
+    }
+    assert shown(GONE) == "?"
+    gone = Faster(4, str(GONE.value), "", "", {"by": (GONE, GONE), "note": (GONE, GONE)})
+    assert _commit_lines(gone) == ["  commit     version 4 changed by, note: not on the log any more"]

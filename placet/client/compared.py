@@ -1,0 +1,181 @@
+"""What each reason compared with what: one small function for each, in a table. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from placet.client.past import iso
+from placet.client.snapshot import Snapshot
+from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.schemas.codec import Remarks
+from placet.schemas.decision import Coordinates, Decision, Reason
+from placet.schemas.definition import Definition
+from placet.schemas.definition_grammar import ProposalRule, SignalRule
+from placet.schemas.messages import Kind, Message, Value
+
+__all__ = ["Case", "Compared", "compared"]
+
+_NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
+
+
+class Case(NamedTuple):
+    """A decision and all that is known about it. `message` and `rules` are None where the log has let go of them.
+
+    `remarks` is what the proposer said for people; `history` are the entity's states, as far as the log holds them.
+    """
+
+    decision: Decision
+    at: Coordinates
+    message: Message | None
+    rules: Definition | None
+    remarks: Remarks = Remarks()
+    history: Sequence[Snapshot] = ()
+
+    @property
+    def rule(self) -> SignalRule | ProposalRule | None:
+        """The rule of the input's name."""
+        if self.rules is None:
+            return None
+        section = self.rules.signals if self.decision.kind is Kind.SIGNAL else self.rules.proposals
+        return section.get(self.decision.name)
+
+    @property
+    def life(self) -> list[Snapshot]:
+        """The states of the life in which the entity was when it was decided."""
+        return [snapshot for snapshot in self.history if snapshot.incarnation == self.decision.incarnation]
+
+
+class Compared(NamedTuple):
+    """One thing that was looked at: what the input said, and what it met."""
+
+    what: str
+    given: str
+    found: str
+
+
+def compared(case: Case) -> list[Compared]:
+    """Return what was compared with what on the rung that decided."""
+    return _COMPARED.get(case.decision.reason, _as_detail)(case)
+
+
+def _as_detail(case: Case) -> list[Compared]:
+    return [Compared("finding", "", case.decision.detail)] if case.decision.detail else []
+
+
+def _base(case: Case) -> list[Compared]:
+    decision, message = case.decision, case.message
+    rows = []
+    if message is not None:
+        rows.append(
+            Compared("version", f"based on {message.base_version}", f"the state was at {decision.version_before}")
+        )
+        if message.base_incarnation not in (None, decision.incarnation):
+            rows.append(Compared("life", f"based on {_life(message.base_incarnation)}", _life(decision.incarnation)))
+    else:
+        rows += _as_detail(case)
+    fence = getattr(case.rule, "fence", None)
+    if fence is not None:
+        watched = "any change counts" if fence == "exact" else f"a change of {', '.join(fence)} counts"
+        rows.append(Compared("fence", fence if isinstance(fence, str) else ", ".join(fence), watched))
+    return rows
+
+
+def _life(incarnation: int | None) -> str:
+    return f"the one that began {iso(incarnation)}" if incarnation else "none"
+
+
+def _accepted(case: Case) -> list[Compared]:
+    return _base(case) if case.decision.kind is Kind.PROPOSAL else []
+
+
+def _repeat(case: Case) -> list[Compared]:
+    decision, first = case.decision, case.decision.first
+    met = "an input before it" if first is None else f"{first.input_id}, applied at version {first.version}"
+    key = decision.dedup_key or f"`{decision.name}` counts once"
+    same = "the same name and payload" if decision.reason is Reason.REPEATED else "another name or payload"
+    return [Compared("occasion", key, met), Compared("content", "", same)]
+
+
+def _issued(case: Case) -> list[Compared]:
+    at, message = case.at, case.message
+    if message is None or case.rules is None:
+        return _as_detail(case)
+    if case.decision.reason is Reason.TOO_LATE:
+        return [
+            Compared("issued_at", iso(message.issued_at), f"at the earliest {iso(at.log_time - case.rules.horizon_ms)}")
+        ]
+    given = max(message.issued_at, message.event_time)
+    return [Compared("time", iso(given), f"at the latest {iso(at.log_time + CLOCK_AHEAD_MAX_MS)}")]
+
+
+def _validity(case: Case) -> list[Compared]:
+    message = case.message
+    if message is None:
+        return _as_detail(case)
+    bound_ms = getattr(case.rule, "valid_for_ms", None)
+    bounds = [message.valid_until, None if bound_ms is None else message.issued_at + bound_ms]
+    until = min((bound for bound in bounds if bound is not None), default=0)
+    return [Compared("valid until", iso(until), f"decided at {iso(case.at.decided_at)}")]
+
+
+def _status(case: Case) -> list[Compared]:
+    rules, rule = case.rules, case.rule
+    if rules is None or rule is None:
+        return _as_detail(case)
+    legal = dict.fromkeys(status for transition in rule.transitions for status in rules.statuses_from(transition))
+    return [
+        Compared(
+            "status", f"`{case.decision.name}` leaves {' or '.join(legal)}", f"it was {case.decision.status_before}"
+        )
+    ]
+
+
+def _newer(case: Case) -> list[Compared]:
+    first, message = case.decision.first, case.message
+    if first is None or message is None:
+        return _as_detail(case)
+    return [
+        Compared("event_time", iso(message.event_time), f"{case.decision.detail}; the newer one is {first.input_id}")
+    ]
+
+
+def _values(case: Case) -> list[Compared]:
+    """The expressions, and the values of what they name: those before the input, as a refusal changes nothing."""
+    rows = [Compared("expression", "", case.decision.detail)]
+    before = next((found for found in case.life if found.version == case.decision.version_before), None)
+    for kind, name in dict.fromkeys(_NAMES.findall(_expressions(case))):
+        if kind == "payload" and case.message is not None:
+            rows.append(Compared(f"payload.{name}", _shown(case.message.payload.get(name)), ""))
+        elif kind == "state" and before is not None:
+            rows.append(Compared(f"state.{name}", "", f"{_shown(before.fields.get(name))} at version {before.version}"))
+    return rows
+
+
+def _expressions(case: Case) -> str:
+    """The texts that decided: the guards of the detail, or of an invariant that it names its expression."""
+    detail = case.decision.detail
+    invariants = {} if case.rules is None else case.rules.invariants
+    return " ".join([detail, *(text for name, text in invariants.items() if f"`{name}`" in detail)])
+
+
+def _shown(value: Value) -> str:
+    return "null" if value is None else str(value)
+
+
+_COMPARED: dict[Reason, Callable[[Case], list[Compared]]] = {
+    Reason.NONE: _accepted,
+    Reason.REPEATED: _repeat,
+    Reason.DEDUP_KEY_REUSED: _repeat,
+    Reason.TOO_LATE: _issued,
+    Reason.CLOCK_AHEAD: _issued,
+    Reason.EXPIRED: _validity,
+    Reason.ILLEGAL_TRANSITION: _status,
+    Reason.STALE: _base,
+    Reason.VERSION_AHEAD: _base,
+    Reason.SUPERSEDED: _newer,
+    Reason.GUARD_FAILED: _values,
+    Reason.GUARD_ERROR: _values,
+    Reason.INVARIANT_VIOLATED: _values,
+}

@@ -1,0 +1,46 @@
+"""What a caller may say beside the words themselves: the keyword arguments of both clients, typed once (PEP 692)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Required, TypedDict
+
+from placet.streams.settings import Settings
+
+__all__ = ["ClientOptions", "ProposalOptions", "SignalOptions"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """Where Kafka is, and who speaks; `AsyncClient` tells of each."""
+
+    app: str | None
+    bootstrap_servers: str | None
+    sender: str
+    settings: Settings | None
+    connect_timeout_s: float
+
+
+class SignalOptions(TypedDict, total=False):
+    """Of a fact; `AsyncClient.signal` tells of each. Times are ms since the epoch."""
+
+    signal_id: Required[str]
+    event_time: int | None
+    caused_by: str | None
+    source: str | None
+    traceparent: str | None
+
+
+class ProposalOptions(TypedDict, total=False):
+    """Of a proposal; `AsyncClient.propose` tells of each. Times are ms since the epoch."""
+
+    dedup_key: str | None
+    caused_by: str | None
+    proposal_id: str | None
+    valid_for: timedelta | None
+    issued_at: int | None
+    rationale: str | None
+    model: str | None
+    metadata: Mapping[str, str] | None
+    proposer: str | None
+    traceparent: str | None
