@@ -106,6 +106,8 @@ class Limits:
     grace_s: float = 10.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.drop, Drop):
+            raise SettingsError(f"the advisor's limit `drop` is {self.drop!r}: it must be one of {[*map(str, Drop)]}")
         least = {"ceiling": 1, "queue": 1, "failures": 1, "recomputes": 0, "resends": 0, "settle_s": 0, "grace_s": 0}
         for limit in fields(self):
             value = getattr(self, limit.name)

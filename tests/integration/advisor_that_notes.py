@@ -10,10 +10,11 @@ import asyncio
 import json
 import os
 
-from placet.advisor import Advice, Advisor, Limits, Signal, Snapshot
+from placet.advisor import Advice, Advisor, Drop, Limits, Signal, Snapshot
 
 THINK_S = float(os.environ.get("THINK_S", "0"))
-advisor = Advisor("order", name=os.environ["ADVISOR"], limits=Limits(**json.loads(os.environ.get("LIMITS", "{}"))))
+limits = Limits(**{"drop": Drop(os.environ.get("DROP", "oldest"))} | json.loads(os.environ.get("LIMITS", "{}")))
+advisor = Advisor("order", name=os.environ["ADVISOR"], limits=limits)
 thinking = 0
 at_once = 0
 

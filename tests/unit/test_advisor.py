@@ -305,6 +305,8 @@ def test_a_limit_that_makes_no_sense_is_refused() -> None:
         Limits(ceiling=0)
     with pytest.raises(SettingsError, match="`timeout_s` is 0: it must be more than 0"):
         Limits(timeout_s=0)
+    with pytest.raises(SettingsError, match=r"`drop` is 'wait': it must be one of \['oldest'"):
+        Limits(drop="wait")  # Drop.WAIT is meant
     assert Limits(settle_s=0, recomputes=0).settle_s == 0
 
 
