@@ -102,7 +102,7 @@ class Composer:
         return self._checked(
             Message(
                 Kind.PROPOSAL, name, proposal_id, snapshot.entity_id, dict(payload or {}), issued_at, issued_at,
-                dedup_key, caused_by, valid_until, snapshot.version, snapshot.incarnation, rule.priority, sender,
+                dedup_key, caused_by, valid_until, snapshot.version, snapshot.incarnation, proposer=sender,
             )
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ def signal_reader(definition: Definition) -> ToMessage:
             raise _mismatch(branches, input_id, entity_id, name, branch)
         return Message(
             Kind.SIGNAL, name, input_id, entity_id, payload, event_time, issued_at, dedup_key, caused_by,
-            None, 0, None, Priority.NORMAL, source,
+            None, 0, None, None, source,
         )  # fmt: skip
 
     return read
@@ -179,7 +179,7 @@ def _proposal_values(definition: Definition, message: Message, remarks: Remarks)
         "base_version": message.base_version,
         "base_incarnation": message.base_incarnation,
         "valid_until": message.valid_until,
-        "priority": None if message.priority is usual else message.priority.name.lower(),
+        "priority": None if message.priority in (None, usual) else message.priority.name.lower(),
         "proposer": message.proposer,
         "rationale": remarks.rationale,
         "model": remarks.model or None,

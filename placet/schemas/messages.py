@@ -42,6 +42,7 @@ class Message(msgspec.Struct, frozen=True, gc=False):
         base_version: version of the state that the proposal is based on (proposals only).
         base_incarnation: incarnation of that state, 0 for an entity never seen; None is not compared, and protects
             less: an entity that was deleted, forgotten and created again may have reached the same version.
+        priority: as chosen by the proposer; None leaves it to the definition. Of a decoded proposal it is never None.
         proposer: who sent it; a signal's source.
     """
 
@@ -57,5 +58,5 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     valid_until: int | None = None
     base_version: int = 0
     base_incarnation: int | None = None
-    priority: Priority = Priority.NORMAL
+    priority: Priority | None = None
     proposer: str = ""

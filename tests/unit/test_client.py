@@ -28,7 +28,7 @@ from placet.schemas.contracts import contracts
 from placet.schemas.decision import REASONS, Decision, Retry
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
-from placet.schemas.messages import Kind
+from placet.schemas.messages import Kind, Message, Priority
 from placet.streams.log import client_logger
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.testing import START_MS, TestDriver
@@ -121,6 +121,15 @@ def test_entity_version_and_times_travel_in_the_message(driver: TestDriver, comp
     assert composer.proposal(door, "paint", {"by": "x"}, START_MS, proposal_id="p").priority.name == "CRITICAL"
     assert composer.proposal(door, "name", None, START_MS, proposal_id="p").payload == {"by": "nobody"}
     assert driver.send(message).applied
+
+
+def test_a_priority_that_nobody_chose_is_the_definitions(driver: TestDriver) -> None:
+    def decoded(**chosen: Priority) -> Priority | None:
+        message = Message(Kind.PROPOSAL, "paint", "p", "d-1", {"by": "x"}, START_MS, START_MS, **chosen)  # type: ignore[arg-type]
+        return driver.codec.decode(Kind.PROPOSAL, driver.codec.encode_message(message)).priority
+
+    assert decoded() is Priority.CRITICAL
+    assert [decoded(priority=chosen) for chosen in Priority] == list(Priority)
 
 
 def test_would_accept_judges_as_the_gate_does(driver: TestDriver, composer: Composer) -> None:
