@@ -25,7 +25,6 @@ from placet.schemas.definition_grammar import Duration
 from placet.schemas.errors import SettingsError
 from placet.schemas.field_types import Field
 from placet.schemas.messages import Value
-from placet.streams.log import client_logger
 from placet.streams.settings import Settings
 
 __all__ = [
@@ -101,7 +100,7 @@ def _where(
     Raises:
         SettingsError: it is not clear which entity type is meant.
     """
-    client_logger().setLevel(logging.CRITICAL)  # the command says in one line what is wrong
+    logging.getLogger("placet").setLevel(logging.CRITICAL)  # the command says in one line what is wrong
     settings = settings_from(bootstrap_servers, definitions=definition, app=app)
     given = {found.entity: found for found in definitions_of(settings)} if settings.definitions else {}
     if entity is not None:
