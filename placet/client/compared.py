@@ -17,6 +17,7 @@ from placet.schemas.messages import Kind, Message, Value
 
 __all__ = ["Case", "Compared", "compared"]
 
+_WATCHED = {"exact": "any change counts", "none": "no change counts"}
 _NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
 
 
@@ -71,14 +72,14 @@ def _base(case: Case) -> list[Compared]:
         rows.append(
             Compared("version", f"based on {message.base_version}", f"the state was at {decision.version_before}")
         )
-        if message.base_incarnation not in (None, decision.incarnation):
+        if decision.reason is Reason.STALE and message.base_incarnation not in (None, decision.incarnation):
             rows.append(Compared("life", f"based on {_life(message.base_incarnation)}", _life(decision.incarnation)))
     else:
         rows += _as_detail(case)
     fence = getattr(case.rule, "fence", None)
     if fence is not None:
-        watched = "any change counts" if fence == "exact" else f"a change of {', '.join(fence)} counts"
-        rows.append(Compared("fence", fence if isinstance(fence, str) else ", ".join(fence), watched))
+        name = fence if isinstance(fence, str) else ", ".join(fence)
+        rows.append(Compared("fence", name, _WATCHED.get(name, f"a change of {name} counts")))
     return rows
 
 

@@ -46,6 +46,7 @@ proposals:
   open: {payload: {by: string}, valid_for: 1m, from: closed, to: open, copy: [by], set: {opened: state.opened + 1}}
   paint: {payload: {by: string}, dedup: [by], fence: [by], priority: critical, from: any, copy: [by]}
   name: {payload: {by: {type: string, default: nobody}}, dedup: once, from: any, copy: [by]}
+  note: {dedup: once, fence: none, from: any}
 """
 RULES: Definition = parse_definition(DOOR)
 
@@ -90,7 +91,7 @@ def test_a_proposal_without_an_occasion_is_not_made(composer: Composer) -> None:
         ("open", {"by": 5}, "d-1", "`by` is 5: expected string"),
         ("open", {}, "d-1", "`by` is missing"),
         ("open", {"by": "me", "to": 1}, "d-1", "`to` is no field of `open`"),
-        ("shut", {}, "d-1", "no proposal `shut`; it has open, paint, name"),
+        ("shut", {}, "d-1", "no proposal `shut`; it has open, paint, name, note"),
         ("open", {"by": "me"}, "", "entity_id has 0 bytes"),
         ("open", {"by": "me"}, "x" * 513, "entity_id has 513 bytes"),
     ],
@@ -445,6 +446,7 @@ def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-3", proposal_id="old", issued_at=now - 90_000_000)
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-4", proposal_id="ahead", issued_at=now + 90_000)
     driver.propose("d-1", "paint", {"by": "x"}, proposal_id="painted", base=base)
+    driver.propose("d-1", "note", {}, proposal_id="noted", base=base)
     assert compared("nowhere") == (7, "status | `open` leaves closed | it was absent")
     assert compared("first")[0] == 0
     assert compared("again") == (
@@ -455,6 +457,7 @@ def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     assert compared("late") == (4, f"valid until | {iso(now - 1_000)} | decided at {iso(now)}")
     assert compared("old") == (3, f"issued_at | {iso(now - 90_000_000)} | at the earliest {iso(now - 86_400_000)}")
     assert compared("ahead") == (3, f"time | {iso(now + 90_000)} | at the latest {iso(now + 60_000)}")
+    assert compared("noted") == (0, "version | based on 1 | the state was at 2 / fence | none | no change counts")
     assert compared("painted") == (8, "version | based on 1 | the state was at 2 / fence | by | a change of by counts")
 
 
