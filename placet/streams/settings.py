@@ -324,5 +324,5 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _known(variable: str, fields: frozenset[str]) -> bool:
-    of_the_broker_command = variable.startswith(f"{PREFIX}BROKER_")
-    return of_the_broker_command or _is_setting(variable.removesuffix("_FILE"), fields | {"definition"})
+    of_another_command = variable.startswith((f"{PREFIX}BROKER_", f"{PREFIX}TOP_"))
+    return of_another_command or _is_setting(variable.removesuffix("_FILE"), fields | {"definition"})

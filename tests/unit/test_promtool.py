@@ -13,6 +13,8 @@ from placet.streams.endpoint import Endpoint
 from placet.streams.metrics import METRICS
 from tests.unit.top_sample import FACT, USUAL, TestGate
 
+pytestmark = pytest.mark.promtool
+
 UNDECODABLE = (FACT, Outcome.REFUSED, Reason.UNDECODABLE)
 
 
