@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,43 @@ def test_the_site_asks_no_other_host(site: Path) -> None:
     assert len(files) > len(PAGES)
     found = {str(path.relative_to(site)): FROM_ELSEWHERE.findall(path.read_text(errors="replace")) for path in files}
     assert {name: requests for name, requests in found.items() if requests} == {}
+
+
+LOOK = """<!doctype html><meta charset="utf-8"><pre id="seen"></pre>
+<iframe style="width: 390px; height: 800px"></iframe>
+<script>
+const frame = document.querySelector("iframe"), seen = {};
+const opened = page => new Promise(done => { frame.onload = done; frame.src = page; });
+(async () => {
+  for (const page of PAGES) {
+    await opened(page);
+    const root = frame.contentDocument.documentElement;
+    const images = [...root.querySelectorAll("img")].filter(image => image.checkVisibility());
+    const asked = frame.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name);
+    seen[page] = {
+      too_wide: root.scrollWidth > root.clientWidth ? root.scrollWidth : 0,
+      broken: images.filter(image => image.complete && !image.naturalWidth).map(image => image.src),
+      elsewhere: asked.filter(name => !name.startsWith("file:") && !name.startsWith("data:")),
+    };
+  }
+  document.getElementById("seen").textContent = JSON.stringify(seen);
+})();
+</script>"""
+FINE = {"too_wide": 0, "broken": [], "elsewhere": []}
+
+
+def test_a_browser_shows_every_page_on_a_phone_whole_and_asks_nobody(site: Path, tmp_path: Path) -> None:
+    pages = [str(path.relative_to(site)) for path in sorted(site.rglob("*.html")) if path.name != "index.html"]
+    (site / "look.html").write_text(LOOK.replace("PAGES", json.dumps(["docs/index.html", *pages])))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom"]
+    done = subprocess.run(
+        [*command, (site / "look.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    [found] = re.findall(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
+    seen = json.loads(unescape(found))
+    assert len(seen) > len(PAGES)
+    assert {page: what for page, what in seen.items() if what != FINE} == {}
 
 
 def test_a_diagram_has_its_picture_and_a_picture_its_diagram() -> None:
