@@ -29,7 +29,7 @@ from demo_flights import FLIGHTS_OF_THE_YEAR, facts
 from demo_history import Reader
 from demo_page import page
 from demo_report import ADVISORS, Comparison, report
-from demo_run import Run
+from demo_run import Run, clock_ms
 from demo_terminal import summary
 from demo_view import View
 from demo_without_a_gate import Table
@@ -62,7 +62,7 @@ class Demo:
 
     def run(self) -> dict[str, Any]:
         """Run it; return the report."""
-        out, world, began = self._out, self._world, datetime.now(UTC)
+        out, world, began_at = self._out, self._world, clock_ms()
         out.print("Two gates and two advisors are started ...")
         world.start(list(ADVISORS))
         self._introduce()
@@ -71,17 +71,16 @@ class Demo:
         with View(out, self._flights, run.tally, self._people) as view:
             run.go(view)
         seconds = time.monotonic() - began_s
-        for gate in world.gates:
-            gate.leave()
-        world.gates = []
+        world.close()
         compared = self._compare(run)
         out.print("`placet verify` decides everything again and compares each byte ...")
         verified = world.placet("verify", "--output", "json")
         if not verified.stdout:
             raise DemoError(f"`placet verify` failed:\n{verified.stderr}")
+        started = datetime.fromtimestamp(began_at / 1_000, UTC).isoformat(timespec="seconds")
         about = {
-            "flights": self._flights, "first_day": run.days[0], "last_day": run.days[1], "seconds": round(seconds, 1), "calendar": run.calendar,
-            "day_s": self._day_s, "seed": self._asked.seed, "started": began.isoformat(timespec="seconds"),
+            "flights": self._flights, "first_day": run.days[0], "last_day": run.days[1], "calendar": run.calendar,
+            "seconds": round(seconds, 1), "day_s": self._day_s, "seed": self._asked.seed, "started": started,
         }  # fmt: skip
         return report(run.tally, compared, about, world.diary("learner"), json.loads(verified.stdout))
 
@@ -89,8 +88,8 @@ class Demo:
         top = Path(sys.executable).with_name("placet")
         ports = " ".join(f"-e {gate.port}" for gate in self._world.gates)
         self._out.print(
-            f"{self._flights:,} flights that left New York in 2013 become facts; a day passes in {self._day_s:g} s. Two "
-            "advisors read what is committed, think as long as a model would, and propose to hold a flight, to rebook "
+            f"{self._flights:,} flights that left New York in 2013 become facts; a day passes in {self._day_s:g} s. "
+            "Two advisors read what is committed, think as long as a model would, and propose to hold a flight, to rebook "
             "passengers, to tell them that it is late. One goes by rules, one learns. Meanwhile the world moves on."
         )
         self._out.print(f"Look over the gates' shoulders, in another terminal:\n  {top} top {ports}", soft_wrap=True)
@@ -113,18 +112,18 @@ class Demo:
         self._out.print("The gates have left. The log is read, and applied once more as if there had been none ...")
         with Progress(*columns, console=self._out, transient=True) as bars:
             bar = bars.add_task("records read", total=run.tally.decided * 3)
-            reader = Reader(self._world.servers, run.topics, run.codec, lambda count: bars.advance(bar, count))
+            reader = Reader(self._world.servers, run.topics, run.definition, lambda count: bars.advance(bar, count))
             for partition in range(PARTITIONS):
-                compared.add(reader.history(partition, table))
+                compared.add(reader.history(partition, table.blank))
         return compared
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ops/demo",
-        description="Real flights of 2013 as facts, two AIs that compete, two gates that decide, one killed on the way, on "
-        "a real Kafka. Then a report: what was decided and why, and what would have happened without a gate. Leaves "
-        "nothing behind but the report.",
+        description="Real flights of 2013 as facts, two AIs that compete, two gates that decide, one killed on the "
+        "way, on a real Kafka. Then a report: what was decided and why, and what would have happened without a gate. "
+        "Leaves nothing behind but the report.",
         epilog="Exit code: 0 fine; 1 verify found a difference, the gate let through what it should not, or the demo "
         "broke; 2 wrong usage; 130 interrupted.",
     )

@@ -1,8 +1,8 @@
 """One advisor as a process of its own, on the harness: `python ops/demo_advisors.py desk|learner --diary FILE`.
 
-It thinks as long as a model would: lognormal, mostly below a second, now and then for many. What it proposes is based on
-what it had read before. Nothing is scripted: whatever comes too late, twice or in conflict comes from thinking while the
-world moves on, from two minds at one desk, and from asking again when no answer came.
+It thinks as long as a model would: lognormal, mostly below a second, now and then for many. What it proposes is based
+on what it had read before. Nothing is scripted: whatever comes too late, twice or in conflict comes from thinking while
+the world moves on, from two minds at one desk, and from asking again when no answer came.
 
 The diary is one JSON object each half second, for the live view and the report.
 """
@@ -29,9 +29,14 @@ DEFINITION = Path(__file__).with_name("demo_flight.yaml")
 SIGMA = 1.0
 """Of the lognormal time to think: one thought of a hundred takes ten times as long as the median."""
 DIARY_EACH_S = 0.5
-LIMITS = Limits(ceiling=400, queue=20_000, timeout_s=60, decision_timeout_s=2.5, failures=200, open_s=2, grace_s=8)
+LIMITS = Limits(ceiling=400, queue=20_000, timeout_s=60, decision_timeout_s=2.5, failures=200, open_s=2, grace_s=2)
 """An impatient caller: 2.5 s without an answer, and it asks again. Far more than a takeover's length of failures opens
 the breaker, as the demo is to show what impatience does."""
+
+
+def clock_ms() -> int:
+    """Return this machine's clock, ms since the epoch."""
+    return time.time_ns() // 1_000_000
 
 
 class Kind(NamedTuple):
@@ -74,6 +79,7 @@ class Thinker:
         ideas = self.mind.ideas(signal.name, flight.entity_id, {"status": flight.status, **flight.fields})
         if not ideas:
             return None
+        read_at = {"read_at": str(clock_ms())}
         others = await self._read_others(signal, ideas)
         self.thinking += 1
         try:
@@ -81,28 +87,30 @@ class Thinker:
         finally:
             self.thinking -= 1
         for idea, read in others:
-            self._propose(signal, idea, read)
+            self._propose(signal, idea, read, read_at)
         own = next((idea for idea in ideas if idea.entity == flight.entity_id), None)
-        return Advice(own.name, own.payload, rationale=own.why, model=self._model) if own else None
+        if own is None:
+            return None
+        return Advice(own.name, own.payload, rationale=own.why, model=self._model, metadata=read_at)
 
     async def _read_others(self, signal: Signal, ideas: list[Idea]) -> list[tuple[Idea, Snapshot]]:
         """Read what further ideas are about, before the thought: each once for a fact, however often it is thought."""
-        own, *further = ideas
+        further = ideas[1:]
         fresh = [idea for idea in further if (signal.signal_id, idea.name) not in self._told]
         self._told.update((signal.signal_id, idea.name) for idea in fresh)
         return [(idea, await self.advisor.client.read(idea.entity)) for idea in fresh]
 
-    def _propose(self, signal: Signal, idea: Idea, read: Snapshot) -> None:
+    def _propose(self, signal: Signal, idea: Idea, read: Snapshot, read_at: dict[str, str]) -> None:
         """Propose, and let go: this advisor waits only for what the harness proposes."""
         if read.status in OPEN:
             self.advisor.client.propose(
                 read, idea.name, idea.payload, caused_by=signal.signal_id, rationale=idea.why, model=self._model,
-                proposer=self.advisor.name,
+                proposer=self.advisor.name, metadata=read_at,
             )  # fmt: skip
 
     def diary(self) -> dict[str, Any]:
         """Return how it stands."""
-        entry = {"at_ms": time.time_ns() // 1_000_000, "thinking": self.thinking, "counts": dict(self.advisor.counts)}
+        entry = {"at_ms": clock_ms(), "thinking": self.thinking, "counts": dict(self.advisor.counts)}
         if isinstance(self.mind, Learner):
             mind = self.mind
             entry |= {"learned": mind.learned, "error_min": mind.error_min, "naive_min": mind.naive_min}

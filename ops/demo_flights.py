@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 FLIGHTS_OF_THE_YEAR = 336_776
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
-TIMETABLE_MS, FORECAST_MS, ESTIMATE_MS, CANCELLED_MS = 30 * HOUR_MS, 12 * HOUR_MS, 3 * HOUR_MS, 2 * HOUR_MS
+TIMETABLE_MS, FORECAST_MS, ESTIMATE_MS, CANCELLED_MS = 20 * HOUR_MS, 12 * HOUR_MS, 3 * HOUR_MS, 2 * HOUR_MS
 """How long before its time of departure a flight is announced, a delay is forecast, a delay is known, a flight is given
 up. The data tells what happened, not when it was known; this is what an operations desk would hear."""
 LATE_MIN = 15

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
-from demo_without_a_gate import Input, Read, Row, Table
+from demo_without_a_gate import Input, Read, Row
+from fastavro import parse_schema, schemaless_reader
 
 from placet.schemas.codec import Codec
+from placet.schemas.contracts import contracts
 from placet.schemas.decision import Decision, Outcome
+from placet.schemas.definition import Definition
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
 from placet.streams.topology import EntityTopics
 
-Occasions = Mapping[str, tuple[str, ...] | None]
+SINGLE_OBJECT_HEAD = 10
+"""Bytes before the record in Avro's single-object encoding."""
 Place = tuple[str, int]
 """Topic and offset of an input, within one partition."""
 
 
 class Record(NamedTuple):
-    """One record of an input topic, decoded."""
+    """One record of an input topic, decoded. `read_at_ms` is when a proposer had read, by its own word."""
 
     at_ms: int
     place: Place
     message: Message
+    read_at_ms: int = 0
 
 
 class Decided(NamedTuple):
@@ -44,39 +50,39 @@ class Write(NamedTuple):
 
 
 class History(NamedTuple):
-    """One partition: its inputs in the order of the log, what the gate said to each, what it let through, in its order."""
+    """One partition: its inputs in the order of the log, what the gate said to each, and what it let through."""
 
     inputs: list[Input]
     answers: dict[int, str]
     accepted: list[Write]
 
 
-def join(records: list[Record], decided: list[Decided], changes: list[tuple[Place, Change]], table: Table) -> History:
+def join(records: list[Record], decided: list[Decided], changes: list[Change], blank: Row) -> History:
     """Join one partition's records. Pure.
 
     Args:
         records: of both input topics, in any order; the broker's append times put them in one.
         decided: in the order of the decisions.
-        changes: in the order of the changelog, with the place of the input that caused each.
-        table: the definition, as data.
+        changes: in the order of the changelog.
+        blank: the row of a flight never heard of.
     """
-    blank, occasions = table.blank, table.occasions
     records = sorted(records, key=lambda record: (record.at_ms, record.message.kind, record.place[1]))
     positions = {record.place: position for position, record in enumerate(records)}
-    versions: dict[tuple[str, int], Read] = {}
-    for place, change in changes:
+    versions: dict[tuple[str, int], Row] = {}
+    for change in changes:
         row = {"status": change.state.status, **change.state.fields}
-        read = Read(row, change.state.version, positions[place], change.decided_at)
-        versions[change.entity_id, change.state.version] = read
-    never = Read(blank, 0, -1, 0)
-    again = Again(records, {each.place: each for each in decided}, occasions)
+        versions[change.entity_id, change.state.version] = row
+    sent: set[tuple[str, ...]] = set()
     inputs = []
-    for position, (at_ms, place, message) in enumerate(records):
-        read_by_it = versions.get((message.entity_id, message.base_version), never)
+    for position, (at_ms, _, message, read_at_ms) in enumerate(records):
+        row, version = versions.get((message.entity_id, message.base_version), blank), message.base_version
         is_fact = message.kind is Kind.SIGNAL
+        thought = (message.proposer, message.name, message.entity_id, message.caused_by or message.input_id)
+        sent_again = not is_fact and thought in sent
+        sent.add(thought)
         inputs.append(Input(
             position, at_ms, message.entity_id, is_fact, message.name, message.input_id, message.proposer,
-            message.payload, message.caused_by or "", None if is_fact else read_by_it, not is_fact and again.is_again(message),
+            message.payload, message.caused_by or "", None if is_fact else Read(row, version, read_at_ms), sent_again,
         ))  # fmt: skip
     answers = {positions[each.place]: each.decision.reason.name if each.decision.reason else "ACCEPTED"
                for each in decided}  # fmt: skip
@@ -88,39 +94,9 @@ def join(records: list[Record], decided: list[Decided], changes: list[tuple[Plac
     return History(inputs, answers, accepted)
 
 
-class Again:
-    """Tells what was sent again only because of a gate, which nobody would have sent without one.
-
-    That is: what was proposed after the gate had refused the same, by whomever, and what its proposer sent once more as
-    no answer came. It leaves out rather too much than too little.
-    """
-
-    def __init__(self, records: list[Record], decided: Mapping[Place, Decided], occasions: Occasions) -> None:
-        self._occasions = occasions
-        self._refused_at: dict[tuple[object, ...], int] = {}
-        self._sent: set[tuple[object, ...]] = set()
-        for record in records:
-            outcome = decided.get(record.place)
-            if record.message.kind is Kind.PROPOSAL and outcome and outcome.decision.outcome is Outcome.REFUSED:
-                self._refused_at.setdefault(self._same(record.message), outcome.decided_at)
-
-    def is_again(self, message: Message) -> bool:
-        """Look at the proposals in the order of the log, each once."""
-        same = self._same(message)
-        thought = (message.proposer, message.caused_by, *same)
-        again = thought in self._sent or message.issued_at >= self._refused_at.get(same, message.issued_at + 1)
-        self._sent.add(thought)
-        return again
-
-    def _same(self, message: Message) -> tuple[object, ...]:
-        """Return what makes two proposals the same, whoever made them: flight, name, what the payload is about."""
-        fields = self._occasions.get(message.name) or ()
-        return message.entity_id, message.name, *(message.payload[name] for name in fields)
-
-
-def _write(written: Input, decision: Decision, versions: Mapping[tuple[str, int], Read], blank: Row) -> Write:
+def _write(written: Input, decision: Decision, versions: Mapping[tuple[str, int], Row], blank: Row) -> Write:
     rows = [
-        versions[decision.entity_id, version].row if version else blank
+        versions[decision.entity_id, version] if version else blank
         for version in (decision.version_before, decision.version_after)
     ]
     return Write(written, rows[0], rows[1])
@@ -132,20 +108,26 @@ class Reader:
     Args:
         bootstrap_servers: of the broker.
         topics: of flights.
-        codec: of flights.
+        definition: of a flight.
         read: is told how many records were read, now and then.
     """
 
     def __init__(
-        self, bootstrap_servers: str, topics: EntityTopics, codec: Codec, read: Callable[[int], object]
+        self, bootstrap_servers: str, topics: EntityTopics, definition: Definition, read: Callable[[int], object]
     ) -> None:
-        self._servers, self._topics, self._codec, self._read = bootstrap_servers, topics, codec, read
+        self._servers, self._topics, self._read = bootstrap_servers, topics, read
+        self._codec, self._schema = Codec(definition), parse_schema(contracts(definition).proposal)
 
-    def history(self, partition: int, table: Table) -> History:
+    def history(self, partition: int, blank: Row) -> History:
         """Return one partition's history."""
         topics, decode = self._topics, self._codec.decode
         records = [
-            Record(message.timestamp()[1], (topic, message.offset()), decode(kind, message.value()))
+            Record(
+                message.timestamp()[1],
+                (topic, message.offset()),
+                decode(kind, message.value()),
+                self._read_at(message.value()) if kind is Kind.PROPOSAL else 0,
+            )  # fmt: skip
             for topic, kind in ((topics.signals, Kind.SIGNAL), (topics.proposals, Kind.PROPOSAL))
             for message in self._records(topic, partition)
         ]
@@ -155,9 +137,13 @@ class Reader:
             decided.append(Decided((at.topic, at.offset), at.decided_at, decision))
         changes = []
         for message in self._records(topics.changelog, partition):
-            change = self._codec.decode_change(message.value(), message.headers())
-            changes.append(((change.topic, change.offset), change))
-        return join(records, decided, changes, table)
+            changes.append(self._codec.decode_change(message.value(), message.headers()))
+        return join(records, decided, changes, blank)
+
+    def _read_at(self, proposal: bytes) -> int:
+        """Return when its proposer had read, ms since the epoch: a remark, which gates and their codec pass over."""
+        remarks: Any = schemaless_reader(BytesIO(proposal[SINGLE_OBJECT_HEAD:]), self._schema, None)
+        return int(remarks["metadata"].get("read_at", 0))
 
     def _records(self, topic: str, partition: int) -> Iterator[Any]:
         consumer = Consumer({

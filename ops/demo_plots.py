@@ -13,12 +13,13 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 26, 40
 
 
 class Line(NamedTuple):
-    """A line through points (x, y), in a colour; `filled` down to the axis."""
+    """A line through points (x, y), in a colour; `filled` down to the axis; `ends` with its last value and its name."""
 
     name: str
     colour: str
     points: Sequence[tuple[float, float]]
     filled: bool = False
+    ends: bool = False
 
 
 class Column(NamedTuple):
@@ -125,6 +126,13 @@ def lines(axes: Axes, drawn: Sequence[Line]) -> str:
                 f'style="fill:var(--{line.colour});opacity:.14"/>'
             )
         title = f"<title>{escape(line.name)}: {line.points[-1][1]:,.0f} at the end</title>"
+        if line.ends:
+            x, y = line.points[-1]
+            word = f"{y:,.0f} {line.name}"
+            parts.append(
+                f'<text class="word end" x="{axes.x(x):.1f}" y="{axes.y(y) - 9:.1f}" text-anchor="end" '
+                f'style="fill:var(--{line.colour})">{escape(word)}</text>'
+            )
         parts.append(f'<polyline class="line" points="{path}" style="stroke:var(--{line.colour})">{title}</polyline>')
     return "".join(parts)
 

@@ -25,7 +25,7 @@ KILL_AT = 0.5
 """After this share of the flights was announced a gate is killed."""
 SUPERVISOR_S = 3.0
 """So long after the takeover the killed gate is started again, as a supervisor would."""
-QUIET_S, THOUGHTS_MAX_S = 1.0, 6.0
+QUIET_S, THOUGHTS_MAX_S = 1.0, 5.0
 
 
 def clock_ms() -> int:
@@ -46,7 +46,8 @@ class Run:
 
     def __init__(self, stack: ExitStack, world: World, coming: Iterator[Fact], flights: int, day_s: float) -> None:
         definition = load_definition(DEFINITION)
-        self.codec, self.topics = Codec(definition), entity_topics(APP, definition.entity)
+        self.definition, self.topics = definition, entity_topics(APP, definition.entity)
+        self._codec = Codec(definition)
         self.tally = Tally(clock_ms())
         self.days: list[str] = []
         self.calendar: list[tuple[str, float]] = []
@@ -74,9 +75,9 @@ class Run:
         view.say("The last flight has arrived. The advisors finish their thoughts ...")
         self._until(view, "all facts are decided", lambda: self.tally.decided >= self._fed)
         self._let_them_finish(view)
-        for advisor in self._world.advisors:
-            advisor.leave()
-        self._world.advisors = []
+        view.say("The advisors are asked to leave ...")
+        self._world.ask_advisors_to_leave()
+        self._until(view, "the advisors have left", self._world.advisors_have_left)
         self._until(view, "everything is decided", lambda: self.tally.decided >= self._on_the_log())
 
     def _until(self, view: View, what: str, condition: Any) -> None:
@@ -101,7 +102,7 @@ class Run:
         self._producer.poll(0)
         messages: list[Any] = self._eyes.consume(1_000, 0.02)
         values = [message.value() for message in messages if message.error() is None]
-        self.tally.take(clock_ms(), [self.codec.decode_decision(value) for value in values])
+        self.tally.take(clock_ms(), [self._codec.decode_decision(value) for value in values])
         self._mind_the_gates(view)
         view.update(self._announced, self._fed)
 
@@ -127,7 +128,7 @@ class Run:
             Kind.SIGNAL, fact.name, f"{fact.name}.{fact.flight}.{fact.at}", fact.flight, fact.payload, now_ms, now_ms,
             proposer="airline",
         )  # fmt: skip
-        self._producer.produce(self.topics.signals, self.codec.encode_message(message), fact.flight.encode())
+        self._producer.produce(self.topics.signals, self._codec.encode_message(message), fact.flight.encode())
         self._fed += 1
         if fact.name == "flight_scheduled":
             self._announced += 1

@@ -49,9 +49,7 @@ def moments(example: Mapping[str, Any]) -> list[Moment]:
     found = []
     if read and read["version"]:
         was = f"<b>{read['status']}</b>, version {read['version']}"
-        found.append(
-            Moment(read["at_s"], "read", f"This is the flight that <b>{who}</b> reads: {was}. It begins to think.")
-        )
+        found.append(Moment(read["at_s"], "read", f"<b>{who}</b> reads the flight ({was}) and begins to think."))
     if earlier:
         found.append(Moment(earlier["at_s"], "fact" if earlier["fact"] else "deed", _earlier(earlier)))
     found.sort(key=lambda moment: moment.at_s)

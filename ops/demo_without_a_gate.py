@@ -6,8 +6,9 @@ Without a gate an AI reads a row, thinks, and writes the row back: as an ORM's `
 record on a compacted topic do. `whole_row=False` is the kinder world, where each write touches its own columns only
 (`UPDATE … SET hold_minutes = …`). Facts always write their own columns only, into the row as it is now.
 
-Two things would not have happened without a gate: proposing again because it had refused, and sending again because it
-had not answered. Such inputs are left out (`sent_again`).
+A world without a gate has rows of its own. A proposal counts only where its AI, at the moment when it really read,
+would have read the very same row there; what was sent once more, as a gate had refused or not answered, does not count
+either. So what breaks here comes from thinking while the world moves on and from two minds at one desk, not from a gate.
 """
 
 from __future__ import annotations
@@ -20,11 +21,10 @@ Row = Mapping[str, Any]
 
 
 class Read(NamedTuple):
-    """What a proposer had read: the row, and where in the log it had come to."""
+    """What a proposer had read, and when. `version` is for people."""
 
     row: Row
     version: int
-    position: int
     at_ms: int
 
 
@@ -32,7 +32,7 @@ class Input(NamedTuple):
     """One record of the log. Times are milliseconds since the epoch, by the broker's clock.
 
     `position` counts the inputs of a partition in the log's order. `cause` is what made the proposer think. `read` is
-    None for facts. `sent_again` marks what was sent only because a gate had refused the same, or had not answered.
+    None for facts. `sent_again` marks the same thought, sent once more by the same proposer.
     """
 
     position: int
@@ -153,9 +153,9 @@ class Watch:
 
     def _of_facts(self, written: Input, changed: Mapping[str, tuple[Any, Any]]) -> Iterator[Breach]:
         """Find the fact, newer than what was read, whose value is gone. One breach for a write, whatever it covers."""
-        read_to = written.read.position if written.read else -1
+        read_at_ms = written.read.at_ms if written.read else 0
         facts = [self._facts[written.entity, name] for name in changed if (written.entity, name) in self._facts]
-        newer = [fact for fact in facts if fact.position > read_to]
+        newer = [fact for fact in facts if fact.at_ms > read_at_ms]
         if newer:
             yield Breach("fact_overwritten", written, changed, max(newer, key=lambda fact: fact.position))
 
@@ -168,19 +168,36 @@ class Watch:
             yield Breach(rule, written, changed, first)
 
 
-def last_writer_wins(inputs: Iterable[Input], table: Table, *, whole_row: bool) -> Iterator[Breach]:
-    """Apply inputs in the order of the log, as they come, and give what breaks a rule."""
-    rows: dict[str, Row] = {}
+class Applied(NamedTuple):
+    """What became of inputs without a gate: rules broken, proposals that count, and how many were left out, and why."""
+
+    breaches: list[Breach]
+    counted: int
+    sent_again: int
+    read_otherwise: int
+
+
+def last_writer_wins(inputs: Iterable[Input], table: Table, *, whole_row: bool) -> Applied:
+    """Apply inputs in the order of the log, as they come."""
+    rows: dict[str, list[tuple[int, Row]]] = {}
     watch = Watch(table)
+    breaches: list[Breach] = []
+    counted = sent_again = read_otherwise = 0
     for written in inputs:
-        if written.sent_again:
-            continue
-        before = rows.get(written.entity, table.blank)
-        basis = written.read.row if written.read else before
+        past = rows.setdefault(written.entity, [(0, table.blank)])
+        before = basis = past[-1][1]
+        if written.read is not None:
+            basis = next(row for at_ms, row in reversed(past) if at_ms <= written.read.at_ms)
+            sent_again += written.sent_again
+            read_otherwise += not written.sent_again and basis != written.read.row
+            if written.sent_again or basis != written.read.row:
+                continue
+            counted += 1
         columns = WRITES[written.name](basis, written.payload)
         after = {**(basis if whole_row else before), **columns}
-        yield from watch.see(written, before, after)
-        rows[written.entity] = after
+        breaches += watch.see(written, before, after)
+        past.append((written.at_ms, after))
+    return Applied(breaches, counted, sent_again, read_otherwise)
 
 
 WRITES: Final[dict[str, Callable[[Row, Mapping[str, Any]], dict[str, Any]]]] = {

@@ -1,7 +1,7 @@
 """The demo's world: a broker, topics, two gates, two advisors, all real processes that go away with the demo.
 
-Each process stands under the guard that brokers have (`broker_guard.py`): whatever ends the demo, `kill -9` too, ends them,
-and takes the temporary folder away.
+Each process stands under the guard that brokers have (`broker_guard.py`): whatever ends the demo, `kill -9` too, ends
+them, and takes the temporary folder away.
 """
 
 from __future__ import annotations
@@ -65,6 +65,10 @@ class Process:
         os.kill(int(self._pid_file.read_text()), signal.SIGKILL)
         self._guard.wait(10)
 
+    def ask_to_leave(self) -> None:
+        """Ask it to end in good order."""
+        self._guard.terminate()
+
     def leave(self, timeout_s: float = 30) -> None:
         """Ask it to end in good order, and wait until it has."""
         self._guard.terminate()
@@ -114,6 +118,7 @@ class World:
         self.gates: list[Gate] = []
         self._killed: list[Gate] = []
         self.advisors: list[Process] = []
+        self._leaving: list[Process] = []
 
     def start(self, advisors: list[str]) -> None:
         """Make the topics, start two gates and the advisors, wait until all are at work."""
@@ -140,6 +145,24 @@ class World:
         """Start a gate again that was killed: same name, same port, same state."""
         gate = next(gate for gate in self._killed if gate.number == number)
         self.gates.append(self._start_gate(number, gate.port))
+
+    def ask_advisors_to_leave(self) -> None:
+        """Ask them, all at once: they give up their last thoughts after a while."""
+        for advisor in self.advisors:
+            advisor.ask_to_leave()
+        self._leaving, self.advisors = self.advisors, []
+
+    def advisors_have_left(self) -> bool:
+        """Tell whether all that were asked have left."""
+        return all(advisor.ended() is not None for advisor in self._leaving)
+
+    def close(self) -> None:
+        """Let the gates leave the group, all at once."""
+        for gate in self.gates:
+            gate.ask_to_leave()
+        for gate in self.gates:
+            gate.leave()
+        self.gates = []
 
     def diary(self, advisor: str) -> list[dict[str, Any]]:
         """Return an advisor's diary; its last line may be half written."""
