@@ -79,6 +79,7 @@ class AsyncChangeBatch:
 
         Raises:
             LogUnreachable: no broker answered; whoever reads next gets the batch again.
+            NotConnected: the loop over `changes` has ended; whoever reads next gets the batch again.
         """
         return await asyncio.to_thread(self._batch.commit)
 
@@ -272,8 +273,10 @@ class AsyncClient:
             LogUnreachable, FatalError: begin again, or look at the rights.
         """
         reader = ChangeReader(self._core.settings, self._core.exchange.link, group_id, batch_max)
-        with reader:
+        try:
             while True:
                 batch = await asyncio.to_thread(reader.poll)
                 if batch is not None:
                     yield AsyncChangeBatch(batch)
+        finally:
+            await asyncio.to_thread(reader.close)

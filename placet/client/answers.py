@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock
 
@@ -17,10 +18,15 @@ class Answers:
     """Finds the decisions that somebody waits for among all that the gate takes. Others' are not even decoded.
 
     Callers expect in their threads; only the I/O thread answers.
+
+    Args:
+        codec: decodes decisions.
+        tell: is told of an answer before those who wait for it: what they read next must not be older than that.
     """
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, tell: Callable[[Decision], None] = lambda _: None) -> None:
         self._codec = codec
+        self._tell = tell
         self._expected: dict[bytes, dict[str, Future[Decision]]] = {}
         self._lock = Lock()
 
@@ -44,21 +50,21 @@ class Answers:
             if not of_entity:
                 self._expected.pop(key, None)
 
-    def take(self, record: ConsumerRecord) -> Decision | None:
-        """Take in a record of the decisions; return the decision where somebody waits for it."""
+    def take(self, record: ConsumerRecord) -> None:
+        """Take in a record of the decisions."""
         of_entity = self._expected.get(record.key or b"")
         if not of_entity or record.value is None:
-            return None
+            return
         try:
             decision, _ = self._codec.decode_decision(record.value)
         except DecodeError:  # of a later release: whoever waits for it is told by the time limit
-            return None
+            return
         answer = of_entity.get(decision.input_id)
         if answer is None:
-            return None
+            return
         self.drop((record.key or b"").decode(), decision.input_id, answer)
+        self._tell(decision)
         answer.set_result(decision)
-        return decision
 
     def fail(self, entity_id: str, input_id: str, error: PlacetError) -> None:
         """Tell those who wait for this input that it was not sent."""

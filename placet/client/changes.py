@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from threading import Lock
 from typing import Self
 
 from placet.client.connect import Link, reader_options
+from placet.client.errors import NotConnected
 from placet.client.snapshot import Snapshot
 from placet.streams.consumer import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -19,7 +21,7 @@ _POLL_MS = 200
 class ChangeBatch:
     """What was read at once, in the order of each partition. Keep all of it, then `commit`."""
 
-    def __init__(self, snapshots: list[Snapshot], positions: dict[TopicPartition, int], reader: GroupReader) -> None:
+    def __init__(self, snapshots: list[Snapshot], positions: dict[TopicPartition, int], reader: ChangeReader) -> None:
         self.snapshots = snapshots
         self._positions = positions
         self._reader = reader
@@ -35,12 +37,16 @@ class ChangeBatch:
 
         Raises:
             LogUnreachable: no broker answered; whoever reads next gets the batch again.
+            NotConnected: the loop over `changes` has ended; whoever reads next gets the batch again.
         """
         return self._reader.commit(self._positions)
 
 
 class ChangeReader:
-    """A member of a consumer group on the changelog; partitions are shared among its members."""
+    """A member of a consumer group on the changelog; partitions are shared among its members.
+
+    Any thread may call any method: librdkafka does not bear being closed while another one polls.
+    """
 
     def __init__(self, settings: Settings, link: Link, group_id: str, batch_max: int) -> None:
         options = reader_options(settings, f"changes.{group_id}")
@@ -48,12 +54,20 @@ class ChangeReader:
         self._reader = GroupReader({**options, **group, "enable.partition.eof": False}, link.topics.changelog)
         self._codec = link.codec
         self._batch_max = batch_max
+        self._lock = Lock()
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self.close()
+
+    def close(self) -> None:
+        """Leave the group, once a poll or a commit that is under way has ended."""
+        with self._lock:
+            self._closed = True
+            self._reader.close()
 
     def poll(self) -> ChangeBatch | None:
         """Wait a moment for changes; None where there are none.
@@ -61,10 +75,20 @@ class ChangeReader:
         Raises:
             DecodeError: a record can't be read; `UnknownSchema` when its definition is not known yet.
         """
-        records = self._reader.poll_batch(self._batch_max, _POLL_MS)
+        with self._lock:
+            records = [] if self._closed else self._reader.poll_batch(self._batch_max, _POLL_MS)
         if not records:
             return None
-        return ChangeBatch([self._snapshot(record) for record in records], _next_positions(records), self._reader)
+        return ChangeBatch([self._snapshot(record) for record in records], _next_positions(records), self)
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
+        """Keep these next positions for the group; see `ChangeBatch.commit`."""
+        with self._lock:
+            if self._closed:
+                raise NotConnected(
+                    "the loop over `changes` has ended before the batch was committed: whoever reads next gets it again"
+                )
+            return self._reader.commit(positions)
 
     def _snapshot(self, record: ConsumerRecord) -> Snapshot:
         return Snapshot.from_record(self._codec, record.key or b"", record.value, record.headers)

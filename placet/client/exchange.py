@@ -141,10 +141,10 @@ class Exchange:
         self.link = connect(self._settings, admin, self._wanted, self._connect_timeout_s, self._closing.wait)
         topics, codec = self.link.topics, self.link.codec
         self.mirror = Mirror(self.link.definition, codec, self.link.partitions, self._request_load)
-        self.answers = Answers(codec)
+        self.answers = Answers(codec, self.mirror.tell)
         self._takers: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.changelog: self.mirror.take,
-            topics.decisions: self._take_decision,
+            topics.decisions: self.answers.take,
             self.link.rulebook.topic: self._take_rules,
         }
         heard = {"error_cb": self._lost}
@@ -216,11 +216,6 @@ class Exchange:
         if self._away:
             self._away = False
             _LOG.warning("Kafka answers again")
-
-    def _take_decision(self, record: ConsumerRecord) -> None:
-        decision = self.answers.take(record)
-        if decision is not None:
-            self.mirror.tell(decision)
 
     def _take_rules(self, record: ConsumerRecord) -> None:
         self.link.rulebook.take([record], record.offset + 1)

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from placet.client import AsyncClient, Client, DecisionTimeout, Outcome, Reason, Retry, Snapshot
+from placet.client import AsyncClient, Client, DecisionTimeout, NotConnected, Outcome, Reason, Retry, Snapshot
 from placet.schemas.errors import SettingsError
 from placet.streams.broker import Broker
 from placet.streams.log import client_logger
@@ -140,6 +140,26 @@ def test_rules_from_the_log_and_changes_for_those_who_keep_them(world: World, cl
     client.signal("o-kept-2", "opened", {"total": 9}, signal_id="s-kept-4")
     batch = next(iter(client.changes("sink")))  # the group goes on where it was
     assert "o-kept" not in [snapshot.entity_id for snapshot in batch]
+
+
+def test_changes_may_be_left_at_any_moment(world: World) -> None:
+    async def main() -> None:
+        async with AsyncClient("order", app=world.app, bootstrap_servers=world.bootstrap_servers) as client:
+            await client.signal("o-left", "opened", {"total": 1}, signal_id="s-left")
+            changes = client.changes("left")
+            kept = await anext(changes)
+            assert await kept.commit()
+
+            async def follow() -> None:
+                async for _ in changes:
+                    pass
+
+            with pytest.raises(TimeoutError):  # cancelled in the midst of a poll
+                await asyncio.wait_for(follow(), 0.5)
+            with pytest.raises(NotConnected, match="has ended before the batch was committed"):
+                await kept.commit()
+
+    asyncio.run(main())
 
 
 def test_the_client_starts_before_the_gate(broker: Broker, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from placet.client import DecisionTimeout, NotConnected, NotDelivered
 from placet.client.answers import Answers
+from placet.client.changes import ChangeReader
 from placet.client.compose import Composer
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
@@ -194,3 +197,32 @@ def test_what_was_proposed_before_the_end_is_sent(exchange: Exchange, kafka: Kaf
     exchange.end()
     exchange._meet_requests()
     assert kafka.calls[-1] == "send to app.lamp.proposals"
+
+
+def test_a_reader_of_changes_is_not_closed_in_the_midst_of_a_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """librdkafka would crash: a task that follows changes is cancelled while another thread polls for it."""
+    began, go_on, calls = Event(), Event(), []
+
+    def poll_batch(_records_max: int, _timeout_ms: int) -> list[Any]:
+        began.set()
+        assert go_on.wait(10)
+        calls.append("polled")
+        return []
+
+    member = SimpleNamespace(
+        poll_batch=poll_batch, close=lambda: calls.append("closed"), commit=lambda _positions: True
+    )
+    monkeypatch.setattr("placet.client.changes.GroupReader", lambda _options, _topic: member)
+    link: Any = SimpleNamespace(topics=entity_topics("app", "lamp"), codec=None)
+    reader = ChangeReader(load_settings({}), link, "group", 10)
+    with ThreadPoolExecutor(2) as threads:
+        polling = threads.submit(reader.poll)
+        assert began.wait(10)
+        closing = threads.submit(reader.close)
+        assert calls == []
+        go_on.set()
+        assert (polling.result(10), closing.result(10)) == (None, None)
+    assert calls == ["polled", "closed"]
+    assert reader.poll() is None
+    with pytest.raises(NotConnected, match="gets it again"):
+        reader.commit({})
