@@ -89,8 +89,8 @@ class Demo:
         ports = " ".join(f"-e {gate.port}" for gate in self._world.gates)
         self._out.print(
             f"{self._flights:,} flights that left New York in 2013 become facts; a day passes in {self._day_s:g} s. "
-            "Two advisors read what is committed, think as long as a model would, and propose to hold a flight, to rebook "
-            "passengers, to tell them that it is late. One goes by rules, one learns. Meanwhile the world moves on."
+            "Two advisors read what is committed, think as long as a model would, and propose to hold a flight, to "
+            "rebook passengers, to tell them that it is late. One goes by rules, one learns. The world moves on."
         )
         self._out.print(f"Look over the gates' shoulders, in another terminal:\n  {top} top {ports}", soft_wrap=True)
 

@@ -127,7 +127,7 @@ class Reader:
                 (topic, message.offset()),
                 decode(kind, message.value()),
                 self._read_at(message.value()) if kind is Kind.PROPOSAL else 0,
-            )  # fmt: skip
+            )
             for topic, kind in ((topics.signals, Kind.SIGNAL), (topics.proposals, Kind.PROPOSAL))
             for message in self._records(topic, partition)
         ]
@@ -135,9 +135,10 @@ class Reader:
         for message in self._records(topics.decisions, partition):
             decision, at = self._codec.decode_decision(message.value())
             decided.append(Decided((at.topic, at.offset), at.decided_at, decision))
-        changes = []
-        for message in self._records(topics.changelog, partition):
-            changes.append(self._codec.decode_change(message.value(), message.headers()))
+        changes = [
+            self._codec.decode_change(message.value(), message.headers())
+            for message in self._records(topics.changelog, partition)
+        ]
         return join(records, decided, changes, blank)
 
     def _read_at(self, proposal: bytes) -> int:

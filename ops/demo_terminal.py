@@ -17,20 +17,23 @@ def summary(found: Report, out: Console) -> None:
     out.print()
     out.print(f"Without a gate  [bold red]{head['without']:>6,}[/]  writes that broke the flights' state")
     out.print(f"With the gate   [bold green]{head['with']:>6,}[/]")
+    inputs, seconds = found["inputs"], found["run"]["seconds"]
     out.print(
-        f"The same {found['inputs']['facts']:,} facts and {found['inputs']['proposals']:,} proposals, in the same order. "
-        f"{head['without_columns']:,} of the writes are still wrong if each touches only its own columns."
+        f"Of {inputs['proposals']:,} proposals among {inputs['facts']:,} facts, in the order of the log. "
+        f"{inputs['counted']:,} count: their AI would have read the same row without a gate. "
+        f"If each write touched only its own columns, {head['without_columns']:,} would be wrong."
     )
     out.print(_rules(found))
     out.print(_outcomes(found, explained=out.width >= 120))
     latency, takeover = found["latency_ms"], found["takeover"]
     out.print(
-        f"{found['decided']:,} decisions in {found['run']['seconds']:.0f} s. From an input's place on the log to a decision "
+        f"{found['decided']:,} decisions in {seconds:.0f} s. From an input's place on the log to a decision "
         f"that anyone can read: half within {latency['p50']} ms, 90 % within {latency['p90']} ms."
     )
     if takeover:
         out.print(
-            f"{takeover['gate']} was killed with -9; {takeover['took_s']:.1f} s later its partitions were decided on again."
+            f"{takeover['gate']} was killed with -9; {takeover['took_s']:.1f} s later its partitions were decided on "
+            "again."
         )
     out.print(_verified(found["verify"]))
     out.print("No difference." if not found["verify"]["differences"] else f"The first: {found['verify']['first']}")

@@ -8,7 +8,7 @@ record on a compacted topic do. `whole_row=False` is the kinder world, where eac
 
 A world without a gate has rows of its own. A proposal counts only where its AI, at the moment when it really read,
 would have read the very same row there; what was sent once more, as a gate had refused or not answered, does not count
-either. So what breaks here comes from thinking while the world moves on and from two minds at one desk, not from a gate.
+either. So what breaks here comes from thinking while the world moves on, and from two minds at one desk.
 """
 
 from __future__ import annotations
@@ -169,8 +169,9 @@ class Watch:
 
 
 class Applied(NamedTuple):
-    """What became of inputs without a gate: rules broken, proposals that count, and how many were left out, and why."""
+    """What became of inputs without a gate: the rows, the rules that were broken, what counts and what was left out."""
 
+    rows: Mapping[str, Row]
     breaches: list[Breach]
     counted: int
     sent_again: int
@@ -197,7 +198,9 @@ def last_writer_wins(inputs: Iterable[Input], table: Table, *, whole_row: bool) 
         after = {**(basis if whole_row else before), **columns}
         breaches += watch.see(written, before, after)
         past.append((written.at_ms, after))
-    return Applied(breaches, counted, sent_again, read_otherwise)
+    return Applied(
+        {entity: past[-1][1] for entity, past in rows.items()}, breaches, counted, sent_again, read_otherwise
+    )
 
 
 WRITES: Final[dict[str, Callable[[Row, Mapping[str, Any]], dict[str, Any]]]] = {
