@@ -36,11 +36,15 @@ ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
 DAY_MS: Final = 86_400_000
 
-REASONS_TEXT = """Every decision carries a reason, by name and by number; numbers are pinned and never reused.
+REASONS_TEXT = """*For whoever got a refusal: what it means, what to do, and whether sending again helps.*
+
+Every decision carries a reason, by name and by number; numbers are pinned and never reused.
 `retry` says whether sending again can help: NEVER, RECOMPUTE (read again, think again), LATER (as it is).
 The last column leads to a worked example; *later* marks what no gate of this version says yet."""
 
-SETTINGS_TEXT = """Command line over environment over default. With `_FILE` behind its name a variable names a file
+SETTINGS_TEXT = """*For operators: every variable of a gate, and what of librdkafka is not yours to set.*
+
+Command line over environment over default. With `_FILE` behind its name a variable names a file
 that holds the value (Docker and Kubernetes secrets). `PLACET_DEFINITION` names one definition file.
 `KAFKA_BOOTSTRAP_SERVERS` and `SCHEMA_REGISTRY_URL` count where the own variable is not set."""
 
