@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -378,3 +380,11 @@ def test_the_page_names_every_limit_and_every_metric() -> None:
         assert row in page
     for name, event in EVENTS.items():
         assert f"| `{event.metric}` | `{name}` | {event.meaning} |" in page
+
+
+def test_without_the_extra_it_says_what_to_install() -> None:
+    hidden = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: None if n == 'faust' else f(n)"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{hidden}\nimport placet.advisor"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "ImportError: placet.advisor needs faust: pip install 'placet[advisory]'"
