@@ -4,7 +4,8 @@ advisor      what an author writes        advice      what a function gets and g
 pipeline     signals in, positions out    thinking    one trigger, to the gate's last word
 source       faust, at the edge           triggers    from records to triggers
 waiting, breaker, progress, steps         pure: who waits, who may think, what is over, what comes next
-meter        what is counted
+meter        what is counted           logs        what faust and its client say, sparsely
+taken        how far the gate has come  credentials  faust told what the settings say
 
 Needs the extra: `pip install 'placet[advisory]'`.
 """

@@ -13,6 +13,7 @@ from typing import Any, Final
 from prometheus_client import start_http_server
 
 from placet.advisor.advice import Limits, Think
+from placet.advisor.logs import tame_client_logs
 from placet.advisor.meter import Meter
 from placet.advisor.pipeline import Pipeline
 from placet.advisor.source import Source, Start
@@ -126,6 +127,7 @@ class Advisor:
             LogUnreachable, NotConnected: Kafka could not be reached, or was lost.
         """
         configure_logs(self._settings.log_level, app=self._settings.app, advisor=self.name)
+        tame_client_logs()
         asyncio.run(self._main())
         return 0
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from placet.advisor.advice import Limits
 from placet.advisor.breaker import Breaker, Phase
 from placet.advisor.credentials import credentials
+from placet.advisor.logs import Sparse
 from placet.advisor.meter import ADVISOR_METRICS, EVENTS, Meter
 from placet.advisor.progress import Progress
 from placet.advisor.steps import backoff_s, sends_again_in_s, thinks_again
@@ -388,3 +391,16 @@ def test_without_the_extra_it_says_what_to_install() -> None:
         [sys.executable, "-c", f"{hidden}\nimport placet.advisor"], capture_output=True, text=True, check=False
     )
     assert done.stderr.splitlines()[-1] == "ImportError: placet.advisor needs faust: pip install 'placet[advisory]'"
+
+
+def test_a_line_that_comes_ten_times_a_second_is_logged_once_a_minute() -> None:
+    said: list[str] = []
+    handler = Sparse()
+    handler._log = SimpleNamespace(log=lambda _level, text, **_: said.append(text))
+    for second in range(0, 130, 10):
+        for node in (1, 2):
+            record = logging.LogRecord("aiokafka", logging.ERROR, "", 0, "node %d is away", (node,), None)
+            record.created = 1_000_000.0 + second
+            handler.emit(record)
+    assert said == ["node 1 is away"] * 3
+    assert handler.left_out == 23
