@@ -131,7 +131,7 @@ def _arguments() -> argparse.Namespace:
     much.add_argument("--flights", type=int, default=FLIGHTS, help=f"so many flights ({FLIGHTS})")
     much.add_argument("--all", action="store_true", help=f"the whole year, {FLIGHTS_OF_THE_YEAR:,} flights: 15 minutes")
     parser.add_argument(
-        "--first-day", default=FIRST_DAY, metavar="MM-DD", help=f"of 2013 ({FIRST_DAY}: then a blizzard)"
+        "--first-day", type=_day, default=FIRST_DAY, metavar="MM-DD", help=f"of 2013 ({FIRST_DAY}: then a blizzard)"
     )
     parser.add_argument(
         "--day-s", type=float, help=f"how long a day takes, in seconds ({DAY_S:g}; --all {DAY_OF_ALL_S:g})"
@@ -147,6 +147,16 @@ def _arguments() -> argparse.Namespace:
     if not asked.report.absolute().parent.is_dir():
         parser.error(f"--report: there is no folder {asked.report.absolute().parent}")
     return asked
+
+
+def _day(text: str) -> str:
+    """Check a day of 2013, MM-DD.
+
+    Raises:
+        ValueError: there is no such day.
+    """
+    datetime.fromisoformat(f"2013-{text}")
+    return text
 
 
 def _interrupted(*_: object) -> None:
