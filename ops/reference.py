@@ -6,6 +6,7 @@ and `<!-- end -->`: definition, records. In the refusals the gate's answer stand
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -254,7 +255,7 @@ def records(page: str) -> str:
                "dead letter": DEAD_LETTER}  # fmt: skip
     head = ("column", "Avro type", "default", "what")
     tables = {name: table(head, columns(schema)) for name, schema in schemas.items()}
-    return with_blocks(page, {**tables, "bytes": framed(rules), "partitions": placed()})
+    return with_blocks(page, {**tables, "bytes": framed(rules), "partitions": placed(), "murmur": hashing()})
 
 
 def framed(rules: Definition) -> str:
@@ -271,6 +272,13 @@ def framed(rules: Definition) -> str:
     )
     lines = [f"{where:<15}{part.hex(' '):<50}{what}".rstrip() for where, part, what in parts]
     return "\n".join(("```text", *lines, "```"))
+
+
+def hashing() -> str:
+    """Return the hash of keys as code, without its docstring."""
+    lines = inspect.getsource(murmur2).splitlines()
+    return "\n".join(["```python", "from struct import unpack_from", "", "_M, _MASK = 0x5BD1E995, 0xFFFFFFFF", "", "",
+                      lines[0], *lines[2:], "```"])  # fmt: skip
 
 
 def placed() -> str:
