@@ -24,8 +24,6 @@ NAVIGATION = {
 """The pages by what they are for. One that is not there yet is left out; one that is named nowhere comes last."""
 
 PROJECT_PAGES = ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")
-MOVED = "definitions/reference"
-"""Only says where the page has gone."""
 
 project = "Placet"
 root_doc = "docs/index"
@@ -55,7 +53,7 @@ def contents() -> str:
     """Return the table of contents, as MyST directives."""
     named = {page for pages in NAVIGATION.values() for page in pages}
     there = {str(path.relative_to(ROOT / "docs").with_suffix("")) for path in (ROOT / "docs").rglob("*.md")}
-    rest = sorted(page for page in there - named if page not in ("index", MOVED))
+    rest = sorted(page for page in there - named if page != "index")
     blocks = {caption: [page for page in pages if page in there] for caption, pages in NAVIGATION.items()}
     blocks["The project"] = [*rest, *(f"/{page}" for page in PROJECT_PAGES)]
     return "".join(
@@ -68,8 +66,6 @@ def on_source_read(_app: Sphinx, page: str, source: list[str]) -> None:
     """Put in what only the site needs."""
     if page == root_doc:
         source[0] += contents()
-    if page == f"docs/{MOVED}":
-        source[0] = "---\norphan: true\n---\n" + source[0]
     if page.startswith("docs/"):
         source[0] = pictures_of(source[0])
 

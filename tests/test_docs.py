@@ -137,6 +137,7 @@ const opened = page => new Promise(done => { frame.onload = done; frame.src = pa
 FINE = {"too_wide": 0, "broken": [], "elsewhere": []}
 
 
+@pytest.mark.browser
 def test_a_browser_shows_every_page_on_a_phone_whole_and_asks_nobody(site: Path, tmp_path: Path) -> None:
     pages = [str(path.relative_to(site)) for path in sorted(site.rglob("*.html")) if path.name != "index.html"]
     (site / "look.html").write_text(LOOK.replace("PAGES", json.dumps(["docs/index.html", *pages])))

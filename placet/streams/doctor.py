@@ -31,7 +31,7 @@ from placet.streams.topology import control_topic, dead_letters_topic, entity_to
 
 __all__ = ["RESTORED_RECORDS_PER_S", "Check", "Restore", "Status", "cold_restore", "examine", "timeouts"]
 
-RESTORED_RECORDS_PER_S: Final = 150_000
+RESTORED_RECORDS_PER_S: Final = 80_000
 """The estimate's rate: what one gate reads back from changelog and ledger in a second."""
 
 _FREE_BYTES_MIN: Final = 1 << 30
