@@ -82,7 +82,9 @@ class Demo:
             "flights": self._flights, "first_day": run.days[0], "last_day": run.days[1], "calendar": run.calendar,
             "seconds": round(seconds, 1), "day_s": self._day_s, "seed": self._asked.seed, "started": started,
         }  # fmt: skip
-        return report(run.tally, compared, about, world.diary("learner"), json.loads(verified.stdout))
+        return report(
+            run.tally, compared, about, {name: world.diary(name) for name in ADVISORS}, json.loads(verified.stdout)
+        )
 
     def _introduce(self) -> None:
         top = Path(sys.executable).with_name("placet")
@@ -131,7 +133,11 @@ def _arguments() -> argparse.Namespace:
     much.add_argument("--flights", type=int, default=FLIGHTS, help=f"so many flights ({FLIGHTS})")
     much.add_argument("--all", action="store_true", help=f"the whole year, {FLIGHTS_OF_THE_YEAR:,} flights: 15 minutes")
     parser.add_argument(
-        "--first-day", type=_day, default=FIRST_DAY, metavar="MM-DD", help=f"of 2013 ({FIRST_DAY}: then a blizzard)"
+        "--first-day",
+        type=day_of_2013,
+        default=FIRST_DAY,
+        metavar="MM-DD",
+        help=f"of 2013 ({FIRST_DAY}: then a blizzard)",
     )
     parser.add_argument(
         "--day-s", type=float, help=f"how long a day takes, in seconds ({DAY_S:g}; --all {DAY_OF_ALL_S:g})"
@@ -149,7 +155,7 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
-def _day(text: str) -> str:
+def day_of_2013(text: str) -> str:
     """Check a day of 2013, MM-DD.
 
     Raises:

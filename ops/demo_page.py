@@ -130,7 +130,7 @@ def _rules(found: Report) -> str:
 def _answers(found: Report) -> str:
     rows = "".join(
         f"<tr><td><b>{row['outcome']}</b>{' · ' + row['reason'] if row['reason'] else ''}"
-        f'<small>{escape(row["meaning"])}</small></td><td class="n">{_number(row["facts"])}</td>'
+        f'<small>{_code(row["meaning"])}</small></td><td class="n">{_number(row["facts"])}</td>'
         f'<td class="n">{_number(row["proposals"])}</td></tr>'
         for row in found["outcomes"]
     )
@@ -300,6 +300,12 @@ def _cumulated(counts: Sequence[Sequence[int]], most: int) -> list[tuple[float, 
 def _last_second(found: Report) -> int:
     seconds = [each["second"] for each in found["by_second"]] + [second for second, _ in found["damage_by_second"]]
     return max(seconds, default=0) + 1
+
+
+def _code(text: str) -> str:
+    """Return text as HTML, what stands between backticks as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
 
 
 def _number(value: int) -> str:

@@ -84,7 +84,11 @@ class Comparison:
 
 
 def report(
-    tally: Tally, compared: Comparison, run: Mapping[str, Any], learner: Sequence[Mapping[str, Any]], verify: Any
+    tally: Tally,
+    compared: Comparison,
+    run: Mapping[str, Any],
+    diaries: Mapping[str, Sequence[Mapping[str, Any]]],
+    verify: Any,
 ) -> dict[str, Any]:
     """Return the report.
 
@@ -92,7 +96,7 @@ def report(
         tally: what was seen while it ran.
         compared: the worlds.
         run: what was asked for and when: `flights`, `first_day`, `last_day`, `seconds`, `day_s`, `seed`, `started`.
-        learner: the learner's diary.
+        diaries: of the advisors, by name.
         verify: what `placet verify --output json` printed.
     """
     worlds = {"without": compared.rows, "without_columns": compared.columns, "with": compared.gate}
@@ -120,13 +124,14 @@ def report(
         "takeover": _takeover(tally),
         "advisors": [
             {"name": name, "what": what, "proposed": compared.by_proposer[name].total(),
-             "answers": dict(compared.by_proposer[name].most_common())}
+             "answers": dict(compared.by_proposer[name].most_common()),
+             "harness": {what: count for what, count in (diaries[name] or [{}])[-1].get("counts", {}).items() if count}}
             for name, what in ADVISORS.items()
         ],
         "learner": _thinned([
             {"second": (entry["at_ms"] - tally.began_ms) / 1_000, "learned": entry["learned"],
              "error_min": round(entry["error_min"], 2), "naive_min": round(entry["naive_min"], 2)}
-            for entry in learner if entry.get("learned", 0) >= LEARNED_MIN
+            for entry in diaries["learner"] if entry.get("learned", 0) >= LEARNED_MIN
         ]),
         "verify": verify,
     }  # fmt: skip
