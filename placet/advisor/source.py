@@ -33,7 +33,8 @@ Take = Callable[[ConsumerRecord, int], Awaitable[None]]
 
 _BUFFERED_RECORDS: Final = 500
 _FETCH_BYTES: Final = 262_144
-_SESSION_S: Final = 10.0
+_SESSION_S, _HEARTBEAT_S = 10.0, 1.0
+_LOOK_EVERY_S: Final = 0.5
 
 
 class _Thread(driver.AIOKafkaConsumerThread):
@@ -96,7 +97,7 @@ class Source:
         raw = self._app.topic(topic, key_serializer="raw", value_serializer="raw", acks=False)
         self._app.agent(raw)(self._read)
         self._app.on_partitions_assigned.connect(_partitions_to(assigned), weak=False)
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: BaseException | None = None
 
     async def open(self) -> None:
         """Join the group.
@@ -113,15 +114,12 @@ class Source:
         """Wait until reading has ended by itself: it never should.
 
         Raises:
-            LogUnreachable: faust gave up.
+            LogUnreachable: faust gave up; or what `take` raised.
         """
-        stopped = asyncio.create_task(self._app.wait_until_stopped())
-        try:
-            await asyncio.wait({self._failed, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-        if self._failed.done():
-            self._failed.result()
+        while self._failure is None and not self._app.should_stop:  # noqa: ASYNC110 - mode's waiting leaves tasks behind
+            await asyncio.sleep(_LOOK_EVERY_S)
+        if self._failure is not None:
+            raise self._failure
         raise LogUnreachable(f"faust has ended: {self._app.crash_reason!r}")
 
     async def commit(self, positions: Mapping[int, int]) -> bool:
@@ -145,8 +143,8 @@ class Source:
             try:
                 await self._take(record, message.generation_id)
             except BaseException as error:  # faust would begin again behind this record, and tell nobody
-                if not isinstance(error, asyncio.CancelledError) and not self._failed.done():
-                    self._failed.set_exception(error)
+                if not isinstance(error, asyncio.CancelledError):
+                    self._failure = error
                 raise
 
 
@@ -166,7 +164,7 @@ def _made(settings: Settings, group: str, start: Start) -> faust.App:
         broker_client_id=group,
         # A member that died keeps its partitions for a session: faust's minute is long.
         broker_session_timeout=_SESSION_S,
-        broker_heartbeat_interval=_SESSION_S / 3,
+        broker_heartbeat_interval=_HEARTBEAT_S,
         broker_rebalance_timeout=2 * _SESSION_S,
         broker_max_poll_records=_BUFFERED_RECORDS,
         consumer_auto_offset_reset=start,
