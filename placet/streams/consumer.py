@@ -41,13 +41,21 @@ _FATAL: Final = {
 }
 
 
-def _records(messages: Iterable[Message]) -> list[ConsumerRecord]:
-    """Convert messages; what is an error instead is raised by the reaction that it calls for."""
+def _records(messages: Iterable[Message], ends: list[Message] | None = None) -> list[ConsumerRecord]:
+    """Convert messages; what is an error instead is raised by the reaction that it calls for.
+
+    Args:
+        messages: as librdkafka gave them.
+        ends: takes those that tell of a partition's end.
+    """
     records = []
     for message in messages:
         error = message.error()
         if error is not None:
-            _raise_for(error)
+            if ends is not None and error.code() == KafkaError._PARTITION_EOF:
+                ends.append(message)
+            else:
+                _raise_for(error)
             continue
         records.append(
             ConsumerRecord(
@@ -256,12 +264,12 @@ class LogReader:
         try:
             while True:  # the caller's `take` ends it
                 messages = _drain(self._consumer, records_max, 0.1)
-                ends = [message.offset() or 0 for message in messages if _is_end(message)]
-                records = _records(message for message in messages if not _is_end(message))
+                ends: list[Message] = []
+                records = _records(messages, ends)
                 if records:
                     position = records[-1].offset + 1
                 if ends:
-                    position = max(position, ends[-1])
+                    position = max(position, ends[-1].offset() or 0)
                 if not take(records, position):
                     return False
                 if position >= target and ends:
@@ -275,8 +283,7 @@ class LogReader:
 
     def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
         """Return what has arrived, without waiting."""
-        messages = _drain(self._consumer, records_max, 0)
-        return _records(message for message in messages if not _is_end(message))
+        return _records(_drain(self._consumer, records_max, 0), [])
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
         """Stay on these partitions too, beside those that are followed already."""
@@ -289,8 +296,9 @@ class LogReader:
             The records, and the partitions whose end was met after them.
         """
         messages = _drain(self._consumer, records_max, timeout_ms / 1000)
-        ends = [TopicPartition(m.topic() or "", m.partition() or 0) for m in messages if _is_end(m)]
-        return _records(message for message in messages if not _is_end(message)), ends
+        ends: list[Message] = []
+        records = _records(messages, ends)
+        return records, [TopicPartition(end.topic() or "", end.partition() or 0) for end in ends]
 
     def close(self) -> None:
         """Give the connections back."""
@@ -340,8 +348,3 @@ def _drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Messa
         return [first, *consumer.consume(records_max - 1, 0)] if first is not None else []
     except (KafkaException, RuntimeError) as error:
         raise LogUnreachable(f"reading: {error}") from error
-
-
-def _is_end(message: Message) -> bool:
-    error = message.error()
-    return error is not None and error.code() == KafkaError._PARTITION_EOF

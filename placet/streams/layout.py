@@ -40,6 +40,7 @@ __all__ = [
     "dump_log_time",
     "dump_memory",
     "expiring_key",
+    "keep_change",
     "ledger_index_key",
     "load_memory",
     "log_time_of",
@@ -63,6 +64,7 @@ _u64 = Struct(">Q")
 _decode_memory = msgspec.msgpack.Decoder(Memory).decode
 _decode_state = msgspec.msgpack.Decoder(EntityState).decode
 _decode_commit = msgspec.msgpack.Decoder(Commit).decode
+_encode_raw = msgspec.msgpack.Encoder().encode
 _decode_raw = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes]]]).decode
 
 
@@ -136,8 +138,24 @@ def stored_by(entity: bytes, header: str, data: bytes) -> tuple[bytes, bytes]:
 
 def memory_pair(entity: bytes, header: bytes) -> tuple[bytes, bytes]:
     """Return key and value of the memory in a header."""
-    end = 2 + _u16.unpack_from(header)[0]
+    end = 2 + (header[0] << 8 | header[1])
     return b"d" + _u16.pack(len(entity)) + entity + header[2:end], header[end:]
+
+
+def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: Headers) -> None:
+    """Write what a changelog record holds, undecoded: state, memory, reminder. The hot loop of a restore."""
+    kept = []
+    for header in headers:
+        name, data = header
+        if name == MEMORY_HEADER:
+            key, memory = memory_pair(entity, data)
+            writes[key] = memory
+            writes[b"t" + memory[:8] + key] = b""
+        elif name == DELETED_HEADER:
+            remember(writes, deleted_key(entity), data)
+        else:
+            kept.append(header)
+    writes[b"s" + entity] = b"\x01" + _encode_raw((value, kept))
 
 
 def memory_ledger_key(kind: int, entity_id: str, dedup_key: str) -> bytes:
@@ -180,11 +198,6 @@ class StateFormat:
     def dump(self, state: EntityState) -> bytes:
         """Encode a state."""
         return b"\x00" + encode_state(state)
-
-    @staticmethod
-    def raw(value: bytes, headers: Headers) -> bytes:
-        """Keep a changelog record as it was read."""
-        return b"\x01" + msgspec.msgpack.encode((value, headers))
 
     def load(self, data: bytes) -> EntityState:
         """Decode a state, whichever form it has."""

@@ -178,15 +178,8 @@ class _Progress:
             if record.value is None:
                 writes[b"s" + entity] = None
                 writes[layout.deleted_key(entity)] = None
-                continue
-            headers = []
-            for header in record.headers or ():
-                name, data = header
-                if name in (layout.MEMORY_HEADER, layout.DELETED_HEADER):
-                    layout.remember(writes, *layout.stored_by(entity, name, data))
-                else:
-                    headers.append(header)
-            writes[b"s" + entity] = job.form.raw(record.value, headers)
+            else:
+                layout.keep_change(writes, entity, record.value, record.headers or [])
         writes.update(layout.position_writes({job.topics.changelog: position}))
         job.store.load(writes)
         self.records += len(records)
