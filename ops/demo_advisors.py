@@ -29,7 +29,9 @@ DEFINITION = Path(__file__).with_name("demo_flight.yaml")
 SIGMA = 1.0
 """Of the lognormal time to think: one thought of a hundred takes ten times as long as the median."""
 DIARY_EACH_S = 0.5
-LIMITS = Limits(ceiling=400, queue=20_000, timeout_s=60, decision_timeout_s=2.5, failures=200, open_s=2, grace_s=2)
+LIMITS = Limits(
+    ceiling=400, queue=20_000, timeout_s=60, decision_timeout_s=2.5, failures=200, open_s=2, settle_s=0.3, grace_s=2
+)
 """An impatient caller: 2.5 s without an answer, and it asks again. Far more than a takeover's length of failures opens
 the breaker, as the demo is to show what impatience does."""
 
