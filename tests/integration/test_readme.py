@@ -67,6 +67,8 @@ def second_terminal(tmp_path: Path, environment: dict[str, str]) -> Iterator[dic
 def test_the_first_ten_minutes_are_as_the_readme_tells_them(second_terminal: dict[str, str], tmp_path: Path) -> None:
     began = time.monotonic()
     steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", SECOND_TERMINAL, re.MULTILINE)
+    kinds = [command.split()[1] for command, _ in steps]
+    assert kinds == ["signal", "signal", "propose", "explain", "propose", "propose"]
     assert any("REFUSED  STALE" in expected for _, expected in steps)
     for command, expected in steps:
         done = subprocess.run(
