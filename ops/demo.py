@@ -103,7 +103,7 @@ class Demo:
         for advisor in ADVISORS:
             entry = self._world.last_entry(advisor)
             known = f", {entry['error_min']:.1f} min off" if entry.get("learned") else ""
-            lines.append(f"{advisor}: {entry.get('thinking', 0)} thoughts under way{known}")
+            lines.append(f"{advisor}: {entry.get('thinking', 0)} thoughts{known}")
         return lines
 
     def _compare(self, run: Run) -> Comparison:

@@ -58,14 +58,14 @@ def _head(found: Report) -> str:
 <h1>Two AIs changed the state of {run["flights"]:,} flights while the world moved on.</h1></header>
 <div class="numbers">
 <div class="number bad"><span>Without a gate</span><strong id="without">{head["without"]:,}</strong>
-<em>of {inputs["proposals"]:,} proposals broke a flight’s state: newer facts overwritten, landed flights sent back to
-the gate, messages sent twice</em></div>
+<em>writes that broke a flight’s state: newer facts overwritten, landed flights scheduled again, messages sent
+twice</em></div>
 <div class="number good"><span>With the gate</span><strong id="with">{head["with"]:,}</strong>
 <em>of the same proposals, by the same rules. It accepted {accepted:,} and gave each of the others a reason</em></div>
 </div>
-<p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and the proposals of two competing AIs went
-into one Kafka. An AI reads a flight, thinks, and proposes; meanwhile the flight departs, is cancelled, or the other
-AI is faster. None of it is scripted. <b>Without a gate every service would have reported success.</b></p>
+<p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and {inputs["proposals"]:,} proposals of two
+competing AIs went into one Kafka. An AI reads a flight, thinks, and proposes; meanwhile the flight departs, is
+cancelled, or the other AI is faster. None of it is scripted. <b>Without a gate every service would have reported success.</b></p>
 <p class="soft">{takeover}Afterwards all {decided:,} decisions were taken again from the log, and compared byte by byte:
 {checked}.</p>"""
 

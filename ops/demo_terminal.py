@@ -64,7 +64,7 @@ def _outcomes(found: Report, *, explained: bool) -> Table:
 
 
 def _verified(verify: Mapping[str, Any]) -> Table:
-    table = Table(title="placet verify: everything decided again, compared byte by byte", title_justify="left")
+    table = Table(title="placet verify: decided again, byte by byte", title_justify="left")
     table.add_column("task")
     for heading in ("inputs", "decisions", "changes", "differences"):
         table.add_column(heading, justify="right")

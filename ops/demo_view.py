@@ -59,7 +59,8 @@ class View(AbstractContextManager["View"]):
         if not self._console.is_terminal and time.monotonic() >= self._plain_at_s:
             self._plain_at_s += PLAIN_EACH_S
             self._console.print(
-                "  " + "; ".join([f"{flights:,} flights", f"{self._tally.decided:,} decided", *self._people()])
+                "  " + "; ".join([f"{flights:,} flights", f"{self._tally.decided:,} decided", *self._people()]),
+                soft_wrap=True,
             )
 
     def _picture(self) -> Group:
