@@ -36,6 +36,10 @@ LIMITS = Limits(
 the breaker, as the demo is to show what impatience does."""
 
 
+OVER = ("answered", "given_up")
+"""What the harness counts once a fact is thought about to the end."""
+
+
 def clock_ms() -> int:
     """Return this machine's clock, ms since the epoch."""
     return time.time_ns() // 1_000_000
@@ -112,7 +116,9 @@ class Thinker:
 
     def diary(self) -> dict[str, Any]:
         """Return how it stands."""
-        entry = {"at_ms": clock_ms(), "thinking": self.thinking, "counts": dict(self.advisor.counts)}
+        counts = dict(self.advisor.counts)
+        over = sum(count for what, count in counts.items() if what in OVER or what.startswith("dropped_"))
+        entry = {"at_ms": clock_ms(), "thinking": self.thinking, "over": over, "counts": counts}
         if isinstance(self.mind, Learner):
             mind = self.mind
             entry |= {"learned": mind.learned, "error_min": mind.error_min, "naive_min": mind.naive_min}

@@ -65,7 +65,8 @@ twice</em></div>
 </div>
 <p class="lead">{inputs["facts"]:,} facts of real flights ({_span(run)}) and {inputs["proposals"]:,} proposals of two
 competing AIs went into one Kafka. An AI reads a flight, thinks, and proposes; meanwhile the flight departs, is
-cancelled, or the other AI is faster. None of it is scripted. <b>Without a gate every service would have reported success.</b></p>
+cancelled, or the other AI is faster. None of it is scripted.
+<b>Without a gate every service would have reported success.</b></p>
 <p class="soft">{takeover}Afterwards all {decided:,} decisions were taken again from the log, and compared byte by byte:
 {checked}.</p>"""
 

@@ -19,13 +19,14 @@ from placet.schemas.definition import load_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.topology import entity_topics
 
-WAITING_MAX = 6_000
-"""So many inputs may wait; then the world stands still: a machine that is too slow must not drown in its past."""
+WAITING_MAX, BEHIND_MAX = 6_000, 1_500
+"""So many inputs may wait for gates, so many facts for an advisor; then the world stands still. A machine that is too
+slow for the pace must not drown in its past: advisors that read what is long over have nothing to say."""
 KILL_AT = 0.5
 """After this share of the flights was announced a gate is killed."""
 SUPERVISOR_S = 3.0
 """So long after the takeover the killed gate is started again, as a supervisor would."""
-QUIET_S, THOUGHTS_MAX_S = 1.0, 5.0
+QUIET_S, THOUGHTS_MAX_S, LOOK_EACH_S = 1.0, 5.0, 0.25
 
 
 def clock_ms() -> int:
@@ -56,7 +57,8 @@ class Run:
         self._next = next(coming, None)
         self._now_ms = float(self._next.at if self._next else 0)
         self._last_s = time.monotonic()
-        self._fed = self._announced = 0
+        self._fed = self._announced = self._heard = self._not_come_to = 0
+        self._look_at_s = 0.0
         self._asked_again_s = 0.0
         self._producer = Producer({"bootstrap.servers": world.servers, "partitioner": "murmur2_random", "linger.ms": 5})
         self._eyes = Consumer({
@@ -109,12 +111,22 @@ class Run:
     def _feed(self) -> None:
         """Report what has happened by now. Each fact happens now: the year's times are fields."""
         last_s, self._last_s = self._last_s, time.monotonic()
-        if self._fed - self.tally.decided < WAITING_MAX:
+        if self._fed - self.tally.decided < WAITING_MAX and self._behind() < BEHIND_MAX:
             self._now_ms += (self._last_s - last_s) * self._speed
         self._turn_the_page()
         while self._next is not None and self._next.at <= self._now_ms:
             self._send(self._next)
             self._next = next(self._coming, None)
+
+    def _behind(self) -> int:
+        """Count the facts that the slower advisor has not come to; while a gate is dead nobody can be expected to."""
+        if self.tally.kill and not self.tally.is_taken_over():
+            return 0
+        if time.monotonic() >= self._look_at_s:
+            self._look_at_s = time.monotonic() + LOOK_EACH_S
+            entries = [self._world.last_entry(advisor.name) for advisor in self._world.advisors]
+            self._not_come_to = max((self._heard - entry.get("over", 0) for entry in entries), default=0)
+        return self._not_come_to
 
     def _turn_the_page(self) -> None:
         """Note when each day begins in New York."""
@@ -130,6 +142,7 @@ class Run:
         )  # fmt: skip
         self._producer.produce(self.topics.signals, self._codec.encode_message(message), fact.flight.encode())
         self._fed += 1
+        self._heard += fact.name != "flight_diverted"  # no advisor listens to that
         if fact.name == "flight_scheduled":
             self._announced += 1
             day = fact.flight.partition(".")[0]
