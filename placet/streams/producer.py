@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -30,6 +30,9 @@ _MIGRATED: Final = frozenset({
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
     KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH,
 })  # fmt: skip
+_MARKERS_S: Final = 0.005
+"""How long the coordinator has for the last commit's markers, which it writes after it has answered. A transaction that
+writes its first record before is told CONCURRENT_TRANSACTIONS, and librdkafka asks again 20 ms later."""
 _HOPELESS: Final = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant WRITE on the transactional id",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant WRITE on the gate's topics",
@@ -42,7 +45,12 @@ class Transaction:
     """One open transaction: records and positions, committed as one or not at all."""
 
     def __init__(
-        self, producer: Producer, watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int
+        self,
+        producer: Producer,
+        watchdog: Watchdog,
+        clock: Callable[[], int],
+        clock_skew_max_ms: int,
+        not_before_s: float = 0.0,
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
@@ -51,12 +59,14 @@ class Transaction:
         self._watchdog = watchdog
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
+        self._not_before_s = not_before_s
         self._skew_ms: int | None = None
         self._failed = ""
 
     def send(self, records: Iterable[ProducerRecord]) -> None:
         """Add records. The last one's delivery tells the broker's time, and how far each log has come."""
         produce, written = self._producer.produce, list(records)
+        sleep(max(0.0, self._not_before_s - monotonic()))
         last = {(record[0], record[1]): index for index, record in enumerate(written)}
         ends = frozenset(last.values())
         for index, record in enumerate(written):
@@ -144,6 +154,7 @@ class TransactionalProducer:
         self._clock_skew_max_ms = clock_skew_max_ms
         self._producer: Producer | None = None
         self._suspicion = ""
+        self._committed_s = 0.0
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
@@ -175,13 +186,16 @@ class TransactionalProducer:
         self.start()
         producer = self._producer
         assert producer is not None, "start() made it"
-        transaction = Transaction(producer, self._watchdog, self._clock, self._clock_skew_max_ms)
+        transaction = Transaction(
+            producer, self._watchdog, self._clock, self._clock_skew_max_ms, self._committed_s + _MARKERS_S
+        )
         try:
             producer.begin_transaction()
             yield transaction
         except KafkaException as error:
             raise self._translated(error, "transaction") from error
         finally:
+            self._committed_s = monotonic()
             if not transaction.committed:
                 self._abort(producer)
             elif transaction.commit_s > _SLOW_COMMIT_S:

@@ -1,9 +1,10 @@
-"""A transaction whose client's queue is full: nothing is lost or reordered, and the waiting has one deadline."""
+"""A transaction's records: none lost or reordered where the client's queue is full, none before its time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any, cast
 
 from placet.streams.producer import Transaction
@@ -47,3 +48,11 @@ def test_a_full_queue_loses_and_reorders_nothing() -> None:
     assert producer.values == [b"0", b"1", b"2", b"3", b"4"]
     assert producer.asked == [b"4"], "only the last record of a partition tells how far its log has come"
     assert watchdog.calls == ["produce", "produce"]
+
+
+def test_a_transaction_writes_nothing_before_the_markers_of_the_last_one_had_their_time() -> None:
+    producer, not_before_s = FullProducer(), monotonic() + 0.05
+    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1, not_before_s)
+    transaction.send([ProducerRecord("t", 0, b"k", b"0")])
+    assert monotonic() >= not_before_s
+    assert producer.values == [b"0"]
