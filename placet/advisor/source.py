@@ -57,13 +57,16 @@ class _Transport(driver.Transport):
     Consumer = _Consumer
 
 
-class _App(faust.App):
-    class BootStrategy(BootStrategy):
-        """A consumer, and nothing else."""
+class _Boot(BootStrategy):
+    """A consumer, and nothing else."""
 
-        enable_kafka_producer = False
-        enable_web = False
-        enable_sensors = False
+    enable_kafka_producer = False
+    enable_web = False
+    enable_sensors = False
+
+
+class _App(faust.App):
+    BootStrategy = _Boot
 
     async def on_first_start(self) -> None:
         """Make no folders: there are no tables."""
