@@ -177,7 +177,7 @@ def test_transactions_that_are_forbidden_fail(tmp_path: Path) -> None:
 
 def test_a_cold_restore_is_told_in_minutes(tmp_path: Path) -> None:
     check = checked(FakeAdmin(), tmp_path)["cold restore"]
-    assert check.found == "lamp: at most 36,000,000 records, 4.0 min in one gate"
+    assert check.found == "lamp: at most 36,000,000 records, 7.5 min in one gate"
 
 
 @pytest.mark.parametrize(
