@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 LOOK_EACH_S = 0.1
+REMOVE_FOR_S = 5.0
 
 
 def main(order: dict[str, Any]) -> int:
@@ -43,8 +44,16 @@ def main(order: dict[str, Any]) -> int:
     alone = os.getppid() != order["caller"]
     _end(child, grace_s=0 if alone and order["remove"] else order["grace_s"])
     if alone and order["remove"]:
-        shutil.rmtree(order["remove"], ignore_errors=True)
+        _remove(Path(order["remove"]))
     return child.returncode
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that others may still write to, or remove as well: until it is gone, or for five seconds."""
+    deadline_s = time.monotonic() + REMOVE_FOR_S
+    while folder.exists() and time.monotonic() < deadline_s:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(LOOK_EACH_S)
 
 
 def _write_pid(file: Path, pid: int) -> None:
