@@ -97,7 +97,9 @@ def test_the_page_is_all_that_is_left(run: Ran) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_demo_that_is_ended_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     running = demo(tmp_path, "--all")
-    wait_until(lambda: list(tmp_path.glob("placet-demo-*/learner.diary")), 150, "everything runs")
+    diaries = "placet-demo-*/learner.diary"
+    wait_until(lambda: running.poll() is not None or list(tmp_path.glob(diaries)), 150, "everything runs")
+    assert running.poll() is None, running.communicate()
     running.send_signal(number)
     said = "".join(running.communicate(timeout=60))
     assert running.returncode == {signal.SIGINT: 130, signal.SIGKILL: -9}[number], said
