@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 from placet.schemas.errors import PlacetError
 from placet.streams import broker_guard
 from placet.streams.broker import Broker
+from placet.streams.broker_settings import free_port
 
 APP, PARTITIONS = "demo", 4
 DEFINITION = Path(__file__).with_name("demo_flight.yaml")
@@ -243,11 +243,3 @@ class World:
         ready_s = time.monotonic() - began_s
         self._say(f"A real Kafka runs at {broker.bootstrap_servers}, in a temporary folder ({ready_s:.1f} s).")
         return broker.bootstrap_servers
-
-
-def free_port() -> int:
-    """Return a port that nobody has now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

@@ -135,7 +135,7 @@ def attribute_writer(
     """Compile the writing of a record from an object's attributes; so are records inside.
 
     Args:
-        record: at least two columns.
+        record: at least one column.
         attributes: the attribute of each column whose name is another, dots allowed.
         special: the writer of each column whose type alone does not tell.
     """

@@ -147,14 +147,13 @@ class TransactionalProducer:
     def __init__(
         self, options: Mapping[str, object], watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int
     ) -> None:
-        self.recycled = -1
         self._options = options
         self._watchdog = watchdog
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
         self._producer: Producer | None = None
         self._suspicion = ""
-        self._committed_s = 0.0
+        self._ended_s = 0.0
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
@@ -168,7 +167,6 @@ class TransactionalProducer:
         self.abandon()
         self._suspicion = ""
         self._producer = Producer({**self._options, "error_cb": self._on_error})
-        self.recycled += 1
         try:
             with self._watchdog.armed("init_transactions"):
                 self._producer.init_transactions(_CALL_TIMEOUT_S)
@@ -187,7 +185,7 @@ class TransactionalProducer:
         producer = self._producer
         assert producer is not None, "start() made it"
         transaction = Transaction(
-            producer, self._watchdog, self._clock, self._clock_skew_max_ms, self._committed_s + _MARKERS_S
+            producer, self._watchdog, self._clock, self._clock_skew_max_ms, self._ended_s + _MARKERS_S
         )
         try:
             producer.begin_transaction()
@@ -195,7 +193,7 @@ class TransactionalProducer:
         except KafkaException as error:
             raise self._translated(error, "transaction") from error
         finally:
-            self._committed_s = monotonic()
+            self._ended_s = monotonic()
             if not transaction.committed:
                 self._abort(producer)
             elif transaction.commit_s > _SLOW_COMMIT_S:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ import pytest
 
 from placet.cli.exit_codes import ExitCode
 from placet.streams.broker import Broker
+from placet.streams.broker_settings import free_port
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -26,16 +26,6 @@ def world(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:80]
     with World(broker.bootstrap_servers, tmp_path, app) as made:
         yield made
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def frame(world: World, ports: list[int]) -> dict[str, Any]:
@@ -52,7 +42,7 @@ def gates_of(shown: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_both_gates_their_decisions_and_the_one_that_is_killed(world: World) -> None:
-    ports = free_ports(2)
+    ports = [free_port(), free_port()]
     gates = {
         name: world.gate(name, PLACET_METRICS_PORT=str(port), PLACET_METRICS_HOST="127.0.0.1")
         for name, port in zip(("a", "b"), ports, strict=True)

@@ -20,6 +20,7 @@ import pytest
 from placet.cli import main, top_fetch
 from placet.cli.top_fetch import Fetcher, source_of
 from placet.cli.top_known import Answer
+from placet.streams.broker_settings import free_port
 from tests.unit.top_sample import TestGate
 
 Serve = Callable[..., int]
@@ -59,12 +60,6 @@ def gate(name: str) -> Callable[[BaseHTTPRequestHandler], bytes]:
 
 def ask(*endpoints: str, timeout_s: float = 5.0) -> list[Answer]:
     return Fetcher(map(source_of, endpoints), timeout_s).ask()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- endpoints -------------------------------------------------------------------------------------------------------
