@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -63,6 +64,11 @@ class Gate:
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What it logged under this name, in order."""
+        lines = [line for line in self.text().splitlines() if f'"event": "{name}"' in line and line.endswith("}")]
+        return [json.loads(line) for line in lines]
 
 
 class World:
