@@ -20,7 +20,7 @@ from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
 from placet.streams import layout
 from placet.streams.errors import TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.store import StateStore
+from placet.streams.store import StateStore, Writes
 from placet.streams.topology import EntityTopics, TaskId
 
 __all__ = ["Log", "Restoration", "Restored", "restore"]
@@ -117,10 +117,11 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     chain = _Chain(job, targets[ledger])
     if not job.go_on(0, targets[changelog] - positions[changelog] + ledgers_part):
         return None
-    for partition, take in ((changelog, progress.take_changes), (ledger, chain.take)):
-        if not log.read(partition, positions[partition], targets[partition], take):
+    with job.store.filling(targets[changelog] - positions[changelog]) as progress.write:
+        if not log.read(changelog, positions[changelog], targets[changelog], progress.take_changes):
             return None
-    job.store.flush()
+    if not log.read(ledger, positions[ledger], targets[ledger], chain.take):
+        return None
     group = {partition.topic: position for partition, position in committed.items()}
     first = {partition.topic: starts[partition] for partition in inputs}
     return _checked(job, chain, group, first, progress.records + chain.records)
@@ -167,6 +168,7 @@ class _Progress:
 
     def __init__(self, job: Restoration, end: int) -> None:
         self.records = 0
+        self.write: Callable[[Writes], None] = job.store.write
         self._job = job
         self._end = end
 
@@ -181,7 +183,7 @@ class _Progress:
             else:
                 layout.keep_change(writes, entity, record.value, record.headers or [])
         writes.update(layout.position_writes({job.topics.changelog: position}))
-        job.store.load(writes)
+        self.write(writes)
         self.records += len(records)
         return job.go_on(len(records), self._end - position)
 
@@ -219,7 +221,7 @@ class _Chain:
         if self.last:
             writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
         writes.update(layout.position_writes({job.topics.ledger: position}))
-        job.store.load(writes)
+        job.store.write(writes)
         self.records += len(records)
         return job.go_on(len(records), self._end - position)
 

@@ -126,7 +126,7 @@ class Restorer:
             try:
                 self._log = self._log or self._make_log()
                 return restore(self._restoration(job, store), self._log), store
-            except TaskCorrupted:
+            except (TaskCorrupted, StoreDamaged):
                 store.close()
                 self._set_aside(self._folder(job))
                 store = self._open(job)
@@ -160,11 +160,15 @@ class Restorer:
     def _open(self, job: Job) -> StateStore | None:
         """Open the folder; wait for one that another process still holds; set a damaged one aside."""
         folder = self._folder(job)
+        is_new = False
         while not job.cancelled.is_set():
             try:
                 return RocksDBStore(folder)
-            except StoreDamaged:
+            except StoreDamaged as error:
+                if is_new:
+                    raise TaskStopped(job.task_id, f"no store can be made: {error}") from error
                 self._set_aside(folder)
+                is_new = True
             except StoreLocked:
                 job.cancelled.wait(_RETRY_AFTER_S)
         return None

@@ -1,19 +1,30 @@
 """RocksDB under a task: one database per partition, one column family, write-ahead log on.
 
 Only this module knows rocksdict. Traps it is built around: a second opener rewrites rocksdict's config file before it
-fails on the lock, so options are always passed explicitly; raw mode, because the default pickles; puts and writes hold
-the GIL, so buffers are small; positions live beside the values, because several column families can tear.
+fails on the lock, so options are always passed explicitly; and once more for the column family, or an existing one is
+opened as its own file says, which can't name a cache or a filter; raw mode, because the default pickles; puts and
+writes hold the GIL, so buffers are small; positions live beside the values, because several column families can tear.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    MemtableFactory,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
 
 from placet.schemas.errors import PlacetError
 from placet.streams.store import Writes
@@ -23,6 +34,12 @@ __all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
 _BLOOM_BITS_PER_KEY: Final = 10
+_WORTH_A_LIST: Final = 20_000
+"""Opening twice takes as long as putting this many records where they belong."""
+_LIST_BYTES: Final = 8 << 20
+_LISTS_MAX: Final = 4
+_FILES_MAX: Final = 16
+"""Small lists, for the last is sorted and written while everyone waits; files are merged once, not again and again."""
 
 _block_cache: list[Cache] = []
 
@@ -54,6 +71,16 @@ def _options() -> Options:
     return options
 
 
+def _filling_options() -> Options:
+    options = _options()
+    options.set_memtable_factory(MemtableFactory.vector())
+    options.set_allow_concurrent_memtable_write(False)  # only the usual one can
+    options.set_write_buffer_size(_LIST_BYTES)
+    options.set_max_write_buffer_number(_LISTS_MAX)
+    options.set_level_zero_file_num_compaction_trigger(_FILES_MAX)
+    return options
+
+
 class RocksDBStore:
     """One task's store in a folder of its own.
 
@@ -68,15 +95,16 @@ class RocksDBStore:
         self._lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._db = Rdict(str(folder / "db"), _options())
         except BlockingIOError as error:
             os.close(self._lock)
             raise StoreLocked(f"{folder} is in use by another process") from error
-        except Exception as error:
+        self._folder = folder
+        self._write_options = WriteOptions()
+        try:
+            self._db = self._open_database(_options())
+        except StoreDamaged:
             os.close(self._lock)
-            raise StoreDamaged(f"{folder}: {error}") from error
-        self._write_options, self._load_options = WriteOptions(), WriteOptions()
-        self._load_options.disable_wal = True  # type: ignore[assignment,method-assign]  # a property; the stubs are wrong
+            raise
 
     def get(self, key: bytes) -> bytes | None:
         """See `StateStore`."""
@@ -87,13 +115,29 @@ class RocksDBStore:
         """See `StateStore`."""
         self._db.write(_batch(writes), self._write_options)
 
-    def load(self, writes: Writes) -> None:
-        """See `StateStore`. Without the write-ahead log: batches still reach the disk whole and in order."""
-        self._db.write(_batch(writes), self._load_options)
+    @contextmanager
+    def filling(self, records: int, /) -> Iterator[Callable[[Writes], None]]:
+        """See `StateStore`. Without the write-ahead log: batches still reach the disk whole and in order.
 
-    def flush(self) -> None:
-        """See `StateStore`."""
-        self._db.flush()
+        The GIL is held while keys are put where they belong in memory, which is half of a restore's time: for many
+        records the database is opened with a plain list there, sorted by a thread of its own when it goes to disk.
+
+        Raises:
+            StoreDamaged: what was written can't be opened again.
+        """
+        options = WriteOptions()
+        options.disable_wal = True  # type: ignore[assignment,method-assign]  # a property; the stubs are wrong
+        in_a_list = records >= _WORTH_A_LIST
+        if in_a_list:
+            self._close_database()
+            self._db = self._open_database(_filling_options())
+        try:
+            yield lambda writes: self._db.write(_batch(writes), options)
+        finally:
+            self._db.flush()
+            if in_a_list:
+                self._close_database()
+                self._db = self._open_database(_options())
 
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See `StateStore`."""
@@ -106,10 +150,20 @@ class RocksDBStore:
         return found
 
     def close(self) -> None:
-        """See `StateStore`. Handles are dropped too: RocksDB keeps its lock while one of them lives."""
-        self._db.close()
-        del self._db
+        """See `StateStore`."""
+        self._close_database()
         os.close(self._lock)
+
+    def _open_database(self, options: Options) -> Rdict:
+        try:
+            return Rdict(str(self._folder / "db"), options, column_families={"default": options})
+        except Exception as error:
+            raise StoreDamaged(f"{self._folder}: {error}") from error
+
+    def _close_database(self) -> None:
+        """Close it, unless opening it again failed. RocksDB keeps its lock while a handle lives: it is dropped too."""
+        if db := vars(self).pop("_db", None):
+            db.close()
 
 
 def _batch(writes: Writes) -> WriteBatch:

@@ -7,7 +7,8 @@ leaves it behind the log, never ahead of it.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 __all__ = ["MemoryStore", "StateStore", "Writes"]
@@ -27,12 +28,11 @@ class StateStore(Protocol):
         """Apply a batch: all of it or nothing of it."""
         ...
 
-    def load(self, writes: Writes) -> None:
-        """Apply a batch faster than `write`, while a restore fills the store: safe only after `flush`."""
-        ...
+    def filling(self, records: int, /) -> AbstractContextManager[Callable[[Writes], None]]:
+        """Give a `write` that costs less, while nothing is read and much is to come: about this many records.
 
-    def flush(self) -> None:
-        """Make what was loaded as safe as what was written. A crash before it leaves an earlier whole state."""
+        What it applied is safe once the block has ended. A crash before that leaves the whole batches up to some point.
+        """
         ...
 
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
@@ -65,12 +65,9 @@ class MemoryStore:
             elif self._values.pop(key, None) is not None:
                 del self._order[bisect_left(self._order, key)]
 
-    def load(self, writes: Writes) -> None:
+    def filling(self, _records: int, /) -> AbstractContextManager[Callable[[Writes], None]]:
         """See `StateStore`."""
-        self.write(writes)
-
-    def flush(self) -> None:
-        """See `StateStore`."""
+        return nullcontext(self.write)
 
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See `StateStore`."""

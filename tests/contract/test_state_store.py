@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,25 @@ def test_a_scan_sees_what_was_written_and_deleted_last(store: StateStore) -> Non
     assert store.scan(b"", b"", 10) == [(b"b", b"2"), (b"c", b"3")]
 
 
+@pytest.mark.parametrize("records", [1, 1_000_000])
+def test_what_filled_it_is_there_among_what_was_written(store: StateStore, records: int) -> None:
+    store.write({b"a": b"1", b"b": b"1", b"c": b"1"})
+    with store.filling(records) as write:
+        write({b"a": b"2", b"b": None, b"d": b"2"})
+        write({b"a": b"3", b"never": None})
+    store.write({b"d": b"4"})
+    assert store.scan(b"", b"", 10) == [(b"a", b"3"), (b"c", b"1"), (b"d", b"4")]
+
+
+@pytest.mark.parametrize("records", [1, 1_000_000])
+def test_a_filling_that_is_given_up_leaves_a_store_that_works(store: StateStore, records: int) -> None:
+    with suppress(ZeroDivisionError), store.filling(records) as write:
+        write({b"a": b"1"})
+        raise ZeroDivisionError
+    store.write({b"b": b"2"})
+    assert [store.get(key) for key in (b"a", b"b")] == [b"1", b"2"]
+
+
 # RocksDB --------------------------------------------------------------------------------------------------------------
 
 
@@ -84,6 +104,20 @@ def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
     again = RocksDBStore(tmp_path / "0")
     assert again.scan(b"", b"", 10) == [(b"a", b"1")]
     again.close()
+
+
+def test_opened_again_it_has_the_same_filter_and_memory(tmp_path: Path) -> None:
+    """rocksdict opens an existing database as the database's own file says, which can't name a cache or a filter."""
+    for _ in range(3):
+        RocksDBStore(tmp_path / "0").close()
+        newest = max((tmp_path / "0" / "db").glob("OPTIONS-*")).read_text()
+        assert "filter_policy=bloomfilter" in newest
+        assert "memtable_factory=SkipListFactory" in newest
+    store = RocksDBStore(tmp_path / "0")
+    with store.filling(1_000_000):
+        assert "VectorRepFactory" in max((tmp_path / "0" / "db").glob("OPTIONS-*")).read_text()
+    assert "filter_policy=bloomfilter" in max((tmp_path / "0" / "db").glob("OPTIONS-*")).read_text()
+    store.close()
 
 
 WRITE_FOR_EVER = """
@@ -111,6 +145,35 @@ def test_a_killed_process_leaves_whole_batches_and_all_that_it_was_told_are_writ
     assert values.pop() >= told[-1]
 
 
+FILL_FOR_EVER = """
+import sys
+from itertools import count
+from pathlib import Path
+from placet.streams.rocksdb import RocksDBStore
+store = RocksDBStore(Path(sys.argv[1]))
+with store.filling(int(sys.argv[2])) as write:
+    for number in count():
+        write({b"%d" % key: (b"%09d" % number) * 1_000 for key in range(100)})
+        print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("records", [1, 1_000_000])
+def test_a_process_killed_while_it_fills_leaves_whole_batches_in_order(tmp_path: Path, records: int) -> None:
+    command = [sys.executable, "-c", FILL_FOR_EVER, str(tmp_path / "0"), str(records)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for _ in range(100):  # 90 MB: some of it is on disk by then
+            process.stdout.readline()
+        process.kill()
+    store = RocksDBStore(tmp_path / "0")
+    values = {int((store.get(b"%d" % key) or b"-1")[:9]) for key in range(100)}
+    assert len(values) == 1
+    assert values.pop() > 0
+    store.write({b"0": b"goes on"})
+    store.close()
+
+
 def test_a_second_opener_is_refused_without_harm(tmp_path: Path) -> None:
     first = RocksDBStore(tmp_path / "0")
     first.write({b"a": b"1"})
@@ -129,6 +192,27 @@ def test_a_second_opener_is_refused_without_harm(tmp_path: Path) -> None:
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_while_it_is_filled_no_one_else_gets_in(tmp_path: Path) -> None:
+    store = RocksDBStore(tmp_path / "0")
+    with store.filling(1_000_000) as write:
+        write({b"a": b"1"})
+        with pytest.raises(StoreLocked, match="in use"):
+            RocksDBStore(tmp_path / "0")
+    store.close()
+
+
+def test_what_can_not_be_opened_after_filling_is_damaged_and_lets_go(tmp_path: Path) -> None:
+    store = RocksDBStore(tmp_path / "0")
+    filling = store.filling(1_000_000)
+    filling.__enter__()({b"a": b"1"})
+    (tmp_path / "0" / "db" / "CURRENT").write_bytes(b"nothing that can be read")
+    with pytest.raises(StoreDamaged, match="0"):
+        filling.__exit__(None, None, None)
+    store.close()
+    with pytest.raises(StoreDamaged, match="0"):  # and not StoreLocked
+        RocksDBStore(tmp_path / "0")
 
 
 @pytest.mark.parametrize("damage", ["manifest", "current", "log"])

@@ -1,0 +1,62 @@
+"""The thread that restores: what it does when a task's store can't be opened."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from placet.streams import rocksdb
+from placet.streams.entity_type import EntityType
+from placet.streams.errors import TaskStopped
+from placet.streams.restorer import Job, Outcome, Restorer
+from placet.streams.topology import TaskId
+from placet.testing import TestDriver
+from tests.unit.test_restore_progress import lamp
+
+
+def restored(driver: TestDriver, folder: Path) -> Outcome:
+    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
+    kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
+    restorer = Restorer(lambda: driver.log, folder, lambda: driver.now_ms)
+    try:
+        restorer.submit(Job(TaskId("lamp", 0), kind))
+        deadline_s = time.monotonic() + 20
+        while not (done := restorer.take_done()):
+            assert time.monotonic() < deadline_s, "the restore never ends"
+            time.sleep(0.01)
+    finally:
+        restorer.close()
+    return done[0]
+
+
+def opened(outcome: Outcome) -> rocksdb.RocksDBStore:
+    assert outcome.error is None
+    assert isinstance(outcome.store, rocksdb.RocksDBStore)
+    return outcome.store
+
+
+def test_a_damaged_store_is_set_aside_and_filled_again(tmp_path: Path) -> None:
+    driver = lamp()
+    first = opened(restored(driver, tmp_path))
+    states = first.scan(b"s", b"s", 10)
+    assert states
+    first.close()
+    (tmp_path / "app" / "lamp" / "0" / "db" / "CURRENT").write_bytes(b"nothing that can be read")
+    again = opened(restored(driver, tmp_path))
+    assert again.scan(b"s", b"s", 10) == states
+    again.close()
+    assert (tmp_path / "app" / "lamp" / "0.aside").is_dir()
+
+
+def test_where_no_store_can_be_made_the_task_stops_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(rocksdb, "Rdict", full)
+    outcome = restored(lamp(), tmp_path)
+    assert isinstance(outcome.error, TaskStopped)
+    assert "No space left on device" in str(outcome.error)
