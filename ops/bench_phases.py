@@ -10,8 +10,8 @@ from bench_workload import PARTITIONS, Proposals, each_once
 from bench_world import BenchError, Eyes, Gate, Progress, World
 from confluent_kafka import Producer
 
-_LATENCY_WARM_UP_S = 10.0
-"""Java compiles what is hot during the first seconds, on the same cores."""
+_LATENCY_WARM_UP_S = 30.0
+"""Java compiles what is hot during the first half minute, on the same cores: a broker in use has that behind it."""
 
 
 class Latency(NamedTuple):
