@@ -34,6 +34,8 @@ __all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
 _BLOOM_BITS_PER_KEY: Final = 10
+_MEMTABLE_BLOOM_SHARE: Final = 0.05
+"""Most looks are for a dedup key that is new: filters answer them, in memory as on disk."""
 _WORTH_A_LIST: Final = 20_000
 """Opening twice takes as long as putting this many records where they belong."""
 _LIST_BYTES: Final = 8 << 20
@@ -64,6 +66,8 @@ def _options() -> Options:
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_MEMTABLE_BLOOM_SHARE)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_max_open_files(256)
     options.set_keep_log_file_num(2)
@@ -75,6 +79,7 @@ def _filling_options() -> Options:
     options = _options()
     options.set_memtable_factory(MemtableFactory.vector())
     options.set_allow_concurrent_memtable_write(False)  # only the usual one can
+    options.set_memtable_prefix_bloom_ratio(0)  # nothing is looked for
     options.set_write_buffer_size(_LIST_BYTES)
     options.set_max_write_buffer_number(_LISTS_MAX)
     options.set_level_zero_file_num_compaction_trigger(_FILES_MAX)
