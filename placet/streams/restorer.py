@@ -17,7 +17,7 @@ from typing import NamedTuple
 from placet.schemas.errors import PlacetError
 from placet.streams.admin import BrokerUnreachable
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
+from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.layout import StateFormat
 from placet.streams.restore import Log, Restoration, Restored, restore
 from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
@@ -166,7 +166,7 @@ class Restorer:
                 return RocksDBStore(folder)
             except StoreDamaged as error:
                 if is_new:
-                    raise TaskStopped(job.task_id, f"no store can be made: {error}") from error
+                    raise FatalError(f"no store can be made: {error}. Look at the disk, then start again.") from error
                 self._set_aside(folder)
                 is_new = True
             except StoreLocked:

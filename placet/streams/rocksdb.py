@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from rocksdict import (
 )
 
 from placet.schemas.errors import PlacetError
+from placet.streams.errors import FatalError
 from placet.streams.store import Writes
 
 __all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
@@ -117,8 +118,12 @@ class RocksDBStore:
         return value
 
     def write(self, writes: Writes) -> None:
-        """See `StateStore`."""
-        self._db.write(_batch(writes), self._write_options)
+        """See `StateStore`.
+
+        Raises:
+            FatalError: the disk does not take it.
+        """
+        self._apply(writes, self._write_options)
 
     @contextmanager
     def filling(self, records: int, /) -> Iterator[Callable[[Writes], None]]:
@@ -128,6 +133,7 @@ class RocksDBStore:
         records the database is opened with a plain list there, sorted by a thread of its own when it goes to disk.
 
         Raises:
+            FatalError: the disk does not take it.
             StoreDamaged: what was written can't be opened again.
         """
         options = WriteOptions()
@@ -137,9 +143,9 @@ class RocksDBStore:
             self._close_database()
             self._db = self._open_database(_filling_options())
         try:
-            yield lambda writes: self._db.write(_batch(writes), options)
+            yield lambda writes: self._apply(writes, options)
         finally:
-            self._db.flush()
+            self._flush()
             if in_a_list:
                 self._close_database()
                 self._db = self._open_database(_options())
@@ -159,6 +165,24 @@ class RocksDBStore:
         self._close_database()
         os.close(self._lock)
 
+    def _apply(self, writes: Writes, options: WriteOptions) -> None:
+        try:
+            self._db.write(_batch(writes), options)
+        except Exception as error:  # rocksdict has no other
+            raise self._refused(error) from error
+
+    def _flush(self) -> None:
+        try:
+            self._db.flush()
+        except Exception as error:
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception) -> FatalError:
+        return FatalError(
+            f"{self._folder} can't be written: {error}. Nothing is lost, the log has it all: make room or mend the "
+            "disk, then start again. Meanwhile others take over."
+        )
+
     def _open_database(self, options: Options) -> Rdict:
         try:
             return Rdict(str(self._folder / "db"), options, column_families={"default": options})
@@ -168,7 +192,8 @@ class RocksDBStore:
     def _close_database(self) -> None:
         """Close it, unless opening it again failed. RocksDB keeps its lock while a handle lives: it is dropped too."""
         if db := vars(self).pop("_db", None):
-            db.close()
+            with suppress(Exception):  # it says once more that it could not be written: then it is behind the log
+                db.close()
 
 
 def _batch(writes: Writes) -> WriteBatch:

@@ -17,7 +17,7 @@ from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.errors import FatalError, TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.observer import Observer
 from placet.streams.producer import Transaction, TransactionalProducer
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
@@ -201,10 +201,16 @@ class Worker:
         self._show_tasks()
 
     def _start_restored(self) -> None:
-        """Start the tasks whose restore is done; take out those whose log contradicts itself."""
+        """Start the tasks whose restore is done; take out those whose log contradicts itself.
+
+        Raises:
+            FatalError: the disk takes nothing: others shall take over.
+        """
         for outcome in self._restorer.take_done():
             task_id, kind = outcome.job.task_id, outcome.job.entity_type
             _, began_s = self._restoring.pop(task_id)
+            if isinstance(outcome.error, FatalError):
+                raise outcome.error
             if outcome.restored is None or outcome.store is None:
                 self._name_stopped(task_id, str(outcome.error))
                 if outcome.store is not None:

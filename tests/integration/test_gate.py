@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import NewTopic
 
+from placet.cli.exit_codes import ExitCode
 from placet.schemas.decision import Outcome, Reason
 from placet.streams.broker import Broker
 from tests.integration.gates import Gate, World, wait_until
@@ -203,6 +204,20 @@ def test_a_damaged_store_is_set_aside_and_rebuilt(world: World) -> None:
     world.flush()
     world.decided()
     assert list((world.folder / "state" / "a").rglob("*.aside"))
+    verified(world)
+
+
+def test_a_gate_on_a_full_disk_ends_and_another_takes_over(world: World) -> None:
+    full = world.gate("full", program=(str(HERE / "gate_on_a_small_disk.py"),))
+    world.load(4_000)
+    world.flush()
+    assert full.process.wait(60) == ExitCode.STOPPED
+    assert "can't be written" in full.text()
+    assert "Nothing is lost" in full.text()
+    world.gate("heir")
+    world.load(500, first=4_000)
+    world.flush()
+    assert sum(Counter(decision.outcome for decision, _ in world.decided(60)).values()) == 4_500
     verified(world)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from placet.streams import rocksdb
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import TaskStopped
+from placet.streams.errors import FatalError
 from placet.streams.restorer import Job, Outcome, Restorer
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
@@ -50,7 +50,7 @@ def test_a_damaged_store_is_set_aside_and_filled_again(tmp_path: Path) -> None:
     assert (tmp_path / "app" / "lamp" / "0.aside").is_dir()
 
 
-def test_where_no_store_can_be_made_the_task_stops_and_says_why(
+def test_where_no_store_can_be_made_the_process_ends_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -58,5 +58,5 @@ def test_where_no_store_can_be_made_the_task_stops_and_says_why(
 
     monkeypatch.setattr(rocksdb, "Rdict", full)
     outcome = restored(lamp(), tmp_path)
-    assert isinstance(outcome.error, TaskStopped)
+    assert isinstance(outcome.error, FatalError)
     assert "No space left on device" in str(outcome.error)
