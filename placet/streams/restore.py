@@ -113,11 +113,12 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     _check_position(job, starts, targets)
     positions = {partition: max(_position(job, partition.topic), starts[partition]) for partition in targets}
     ledgers_part = targets[ledger] - positions[ledger]
-    progress = _Progress(job, targets[changelog] + ledgers_part)
     chain = _Chain(job, targets[ledger])
-    if not job.go_on(0, targets[changelog] - positions[changelog] + ledgers_part):
+    changelogs_part = targets[changelog] - positions[changelog]
+    if not job.go_on(0, changelogs_part + ledgers_part):
         return None
-    with job.store.filling(targets[changelog] - positions[changelog]) as progress.write:
+    with job.store.filling(changelogs_part) as write:
+        progress = _Progress(job, targets[changelog] + ledgers_part, write)
         if not log.read(changelog, positions[changelog], targets[changelog], progress.take_changes):
             return None
     if not log.read(ledger, positions[ledger], targets[ledger], chain.take):
@@ -166,9 +167,9 @@ def _check_position(
 class _Progress:
     """Copies the changelog into the store, undecoded. What lies ahead of a position is `end` minus that position."""
 
-    def __init__(self, job: Restoration, end: int) -> None:
+    def __init__(self, job: Restoration, end: int, write: Callable[[Writes], None]) -> None:
         self.records = 0
-        self.write: Callable[[Writes], None] = job.store.write
+        self._write = write
         self._job = job
         self._end = end
 
@@ -183,7 +184,7 @@ class _Progress:
             else:
                 layout.keep_change(writes, entity, record.value, record.headers or [])
         writes.update(layout.position_writes({job.topics.changelog: position}))
-        self.write(writes)
+        self._write(writes)
         self.records += len(records)
         return job.go_on(len(records), self._end - position)
 

@@ -42,7 +42,7 @@ class Job:
 
 
 class Outcome(NamedTuple):
-    """A finished job: what to start from and its store, or why not."""
+    """A finished job: what to start from and its store, or why not; the store is closed then."""
 
     job: Job
     restored: Restored | None
@@ -109,15 +109,13 @@ class Restorer:
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            store = job.store
             try:
-                restored, store = self._restore(job)
-                self._done.append(Outcome(job, restored, store))
+                outcome = Outcome(job, *self._restore(job))
             except PlacetError as error:
-                self._done.append(Outcome(job, None, store, error))
+                outcome = Outcome(job, None, None, error)
             except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
-                stopped = TaskStopped(job.task_id, f"{type(error).__name__}: {error}")
-                self._done.append(Outcome(job, None, store, stopped))
+                outcome = Outcome(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
+            self._done.append(outcome)
         self._close_log()
 
     def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
@@ -135,6 +133,9 @@ class Restorer:
                     store.close()
                     return None, None
                 self._close_log()
+            except BaseException:
+                store.close()  # or whoever restores this task next waits for its lock
+                raise
         return None, None
 
     def _close_log(self) -> None:

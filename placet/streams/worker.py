@@ -213,8 +213,6 @@ class Worker:
                 raise outcome.error
             if outcome.restored is None or outcome.store is None:
                 self._name_stopped(task_id, str(outcome.error))
-                if outcome.store is not None:
-                    outcome.store.close()
                 continue
             task = Task(
                 task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, outcome.store,

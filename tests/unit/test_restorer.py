@@ -9,15 +9,15 @@ import pytest
 
 from placet.streams import rocksdb
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError
+from placet.streams.errors import FatalError, TaskStopped
 from placet.streams.restorer import Job, Outcome, Restorer
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.unit.test_restore_progress import lamp
 
 
-def restored(driver: TestDriver, folder: Path) -> Outcome:
-    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
+def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}") -> Outcome:
+    ids = {topic: id_of.format(topic) for topic in driver.topics}
     kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
     restorer = Restorer(lambda: driver.log, folder, lambda: driver.now_ms)
     try:
@@ -48,6 +48,13 @@ def test_a_damaged_store_is_set_aside_and_filled_again(tmp_path: Path) -> None:
     assert again.scan(b"s", b"s", 10) == states
     again.close()
     assert (tmp_path / "app" / "lamp" / "0.aside").is_dir()
+
+
+def test_a_task_whose_log_contradicts_itself_gives_its_store_back(tmp_path: Path) -> None:
+    outcome = restored(lamp(), tmp_path, "another-id-of-{}")
+    assert isinstance(outcome.error, TaskStopped)
+    assert "created anew" in str(outcome.error)
+    rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
 
 
 def test_where_no_store_can_be_made_the_process_ends_and_says_why(
