@@ -248,10 +248,11 @@ class Broker:
             ended = self._guard.poll() is not None
             if ended or time.monotonic() > deadline:
                 reason = folder.reason(said, self.data_dir, self.port) or (
-                    "it ended" if ended else f"it was not ready within {self.ready_timeout_s:g} s"
+                    folder.last_words(said) if ended else f"it was not ready within {self.ready_timeout_s:g} s"
                 )
                 self.stop()
-                raise SettingsError(f"The broker did not start: {reason}. Its log: {self.log_file}")
+                log = "" if self.ephemeral else f" Its log: {self.log_file}"  # a temporary folder goes with the broker
+                raise SettingsError(f"The broker did not start: {reason.rstrip('.')}.{log}")
             time.sleep(0.02)
 
     def _said(self) -> str:
@@ -289,8 +290,10 @@ def usual_port(data_dir: Path) -> int:
 
 
 def _new_cluster_id() -> str:
-    """A random UUID as Kafka writes it."""
-    return urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")
+    """A random UUID as Kafka writes it. As there, none that begins with "-": Kafka's tools take that for an option."""
+    while (cluster_id := urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
+        pass
+    return cluster_id
 
 
 def _archive(jars: Sequence[Path], on_progress: OnProgress | None) -> list[str]:

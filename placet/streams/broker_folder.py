@@ -30,6 +30,7 @@ __all__ = [
     "check",
     "default_data_dir",
     "is_formatted",
+    "last_words",
     "lock",
     "read_pid",
     "reason",
@@ -190,6 +191,12 @@ def reason(said: str, data_dir: Path, port: int) -> str | None:
             return sentence.format(data_dir=data_dir, port=port)
     errors = [line for line in said.splitlines() if " ERROR " in line]
     return errors[-1].strip() if errors else None
+
+
+def last_words(said: str) -> str:
+    """What the broker said last before it ended, where the log tells no reason. A trace's lines are no words."""
+    words = [line.rstrip(".") for line in said.splitlines() if line and not line[0].isspace()]
+    return f"it ended, its last words: {words[-1]}" if words else "it ended without a word"
 
 
 def write(file: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -223,6 +224,17 @@ def test_a_dead_member_is_missed_after_six_seconds(broker: Broker) -> None:
 
 
 @pytest.mark.kafka
+def test_no_cluster_id_is_taken_for_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One UUID of 64 begins with "-" as Kafka writes it, and Kafka's own tool then ends with its usage."""
+    drawn = [uuid.UUID(int=0xF8 << 120), uuid.UUID(int=1)]
+    monkeypatch.setattr(uuid, "uuid4", lambda: drawn.pop(0))
+    with Broker() as broker:
+        assert AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=20).cluster_id == (
+            "AAAAAAAAAAAAAAAAAAAAAQ"
+        )
+
+
+@pytest.mark.kafka
 def test_a_folder_has_one_broker(broker: Broker) -> None:
     with pytest.raises(SettingsError, match="runs already"):
         Broker(broker.data_dir).start()
@@ -247,6 +259,12 @@ def test_port_taken(tmp_path: Path) -> None:
     assert told.returncode == 1
     assert f"Port {port}" in told.stderr
     assert "--port" in told.stderr
+
+
+@pytest.mark.kafka
+def test_a_broker_that_ends_is_quoted(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"Invalid value nonsense.*\. Its log: .*broker\.log$"):
+        Broker(tmp_path, settings={"process.roles": "nonsense"}).start()
 
 
 def test_folder_of_something_else(tmp_path: Path) -> None:
