@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -62,6 +63,7 @@ class Transaction:
         self._not_before_s = not_before_s
         self._skew_ms: int | None = None
         self._failed = ""
+        self.left_behind: Thread | None = None
 
     def send(self, records: Iterable[ProducerRecord]) -> None:
         """Add records. The last one's delivery tells the broker's time, and how far each log has come."""
@@ -102,11 +104,37 @@ class Transaction:
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
         began_s = monotonic()
-        with self._watchdog.armed("send_offsets_to_transaction"):
-            self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
-        with self._watchdog.armed("commit_transaction"):
-            self._producer.commit_transaction(-1)
+        self._send_positions(offsets, metadata)
+        self._end()
         self.committed, self.commit_s = True, monotonic() - began_s
+
+    def _send_positions(self, offsets: list[ClientPartition], metadata: bytes) -> None:
+        """Send them in a thread of their own, and leave it behind when it is not back in time.
+
+        The call ignores its timeout: when it does not find the group's coordinator at once, it waits for a connection
+        to come or go, maybe for ever (librdkafka #5456, #5511; seen after one broker restart of a hundred).
+        """
+        outcome: list[KafkaError | None] = []
+
+        def send() -> None:
+            try:
+                self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
+                outcome.append(None)
+            except KafkaException as error:
+                outcome.append(error.args[0])
+
+        thread = Thread(target=send, name="send positions", daemon=True)
+        thread.start()
+        thread.join(_CALL_TIMEOUT_S)
+        if not outcome:
+            self.left_behind = thread
+            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {_CALL_TIMEOUT_S:g} s")
+        if outcome[0] is not None:
+            raise KafkaException(outcome[0])
+
+    def _end(self) -> None:
+        with self._watchdog.armed("commit_transaction"):
+            self._producer.commit_transaction(_CALL_TIMEOUT_S)
 
     def _produce_when_there_is_room(self, record: ProducerRecord, on_delivery: Any) -> None:
         """Let the full queue drain, then add the record. One deadline for all of the waiting."""
@@ -195,7 +223,7 @@ class TransactionalProducer:
         finally:
             self._ended_s = monotonic()
             if not transaction.committed:
-                self._abort(producer)
+                self.abandon(transaction.left_behind)
             elif transaction.commit_s > _SLOW_COMMIT_S:
                 self._suspicion = "slow commit"
 
@@ -204,22 +232,15 @@ class TransactionalProducer:
         if self._producer is not None:
             self._producer.poll(0)
 
-    def abandon(self) -> None:
-        """Throw the producer away. What it left open is fenced by the next one, or times out."""
+    def abandon(self, left_behind: Thread | None = None) -> None:
+        """Throw the producer away. What it left open is aborted, by itself or by the next one, or times out.
+
+        Args:
+            left_behind: a call that still uses the producer.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.purge()
-            del producer
-
-    def _abort(self, producer: Producer) -> None:
-        """Abort as far as it goes: the next producer's start settles what did not."""
-        self._suspicion = "aborted"
-        try:
-            producer.purge()
-            with self._watchdog.armed("abort_transaction"):
-                producer.abort_transaction(_CALL_TIMEOUT_S)
-        except KafkaException:
-            self.abandon()
+            Thread(target=_discard, args=(producer, left_behind), name="discard a producer", daemon=True).start()
 
     def _on_error(self, error: KafkaError) -> None:
         self._suspicion = error.str() or "transport error"
@@ -232,6 +253,20 @@ class TransactionalProducer:
         if reason.code() in _FENCED or reason.code() in _MIGRATED:
             return TaskMigrated(f"{call}: {reason.str()}")
         return TransactionAborted(f"{call}: {reason.str()}")
+
+
+def _discard(producer: Producer, left_behind: Thread | None) -> None:
+    """Abort and end a producer, in a thread of its own: that takes as long as its last call, or an absent broker.
+
+    Python ends it when nothing refers to it any more. Delivery reports do until they are served; so does, for good,
+    an exception in flight while confluent-kafka raises another one. Hence the thread: nothing is in flight here.
+    """
+    if left_behind is not None:
+        left_behind.join()
+    producer.purge()
+    with suppress(KafkaException):
+        producer.abort_transaction(_CALL_TIMEOUT_S)
+    producer.poll(0)
 
 
 class DurableProducer:

@@ -91,14 +91,19 @@ class Worker:
         """
         try:
             while not self._stopping.is_set():
+                failure = None
                 try:
                     self.run_once()
-                except TransactionAborted as error:
-                    self._adopt_the_log(error)
-                except TaskMigrated as error:
-                    self._join_again(error)
-                except TaskStopped as error:
-                    self._take_out(error)
+                except (TransactionAborted, TaskMigrated, TaskStopped) as error:
+                    failure = error
+                # Not while it is in flight: confluent-kafka leaks it, with all its frames know, when it raises then.
+                match failure:
+                    case TransactionAborted():
+                        self._adopt_the_log(failure)
+                    case TaskMigrated():
+                        self._join_again(failure)
+                    case TaskStopped():
+                        self._take_out(failure)
         finally:
             self._close()
 

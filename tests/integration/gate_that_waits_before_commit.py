@@ -1,34 +1,32 @@
 """A gate that holds its first transaction open, records delivered and positions not, until a file appears.
 
 HOLD names the folder: `holding` appears there when only positions and commit are missing, and `go` is waited for.
-Otherwise `placet`.
+HOLD_BEFORE=commit holds it when the positions are sent too. Otherwise `placet`.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from placet.cli import main
-from placet.streams.watchdog import Watchdog
+from placet.streams.producer import Transaction
 
 folder = Path(os.environ["HOLD"])
-armed = Watchdog.armed
+step = {"positions": "_send_positions", "commit": "_end"}[os.environ.get("HOLD_BEFORE", "positions")]
+go_on = getattr(Transaction, step)
 
 
-@contextmanager
-def held(self: Watchdog, call: str) -> Iterator[None]:
-    if call == "send_offsets_to_transaction" and not (folder / "go").exists():
+def held(transaction: Transaction, *arguments: Any) -> None:
+    if not (folder / "go").exists():
         (folder / "holding").touch()
         while not (folder / "go").exists():
             time.sleep(0.02)
-    with armed(self, call):
-        yield
+    go_on(transaction, *arguments)
 
 
-Watchdog.armed = held  # type: ignore[method-assign]
+setattr(Transaction, step, held)
 
 main()

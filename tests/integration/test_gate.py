@@ -261,6 +261,30 @@ def test_a_static_member_comes_back_after_kill_9(world: World) -> None:
     verified(world)
 
 
+@pytest.mark.parametrize(("call", "away"), [("positions", "stopped"), ("commit", "stopped"), ("commit", "silent")])
+def test_a_gate_outlives_a_broker_that_goes_away_in_its_commit(
+    world: World, broker: Broker, call: str, away: str, tmp_path: Path
+) -> None:
+    """For longer than a call is waited for: nobody knows whether it committed, so the log is asked when it is back."""
+    program = (str(HERE / "gate_that_waits_before_commit.py"),)
+    gate = world.gate("a", program=program, HOLD=str(tmp_path), HOLD_BEFORE=call)
+    world.load(300)
+    world.flush()
+    wait_until((tmp_path / "holding").exists, 60, f"only {call} and what follows is missing")
+    gone, back = (broker.stop, broker.start) if away == "stopped" else (broker.pause, broker.resume)
+    gone()
+    try:
+        (tmp_path / "go").touch()
+        wait_until(lambda: gate.events("transaction aborted") or gate.process.poll() is not None, 60, "it gives up")
+    finally:
+        back()
+    world.load(300, first=300)
+    world.flush()
+    world.decided(60)
+    assert gate.process.poll() is None, gate.text()[-3_000:]
+    verified(world)
+
+
 def test_a_broker_restart_is_survived(world: World, broker: Broker) -> None:
     gate = world.gate("a")
     world.load(2_000)

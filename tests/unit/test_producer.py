@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event
 from time import monotonic
 from typing import Any, cast
 
+import pytest
+
+from placet.streams.errors import TransactionAborted
 from placet.streams.producer import Transaction
-from placet.streams.records import ProducerRecord
+from placet.streams.records import ProducerRecord, TopicPartition
 
 
 class FullProducer:
@@ -56,3 +60,36 @@ def test_a_transaction_writes_nothing_before_the_markers_of_the_last_one_had_the
     transaction.send([ProducerRecord("t", 0, b"k", b"0")])
     assert monotonic() >= not_before_s
     assert producer.values == [b"0"]
+
+
+class DeafProducer:
+    """A client that finds no coordinator for the positions until it is released, whatever timeout it is given."""
+
+    def __init__(self) -> None:
+        self.released = Event()
+        self.committed = False
+
+    def flush(self, _timeout_s: float) -> int:
+        return 0
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        self.released.wait(30)
+
+    def commit_transaction(self, _timeout_s: float) -> None:
+        self.committed = True
+
+
+def test_positions_that_are_not_taken_in_time_abort_and_the_call_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("placet.streams.producer._CALL_TIMEOUT_S", 0.05)
+    producer = DeafProducer()
+    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1)
+    with pytest.raises(TransactionAborted, match="no answer"):
+        transaction.commit({TopicPartition("t", 0): 1}, b"")
+    assert not producer.committed
+    assert transaction.left_behind is not None
+    assert transaction.left_behind.is_alive()
+    producer.released.set()
+    transaction.left_behind.join(10)
+    assert not producer.committed, "it came back too late: nobody goes on with it"

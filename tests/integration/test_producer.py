@@ -1,0 +1,70 @@
+"""The transactional producer on a real Kafka: what it leaves behind when it is thrown away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from placet.streams.broker import Broker
+from placet.streams.errors import TransactionAborted
+from placet.streams.producer import TransactionalProducer
+from placet.streams.records import ProducerRecord
+from placet.streams.watchdog import Watchdog
+from tests.integration.gates import wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def producer(broker: Broker) -> Iterator[TransactionalProducer]:
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    if "thrown-away" not in admin.list_topics(timeout=20).topics:
+        admin.create_topics([NewTopic("thrown-away", 1)])["thrown-away"].result(20)
+    watchdog = Watchdog(60_000)
+    options = {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": "thrown-away", "linger.ms": 1_000}
+    yield TransactionalProducer(options, watchdog, lambda: time.time_ns() // 1_000_000, 60_000)
+    watchdog.close()
+
+
+def clients() -> int:
+    """How many of librdkafka's clients live in this process: each has one main thread."""
+    return [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")].count("rdk:main")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+@pytest.mark.parametrize("when", ["while-the-broker-answers", "while-it-does-not"])
+def test_a_producer_thrown_away_takes_its_threads_along(
+    producer: TransactionalProducer, broker: Broker, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("placet.streams.producer._CALL_TIMEOUT_S", 2.0)
+    before = clients()
+    for _ in range(3):
+        wait_until(lambda: started(producer), 30, "the broker answers")
+        try:
+            with pytest.raises(TransactionAborted):
+                fail(producer, broker.pause if when == "while-it-does-not" else lambda: None)
+        finally:
+            broker.resume()
+    producer.abandon()
+    wait_until(lambda: clients() == before, 30, f"no more than {before} clients")
+
+
+def started(producer: TransactionalProducer) -> bool:
+    with suppress(TransactionAborted):
+        producer.start()
+        return True
+    return False
+
+
+def fail(producer: TransactionalProducer, disturb: Callable[[], None]) -> None:
+    with producer.transaction() as transaction:
+        transaction.send(ProducerRecord("thrown-away", 0, b"k", b"%d" % n) for n in range(10))
+        transaction._producer.flush(10)
+        transaction.send(ProducerRecord("thrown-away", 0, b"k", b"%d" % n) for n in range(10))
+        disturb()
+        raise TransactionAborted("a bad moment: the broker knows of the transaction, and records are queued")
