@@ -99,7 +99,7 @@ class Broker:
         """
         jars = broker_jars.fetch(on_progress)
         archive = _archive(jars, on_progress)
-        if folder.was_killed(self.data_dir):
+        if folder.is_formatted(self.data_dir):
             self._bury(jars, archive, on_progress)
         self._launch(jars, archive, caller=None if detached else os.getpid())
         self._wait_until_ready(on_progress)
@@ -175,12 +175,13 @@ class Broker:
         self.close()
 
     def _bury(self, jars: Sequence[Path], aot: Sequence[str], on_progress: OnProgress | None) -> None:
-        """Lets the controller, alone, miss the broker that was killed, before a new one starts.
+        """Lets the controller, alone, miss the broker before: that one goes without a word, whether killed or stopped.
 
         In one process with a controller that believes the dead broker alive, the new one takes over the dead one's
         partitions, finishes its transactions, can't reach itself yet, is fenced in the middle, takes its topics for
         deleted and forgets the commit markers: their partitions then end for read_committed at that transaction, for
-        good ("Couldn't find leader endpoint for partitions", Kafka 4.4).
+        good ("Couldn't find leader endpoint for partitions", Kafka 4.4). A broker that takes its leave has the same
+        trouble on its way out: see `controlled.shutdown.enable` in `broker_settings`.
         """
         self._launch(jars, aot, caller=os.getpid(), alone=True)
         self._wait_until_ready(on_progress)

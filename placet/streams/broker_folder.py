@@ -36,14 +36,13 @@ __all__ = [
     "reason",
     "status",
     "stop",
-    "was_killed",
     "write",
     "writing",
 ]
 
 STAMP, LOCK, PID = "placet-broker.json", "placet-broker.lock", "placet-broker.pid"
 PROPERTIES, LOG, DATA = "server.properties", "broker.log", "kafka"
-FORMATTED, CLEAN_SHUTDOWN = "meta.properties", ".kafka_cleanshutdown"  # files that Kafka writes among its data
+FORMATTED = "meta.properties"  # Kafka writes it among its data
 
 NEEDED_MIB = 32  # on the disk: with less, Kafka fails in odd ways, and can't even log why
 DISK_FULL = "the disk that holds {data_dir} is full; free some space, then start again"
@@ -169,11 +168,6 @@ def lock(data_dir: Path) -> int:
 def is_formatted(data_dir: Path) -> bool:
     """Whether Kafka has data there."""
     return (data_dir / DATA / FORMATTED).exists()
-
-
-def was_killed(data_dir: Path) -> bool:
-    """Whether the last broker of the folder ended without good order: by a crash, `kill -9` or a power cut."""
-    return is_formatted(data_dir) and not (data_dir / DATA / CLEAN_SHUTDOWN).exists()
 
 
 def read_pid(data_dir: Path) -> int | None:

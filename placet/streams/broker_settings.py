@@ -40,6 +40,9 @@ SETTINGS = {
     # After kill -9 the same node registers again: the controller waits until the dead one's session has ended.
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "3000",
+    # A broker that takes its leave hands over its partitions, to no one here, and still ends transactions meanwhile: it
+    # finds no leaders, takes the topics for deleted and skips the commit markers (see `Broker._bury` for what follows).
+    "controlled.shutdown.enable": "false",
     # 128 MiB by default, a third of the heap.
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
 }

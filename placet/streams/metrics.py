@@ -8,11 +8,12 @@ units, the unit in the name, `_total` for what only grows.
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -94,6 +95,13 @@ _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
 _REFUSALS = tuple(reason.name for reason in Reason if reason not in (Reason.NONE, Reason.REPEATED))
 
 
+_STANDS_STILL_S: Final = 30.0
+_WHY_IT_STANDS_STILL: Final = (
+    f"nothing new in {_STANDS_STILL_S:g} s: the brokers do not answer, or a transaction on changelog, ledger or the "
+    "group's positions has not ended; `kafka-transactions.sh find-hanging` names one that never will (docs/operating)"
+)
+
+
 class Metrics:
     """The metrics of one gate, in a registry of their own, and with them what its health is judged by.
 
@@ -123,6 +131,8 @@ class Metrics:
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         self._shown: dict[str, frozenset[_Labels]] = {}
+        self._progress: dict[str, tuple[int, int | None]] = {}
+        self._moved_at_s = 0.0
         for metric in METRICS:
             self._make(metric)
         ProcessCollector(registry=self.registry)
@@ -197,6 +207,16 @@ class Metrics:
         ahead = {labels: to_go for labels, (_, to_go) in by_labels.items() if to_go is not None}
         self._show("placet_restoring_records", {labels: read for labels, (read, _) in by_labels.items()})
         self._show("placet_restore_remaining_records", ahead)
+        self._say_when_none_moves(progress)
+
+    def _say_when_none_moves(self, progress: Mapping[str, tuple[int, int | None]]) -> None:
+        """Once. One alone proves nothing: restores take turns."""
+        now_s = self._monotonic_s()
+        if not progress or progress != self._progress:
+            self._progress, self._moved_at_s = dict(progress), now_s
+        elif now_s - self._moved_at_s > _STANDS_STILL_S:
+            self.event("restore stands still", tasks=sorted(progress), why=_WHY_IT_STANDS_STILL)
+            self._moved_at_s = math.inf
 
     def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
         """A task was restored."""

@@ -26,6 +26,8 @@ _SLOW_COMMIT_S: Final = 1.0
 _FLUSH_TIMEOUT_S: Final = 30.0
 _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction: below the watchdog's 20 s, which is for the calls that ignore it."""
+_SUSPECT_TIMEOUT_S: Final = 2.0
+"""Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 _MIGRATED: Final = frozenset({
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
@@ -52,6 +54,7 @@ class Transaction:
         clock: Callable[[], int],
         clock_skew_max_ms: int,
         not_before_s: float = 0.0,
+        suspicion: Callable[[], str] = str,
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
@@ -61,6 +64,7 @@ class Transaction:
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
         self._not_before_s = not_before_s
+        self._suspicion = suspicion
         self._skew_ms: int | None = None
         self._failed = ""
         self.left_behind: Thread | None = None
@@ -111,8 +115,8 @@ class Transaction:
     def _send_positions(self, offsets: list[ClientPartition], metadata: bytes) -> None:
         """Send them in a thread of their own, and leave it behind when it is not back in time.
 
-        The call ignores its timeout: when it does not find the group's coordinator at once, it waits for a connection
-        to come or go, maybe for ever (librdkafka #5456, #5511; seen after one broker restart of a hundred).
+        The call ignores its timeout: when the broker that it takes for the group's coordinator is gone, or does not
+        know yet who that is, it waits for a connection to come or go, maybe for ever (librdkafka #5456, #5511).
         """
         outcome: list[KafkaError | None] = []
 
@@ -125,10 +129,11 @@ class Transaction:
 
         thread = Thread(target=send, name="send positions", daemon=True)
         thread.start()
-        thread.join(_CALL_TIMEOUT_S)
+        timeout_s = _SUSPECT_TIMEOUT_S if self._suspicion() else _CALL_TIMEOUT_S
+        thread.join(timeout_s)
         if not outcome:
             self.left_behind = thread
-            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {_CALL_TIMEOUT_S:g} s")
+            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {timeout_s:g} s {self._suspicion()}")
         if outcome[0] is not None:
             raise KafkaException(outcome[0])
 
@@ -213,7 +218,12 @@ class TransactionalProducer:
         producer = self._producer
         assert producer is not None, "start() made it"
         transaction = Transaction(
-            producer, self._watchdog, self._clock, self._clock_skew_max_ms, self._ended_s + _MARKERS_S
+            producer,
+            self._watchdog,
+            self._clock,
+            self._clock_skew_max_ms,
+            self._ended_s + _MARKERS_S,
+            lambda: self._suspicion,
         )
         try:
             producer.begin_transaction()

@@ -1,5 +1,7 @@
 """Restores tasks beside the loop: a thread with a consumer of its own, so that running tasks go on and polling too.
 
+One after the other, so that the first is ready early; one that gets nothing to read, for want of a transaction's end,
+lets the others go first.
 A store belongs to one owner at a time: the job hands it over, the result hands it back. A damaged or foreign folder is
 set aside, never deleted, and rebuilt from the log.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from shutil import rmtree
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import NamedTuple
 
 from placet.schemas.errors import PlacetError
@@ -27,6 +30,7 @@ from placet.streams.topology import TaskId
 __all__ = ["Job", "Outcome", "Restorer"]
 
 _RETRY_AFTER_S = 0.5
+_PATIENCE_S = 2.0
 
 
 class Job:
@@ -103,7 +107,7 @@ class Restorer:
         with self._lock:
             for job in self._pending.values():
                 job.cancelled.set()
-        self._jobs.put(None)
+            self._jobs.put(None)
         self._thread.join(10)
         self.take_done()
 
@@ -111,6 +115,8 @@ class Restorer:
         while (job := self._jobs.get()) is not None:
             try:
                 outcome = Outcome(job, *self._restore(job))
+                if outcome.restored is None and self._put_back(outcome):
+                    continue
             except PlacetError as error:
                 outcome = Outcome(job, None, None, error)
             except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
@@ -138,16 +144,31 @@ class Restorer:
                 raise
         return None, None
 
+    def _put_back(self, outcome: Outcome) -> bool:
+        """Let a job wait for its next turn, store in hand. False: it was given up."""
+        with self._lock:
+            if outcome.job.cancelled.is_set():
+                return False
+            outcome.job.store = outcome.store
+            self._jobs.put(outcome.job)
+            return True
+
     def _close_log(self) -> None:
         if self._log is not None:
             self._log.close()
             self._log = None
 
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
+        moved_at_s = monotonic()
+
         def go_on(read: int, ahead: int | None) -> bool:
+            nonlocal moved_at_s
             job.records += read
             job.ahead = ahead
-            return not job.cancelled.is_set()
+            if read:
+                moved_at_s = monotonic()
+            stands_still = monotonic() - moved_at_s > _PATIENCE_S
+            return not job.cancelled.is_set() and (not stands_still or self._jobs.empty())
 
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)

@@ -12,14 +12,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
 from placet.schemas.errors import SettingsError
 from placet.streams import broker_folder, broker_jars
@@ -211,6 +212,45 @@ def test_restart_and_crash_keep_port_and_records(broker: Broker, topic: str) -> 
     # A commit is decided before its markers are written: the coordinator writes them when it is back, and one time in
     # six it did not (see `Broker._bury`).
     until(lambda: read_committed(broker, topic) == [*before, "after restart"], 30)
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_a_stop_amid_transactions_leaves_none_of_them_hanging(broker: Broker) -> None:
+    """With a broker that took its leave in good order one or two of these were neither committed nor aborted, ever."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    names = [f"busy-{n}" for n in range(12)]
+    for created in admin.create_topics([NewTopic(name, 1) for name in names]).values():
+        created.result(20)
+
+    busy = set()
+
+    def work(name: str) -> None:
+        producer = transactional(broker, name)
+        with suppress(KafkaException):
+            while True:
+                producer.begin_transaction()
+                producer.produce(name, "record")
+                producer.commit_transaction(2)
+                busy.add(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(busy) == len(names), 60)
+    broker.stop()
+    for thread in threads:
+        thread.join()
+    broker.start()
+    for name in names:
+        transactional(broker, name)  # settles what its predecessor left open
+
+    def ends(level: IsolationLevel) -> list[int]:
+        asked = {TopicPartition(name, 0): OffsetSpec.latest() for name in names}
+        found = admin.list_offsets(asked, isolation_level=level)
+        return [end.result(20).offset for end in found.values()]
+
+    until(lambda: ends(IsolationLevel.READ_COMMITTED) == ends(IsolationLevel.READ_UNCOMMITTED), 20)
 
 
 @pytest.mark.kafka

@@ -193,6 +193,31 @@ def test_a_restore_shows_its_progress_and_its_series_ends_with_it(log: io.String
     assert [line["level"] for line in lines(log) if line["event"].startswith("restored")] == ["info", "warning"]
 
 
+def test_restores_that_stand_still_are_named_once_until_one_moves(log: io.StringIO) -> None:
+    clock = Clock()
+    gate = metrics(clock)
+    gate.tasks({"lamp-0": "restoring", "lamp-1": "restoring"})
+
+    def said_after(seconds: float, lamp_0: tuple[int, int | None], lamp_1: tuple[int, int | None]) -> int:
+        clock.now_s += seconds
+        gate.restoring({"lamp-0": lamp_0, "lamp-1": lamp_1})
+        return sum(line["event"] == "restore stands still" for line in lines(log))
+
+    assert said_after(0, (0, None), (10, 90)) == 0
+    assert said_after(29, (0, None), (20, 80)) == 0
+    assert said_after(29, (0, None), (30, 70)) == 0, "the other one waits for its turn"
+    assert said_after(29, (0, None), (30, 70)) == 0
+    assert said_after(2, (0, None), (30, 70)) == 1
+    assert said_after(100, (0, None), (30, 70)) == 1
+    assert said_after(1, (5, 5), (30, 70)) == 1
+    assert said_after(31, (5, 5), (30, 70)) == 2
+    assert lines(log)[-1]["tasks"] == ["lamp-0", "lamp-1"]
+    assert "find-hanging" in str(lines(log)[-1]["why"])
+    gate.tasks({"lamp-0": "running", "lamp-1": "running"})
+    gate.tasks({"lamp-0": "restoring", "lamp-1": "restoring"})
+    assert said_after(100, (5, 5), (30, 70)) == 2, "other restores"
+
+
 def test_tasks_are_counted_by_phase_and_logged_when_they_change(log: io.StringIO) -> None:
     told = metrics()
     told.tasks({"lamp-0": "running", "lamp-1": "stopped"})
