@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from struct import unpack_from
 from time import sleep
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
+from placet.streams.errors import LogUnreachable, TaskMigrated
+from placet.streams.polled import MIGRATED, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["GroupConsumer", "GroupReader", "LogReader"]
@@ -23,67 +24,6 @@ __all__ = ["GroupConsumer", "GroupReader", "LogReader"]
 _METADATA_PREFIX: Final = b"CGMDv2:"
 _METADATA_TIMEOUT_S: Final = 10.0
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-_UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
-_MIGRATED: Final = frozenset({
-    KafkaError._MAX_POLL_EXCEEDED,
-    KafkaError._FATAL, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH,
-    KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_INSTANCE_ID, KafkaError.ILLEGAL_GENERATION, _UNRELEASED,
-})  # fmt: skip
-_FATAL: Final = {
-    KafkaError._AUTO_OFFSET_RESET: "the position to read from is not in the log any more: retention removed inputs "
-    "that were never decided. Decide how to go on (see docs/operating), nothing was skipped.",
-    KafkaError.UNSUPPORTED_VERSION: "the brokers do not know group.protocol=consumer (KIP-848): Kafka 4.0 or newer is "
-    "needed.",
-    KafkaError._UNSUPPORTED_FEATURE: "the brokers do not know group.protocol=consumer (KIP-848): Kafka 4.0 or newer is "
-    "needed.",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the gate may not read its topics: grant READ.",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "the gate may not use its consumer group: grant READ on the group.",
-}
-
-
-def _records(messages: Iterable[Message], ends: list[Message] | None = None) -> list[ConsumerRecord]:
-    """Convert messages; what is an error instead is raised by the reaction that it calls for.
-
-    Args:
-        messages: as librdkafka gave them.
-        ends: takes those that tell of a partition's end.
-    """
-    records = []
-    for message in messages:
-        error = message.error()
-        if error is not None:
-            if ends is not None and error.code() == KafkaError._PARTITION_EOF:
-                ends.append(message)
-            else:
-                _raise_for(error)
-            continue
-        records.append(
-            ConsumerRecord(
-                message.topic() or "",
-                message.partition() or 0,
-                message.offset() or 0,
-                message.timestamp()[1],
-                _bytes(message.key()),
-                _bytes(message.value()),
-                message.headers() or None,  # type: ignore[arg-type]  # librdkafka gives (str, bytes | None)
-            )
-        )
-    return records
-
-
-def _bytes(data: Any) -> bytes | None:
-    return data  # type: ignore[no-any-return]  # the stubs say str | bytes; without a deserializer it is bytes
-
-
-def _raise_for(error: KafkaError) -> None:
-    code = error.code()
-    if code in _MIGRATED:
-        raise TaskMigrated(f"the group moved on: {error.str()}")
-    if code in _FATAL:
-        raise FatalError(f"{error.str()}: {_FATAL[code]}")
-    if error.fatal():
-        raise TaskMigrated(f"the consumer can't go on: {error.str()}")
-    # Everything else (a broker away, a coordinator moving) heals by itself while polling goes on.
 
 
 class GroupConsumer:
@@ -99,6 +39,7 @@ class GroupConsumer:
     def __init__(self, options: Mapping[str, object], topics: Sequence[str]) -> None:
         self.assigned: set[TopicPartition] = set()
         self._revoked: set[TopicPartition] = set()
+        self._ends: dict[TopicPartition, int] = {}
         self._metadata: bytes = b""
         self._consumer = Consumer(dict(options))
         self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke,
@@ -119,7 +60,11 @@ class GroupConsumer:
             self._metadata = self._consumer.consumer_group_metadata()
         except (KafkaException, RuntimeError) as error:
             raise TaskMigrated(f"polling failed: {error}") from error
-        return _records(messages)
+        ends: list[Message] = []
+        records = records_of(messages, ends)
+        for end in ends:
+            self._ends[TopicPartition(end.topic() or "", end.partition() or 0)] = end.offset() or 0
+        return records
 
     def metadata_of_this_batch(self) -> bytes:
         """Return the group metadata as it was right after the poll.
@@ -143,6 +88,7 @@ class GroupConsumer:
             TaskMigrated: a partition can't be sought in: it is not ours any more.
         """
         for partition, position in positions.items():
+            self._ends.pop(partition, None)
             self._seek(ClientPartition(partition.topic, partition.partition, position))
         self._consumer.resume([ClientPartition(*partition) for partition in positions])
 
@@ -158,12 +104,16 @@ class GroupConsumer:
         return None
 
     def lag(self, positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
-        """Return how many offsets lie between each position and the end, as last heard from the brokers."""
+        """Return how many offsets lie between each position and the end, as last heard from the brokers.
+
+        What was met at the end counts as read: markers of a transactional producer of inputs are no records.
+        """
         found = {}
         for partition, position in positions.items():
             _, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
             if end >= 0:
-                found[partition.topic, partition.partition] = max(0, end - position)
+                read = max(position, self._ends.get(partition, 0))
+                found[partition.topic, partition.partition] = max(0, end - read)
         return found
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
@@ -263,9 +213,9 @@ class LogReader:
         self._consumer.assign([ClientPartition(*partition, position)])
         try:
             while True:  # the caller's `take` ends it
-                messages = _drain(self._consumer, records_max, 0.1)
+                messages = drain(self._consumer, records_max, 0.1)
                 ends: list[Message] = []
-                records = _records(messages, ends)
+                records = records_of(messages, ends)
                 if records:
                     position = records[-1].offset + 1
                 if ends:
@@ -283,7 +233,7 @@ class LogReader:
 
     def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
         """Return what has arrived, without waiting."""
-        return _records(_drain(self._consumer, records_max, 0), [])
+        return records_of(drain(self._consumer, records_max, 0), [])
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
         """Stay on these partitions too, beside those that are followed already."""
@@ -295,9 +245,9 @@ class LogReader:
         Returns:
             The records, and the partitions whose end was met after them.
         """
-        messages = _drain(self._consumer, records_max, timeout_ms / 1000)
+        messages = drain(self._consumer, records_max, timeout_ms / 1000)
         ends: list[Message] = []
-        records = _records(messages, ends)
+        records = records_of(messages, ends)
         return records, [TopicPartition(end.topic() or "", end.partition() or 0) for end in ends]
 
     def close(self) -> None:
@@ -323,7 +273,7 @@ class GroupReader:
         Raises:
             LogUnreachable, TaskMigrated, FatalError: make a new reader, or stop.
         """
-        return _records(_drain(self._consumer, records_max, timeout_ms / 1000))
+        return records_of(drain(self._consumer, records_max, timeout_ms / 1000))
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Keep these next positions for the group. False: a partition moved on to another member, which reads again."""
@@ -331,7 +281,7 @@ class GroupReader:
             parts = [ClientPartition(*partition, position) for partition, position in positions.items()]
             done = self._consumer.commit(offsets=parts, asynchronous=False)
         except KafkaException as error:
-            if error.args[0].code() in _MIGRATED:
+            if error.args[0].code() in MIGRATED:
                 return False
             raise LogUnreachable(f"keeping the position: {error}") from error
         return all(partition.error is None for partition in done or ())
@@ -339,12 +289,3 @@ class GroupReader:
     def close(self) -> None:
         """Leave the group."""
         self._consumer.close()
-
-
-def _drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Message]:
-    """Wait for the first message, then take what is there."""
-    try:
-        first = consumer.poll(timeout_s)
-        return [first, *consumer.consume(records_max - 1, 0)] if first is not None else []
-    except (KafkaException, RuntimeError) as error:
-        raise LogUnreachable(f"reading: {error}") from error

@@ -158,6 +158,7 @@ def _group_options(settings: Settings) -> dict[str, object]:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
+            "enable.partition.eof": True,
             "check.crcs": True,
             "allow.auto.create.topics": False,
             # A partition that begins to flow waits for the fetch under way: shorter than the default half second.

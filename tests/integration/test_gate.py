@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
+from prometheus_client.parser import text_string_to_metric_families
 
 from placet.cli.exit_codes import ExitCode
 from placet.schemas.decision import Outcome, Reason
 from placet.streams.broker import Broker
+from placet.streams.broker_settings import free_port
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -29,6 +33,11 @@ def world(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:80]
     with World(broker.bootstrap_servers, tmp_path, app) as made:
         yield made
+
+
+def read_page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return str(answer.read().decode())
 
 
 def verified(world: World) -> None:
@@ -283,6 +292,33 @@ def test_a_gate_outlives_a_broker_that_goes_away_in_its_commit(
     world.decided(60)
     assert gate.process.poll() is None, gate.text()[-3_000:]
     verified(world)
+
+
+def test_inputs_of_a_transactional_producer_leave_no_lag_behind(world: World) -> None:
+    """The marker that ends a transaction takes an offset, and nobody ever reads it."""
+    port = free_port()
+    gate = world.gate("a", PLACET_METRICS_PORT=str(port))
+    settings = {"bootstrap.servers": world.bootstrap_servers, "transactional.id": world.app}
+    upstream = Producer(settings)
+    upstream.init_transactions(30)
+    upstream.begin_transaction()
+    value = world.signal_bytes("o-1", "opened", {"total": 5}, "s-1")
+    home = world.send_home(b"o-1")
+    upstream.produce(world.topics.signals, value, b"o-1", home)
+    upstream.commit_transaction(30)
+    wait_until(lambda: "o-1" in world.states(), 30, "o-1 is open")
+    assert world.ends([world.topics.signals])[world.topics.signals, home] == 2, "the record and the marker"
+
+    def lag() -> dict[str, float]:
+        return {
+            sample.labels["topic"]: sample.value
+            for family in text_string_to_metric_families(read_page(f"http://127.0.0.1:{port}/metrics"))
+            for sample in family.samples
+            if sample.name == "placet_lag_records" and sample.labels["partition"] == str(home)
+        }
+
+    wait_until(lambda: lag() == dict.fromkeys(world.topics.inputs, 0.0), 30, f"no lag: {lag()}")
+    assert gate.process.poll() is None
 
 
 def test_a_broker_restart_is_survived(world: World, broker: Broker) -> None:

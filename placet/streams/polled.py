@@ -1,0 +1,83 @@
+"""What comes out of a poll: records, or the reaction that an error calls for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
+from placet.streams.records import ConsumerRecord
+
+__all__ = ["MIGRATED", "drain", "records_of"]
+
+_UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
+MIGRATED: Final = frozenset({
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError._FATAL, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_MEMBER_EPOCH,
+    KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_INSTANCE_ID, KafkaError.ILLEGAL_GENERATION, _UNRELEASED,
+})  # fmt: skip
+_TOO_OLD: Final = "the brokers do not know group.protocol=consumer (KIP-848): Kafka 4.0 or newer is needed."
+_FATAL: Final = {
+    KafkaError._AUTO_OFFSET_RESET: "the position to read from is not in the log any more: retention removed inputs "
+    "that were never decided. Decide how to go on (see docs/operating), nothing was skipped.",
+    KafkaError.UNSUPPORTED_VERSION: _TOO_OLD,
+    KafkaError._UNSUPPORTED_FEATURE: _TOO_OLD,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the gate may not read its topics: grant READ.",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "the gate may not use its consumer group: grant READ on the group.",
+}
+
+
+def records_of(messages: Iterable[Message], ends: list[Message] | None = None) -> list[ConsumerRecord]:
+    """Convert messages; what is an error instead is raised by the reaction that it calls for.
+
+    Args:
+        messages: as librdkafka gave them.
+        ends: takes those that tell of a partition's end.
+    """
+    records = []
+    for message in messages:
+        error = message.error()
+        if error is not None:
+            if ends is not None and error.code() == KafkaError._PARTITION_EOF:
+                ends.append(message)
+            else:
+                _raise_for(error)
+            continue
+        records.append(
+            ConsumerRecord(
+                message.topic() or "",
+                message.partition() or 0,
+                message.offset() or 0,
+                message.timestamp()[1],
+                _bytes(message.key()),
+                _bytes(message.value()),
+                message.headers() or None,  # type: ignore[arg-type]  # librdkafka gives (str, bytes | None)
+            )
+        )
+    return records
+
+
+def _bytes(data: Any) -> bytes | None:
+    return data  # type: ignore[no-any-return]  # the stubs say str | bytes; without a deserializer it is bytes
+
+
+def _raise_for(error: KafkaError) -> None:
+    code = error.code()
+    if code in MIGRATED:
+        raise TaskMigrated(f"the group moved on: {error.str()}")
+    if code in _FATAL:
+        raise FatalError(f"{error.str()}: {_FATAL[code]}")
+    if error.fatal():
+        raise TaskMigrated(f"the consumer can't go on: {error.str()}")
+    # Everything else (a broker away, a coordinator moving) heals by itself while polling goes on.
+
+
+def drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Message]:
+    """Wait for the first message, then take what is there."""
+    try:
+        first = consumer.poll(timeout_s)
+        return [first, *consumer.consume(records_max - 1, 0)] if first is not None else []
+    except (KafkaException, RuntimeError) as error:
+        raise LogUnreachable(f"reading: {error}") from error
