@@ -23,6 +23,7 @@ from placet.streams.broker import Broker
 from placet.streams.records import TopicPartition
 from placet.streams.topic_needs import required_topics
 from placet.streams.topics import apply, observe, plan, verify
+from tests.integration.gates import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -212,7 +213,8 @@ def test_a_topic_with_producers_times_tells_no_clock(admin: Admin, app: str) -> 
 def test_the_session_timeout_is_the_groups_own_or_the_brokers(admin: Admin, app: str) -> None:
     assert admin.session_timeout_ms(app) == 6_000
     admin.alter_group_configs(app, {"consumer.session.timeout.ms": "5000"})
-    assert admin.session_timeout_ms(app) == 5_000
+    # The controller has answered; the broker that is asked hears of it a moment later.
+    wait_until(lambda: admin.session_timeout_ms(app) == 5_000, 20, "the group has its own timeout")
     assert admin.session_timeout_ms("another") == 6_000
 
 
