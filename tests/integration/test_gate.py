@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -292,6 +293,37 @@ def test_a_gate_outlives_a_broker_that_goes_away_in_its_commit(
     world.decided(60)
     assert gate.process.poll() is None, gate.text()[-3_000:]
     verified(world)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_gates_outlive_many_restarts_of_their_broker(tmp_path: Path) -> None:
+    """Amid transactions, in good order and by kill: each time every gate goes on, by itself and with no thread more."""
+    names = ("a", "b", "c", "d")
+    with Broker() as broker, ExitStack() as stack:
+        worlds = [
+            stack.enter_context(World(broker.bootstrap_servers, tmp_path / name, f"restarts-{name}", partitions=2))
+            for name in names
+        ]
+        for world in worlds:
+            world.folder.mkdir()
+        gates = [world.gate("a") for world in worlds]
+        threads: list[list[int]] = []
+        for round_ in range(12):
+            for world in worlds:
+                world.load(50, first=100 * round_)
+            (broker.kill if round_ % 4 == 3 else broker.stop)()
+            broker.start()
+            for world in worlds:
+                world.load(50, first=100 * round_ + 50)
+            for world in worlds:
+                world.flush()
+                world.decided(30)
+            assert [gate.process.poll() for gate in gates] == [None] * len(gates)
+            threads.append([len(list(Path(f"/proc/{gate.process.pid}/task").glob("*"))) for gate in gates])
+        assert max(threads[-1]) <= max(threads[0]) + 8, f"one client has seven threads or so: {threads}"
+        for world in worlds:
+            verified(world)
 
 
 def test_inputs_of_a_transactional_producer_leave_no_lag_behind(world: World) -> None:
