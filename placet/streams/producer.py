@@ -118,24 +118,23 @@ class Transaction:
         The call ignores its timeout: when the broker that it takes for the group's coordinator is gone, or does not
         know yet who that is, it waits for a connection to come or go, maybe for ever (librdkafka #5456, #5511).
         """
-        outcome: list[KafkaError | None] = []
+        failed: list[Exception] = []
 
         def send() -> None:
             try:
                 self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
-                outcome.append(None)
-            except KafkaException as error:
-                outcome.append(error.args[0])
+            except Exception as error:  # noqa: BLE001 - the thread's top: raised again below, where it is judged
+                failed.append(error.with_traceback(None))
 
         thread = Thread(target=send, name="send positions", daemon=True)
         thread.start()
         timeout_s = _SUSPECT_TIMEOUT_S if self._suspicion() else _CALL_TIMEOUT_S
         thread.join(timeout_s)
-        if not outcome:
+        if thread.is_alive():
             self.left_behind = thread
             raise TransactionAborted(f"send_offsets_to_transaction: no answer in {timeout_s:g} s {self._suspicion()}")
-        if outcome[0] is not None:
-            raise KafkaException(outcome[0])
+        if failed:
+            raise failed.pop()  # kept nowhere: with its frames it would keep the producer
 
     def _end(self) -> None:
         with self._watchdog.armed("commit_transaction"):

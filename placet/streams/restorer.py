@@ -1,7 +1,5 @@
 """Restores tasks beside the loop: a thread with a consumer of its own, so that running tasks go on and polling too.
 
-One after the other, so that the first is ready early; one that gets nothing to read, for want of a transaction's end,
-lets the others go first.
 A store belongs to one owner at a time: the job hands it over, the result hands it back. A damaged or foreign folder is
 set aside, never deleted, and rebuilt from the log.
 """
@@ -30,7 +28,7 @@ from placet.streams.topology import TaskId
 __all__ = ["Job", "Outcome", "Restorer"]
 
 _RETRY_AFTER_S = 0.5
-_PATIENCE_S = 2.0
+_PATIENCE_S = 2.0  # with a job that gets nothing to read, while others wait
 
 
 class Job:
@@ -56,6 +54,8 @@ class Outcome(NamedTuple):
 
 class Restorer:
     """One thread that takes jobs in turn, so that the first task is ready early.
+
+    A job that gets nothing to read, for want of a transaction's end, lets the others go first.
 
     Args:
         make_log: makes the reading side; called in the thread, and again after it broke.

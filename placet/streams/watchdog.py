@@ -1,4 +1,4 @@
-"""Ends the process when a call into librdkafka hangs: some ignore their timeout (librdkafka #5456, #5511).
+"""Ends the process when a call into librdkafka hangs that should have heeded its timeout.
 
 A stuck handle can't be mended from inside. Dying is safe: nothing was committed, or it was, and the log tells.
 """

@@ -93,3 +93,16 @@ def test_positions_that_are_not_taken_in_time_abort_and_the_call_is_left_behind(
     producer.released.set()
     transaction.left_behind.join(10)
     assert not producer.committed, "it came back too late: nobody goes on with it"
+
+
+def test_what_goes_wrong_while_positions_are_sent_is_raised_as_it_is() -> None:
+    class BrokenProducer(DeafProducer):
+        def send_offsets_to_transaction(self, *_: object) -> None:
+            raise ValueError("a bug, not a broker")
+
+    producer = BrokenProducer()
+    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1)
+    with pytest.raises(ValueError, match="a bug"):
+        transaction.commit({TopicPartition("t", 0): 1}, b"")
+    assert not producer.committed
+    assert transaction.left_behind is None
