@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from functools import partial
+from typing import Any, Final, Self, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
@@ -26,6 +27,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from placet.schemas.errors import PlacetError, SettingsError
+from placet.streams.cluster import ClockReading, Cluster, TopicInfo, topic_info
 from placet.streams.errors import LogUnreachable
 from placet.streams.records import TopicPartition
 
@@ -56,38 +58,6 @@ _FORBIDDEN: Final = frozenset({
 
 class BrokerUnreachable(LogUnreachable):
     """No broker answered in time. Reaction: a command ends; the operator starts it, or mends address or rights."""
-
-
-class Cluster(NamedTuple):
-    """A cluster as one of its brokers describes it: broker ids with their `host:port`."""
-
-    cluster_id: str
-    brokers: dict[int, str]
-
-
-class TopicInfo(NamedTuple):
-    """One topic as it is. `replication_factor` is the smallest of its partitions.
-
-    Attributes:
-        topic_id: Kafka's own id: a topic that was deleted and made anew has another one.
-        configs: every setting, with the broker's defaults where the topic has none of its own.
-        leaderless: how many partitions have no leader.
-        under_replicated: how many partitions have fewer replicas in sync than they should.
-    """
-
-    topic_id: str
-    partitions: int
-    replication_factor: int
-    configs: dict[str, str]
-    leaderless: int = 0
-    under_replicated: int = 0
-
-
-class ClockReading(NamedTuple):
-    """How far the broker's clock is ahead of ours, in ms, and how wrong that may be."""
-
-    ahead_ms: float
-    uncertainty_ms: float
 
 
 class Admin:
@@ -134,7 +104,7 @@ class Admin:
             if description is not None:
                 found[name] = description
         configs = self._configs(ResourceType.TOPIC, found)
-        return {name: _topic_info(found[name].topic_id, found[name].partitions, configs[name]) for name in configs}
+        return {name: topic_info(found[name].topic_id, found[name].partitions, configs[name]) for name in configs}
 
     def create_topic(
         self, name: str, partitions: int, *, replication_factor: int = -1, configs: Mapping[str, str] | None = None
@@ -190,6 +160,17 @@ class Admin:
         """Return the end of each log: the high watermark, or the last stable offset when not `read_uncommitted`."""
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
         return self._offsets(partitions, latest, read_uncommitted=read_uncommitted)
+
+    def ask_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """Ask for the end of each log, its high watermark, without waiting: an answer, or an error, comes in time."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
+        asked = {partition: ClientPartition(*partition) for partition in partitions}
+        answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in asked}
+        if asked:
+            found = self._client.list_offsets(dict.fromkeys(asked.values(), latest), request_timeout=self._timeout_s)
+            for partition, client_partition in asked.items():
+                found[client_partition].add_done_callback(partial(_hand_on, answers[partition]))
+        return answers
 
     def earliest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the first offset that each log still has."""
@@ -324,6 +305,14 @@ class Admin:
             self._seen.append(error.str())
 
 
+def _hand_on(answer: Future[int], found: Future[Any]) -> None:
+    error = found.exception()
+    if error is None:
+        answer.set_result(found.result().offset)
+    else:
+        answer.set_exception(error)
+
+
 def _made(make: Any, options: Mapping[str, object]) -> Any:
     """A client that says nothing on stderr by itself: what it sees comes through `error_cb`."""
     try:
@@ -333,14 +322,3 @@ def _made(make: Any, options: Mapping[str, object]) -> Any:
 
 
 _SILENT: Final = logging.Logger("librdkafka of the admin client", logging.CRITICAL + 1)
-
-
-def _topic_info(topic_id: object, partitions: Sequence[Any], configs: dict[str, str]) -> TopicInfo:
-    return TopicInfo(
-        topic_id=str(topic_id),
-        partitions=len(partitions),
-        replication_factor=min((len(partition.replicas) for partition in partitions), default=0),
-        configs=configs,
-        leaderless=sum(partition.leader is None or partition.leader.id < 0 for partition in partitions),
-        under_replicated=sum(len(partition.isr) < len(partition.replicas) for partition in partitions),
-    )

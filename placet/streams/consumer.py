@@ -8,7 +8,9 @@ right after the poll it belongs to and refused when empty, because a broker does
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from struct import unpack_from
+from threading import Thread
 from time import sleep
 from typing import Final
 
@@ -16,20 +18,24 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import LogUnreachable, TaskMigrated
-from placet.streams.polled import MIGRATED, drain, records_of
+from placet.streams.polled import OUT_OF_RANGE, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
-__all__ = ["GroupConsumer", "GroupReader", "LogReader"]
+__all__ = ["GroupConsumer", "LogReader"]
 
 _METADATA_PREFIX: Final = b"CGMDv2:"
 _METADATA_TIMEOUT_S: Final = 10.0
+_HELD_TIMEOUT_S: Final = 2.0
+_CLOSE_TIMEOUT_S: Final = 10.0
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class GroupConsumer:
     """The member of the gate's consumer group, under KIP-848 with the server-side range assignor.
 
-    Partitions are assigned paused, at position 0; `start` seeks to where the ledger says and lets them flow.
+    The group's assignment is acknowledged, and nothing is fetched: the client gets a partition only when `start` names
+    the position that the ledger says. Given to it before, at any position and paused, a fetch may win against the
+    pause, and ask for what retention has removed.
 
     Args:
         options: librdkafka's options, complete.
@@ -38,6 +44,9 @@ class GroupConsumer:
 
     def __init__(self, options: Mapping[str, object], topics: Sequence[str]) -> None:
         self.assigned: set[TopicPartition] = set()
+        self._fetched: set[TopicPartition] = set()  # what the client was given
+        self._flowing: set[TopicPartition] = set()  # and is not paused
+        self._out_of_range: set[TopicPartition] = set()
         self._revoked: set[TopicPartition] = set()
         self._ends: dict[TopicPartition, int] = {}
         self._metadata: bytes = b""
@@ -61,10 +70,22 @@ class GroupConsumer:
         except (KafkaException, RuntimeError) as error:
             raise TaskMigrated(f"polling failed: {error}") from error
         ends: list[Message] = []
-        records = records_of(messages, ends)
+        records = records_of(messages, ends, self._noted)
         for end in ends:
-            self._ends[TopicPartition(end.topic() or "", end.partition() or 0)] = end.offset() or 0
+            self._ends[_partition_of(end)] = end.offset() or 0
         return records
+
+    def _noted(self, message: Message, error: KafkaError) -> bool:
+        """Tell whether an error is that of one partition, and no reason to give up all of them."""
+        partition = _partition_of(message)
+        if not partition.topic or partition.partition < 0:
+            return False
+        if partition not in self._flowing:
+            return True
+        if error.code() == OUT_OF_RANGE:
+            self._out_of_range.add(partition)
+            return True
+        return False
 
     def metadata_of_this_batch(self) -> bytes:
         """Return the group metadata as it was right after the poll.
@@ -81,19 +102,50 @@ class GroupConsumer:
         revoked, self._revoked = self._revoked, set()
         return revoked
 
+    def take_out_of_range(self) -> list[TopicPartition]:
+        """Return the flowing partitions that could not be read at their position, noted since the last call."""
+        found, self._out_of_range = self._out_of_range & self._flowing, set()
+        return sorted(found)
+
+    def why_unreadable(self, partition: TopicPartition, position: int) -> str:
+        """Ask the leader what it holds, and say why a position can't be read on; "" where nothing speaks against it.
+
+        Then it was an error about an earlier position, or of a moment, and the partition is sought in again: where it
+        was the truth, and the leader does not answer at the moment, the error comes again.
+        """
+        with suppress(KafkaException):
+            first, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), _HELD_TIMEOUT_S)
+            if position < first:
+                return f"{partition.topic}: offsets {position} to {first - 1} were removed before they were decided"
+            if position > end:
+                return f"{partition.topic}: the position is {position}, its end is {end}: was it cut, or made anew?"
+        self.start({partition: position})
+        return ""
+
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Seek to the next positions to read, and let the partitions flow.
+        """Let partitions flow from the next positions to read.
 
         Raises:
-            TaskMigrated: a partition can't be sought in: it is not ours any more.
+            TaskMigrated: a partition is not ours any more.
         """
-        for partition, position in positions.items():
+        again = positions.keys() & self._fetched
+        for partition in positions:
             self._ends.pop(partition, None)
-            self._seek(ClientPartition(partition.topic, partition.partition, position))
-        self._consumer.resume([ClientPartition(*partition) for partition in positions])
+        for partition in sorted(again):
+            self._seek(ClientPartition(*partition, positions[partition]))
+        new = [
+            ClientPartition(*partition, position) for partition, position in positions.items() if partition not in again
+        ]
+        try:
+            self._consumer.incremental_assign(new)
+            self._consumer.resume([ClientPartition(*partition) for partition in sorted(again)])
+        except KafkaException as error:
+            raise TaskMigrated(f"can't read {', '.join(map(str, new))}: {error}") from error
+        self._fetched.update(positions)
+        self._flowing.update(positions)
 
     def _seek(self, to: ClientPartition) -> None:
-        """Seek; right after an assignment librdkafka may not know the partition yet, until metadata came."""
+        """Seek; right after it was given one, librdkafka may not know the partition yet, until metadata came."""
         for pause_s in (*_SEEK_PAUSES_S, None):
             try:
                 return self._consumer.seek(to)
@@ -112,29 +164,41 @@ class GroupConsumer:
         for partition, position in positions.items():
             _, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
             if end >= 0:
-                read = max(position, self._ends.get(partition, 0))
-                found[partition.topic, partition.partition] = max(0, end - read)
+                found[partition.topic, partition.partition] = max(0, end - self.reached(partition, position))
         return found
+
+    def reached(self, partition: TopicPartition, position: int) -> int:
+        """Return how far a partition is read: to the position, or to the end that was met behind it."""
+        return max(position, self._ends.get(partition, 0))
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Stop fetching from partitions that are still ours."""
-        self._consumer.pause([ClientPartition(*partition) for partition in partitions])
+        stopped = list(partitions)
+        self._flowing.difference_update(stopped)
+        self._consumer.pause([ClientPartition(*partition) for partition in stopped])
 
-    def close(self) -> None:
-        """Leave the group."""
-        self._consumer.close()
+    def close_in_time(self) -> None:
+        """Leave the group, but do not wait for ever: closing can block (confluent-kafka-python #1667)."""
+        thread = Thread(target=self._consumer.close, name="leave the group", daemon=True)
+        thread.start()
+        thread.join(_CLOSE_TIMEOUT_S)
 
     def _on_assign(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
-        paused = [ClientPartition(partition.topic, partition.partition, 0) for partition in partitions]
-        consumer.incremental_assign(paused)
-        consumer.pause(paused)
+        consumer.incremental_assign([])  # acknowledges; without a call the binding would assign all of them
         self.assigned |= {TopicPartition(partition.topic, partition.partition) for partition in partitions}
 
     def _on_revoke(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
         gone = {TopicPartition(partition.topic, partition.partition) for partition in partitions}
+        consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(gone & self._fetched)])
         self.assigned -= gone
+        self._fetched -= gone
+        self._flowing -= gone
         self._revoked |= gone
-        consumer.incremental_unassign(partitions)
+
+
+def _partition_of(message: Message) -> TopicPartition:
+    number = message.partition()
+    return TopicPartition(message.topic() or "", -1 if number is None else number)
 
 
 def _names_a_member(metadata: bytes) -> bool:
@@ -248,44 +312,8 @@ class LogReader:
         messages = drain(self._consumer, records_max, timeout_ms / 1000)
         ends: list[Message] = []
         records = records_of(messages, ends)
-        return records, [TopicPartition(end.topic() or "", end.partition() or 0) for end in ends]
+        return records, [_partition_of(end) for end in ends]
 
     def close(self) -> None:
         """Give the connections back."""
-        self._consumer.close()
-
-
-class GroupReader:
-    """A plain member of a consumer group, for those who follow a topic and keep what they read.
-
-    Args:
-        options: librdkafka's options: group.id, group.protocol=consumer, isolation.level=read_committed.
-        topic: what is read; where the group has no position yet, from the beginning.
-    """
-
-    def __init__(self, options: Mapping[str, object], topic: str) -> None:
-        self._consumer = Consumer(dict(options))
-        self._consumer.subscribe([topic])
-
-    def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:
-        """Wait for the first record, then take what is there.
-
-        Raises:
-            LogUnreachable, TaskMigrated, FatalError: make a new reader, or stop.
-        """
-        return records_of(drain(self._consumer, records_max, timeout_ms / 1000))
-
-    def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
-        """Keep these next positions for the group. False: a partition moved on to another member, which reads again."""
-        try:
-            parts = [ClientPartition(*partition, position) for partition, position in positions.items()]
-            done = self._consumer.commit(offsets=parts, asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].code() in MIGRATED:
-                return False
-            raise LogUnreachable(f"keeping the position: {error}") from error
-        return all(partition.error is None for partition in done or ())
-
-    def close(self) -> None:
-        """Leave the group."""
         self._consumer.close()

@@ -18,6 +18,7 @@ from placet.streams.admin import Admin
 from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
+from placet.streams.idle import IdleQuestion
 from placet.streams.kafka_log import KafkaLog
 from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
@@ -91,6 +92,7 @@ def build(
         clock,
         metrics,
         stopping,
+        IdleQuestion(admin.ask_ends, clock, settings.max_clock_skew_ms),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
     )

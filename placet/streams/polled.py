@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -10,8 +10,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
 from placet.streams.records import ConsumerRecord
 
-__all__ = ["MIGRATED", "drain", "records_of"]
+__all__ = ["MIGRATED", "OUT_OF_RANGE", "drain", "records_of"]
 
+OUT_OF_RANGE: Final = KafkaError._AUTO_OFFSET_RESET
+"""Code of an error that names a partition: what was to be read next is not in its log."""
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 MIGRATED: Final = frozenset({
     KafkaError._MAX_POLL_EXCEEDED,
@@ -20,8 +22,6 @@ MIGRATED: Final = frozenset({
 })  # fmt: skip
 _TOO_OLD: Final = "the brokers do not know group.protocol=consumer (KIP-848): Kafka 4.0 or newer is needed."
 _FATAL: Final = {
-    KafkaError._AUTO_OFFSET_RESET: "the position to read from is not in the log any more: retention removed inputs "
-    "that were never decided. Decide how to go on (see docs/operating), nothing was skipped.",
     KafkaError.UNSUPPORTED_VERSION: _TOO_OLD,
     KafkaError._UNSUPPORTED_FEATURE: _TOO_OLD,
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "the gate may not read its topics: grant READ.",
@@ -29,12 +29,17 @@ _FATAL: Final = {
 }
 
 
-def records_of(messages: Iterable[Message], ends: list[Message] | None = None) -> list[ConsumerRecord]:
+def records_of(
+    messages: Iterable[Message],
+    ends: list[Message] | None = None,
+    noted: Callable[[Message, KafkaError], bool] | None = None,
+) -> list[ConsumerRecord]:
     """Convert messages; what is an error instead is raised by the reaction that it calls for.
 
     Args:
         messages: as librdkafka gave them.
         ends: takes those that tell of a partition's end.
+        noted: is asked about every other error first; True: the caller has taken note of it, nothing is raised.
     """
     records = []
     for message in messages:
@@ -42,8 +47,8 @@ def records_of(messages: Iterable[Message], ends: list[Message] | None = None) -
         if error is not None:
             if ends is not None and error.code() == KafkaError._PARTITION_EOF:
                 ends.append(message)
-            else:
-                _raise_for(error)
+            elif noted is None or not noted(message, error):
+                _raise_for(error, message)
             continue
         records.append(
             ConsumerRecord(
@@ -63,8 +68,13 @@ def _bytes(data: Any) -> bytes | None:
     return data  # type: ignore[no-any-return]  # the stubs say str | bytes; without a deserializer it is bytes
 
 
-def _raise_for(error: KafkaError) -> None:
+def _raise_for(error: KafkaError, message: Message) -> None:
     code = error.code()
+    if code == OUT_OF_RANGE:
+        raise LogUnreachable(
+            f"{message.topic()}-{message.partition()}: what was to be read next is not in the log: retention or "
+            f"somebody removed it, or the topic was made anew ({error.str()})"
+        )
     if code in MIGRATED:
         raise TaskMigrated(f"the group moved on: {error.str()}")
     if code in _FATAL:

@@ -110,14 +110,18 @@ class Task:
         self.positions = dict(positions)
         self.phase = Phase.RUNNING
 
-    def process(self, records: list[ConsumerRecord], clock_ms: int, control_position: int) -> list[ProducerRecord]:
+    def process(
+        self, records: list[ConsumerRecord], clock_ms: int, control_position: int, idle_ms: int | None = None
+    ) -> list[ProducerRecord]:
         """Decide a batch and stage what follows from it.
 
         Args:
             records: of this task's input partitions; per topic in order, from the task's positions on. None at all
-                says that the partition is idle, read to its end: its log time moves on to the clock.
+                says that the partition is idle, read to its end: its log time moves on.
             clock_ms: the machine's clock, read once for the whole batch.
             control_position: next position of the control topic.
+            idle_ms: where log time moves on to without records: no input that is still to come is older. The clock,
+                where clock and log are one and the same.
 
         Returns:
             Everything to write in the transaction; the ledger's commit record comes last.
@@ -128,7 +132,7 @@ class Task:
         partition, digest = self.task_id.partition, self.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark)
         if not records:
-            log_time = max(log_time, clock_ms)
+            log_time = max(log_time, clock_ms if idle_ms is None else idle_ms)
         ordered = list(in_log_time_order(records))
         rulings = []
         for index, (record, candidate) in enumerate(zip(ordered, self._read(ordered), strict=True)):

@@ -85,6 +85,8 @@ class Decisions:
                     self._report.find(Check.ORDER, recorded.record, "; ".join(wrong))
                 self.log_time = recorded.at.log_time
                 steps.append(self._step(recorded, source))
+        if commit and not commit[1].decisions and exact:
+            self._check_idle(*commit)
         self._stand_after(transaction, steps, commit[1] if commit else None)
         return steps
 
@@ -101,6 +103,21 @@ class Decisions:
         elif steps:
             self._decided_at = steps[-1].recorded.at.decided_at
         self._report.decisions += len(steps)
+
+    def _check_idle(self, record: ConsumerRecord, commit: Commit) -> None:
+        """A transaction without inputs may move log time on, but never past an input that waits."""
+        if commit.log_time <= self.log_time:
+            return
+        for span in commit.spans:
+            lane = self._lanes.get(span.topic)
+            waiting = lane.next_record if lane else None
+            if waiting is not None and waiting.offset >= span.end and waiting.timestamp < commit.log_time:
+                self._report.find(
+                    Check.ORDER,
+                    record,
+                    f"without inputs, log_time moved on to {commit.log_time}, past the input {span.topic} offset "
+                    f"{waiting.offset}, appended at {waiting.timestamp}",
+                )
 
     def _source(self, recorded: RecordedDecision, span: Span | None, transaction: Transaction) -> ConsumerRecord | None:
         """Return the input that a decision is on, the next of its topic; say what it is instead."""

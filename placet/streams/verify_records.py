@@ -93,6 +93,11 @@ class Lane:
         self._records = records
         self._next = next(records, None)
 
+    @property
+    def next_record(self) -> ConsumerRecord | None:
+        """The record at `position` or behind it, still to be asked for."""
+        return self._next
+
     def skip_to(self, offset: int) -> Iterator[ConsumerRecord]:
         """Yield the records below an offset: nobody asked for them."""
         while self._next is not None and self._next.offset < offset:

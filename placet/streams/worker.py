@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
-from threading import Event, Thread
+from threading import Event
 from time import monotonic
 from typing import Final
 
@@ -18,6 +18,7 @@ from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.idle import IdleQuestion
 from placet.streams.observer import Observer
 from placet.streams.producer import Transaction, TransactionalProducer
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
@@ -30,7 +31,6 @@ __all__ = ["Worker"]
 
 _RESTORING_TIMEOUT_MS: Final = 10
 _HOUSEKEEPING_EVERY_S: Final = 5.0
-_CLOSE_TIMEOUT_S: Final = 10.0
 _PARTITION_OF: Final = attrgetter("topic", "partition")
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -47,6 +47,7 @@ class Worker:
         clock: the machine's clock, ms since the epoch.
         observer: metrics and log.
         stopping: set from outside to end the loop after its batch.
+        idle: asks which partitions are read to their end.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
     """
@@ -61,6 +62,7 @@ class Worker:
         clock: Callable[[], int],
         observer: Observer,
         stopping: Event,
+        idle: IdleQuestion,
         *,
         records_max: int,
         poll_timeout_ms: int,
@@ -75,6 +77,7 @@ class Worker:
         self._control = control
         self._clock = clock
         self._observer = observer
+        self._idle = idle
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
         self._tasks: dict[TaskId, Task] = {}
@@ -130,7 +133,7 @@ class Worker:
     def _process(self, task: Task, records: list[ConsumerRecord], clock_ms: int) -> Iterable[ProducerRecord]:
         """Let a task decide. What it raises is its own doing, and takes out this task alone."""
         try:
-            return task.process(records, clock_ms, self._control.position)
+            return task.process(records, clock_ms, self._control.position, self._idle.log_time)
         except PlacetError:
             raise
         except Exception as error:
@@ -150,17 +153,27 @@ class Worker:
         for task_id in self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped:
             self._restore(task_id, None)
         self._start_restored()
+        self._stop_unreadable()
         work = self._sorted(records)
         if monotonic() >= self._housekeeping_at_s:
             self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
-            lag = self._consumer.lag(self._flowing())
-            self._observer.lag(lag)
-            for task_id, task in self._tasks.items():
-                # A transaction without inputs moves log time on to the clock: never past inputs that still wait.
-                idle = all(lag.get(partition) == 0 for partition in self._inputs_of(task_id))
-                if idle and task.needs_housekeeping(self._clock()):
-                    work.setdefault(task_id, [])
+            self._observer.lag(self._consumer.lag(self._flowing()))
+            self._idle.ask(self._tasks.values())
+        for task_id in self._idle.take_idle(self._tasks.values(), self._consumer.reached):
+            work.setdefault(task_id, [])
         return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
+
+    def _stop_unreadable(self) -> None:
+        """Stop the task of a partition that can't be read on.
+
+        Raises:
+            TaskStopped: what is to be read next is not there.
+        """
+        for partition in self._consumer.take_out_of_range():
+            task_id = self._task_of(partition)
+            why = self._consumer.why_unreadable(partition, self._tasks[task_id].positions[partition.topic])
+            if why:
+                raise TaskStopped(task_id, why)
 
     def _sorted(self, records: list[ConsumerRecord]) -> dict[TaskId, list[ConsumerRecord]]:
         """Hand records to their tasks: each once and in order, whatever a seek left in the client's queue."""
@@ -279,7 +292,7 @@ class Worker:
         for task_id in [*self._tasks, *self._restoring]:
             self._close_task(task_id)
         self._stopped.clear()
-        close_in_time(self._consumer)
+        self._consumer.close_in_time()
         self._producer.abandon()
         self._back_off()
         self._consumer = self._make_consumer()
@@ -306,15 +319,8 @@ class Worker:
             self._close_task(task_id)
         self._restorer.close()
         self._producer.abandon()
-        close_in_time(self._consumer)
+        self._consumer.close_in_time()
         self._control.close()
-
-
-def close_in_time(consumer: GroupConsumer) -> None:
-    """Leave the group, but not for ever: closing can block (confluent-kafka-python #1667)."""
-    thread = Thread(target=consumer.close, name="leave the group", daemon=True)
-    thread.start()
-    thread.join(_CLOSE_TIMEOUT_S)
 
 
 def _positions_of(ready: list[tuple[Task, list[ConsumerRecord]]]) -> dict[TopicPartition, int]:

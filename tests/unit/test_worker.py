@@ -1,7 +1,9 @@
-"""When a partition counts as idle: a transaction without inputs moves log time on to the clock."""
+"""When a task counts as idle: a transaction without inputs moves log time on. And what the loop makes of a poll."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import Future
 from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,6 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from placet.streams.errors import TaskStopped
+from placet.streams.idle import IdleQuestion
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.topology import TaskId, entity_topics
 from placet.streams.worker import Worker
@@ -16,44 +20,119 @@ from placet.streams.worker import Worker
 TOPICS = entity_topics("app", "order")
 TASK = TaskId("order", 0)
 SIGNALS, PROPOSALS = TopicPartition(TOPICS.signals, 0), TopicPartition(TOPICS.proposals, 0)
+CLOCK_MS, SKEW_MS = 100_000, 5_000
 
 
-def worker_with(lag: dict[TopicPartition, int]) -> Worker:
-    """A worker that runs one task in which something has expired; its inputs lag as told."""
-    consumer = MagicMock(assigned={SIGNALS, PROPOSALS})
-    consumer.take_revoked.return_value = set()
-    consumer.lag.return_value = lag
-    restorer = MagicMock()
-    restorer.take_done.return_value = []
-    entity_types = {"order": SimpleNamespace(topics=TOPICS)}
-    worker = Worker(
-        cast("Any", entity_types), lambda: consumer, MagicMock(), restorer, MagicMock(), lambda: 1_000, MagicMock(),
-        Event(), records_max=10, poll_timeout_ms=1,
-    )  # fmt: skip
-    task = MagicMock(task_id=TASK, positions={TOPICS.signals: 5, TOPICS.proposals: 7})
-    task.needs_housekeeping.return_value = True
-    worker._tasks[TASK] = task
-    return worker
+class Brokers:
+    """Answers questions about ends, when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: dict[TopicPartition, Future[int]] = {}
+
+    def ask(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        self.asked = {partition: Future() for partition in partitions}
+        return self.asked
+
+    def answer(self, ends: dict[TopicPartition, int]) -> None:
+        for partition, future in self.asked.items():
+            if partition in ends:
+                future.set_result(ends[partition])
+            else:
+                future.set_exception(TimeoutError())
+
+
+class Turn:
+    """A worker that runs one task in which something has expired: signals are read to 5, proposals to 7."""
+
+    def __init__(self, *, expired: bool = True) -> None:
+        self.brokers = Brokers()
+        self.consumer = MagicMock(assigned={SIGNALS, PROPOSALS})
+        self.consumer.take_revoked.return_value = set()
+        self.consumer.take_out_of_range.return_value = []
+        self.consumer.reached.side_effect = lambda _partition, position: position
+        self.consumer.lag.return_value = {SIGNALS: 0, PROPOSALS: 0}  # as known from an earlier ownership
+        restorer = MagicMock()
+        restorer.take_done.return_value = []
+        entity_types = {"order": SimpleNamespace(topics=TOPICS)}
+        self.idle = IdleQuestion(self.brokers.ask, lambda: CLOCK_MS, SKEW_MS)
+        self.worker = Worker(
+            cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(), lambda: CLOCK_MS,
+            MagicMock(), Event(), self.idle, records_max=10, poll_timeout_ms=1,
+        )  # fmt: skip
+        self.task = MagicMock(task_id=TASK, positions={TOPICS.signals: 5, TOPICS.proposals: 7})
+        self.task.needs_housekeeping.return_value = expired
+        self.worker._tasks[TASK] = self.task
+
+    def ready(self, records: Iterable[ConsumerRecord] = ()) -> list[tuple[TaskId, list[ConsumerRecord]]]:
+        return [(task.task_id, taken) for task, taken in self.worker._follow_assignment(list(records))]
 
 
 @pytest.mark.parametrize(
-    ("lag", "idle"),
+    ("ends", "idle"),
     [
-        ({SIGNALS: 0, PROPOSALS: 0}, True),
-        ({SIGNALS: 3, PROPOSALS: 0}, False),
-        ({SIGNALS: 0, PROPOSALS: 1}, False),
-        ({SIGNALS: 0}, False),  # nothing heard of the other one yet: a backlog may wait there
+        ({SIGNALS: 5, PROPOSALS: 7}, True),
+        ({SIGNALS: 8, PROPOSALS: 7}, False),
+        ({SIGNALS: 5, PROPOSALS: 8}, False),
+        ({SIGNALS: 5}, False),  # the other one's broker did not answer: a backlog may wait there
         ({}, False),
     ],
 )
-def test_housekeeping_alone_starts_a_transaction_only_where_no_input_waits(
-    lag: dict[TopicPartition, int], idle: bool
+def test_a_transaction_without_inputs_needs_the_brokers_word_that_none_waits(
+    ends: dict[TopicPartition, int], idle: bool
 ) -> None:
-    ready = worker_with(lag)._follow_assignment([])
-    assert [(task.task_id, records) for task, records in ready] == ([(TASK, [])] if idle else [])
+    turn = Turn()
+    assert turn.ready() == []  # whatever the consumer believes
+
+    turn.brokers.answer(ends)
+
+    assert turn.ready() == ([(TASK, [])] if idle else [])
+    assert turn.ready() == []
+
+
+def test_log_time_moves_on_to_what_no_later_input_can_be_older_than() -> None:
+    turn = Turn()
+    turn.ready()
+    turn.brokers.answer({SIGNALS: 5, PROPOSALS: 7})
+    turn.worker.run_once()
+
+    turn.task.needs_housekeeping.assert_called_with(CLOCK_MS - SKEW_MS)
+    assert turn.task.process.call_args.args[3] == CLOCK_MS - SKEW_MS
+
+
+def test_nobody_is_asked_where_nothing_expires() -> None:
+    turn = Turn(expired=False)
+    assert turn.ready() == []
+    assert turn.brokers.asked == {}
+
+
+def test_an_end_behind_the_last_record_counts_as_read() -> None:
+    turn = Turn()
+    turn.consumer.reached.side_effect = lambda partition, position: position + (partition == SIGNALS)
+    turn.ready()
+    turn.brokers.answer({SIGNALS: 6, PROPOSALS: 7})  # a marker of a transactional producer
+    assert turn.ready() == [(TASK, [])]
+
+
+def test_records_that_came_meanwhile_are_decided_instead() -> None:
+    turn = Turn()
+    turn.ready()
+    turn.brokers.answer({SIGNALS: 5, PROPOSALS: 7})
+    record = ConsumerRecord(TOPICS.signals, 0, 5, 1, b"o", b"v")
+    assert turn.ready([record]) == [(TASK, [record])]
 
 
 def test_a_record_that_a_seek_left_in_the_queue_is_not_decided_twice() -> None:
     records = [ConsumerRecord(TOPICS.signals, 0, offset, 1, b"o", b"v") for offset in (4, 5, 6, 5, 6, 7)]
-    [(_, handed)] = worker_with({})._follow_assignment(records)
+    [(_, handed)] = Turn(expired=False).ready(records)
     assert [record.offset for record in handed] == [5, 6, 7]
+
+
+def test_a_partition_that_can_not_be_read_on_stops_its_task_by_name() -> None:
+    turn = Turn()
+    turn.consumer.take_out_of_range.return_value = [SIGNALS]
+    turn.consumer.why_unreadable.side_effect = lambda partition, position: f"{partition.topic} ends before {position}"
+    with pytest.raises(TaskStopped, match=r"order-0: app\.order\.signals ends before 5"):
+        turn.ready()
+
+    turn.consumer.why_unreadable.side_effect = lambda _partition, _position: ""
+    assert turn.ready() == []

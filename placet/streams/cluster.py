@@ -1,0 +1,52 @@
+"""What a cluster tells of itself: its brokers, its topics, its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+__all__ = ["ClockReading", "Cluster", "TopicInfo", "topic_info"]
+
+
+class Cluster(NamedTuple):
+    """A cluster as one of its brokers describes it: broker ids with their `host:port`."""
+
+    cluster_id: str
+    brokers: dict[int, str]
+
+
+class TopicInfo(NamedTuple):
+    """One topic as it is. `replication_factor` is the smallest of its partitions.
+
+    Attributes:
+        topic_id: Kafka's own id: a topic that was deleted and made anew has another one.
+        configs: every setting, with the broker's defaults where the topic has none of its own.
+        leaderless: how many partitions have no leader.
+        under_replicated: how many partitions have fewer replicas in sync than they should.
+    """
+
+    topic_id: str
+    partitions: int
+    replication_factor: int
+    configs: dict[str, str]
+    leaderless: int = 0
+    under_replicated: int = 0
+
+
+class ClockReading(NamedTuple):
+    """How far the broker's clock is ahead of ours, in ms, and how wrong that may be."""
+
+    ahead_ms: float
+    uncertainty_ms: float
+
+
+def topic_info(topic_id: object, partitions: Sequence[Any], configs: dict[str, str]) -> TopicInfo:
+    """Sum up what the client says of a topic's partitions."""
+    return TopicInfo(
+        topic_id=str(topic_id),
+        partitions=len(partitions),
+        replication_factor=min((len(partition.replicas) for partition in partitions), default=0),
+        configs=configs,
+        leaderless=sum(partition.leader is None or partition.leader.id < 0 for partition in partitions),
+        under_replicated=sum(len(partition.isr) < len(partition.replicas) for partition in partitions),
+    )
