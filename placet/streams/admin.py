@@ -37,6 +37,10 @@ Result = TypeVar("Result")
 
 _CALL_TIMEOUT_S: Final = 10.0
 _GRACE_S: Final = 2.0
+_LEADER_CALL_S: Final = 1.5
+"""Of one question to a leader. librdkafka does not look for another one while it waits for this."""
+_LEADERS_KNOWN_MS: Final = "1000"
+"""For how long librdkafka may take for granted who leads a partition: an operator's client seldom asks."""
 _LOG_APPEND_TIME: Final = 2
 _UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
@@ -66,21 +70,30 @@ class Admin:
     Args:
         options: librdkafka's options, `Settings.librdkafka()`.
         timeout_s: limit of each single call, in seconds.
+        leader_timeout_s: limit of a question to the leaders of partitions, in seconds; by default the same. It is asked
+            again and again within that time: a leader that went away is replaced after some seconds.
 
     Raises:
         SettingsError: librdkafka refuses an option.
     """
 
-    def __init__(self, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S) -> None:
-        self._options = dict(options)
+    def __init__(
+        self, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S, leader_timeout_s: float | None = None
+    ) -> None:
+        self._options = {**options, "metadata.max.age.ms": _LEADERS_KNOWN_MS}
         self._timeout_s = timeout_s
+        self._leader_timeout_s = leader_timeout_s or timeout_s
         self._seen: list[str] = []
-        self._client = _made(AdminClient, {**options, "error_cb": self._note})
+        self._client = _made(AdminClient, {**self._options, "error_cb": self._note})
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
         self._client.__exit__(None, None, None)
 
     def cluster(self) -> Cluster:
@@ -162,15 +175,13 @@ class Admin:
         return self._offsets(partitions, latest, read_uncommitted=read_uncommitted)
 
     def ask_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        """Ask for the end of each log, its high watermark, without waiting: an answer, or an error, comes in time."""
+        """Ask for the end of each log, its high watermark, without waiting.
+
+        Returns:
+            A future for each. It holds an answer, `LogUnreachable` or `SettingsError` within two seconds.
+        """
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
-        asked = {partition: ClientPartition(*partition) for partition in partitions}
-        answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in asked}
-        if asked:
-            found = self._client.list_offsets(dict.fromkeys(asked.values(), latest), request_timeout=self._timeout_s)
-            for partition, client_partition in asked.items():
-                found[client_partition].add_done_callback(partial(_hand_on, answers[partition]))
-        return answers
+        return self._ask(partitions, latest, IsolationLevel.READ_UNCOMMITTED)
 
     def earliest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the first offset that each log still has."""
@@ -245,23 +256,46 @@ class Admin:
     def _offsets(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec, *, read_uncommitted: bool
     ) -> dict[TopicPartition, int]:
-        asked: dict[ClientPartition, OffsetSpec] = {ClientPartition(*partition): spec for partition in partitions}
-        if not asked:
-            return {}
         level = IsolationLevel.READ_UNCOMMITTED if read_uncommitted else IsolationLevel.READ_COMMITTED
-        futures = self._client.list_offsets(asked, isolation_level=level, request_timeout=self._timeout_s)
-        try:
-            return {
-                TopicPartition(asked_for.topic, asked_for.partition): self._result(
-                    future, f"list offsets of {asked_for.topic}-{asked_for.partition}"
-                ).offset
-                for asked_for, future in futures.items()
-            }
-        except BrokerUnreachable:
-            with suppress(KafkaException):  # else librdkafka asks for minutes with a leader's epoch from before
-                for topic in {partition.topic for partition in asked}:
-                    self._client.list_topics(topic, _GRACE_S)
-            raise
+        deadline_s = time.monotonic() + self._leader_timeout_s
+        asked, found = list(partitions), {}
+        while asked:
+            answers = self._ask(asked, spec, level)
+            for partition, future in answers.items():
+                with suppress(BrokerUnreachable):
+                    found[partition] = self._result(future, f"list offsets of {partition.topic}-{partition.partition}")
+            asked = [partition for partition in asked if partition not in found]
+            if asked and time.monotonic() > deadline_s:
+                raise self._leaderless(asked)
+        return found
+
+    def _ask(
+        self, partitions: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel
+    ) -> dict[TopicPartition, Future[int]]:
+        """Ask each partition's leader, as it is known now, without waiting."""
+        asked = {partition: ClientPartition(*partition) for partition in partitions}
+        answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in asked}
+        if asked:
+            question: dict[ClientPartition, OffsetSpec] = dict.fromkeys(asked.values(), spec)
+            limit_s = min(self._timeout_s, _LEADER_CALL_S)
+            found = self._client.list_offsets(question, isolation_level=level, request_timeout=limit_s)
+            for partition, client_partition in asked.items():
+                found[client_partition].add_done_callback(partial(_hand_on, answers[partition]))
+        return answers
+
+    def _leaderless(self, partitions: list[TopicPartition]) -> BrokerUnreachable:
+        """Say which broker it is that does not answer: the others do."""
+        named = ", ".join(f"{topic}-{number}" for topic, number in partitions)
+        with suppress(KafkaException):
+            metadata = self._client.list_topics(partitions[0].topic, timeout=_GRACE_S)
+            leader = metadata.topics[partitions[0].topic].partitions[partitions[0].partition].leader
+            broker = metadata.brokers.get(leader)
+            who = f"broker {leader} ({broker.host}:{broker.port}), does not answer" if broker else "is not elected"
+            return BrokerUnreachable(
+                f"{named}: the leader, {who}; others do. Asked for {self._leader_timeout_s:g} s: is that broker "
+                "running, and were enough of its replicas in sync to elect another?"
+            )
+        return self._unreachable(f"no answer from the leader of {named}")
 
     def _raw_result(self, future: Future[Result]) -> Result:
         try:
@@ -309,8 +343,10 @@ def _hand_on(answer: Future[int], found: Future[Any]) -> None:
     error = found.exception()
     if error is None:
         answer.set_result(found.result().offset)
+    elif isinstance(error, KafkaException) and error.args[0].code() in _UNREACHABLE:
+        answer.set_exception(BrokerUnreachable(error.args[0].str()))
     else:
-        answer.set_exception(error)
+        answer.set_exception(SettingsError(f"The broker refused to list offsets: {error}"))
 
 
 def _made(make: Any, options: Mapping[str, object]) -> Any:

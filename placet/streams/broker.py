@@ -36,6 +36,7 @@ __all__ = [
     "Broker",
     "BrokerStatus",
     "default_data_dir",
+    "new_cluster_id",
     "start_detached",
     "status",
     "stop_detached",
@@ -55,6 +56,7 @@ class Broker:
         port: of 127.0.0.1. 0: the port that the folder had before, else a free one.
         heap_mib: Java's largest heap in MiB.
         settings: further lines of server.properties; they win over those of this module.
+        cluster_id: of a broker that is one of several: the same for all of them, and `settings` say who the others are.
         ready_timeout_s: how long `start` waits for the broker, without the first fetch.
     """
 
@@ -65,11 +67,13 @@ class Broker:
         port: int = 0,
         heap_mib: int = 384,
         settings: Mapping[str, str] | None = None,
+        cluster_id: str = "",
         ready_timeout_s: float = 60.0,
     ) -> None:
         self.port, self.ready_timeout_s = port, ready_timeout_s
         self.ephemeral = data_dir is None
         self._data_dir = data_dir.expanduser().absolute() if data_dir else None
+        self._cluster_id = cluster_id
         self._settings, self._jvm = dict(settings or {}), (f"-Xmx{heap_mib}m", *JVM)
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -99,7 +103,7 @@ class Broker:
         """
         jars = broker_jars.fetch(on_progress)
         archive = _archive(jars, on_progress)
-        if folder.is_formatted(self.data_dir):
+        if folder.is_formatted(self.data_dir) and not self._cluster_id:  # of several, the others are its witnesses
             self._bury(jars, archive, on_progress)
         self._launch(jars, archive, caller=None if detached else os.getpid())
         self._wait_until_ready(on_progress)
@@ -199,7 +203,7 @@ class Broker:
                 self.port = self.port or (stamp["port"] if stamp else free_port())
                 check_port(self.port)
                 (self.data_dir / folder.PID).unlink(missing_ok=True)
-                cluster_id = stamp["cluster_id"] if stamp else _new_cluster_id()
+                cluster_id = stamp["cluster_id"] if stamp else self._cluster_id or new_cluster_id()
                 new = Stamp(kafka_version=KAFKA_VERSION, cluster_id=cluster_id, port=self.port)
                 folder.write(self.data_dir / folder.STAMP, json.dumps(new, indent=2) + "\n")
                 text = properties(self.port, self.data_dir / folder.DATA, self._settings, alone=alone)
@@ -290,7 +294,7 @@ def usual_port(data_dir: Path) -> int:
     return stamp["port"] if stamp else DEFAULT_PORT
 
 
-def _new_cluster_id() -> str:
+def new_cluster_id() -> str:
     """A random UUID as Kafka writes it. As there, none that begins with "-": Kafka's tools take that for an option."""
     while (cluster_id := urlsafe_b64encode(uuid.uuid4().bytes).decode("ascii").rstrip("=")).startswith("-"):
         pass

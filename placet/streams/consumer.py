@@ -26,7 +26,6 @@ __all__ = ["GroupConsumer", "LogReader"]
 _METADATA_PREFIX: Final = b"CGMDv2:"
 _METADATA_TIMEOUT_S: Final = 10.0
 _HELD_TIMEOUT_S: Final = 2.0
-_CLOSE_TIMEOUT_S: Final = 10.0
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -177,11 +176,11 @@ class GroupConsumer:
         self._flowing.difference_update(stopped)
         self._consumer.pause([ClientPartition(*partition) for partition in stopped])
 
-    def close_in_time(self) -> None:
-        """Leave the group, but do not wait for ever: closing can block (confluent-kafka-python #1667)."""
+    def close_in_time(self, timeout_s: float) -> None:
+        """Leave the group, but do not wait longer than this: closing can block (confluent-kafka-python #1667)."""
         thread = Thread(target=self._consumer.close, name="leave the group", daemon=True)
         thread.start()
-        thread.join(_CLOSE_TIMEOUT_S)
+        thread.join(timeout_s)
 
     def _on_assign(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
         consumer.incremental_assign([])  # acknowledges; without a call the binding would assign all of them

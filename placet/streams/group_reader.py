@@ -1,4 +1,4 @@
-"""A consumer group's plain member, for those who only read: the advisor harness."""
+"""A consumer group's plain member, for those who follow a topic and keep what they read."""
 
 from __future__ import annotations
 

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, wait
+from typing import Final
+
 from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
+from placet.streams.errors import LogUnreachable
 from placet.streams.records import TopicPartition
 from placet.streams.restore import Take
 
-__all__ = ["KafkaLog"]
+__all__ = ["RESTORE_CALL_TIMEOUT_S", "KafkaLog"]
+
+RESTORE_CALL_TIMEOUT_S: Final = 2.0
+"""Limit of each call of a restore: the others wait for their turn meanwhile."""
+_MOMENT_S: Final = 0.05
 
 
 class KafkaLog:
-    """See `placet.streams.restore.Log`."""
+    """See `placet.streams.restore.Log` and `placet.streams.restorer.RestoreLog`."""
 
     def __init__(self, reader: LogReader, admin: Admin) -> None:
         self._reader = reader
         self._admin = admin
+        self._asked: dict[frozenset[TopicPartition], dict[TopicPartition, Future[int]]] = {}
+
+    def unreachable(self, partitions: list[TopicPartition]) -> str:
+        """See `RestoreLog`. All are asked at once, and the question stays open when no answer comes at once."""
+        key = frozenset(partitions)
+        asked = self._asked.pop(key, None) or self._admin.ask_ends(partitions)
+        if wait(asked.values(), _MOMENT_S).not_done:
+            self._asked[key] = asked
+            late = sorted(partition for partition, answer in asked.items() if not answer.done())
+            return f"the leader of {_named(late)} does not answer"
+        failed = {partition: answer.exception() for partition, answer in asked.items()}
+        lost = sorted(partition for partition, error in failed.items() if isinstance(error, LogUnreachable))
+        return f"{_named(lost)}: {failed[lost[0]]}" if lost else ""
 
     def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
         """See `Log`."""
@@ -36,3 +57,8 @@ class KafkaLog:
     def close(self) -> None:
         """Give the connections back."""
         self._reader.close()
+        self._admin.close()
+
+
+def _named(partitions: list[TopicPartition]) -> str:
+    return ", ".join(f"{topic}-{number}" for topic, number in partitions)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
+from typing import Final
 
 from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec
@@ -19,7 +20,7 @@ from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
 from placet.streams.idle import IdleQuestion
-from placet.streams.kafka_log import KafkaLog
+from placet.streams.kafka_log import RESTORE_CALL_TIMEOUT_S, KafkaLog
 from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
 from placet.streams.producer import TransactionalProducer, produce_durably
@@ -32,6 +33,9 @@ from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
+
+_LEADER_TIMEOUT_S: Final = 30.0
+"""How long a start waits for new leaders: they are elected after broker.session.timeout.ms, 9 s by default."""
 
 __all__ = ["clock_ms", "log_reader", "relax_garbage_collection", "run"]
 
@@ -68,7 +72,7 @@ def build(
     settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int], metrics: Metrics, stopping: Event
 ) -> Worker:
     """Check the world, then make the parts."""
-    admin = Admin(settings.librdkafka())
+    admin = Admin(settings.librdkafka(), leader_timeout_s=_LEADER_TIMEOUT_S)
     check_topics(admin, settings, definitions)
     settings.check_session_timeout(admin.session_timeout_ms(settings.app))
     control = _control(settings, admin)
@@ -79,7 +83,12 @@ def build(
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    restorer = Restorer(lambda: KafkaLog(log_reader(settings, "restore", logs), admin), settings.state_dir, clock)
+
+    def make_log() -> KafkaLog:
+        admin = Admin(settings.librdkafka(), RESTORE_CALL_TIMEOUT_S)
+        return KafkaLog(log_reader(settings, "restore", logs), admin)
+
+    restorer = Restorer(make_log, settings.state_dir, clock)
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
@@ -190,6 +199,7 @@ def _transaction_options(settings: Settings) -> dict[str, object]:
     return _producer_options(settings) | {
         "transactional.id": f"{settings.app}.{settings.instance}",
         "transaction.timeout.ms": settings.transaction_timeout_ms,
+        "socket.timeout.ms": settings.transaction_timeout_ms,  # librdkafka takes no more: a later answer is of no use
         "linger.ms": 2,
         "batch.size": 262_144,
         "queue.buffering.max.messages": 1_000_000,

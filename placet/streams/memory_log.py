@@ -38,6 +38,10 @@ class MemoryLog:
         """Set the group's positions."""
         self._positions.update(positions)
 
+    def unreachable(self, _partitions: list[TopicPartition]) -> str:
+        """See `RestoreLog`: memory always answers."""
+        return ""
+
     def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None]:
         """See `Log`."""
         return {partition: self._positions.get(partition) for partition in partitions}

@@ -97,9 +97,10 @@ _REFUSALS = tuple(reason.name for reason in Reason if reason not in (Reason.NONE
 
 _STANDS_STILL_S: Final = 30.0
 _WHY_IT_STANDS_STILL: Final = (
-    f"nothing new in {_STANDS_STILL_S:g} s: the brokers do not answer, or a transaction on changelog, ledger or the "
-    "group's positions has not ended; `kafka-transactions.sh find-hanging` names one that never will (docs/operating)"
+    "a transaction on changelog, ledger or the group's positions has not ended; `kafka-transactions.sh find-hanging` "
+    "names one that never will (docs/operating)"
 )
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
 class Metrics:
@@ -201,21 +202,26 @@ class Metrics:
         if "restoring" not in now:
             self.restoring({})
 
-    def restoring(self, progress: Mapping[str, tuple[int, int | None]]) -> None:
+    def restoring(
+        self, progress: Mapping[str, tuple[int, int | None]], waits_for: Mapping[str, str] = _NOTHING
+    ) -> None:
         """Restores under way, by task: records read so far, and offsets still ahead (None: not known yet)."""
         by_labels = {_labels_of(task): numbers for task, numbers in progress.items()}
         ahead = {labels: to_go for labels, (_, to_go) in by_labels.items() if to_go is not None}
         self._show("placet_restoring_records", {labels: read for labels, (read, _) in by_labels.items()})
         self._show("placet_restore_remaining_records", ahead)
-        self._say_when_none_moves(progress)
+        self._say_when_none_moves(progress, sorted({why for why in waits_for.values() if why}))
 
-    def _say_when_none_moves(self, progress: Mapping[str, tuple[int, int | None]]) -> None:
+    def _say_when_none_moves(self, progress: Mapping[str, tuple[int, int | None]], waits_for: list[str]) -> None:
         """Once. One alone proves nothing: restores take turns."""
         now_s = self._monotonic_s()
         if not progress or progress != self._progress:
             self._progress, self._moved_at_s = dict(progress), now_s
         elif now_s - self._moved_at_s > _STANDS_STILL_S:
-            self.event("restore stands still", tasks=sorted(progress), why=_WHY_IT_STANDS_STILL)
+            why = "; ".join(waits_for) or _WHY_IT_STANDS_STILL
+            self.event(
+                "restore stands still", tasks=sorted(progress), why=f"nothing new in {_STANDS_STILL_S:g} s: {why}"
+            )
             self._moved_at_s = math.inf
 
     def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:

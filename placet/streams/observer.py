@@ -25,8 +25,9 @@ class Observer(Protocol):
     def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
         """A task was restored."""
 
-    def restoring(self, progress: dict[str, tuple[int, int | None]]) -> None:
-        """Of each task that is restored: records read so far, offsets still ahead (None: not known yet)."""
+    def restoring(self, progress: dict[str, tuple[int, int | None]], waits_for: dict[str, str]) -> None:
+        """Of each task that is restored: records read so far, offsets still ahead (None: not known yet), and what it
+        waits for, "" for nothing that is known."""
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None:
         """How many inputs wait, by topic and partition."""

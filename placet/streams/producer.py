@@ -28,6 +28,8 @@ _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction: below the watchdog's 20 s, which is for the calls that ignore it."""
 _SUSPECT_TIMEOUT_S: Final = 2.0
 """Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
+_TRANSACTION_TIMEOUT_MS: Final = 60_000  # librdkafka's default
+_TIMEOUT_LEEWAY_S: Final = 0.5
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
 _MIGRATED: Final = frozenset({
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
@@ -224,11 +226,12 @@ class TransactionalProducer:
             self._ended_s + _MARKERS_S,
             lambda: self._suspicion,
         )
+        began_s = monotonic()
         try:
             producer.begin_transaction()
             yield transaction
         except KafkaException as error:
-            raise self._translated(error, "transaction") from error
+            raise self._translated(error, "transaction", self._outlived(began_s)) from error
         finally:
             self._ended_s = monotonic()
             if not transaction.committed:
@@ -254,11 +257,18 @@ class TransactionalProducer:
     def _on_error(self, error: KafkaError) -> None:
         self._suspicion = error.str() or "transport error"
 
-    def _translated(self, error: KafkaException, call: str) -> Exception:
+    def _outlived(self, began_s: float) -> bool:
+        """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""
+        timeout_ms = int(str(self._options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS)))
+        return monotonic() - began_s > timeout_ms / 1000 - _TIMEOUT_LEEWAY_S
+
+    def _translated(self, error: KafkaException, call: str, outlived: bool = False) -> Exception:  # noqa: FBT001
         reason: KafkaError = error.args[0]
         self._suspicion = f"{call}: {reason.str()}"
         if reason.code() in _HOPELESS:
             return FatalError(f"{call}: {reason.str()}: {_HOPELESS[reason.code()]}")
+        if reason.code() in _FENCED and outlived:
+            return TransactionAborted(f"{call}: it outlived its timeout: {reason.str()}")
         if reason.code() in _FENCED or reason.code() in _MIGRATED:
             return TaskMigrated(f"{call}: {reason.str()}")
         return TransactionAborted(f"{call}: {reason.str()}")

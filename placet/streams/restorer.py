@@ -13,13 +13,13 @@ from queue import SimpleQueue
 from shutil import rmtree
 from threading import Event, Lock, Thread
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from placet.schemas.errors import PlacetError
-from placet.streams.admin import BrokerUnreachable
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.layout import StateFormat
+from placet.streams.records import TopicPartition
 from placet.streams.restore import Log, Restoration, Restored, restore
 from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
 from placet.streams.store import StateStore
@@ -41,6 +41,23 @@ class Job:
         self.cancelled = Event()
         self.records = 0
         self.ahead: int | None = None  # offsets still to go; None while nobody knows
+        self.waits_for = ""
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """What a restore reads or asks about."""
+        topics = self.entity_type.topics
+        return [
+            TopicPartition(topic, self.task_id.partition) for topic in (topics.changelog, topics.ledger, *topics.inputs)
+        ]
+
+
+class RestoreLog(Log, Protocol):
+    """A log of which it can be known, without waiting, whether a restore would wait for a broker."""
+
+    def unreachable(self, partitions: list[TopicPartition]) -> str:
+        """Say which of the partitions' leaders do not answer at the moment, and why; "" when all do."""
+        ...
 
 
 class Outcome(NamedTuple):
@@ -55,15 +72,17 @@ class Outcome(NamedTuple):
 class Restorer:
     """One thread that takes jobs in turn, so that the first task is ready early.
 
-    A job that gets nothing to read, for want of a transaction's end, lets the others go first.
+    A job that gets nothing to read, for want of a transaction's end or of a partition's leader, lets the others go
+    first: a broker that is away keeps only those waiting whose partitions it leads.
 
     Args:
-        make_log: makes the reading side; called in the thread, and again after it broke.
+        make_log: makes the reading side; called in the thread, for each run of jobs and again after it broke. Clients
+            that had been kept would go on asking leaders of long ago.
         state_dir: where the stores are: `<state_dir>/<app>/<entity>/<partition>`.
         clock: the machine's clock, ms since the epoch.
     """
 
-    def __init__(self, make_log: Callable[[], Log], state_dir: Path, clock: Callable[[], int]) -> None:
+    def __init__(self, make_log: Callable[[], RestoreLog], state_dir: Path, clock: Callable[[], int]) -> None:
         self._make_log = make_log
         self._state_dir = state_dir
         self._clock = clock
@@ -71,7 +90,7 @@ class Restorer:
         self._done: deque[Outcome] = deque()
         self._pending: dict[TaskId, Job] = {}
         self._lock = Lock()
-        self._log: Log | None = None  # the thread's own
+        self._log: RestoreLog | None = None  # the thread's own
         self._thread = Thread(target=self._run, name="restorer", daemon=True)
         self._thread.start()
 
@@ -112,7 +131,7 @@ class Restorer:
         self.take_done()
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             try:
                 outcome = Outcome(job, *self._restore(job))
                 if outcome.restored is None and self._put_back(outcome):
@@ -124,21 +143,29 @@ class Restorer:
             self._done.append(outcome)
         self._close_log()
 
+    def _next(self) -> Job | None:
+        if self._jobs.empty():
+            self._close_log()
+        return self._jobs.get()
+
     def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
         store = job.store or self._open(job)
         while store is not None:
             try:
                 self._log = self._log or self._make_log()
+                job.waits_for = self._log.unreachable(job.partitions)
+                if job.waits_for:
+                    return None, store
                 return restore(self._restoration(job, store), self._log), store
             except (TaskCorrupted, StoreDamaged):
                 store.close()
                 self._set_aside(self._folder(job))
                 store = self._open(job)
-            except (LogUnreachable, BrokerUnreachable):
-                if job.cancelled.wait(_RETRY_AFTER_S):
-                    store.close()
-                    return None, None
+            except LogUnreachable as error:
+                job.waits_for = str(error)
+                job.cancelled.wait(_RETRY_AFTER_S)
                 self._close_log()
+                return None, store
             except BaseException:
                 store.close()  # or whoever restores this task next waits for its lock
                 raise

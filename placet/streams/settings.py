@@ -65,6 +65,17 @@ OWNED_OPTIONS: dict[str, str] = {
 }
 """Options that the gate sets itself, and what to do instead."""
 
+WITHOUT_A_BROKER = {
+    # That a broker went away without a word shows in the request that it does not answer, that there is a new leader in
+    # metadata asked for anew. The defaults of librdkafka, 60 s and 5 min, are what an absence would cost a partition.
+    "socket.timeout.ms": "4000",
+    "socket.connection.setup.timeout.ms": "3000",
+    "topic.metadata.refresh.interval.ms": "1000",
+    "metadata.max.age.ms": "900000",
+    "reconnect.backoff.max.ms": "1000",
+}
+"""Options that all clients have where the user gives no others."""
+
 _USUAL = {
     "kafka_bootstrap_servers": "placet_kafka__bootstrap_servers",
     "schema_registry_url": "placet_registry__url",
@@ -212,7 +223,11 @@ class Settings(BaseSettings):
 
     def librdkafka(self) -> dict[str, str]:
         """Options of all Kafka clients, secrets in the clear: never log them."""
-        return {"bootstrap.servers": self.kafka.bootstrap_servers, **_revealed(self.kafka.options)}
+        return {
+            **WITHOUT_A_BROKER,
+            "bootstrap.servers": self.kafka.bootstrap_servers,
+            **_revealed(self.kafka.options),
+        }
 
     def consumer_options(self) -> dict[str, str]:
         """Options of every consumer, before those that the gate sets itself."""

@@ -30,6 +30,8 @@ from placet.streams.topology import TaskId, dead_letters_topic
 __all__ = ["Worker"]
 
 _RESTORING_TIMEOUT_MS: Final = 10
+_CLOSE_TIMEOUT_S: Final = 10.0
+_LEAVE_TIMEOUT_S: Final = 2.0  # the tasks wait meanwhile
 _HOUSEKEEPING_EVERY_S: Final = 5.0
 _PARTITION_OF: Final = attrgetter("topic", "partition")
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -245,7 +247,8 @@ class Worker:
             self._show_tasks()
         if self._restoring:
             progress = {str(task): (job.records, job.ahead) for task, (job, _) in self._restoring.items()}
-            self._observer.restoring(progress)
+            waits_for = {str(task): job.waits_for for task, (job, _) in self._restoring.items()}
+            self._observer.restoring(progress, waits_for)
 
     def _close_task(self, task_id: TaskId) -> None:
         if task_id in self._restoring:
@@ -292,7 +295,7 @@ class Worker:
         for task_id in [*self._tasks, *self._restoring]:
             self._close_task(task_id)
         self._stopped.clear()
-        self._consumer.close_in_time()
+        self._consumer.close_in_time(_LEAVE_TIMEOUT_S)
         self._producer.abandon()
         self._back_off()
         self._consumer = self._make_consumer()
@@ -319,7 +322,7 @@ class Worker:
             self._close_task(task_id)
         self._restorer.close()
         self._producer.abandon()
-        self._consumer.close_in_time()
+        self._consumer.close_in_time(_CLOSE_TIMEOUT_S)
         self._control.close()
 
 

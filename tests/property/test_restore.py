@@ -96,7 +96,7 @@ class InPieces:
 
     def __init__(self, driver: TestDriver, size: int) -> None:
         self._log, self._size = driver.log, size
-        self.committed, self.close = driver.log.committed, driver.log.close
+        self.committed, self.close, self.unreachable = driver.log.committed, driver.log.close, driver.log.unreachable
         self.end_offsets, self.start_offsets = driver.log.end_offsets, driver.log.start_offsets
 
     def read(self, partition, position, target, take) -> bool:  # type: ignore[no-untyped-def]

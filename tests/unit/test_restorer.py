@@ -10,7 +10,7 @@ import pytest
 
 from placet.streams import rocksdb
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError, TaskStopped
+from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.restorer import Job, Outcome, Restorer
 from placet.streams.topology import TaskId
@@ -107,6 +107,75 @@ def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(
         assert second.restored is not None
         assert second.restored.records == len(driver.changelog) + len(driver.ledger)
         assert opened(second).scan(b"s", b"s", 10)
+        opened(second).close()
+    finally:
+        restorer.close()
+
+
+def test_a_task_whose_leader_is_away_lets_the_others_go_first_and_says_so(tmp_path: Path) -> None:
+    driver = lamp()
+    elected = Event()
+
+    def unreachable(partitions: list[TopicPartition]) -> str:
+        away = partitions[0].partition == 0 and not elected.is_set()
+        return "the leader of lamp.ledger-0 does not answer" if away else ""
+
+    log = InPieces(driver, 4)
+    log.unreachable = unreachable  # type: ignore[method-assign]
+    restorer = Restorer(lambda: log, tmp_path, lambda: driver.now_ms)
+    try:
+        jobs = [Job(TaskId("lamp", partition), kind_of(driver)) for partition in (0, 1)]
+        for job in jobs:
+            restorer.submit(job)
+        first = next_of(restorer)
+        assert first.job is jobs[1], "it came later, and its leaders answer"
+        opened(first).close()
+        assert jobs[0].waits_for == "the leader of lamp.ledger-0 does not answer"
+        elected.set()
+        second = next_of(restorer)
+        assert second.job is jobs[0]
+        assert jobs[0].waits_for == ""
+        opened(second).close()
+    finally:
+        restorer.close()
+
+
+def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
+    driver, made = lamp(), []
+    restorer = Restorer(lambda: made.append(1) or driver.log, tmp_path, lambda: driver.now_ms)  # type: ignore[func-returns-value]
+    try:
+        for _ in range(2):
+            restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
+            opened(next_of(restorer)).close()
+    finally:
+        restorer.close()
+    assert len(made) == 2, "kept ones would ask leaders of long ago"
+
+
+def test_an_unreachable_log_is_made_anew_while_the_others_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("placet.streams.restorer._RETRY_AFTER_S", 0.01)
+    driver = lamp()
+    answers = Event()
+
+    def end_offsets(partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if partitions[0].partition == 0 and not answers.is_set():
+            raise LogUnreachable("broker 2 is away")
+        return driver.log.end_offsets(partitions)
+
+    log = InPieces(driver, 4)
+    log.end_offsets = end_offsets  # type: ignore[method-assign, assignment]
+    restorer = Restorer(lambda: log, tmp_path, lambda: driver.now_ms)
+    try:
+        for partition in (0, 1):
+            restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
+        first = next_of(restorer)
+        assert first.job.task_id.partition == 1
+        opened(first).close()
+        answers.set()
+        second = next_of(restorer)
+        assert second.restored is not None
         opened(second).close()
     finally:
         restorer.close()

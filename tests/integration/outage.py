@@ -1,0 +1,106 @@
+"""Gates and a plain transactional copier on three brokers under load: how long does each partition stand still?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from itertools import count, pairwise
+from pathlib import Path
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from placet.processors.address import partition_of
+from tests.cluster import Cluster
+from tests.integration.gates import World, wait_until
+
+PARTITIONS = 6
+EVERY_S = 0.1
+_COPIER = Path(__file__).with_name("plain_copier.py")
+
+
+class Outage:
+    """A world with two gates, one copier and a steady load: ten facts a second to each partition, to both alike."""
+
+    def __init__(self, cluster: Cluster, folder: Path, app: str) -> None:
+        self.cluster = cluster
+        self.world = World(cluster.bootstrap_servers, folder, app, partitions=PARTITIONS)
+        self.source, self.target = f"{app}-plain-in", f"{app}-plain-out"
+        self._stop = Event()
+        self._load = Thread(target=self._send, name="load")
+        self._keys = [_key_of(partition) for partition in range(PARTITIONS)]
+        # The load itself must not wait for the dead broker longer than those who are measured.
+        self._producer = Producer({
+            "bootstrap.servers": cluster.bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2,
+            "acks": "all", "enable.idempotence": True, "socket.timeout.ms": 4_000, "request.timeout.ms": 3_000,
+            "topic.metadata.refresh.interval.ms": 500, "socket.connection.setup.timeout.ms": 3_000, "log_level": 2,
+        })  # fmt: skip
+
+    def __enter__(self) -> Self:
+        self.world.__enter__()
+        admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap_servers})
+        made = admin.create_topics(
+            [
+                NewTopic(topic, PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})
+                for topic in (self.source, self.target)
+            ]
+        )
+        for future in made.values():
+            future.result(20)
+        command = [str(_COPIER), self.cluster.bootstrap_servers, self.source, self.source, self.target, self.source]
+        with (self.world.folder / "copier.log").open("wb") as log:
+            self._copier = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+        self.gates = [self.world.gate(name) for name in ("a", "b")]
+        self._load.start()
+        wait_until(lambda: self._flows(self.target) and self._flows(self.world.topics.decisions), 60, "all flows")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_load()
+        self._copier.kill()
+        self._copier.wait(10)
+        self.world.__exit__(kind, error, trace)
+
+    def end_load(self) -> None:
+        """Stop the load; what was sent is delivered."""
+        self._stop.set()
+        if self._load.ident is not None:
+            self._load.join()
+        assert self._producer.flush(60) == 0
+
+    def gaps_s(self, topic: str, since_s: float) -> dict[int, float]:
+        """The longest time between two records of each partition since a moment, in seconds, at the end too."""
+        found: dict[int, float] = {}
+        now_ms = time.time() * 1000
+        stamps: dict[int, list[float]] = {partition: [since_s * 1000] for partition in range(PARTITIONS)}
+        for message in self.world.read(topic):
+            if message.timestamp()[1] >= since_s * 1000:
+                stamps[message.partition()].append(message.timestamp()[1])
+        for partition, times in stamps.items():
+            found[partition] = max(after - before for before, after in pairwise([*times, now_ms])) / 1000
+        return found
+
+    def _send(self) -> None:
+        for number in count():
+            began_s = time.monotonic()
+            for partition, key in enumerate(self._keys):
+                value = self.world.signal_bytes(key, "added", {"amount": 1}, f"added-{key}-{number}")
+                self._producer.produce(self.world.topics.signals, value, key.encode(), partition)
+                self._producer.produce(self.source, value, key.encode(), partition)
+            self._producer.poll(0)
+            if self._stop.wait(max(0.0, began_s + EVERY_S - time.monotonic())):
+                return
+
+    def _flows(self, topic: str) -> bool:
+        ends = self.world.ends([topic])
+        return all(ends.get((topic, partition), 0) > 5 for partition in range(PARTITIONS))
+
+
+def _key_of(partition: int) -> str:
+    return next(key for n in count() if partition_of((key := f"order-{n}").encode(), PARTITIONS) == partition)
