@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["client_logger", "configure_logs", "get_logger"]
 
 _LIBRDKAFKA = "placet.librdkafka"
-_CONNECTION = re.compile(r"(?:FAIL|ERROR|GETPID|REQTMOUT) .*?([^\s/\]:]+:\d+)[/:]")
-"""A line that tells of trouble with the connection to a broker, and the broker's address in it."""
+_CONNECTION = re.compile(r"(?:FAIL|ERROR|GETPID|REQTMOUT) (?:.*?([^\s/\]:]+:\d+)[/:])?(?:.*?(\w+Coordinator)/)?")
+"""A line that tells of trouble with the connection to a broker, and the broker's address or role in it."""
 _QUIET_S = 60.0
 """An outage is over when nothing was said of it for this long; librdkafka tries again every ten seconds at least."""
 _COMMON: list[Processor] = [
@@ -46,7 +46,7 @@ def configure_logs(level: str = "info", stream: TextIO | None = None, **context:
     structlog.configure(
         processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.WriteLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)
@@ -94,7 +94,8 @@ class _OneLineAnOutage(logging.Filter):
         found = _CONNECTION.match(record.getMessage())
         if found is None:
             return True
-        last_s, self._last_s[found[1]] = self._last_s.get(found[1], 0.0), record.created
+        broker = found[1] or found[2] or ""
+        last_s, self._last_s[broker] = self._last_s.get(broker, 0.0), record.created
         return record.created - last_s > _QUIET_S
 
 

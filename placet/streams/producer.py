@@ -7,6 +7,7 @@ is thrown away; the next one's start fences whatever the old one left behind (Je
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from threading import Thread
@@ -25,7 +26,10 @@ __all__ = ["DurableProducer", "Transaction", "TransactionalProducer", "produce_d
 _SLOW_COMMIT_S: Final = 1.0
 _FLUSH_TIMEOUT_S: Final = 30.0
 _CALL_TIMEOUT_S: Final = 10.0
-"""Of one call in a transaction: below the watchdog's 20 s, which is for the calls that ignore it."""
+"""Of one call in a transaction, at most: below the watchdog's 20 s, which is for the calls that ignore it."""
+_CALL_TIMEOUT_MIN_S: Final = 0.5
+_INIT_TIMEOUT_S: Final = 4.0
+"""Of fencing what an earlier transaction left. After it another transactional id is taken."""
 _SUSPECT_TIMEOUT_S: Final = 2.0
 """Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
 _TRANSACTION_TIMEOUT_MS: Final = 60_000  # librdkafka's default
@@ -55,6 +59,7 @@ class Transaction:
         watchdog: Watchdog,
         clock: Callable[[], int],
         clock_skew_max_ms: int,
+        timeout_s: float = _CALL_TIMEOUT_S,
         not_before_s: float = 0.0,
         suspicion: Callable[[], str] = str,
     ) -> None:
@@ -65,6 +70,7 @@ class Transaction:
         self._watchdog = watchdog
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
+        self._ends_s = monotonic() + timeout_s
         self._not_before_s = not_before_s
         self._suspicion = suspicion
         self._skew_ms: int | None = None
@@ -100,10 +106,11 @@ class Transaction:
         """
         assert positions, "a transaction without positions is not fenced"
         offsets = [ClientPartition(topic, partition, position) for (topic, partition), position in positions.items()]
+        limit_s = self._limit_s()
         with self._watchdog.armed("flush"):
-            left = self._producer.flush(_CALL_TIMEOUT_S)
+            left = self._producer.flush(limit_s)
         if left or self._failed:
-            raise TransactionAborted(self._failed or f"{left} records were not delivered in {_CALL_TIMEOUT_S} s")
+            raise TransactionAborted(self._failed or f"{left} records were not delivered in {limit_s:.1f} s")
         if self._skew_ms is not None and abs(self._skew_ms) > self._clock_skew_max_ms:
             raise ClockSkew(
                 f"this machine's clock is {self._skew_ms} ms off the broker's; {self._clock_skew_max_ms} ms are "
@@ -114,6 +121,10 @@ class Transaction:
         self._end()
         self.committed, self.commit_s = True, monotonic() - began_s
 
+    def _limit_s(self) -> float:
+        """How long a call may take: when its timeout is over, the coordinator has aborted the transaction anyway."""
+        return min(_CALL_TIMEOUT_S, max(_CALL_TIMEOUT_MIN_S, self._ends_s - monotonic()))
+
     def _send_positions(self, offsets: list[ClientPartition], metadata: bytes) -> None:
         """Send them in a thread of their own, and leave it behind when it is not back in time.
 
@@ -121,26 +132,27 @@ class Transaction:
         know yet who that is, it waits for a connection to come or go, maybe for ever (librdkafka #5456, #5511).
         """
         failed: list[Exception] = []
+        limit_s = self._limit_s()
 
         def send() -> None:
             try:
-                self._producer.send_offsets_to_transaction(offsets, metadata, _CALL_TIMEOUT_S)
+                self._producer.send_offsets_to_transaction(offsets, metadata, limit_s)
             except Exception as error:  # noqa: BLE001 - the thread's top: raised again below, where it is judged
                 failed.append(error.with_traceback(None))
 
         thread = Thread(target=send, name="send positions", daemon=True)
         thread.start()
-        timeout_s = _SUSPECT_TIMEOUT_S if self._suspicion() else _CALL_TIMEOUT_S
+        timeout_s = min(limit_s, _SUSPECT_TIMEOUT_S) if self._suspicion() else limit_s
         thread.join(timeout_s)
         if thread.is_alive():
             self.left_behind = thread
-            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {timeout_s:g} s {self._suspicion()}")
+            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {timeout_s:.1f} s {self._suspicion()}")
         if failed:
             raise failed.pop()  # kept nowhere: with its frames it would keep the producer
 
     def _end(self) -> None:
         with self._watchdog.armed("commit_transaction"):
-            self._producer.commit_transaction(_CALL_TIMEOUT_S)
+            self._producer.commit_transaction(self._limit_s())
 
     def _produce_when_there_is_room(self, record: ProducerRecord, on_delivery: Any) -> None:
         """Let the full queue drain, then add the record. One deadline for all of the waiting."""
@@ -171,6 +183,10 @@ _LOG_APPEND_TIME: Final = 2
 class TransactionalProducer:
     """A producer with a stable transactional id, remade on any suspicion.
 
+    An id whose last transaction can't be ended is left for another one: the coordinator ends it when each partition's
+    leader has the marker, and that takes half a minute where one of them went away without a word. What it holds back
+    until then is no different from what a dead gate left to its successor: a restore waits for it.
+
     Args:
         options: librdkafka's options, transactional.id among them.
         watchdog: ends the process when a transaction call hangs.
@@ -188,6 +204,9 @@ class TransactionalProducer:
         self._producer: Producer | None = None
         self._suspicion = ""
         self._ended_s = 0.0
+        self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
+        name = str(options["transactional.id"])
+        self._ids = deque([name, f"{name}.2", f"{name}.3"])
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
@@ -200,11 +219,13 @@ class TransactionalProducer:
             return
         self.abandon()
         self._suspicion = ""
-        self._producer = Producer({**self._options, "error_cb": self._on_error})
+        own = {"transactional.id": self._ids[0], "error_cb": self._on_error}
+        self._producer = Producer({**self._options, **own})
         try:
             with self._watchdog.armed("init_transactions"):
-                self._producer.init_transactions(_CALL_TIMEOUT_S)
+                self._producer.init_transactions(_INIT_TIMEOUT_S)
         except KafkaException as error:
+            self._ids.rotate(-1)
             raise self._translated(error, "init_transactions") from error
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
 
@@ -223,6 +244,7 @@ class TransactionalProducer:
             self._watchdog,
             self._clock,
             self._clock_skew_max_ms,
+            self._timeout_s,
             self._ended_s + _MARKERS_S,
             lambda: self._suspicion,
         )
@@ -259,8 +281,7 @@ class TransactionalProducer:
 
     def _outlived(self, began_s: float) -> bool:
         """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""
-        timeout_ms = int(str(self._options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS)))
-        return monotonic() - began_s > timeout_ms / 1000 - _TIMEOUT_LEEWAY_S
+        return monotonic() - began_s > self._timeout_s - _TIMEOUT_LEEWAY_S
 
     def _translated(self, error: KafkaException, call: str, outlived: bool = False) -> Exception:  # noqa: FBT001
         reason: KafkaError = error.args[0]
