@@ -59,9 +59,9 @@ class Transaction:
         watchdog: Watchdog,
         clock: Callable[[], int],
         clock_skew_max_ms: int,
-        timeout_s: float = _CALL_TIMEOUT_S,
         not_before_s: float = 0.0,
         suspicion: Callable[[], str] = str,
+        timeout_s: float = _CALL_TIMEOUT_S,
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
@@ -244,9 +244,9 @@ class TransactionalProducer:
             self._watchdog,
             self._clock,
             self._clock_skew_max_ms,
-            self._timeout_s,
             self._ended_s + _MARKERS_S,
             lambda: self._suspicion,
+            self._timeout_s,
         )
         began_s = monotonic()
         try:
