@@ -6,15 +6,14 @@ the last thing that librdkafka saw; what the broker refuses is a `SettingsError`
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Self, TypeVar
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, Message, Producer, TopicCollection
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but without __all__
     AdminClient,
@@ -27,8 +26,9 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from placet.schemas.errors import PlacetError, SettingsError
+from placet.streams.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, BrokerUnreachable, refusal
+from placet.streams.broker_clock import BrokerClock, made
 from placet.streams.cluster import ClockReading, Cluster, TopicInfo, topic_info
-from placet.streams.errors import LogUnreachable
 from placet.streams.records import TopicPartition
 
 __all__ = ["Admin", "BrokerUnreachable", "ClockReading", "Cluster", "TopicInfo"]
@@ -37,31 +37,11 @@ Result = TypeVar("Result")
 
 _CALL_TIMEOUT_S: Final = 10.0
 _GRACE_S: Final = 2.0
-_LEADER_CALL_S: Final = 1.5
+_TRY_S: Final = 4.0
+_LEADER_TRY_S: Final = 1.5
 """Of one question to a leader. librdkafka does not look for another one while it waits for this."""
 _LEADERS_KNOWN_MS: Final = "1000"
 """For how long librdkafka may take for granted who leads a partition: an operator's client seldom asks."""
-_LOG_APPEND_TIME: Final = 2
-_UNREACHABLE: Final = frozenset({
-    KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
-    KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._WAIT_COORD, KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_CONTROLLER, KafkaError.BROKER_NOT_AVAILABLE,
-    # A partition's leader is being elected, or was, and the next metadata tells (_NOENT: "no leaders found").
-    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._NOENT,
-    KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.OFFSET_NOT_AVAILABLE,
-})  # fmt: skip
-_ABSENT: Final = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_ID})
-_TOO_OLD: Final = frozenset(
-    {KafkaError.INVALID_REQUEST, KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE}
-)
-_FORBIDDEN: Final = frozenset({
-    KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-})  # fmt: skip
-
-
-class BrokerUnreachable(LogUnreachable):
-    """No broker answered in time. Reaction: a command ends; the operator starts it, or mends address or rights."""
 
 
 class Admin:
@@ -69,22 +49,19 @@ class Admin:
 
     Args:
         options: librdkafka's options, `Settings.librdkafka()`.
-        timeout_s: limit of each single call, in seconds.
-        leader_timeout_s: limit of a question to the leaders of partitions, in seconds; by default the same. It is asked
-            again and again within that time: a leader that went away is replaced after some seconds.
+        timeout_s: limit of each call, in seconds. Within it, who gets no answer is asked again by a client of its own,
+            which knows nothing of before: a controller or leader that went away is replaced after some seconds.
 
     Raises:
         SettingsError: librdkafka refuses an option.
     """
 
-    def __init__(
-        self, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S, leader_timeout_s: float | None = None
-    ) -> None:
+    def __init__(self, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S) -> None:
         self._options = {**options, "metadata.max.age.ms": _LEADERS_KNOWN_MS}
         self._timeout_s = timeout_s
-        self._leader_timeout_s = leader_timeout_s or timeout_s
+        self._try_s = min(timeout_s, _TRY_S)
         self._seen: list[str] = []
-        self._client = _made(AdminClient, {**self._options, "error_cb": self._note})
+        self._client = self._new_client()
 
     def __enter__(self) -> Self:
         return self
@@ -98,7 +75,9 @@ class Admin:
 
     def cluster(self) -> Cluster:
         """Return the cluster's id and its brokers."""
-        found = self._result(self._client.describe_cluster(request_timeout=self._timeout_s), "describe the cluster")
+        found = self._tried(
+            lambda: self._result(self._client.describe_cluster(request_timeout=self._try_s), "describe the cluster")
+        )
         return Cluster(found.cluster_id or "", {node.id: f"{node.host}:{node.port}" for node in found.nodes})
 
     def cluster_id(self) -> str:
@@ -110,12 +89,15 @@ class Admin:
         asked = list(dict.fromkeys(names))
         if not asked:
             return {}
-        found = {}
-        futures = self._client.describe_topics(TopicCollection(asked), request_timeout=self._timeout_s)
-        for name, future in futures.items():
-            description = self._result_or_none(future, f"describe topic {name}", _ABSENT)
-            if description is not None:
-                found[name] = description
+
+        def described() -> dict[str, Any]:
+            futures = self._client.describe_topics(TopicCollection(asked), request_timeout=self._try_s)
+            found = {
+                name: self._result_or_none(future, f"describe topic {name}", ABSENT) for name, future in futures.items()
+            }
+            return {name: description for name, description in found.items() if description is not None}
+
+        found = self._tried(described)
         configs = self._configs(ResourceType.TOPIC, found)
         return {name: topic_info(found[name].topic_id, found[name].partitions, configs[name]) for name in configs}
 
@@ -124,10 +106,9 @@ class Admin:
     ) -> bool:
         """Create a topic. Returns False when it is there already; -1 replicas means as many as the broker's default."""
         topic = NewTopic(name, partitions, replication_factor, config=dict(configs or {}))
-        limits = {"operation_timeout": self._timeout_s, "request_timeout": self._timeout_s + _GRACE_S}
-        future = self._client.create_topics([topic], **limits)[name]
+        limits = {"operation_timeout": self._try_s, "request_timeout": self._try_s + _GRACE_S}
         try:
-            self._raw_result(future)
+            self._tried(lambda: self._raw_result(self._client.create_topics([topic], **limits)[name]))
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
@@ -151,7 +132,7 @@ class Admin:
 
         Brokers older than 4.0 know of none and give an empty answer.
         """
-        return self._configs(ResourceType.GROUP, [group], _TOO_OLD).get(group, {})
+        return self._configs(ResourceType.GROUP, [group], TOO_OLD).get(group, {})
 
     def session_timeout_ms(self, group: str) -> int:
         """Return after how long without a heartbeat a member of the group is given up.
@@ -203,70 +184,62 @@ class Admin:
             SettingsError: the topic has no LogAppendTime, or transactions are refused.
             BrokerUnreachable: no answer in time.
         """
-        options = {**self._options, "transactional.id": transactional_id, "linger.ms": "0", "error_cb": self._note}
-        producer = _made(Producer, options)
+        clock = BrokerClock(self._options, self._timeout_s, self._note)
         try:
-            producer.init_transactions(self._timeout_s)
-            producer.begin_transaction()
-            readings = [self._one_reading(producer, topic) for _ in range(samples)]
-            producer.abort_transaction(self._timeout_s)
+            return clock.read(topic, transactional_id, samples)
         except KafkaException as error:
             raise self._translated(error, f"write to {topic} in a transaction") from error
-        return min(readings, key=lambda reading: reading.uncertainty_ms)
-
-    def _one_reading(self, producer: Producer, topic: str) -> ClockReading:
-        delivered: list[tuple[KafkaError | None, tuple[int, int], int]] = []
-
-        def note(error: KafkaError | None, message: Message) -> None:
-            delivered.append((error, message.timestamp(), time.time_ns()))
-
-        sent_ns = time.time_ns()
-        producer.produce(topic, b"clock", partition=0, on_delivery=note)
-        if producer.flush(self._timeout_s) or not delivered:
-            raise self._unreachable(f"no answer to a record for {topic}")
-        error, (kind, appended_ms), received_ns = delivered[0]
-        if error is not None:
-            raise KafkaException(error)
-        if kind != _LOG_APPEND_TIME:
-            raise SettingsError(f"{topic} stamps records with the producer's time, not with LogAppendTime.")
-        return ClockReading(appended_ms - (sent_ns + received_ns) / 2e6, (received_ns - sent_ns) / 2e6)
+        except TimeoutError as error:
+            raise self._unreachable(str(error)) from error
 
     def _configs(
-        self, kind: ResourceType, names: Iterable[str], absent: frozenset[int] = _ABSENT
+        self, kind: ResourceType, names: Iterable[str], absent: frozenset[int] = ABSENT
     ) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(kind, name) for name in names]
         if not resources:
             return {}
-        futures = self._client.describe_configs(resources, request_timeout=self._timeout_s)
-        found = {}
-        for resource, future in futures.items():
-            entries = self._result_or_none(future, f"describe {kind.name.lower()} {resource.name}", absent)
-            if entries is not None:
-                found[resource.name] = {key: entry.value for key, entry in entries.items() if entry.value is not None}
-        return found
+
+        def described() -> dict[str, Any]:
+            futures = self._client.describe_configs(resources, request_timeout=self._try_s)
+            return {
+                resource.name: self._result_or_none(future, f"describe {kind.name.lower()} {resource.name}", absent)
+                for resource, future in futures.items()
+            }
+
+        return {
+            name: {key: entry.value for key, entry in entries.items() if entry.value is not None}
+            for name, entries in self._tried(described).items()
+            if entries is not None
+        }
 
     def _alter(self, kind: ResourceType, name: str, changes: Mapping[str, str]) -> None:
         entries = [
             ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in changes.items()
         ]
         resource = ConfigResource(kind, name, incremental_configs=entries)
-        futures = self._client.incremental_alter_configs([resource], request_timeout=self._timeout_s)
-        self._result(futures[resource], f"change {', '.join(changes)} of {kind.name.lower()} {name}")
+
+        def altered() -> None:
+            futures = self._client.incremental_alter_configs([resource], request_timeout=self._try_s)
+            self._result(futures[resource], f"change {', '.join(changes)} of {kind.name.lower()} {name}")
+
+        self._tried(altered)
 
     def _offsets(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec, *, read_uncommitted: bool
     ) -> dict[TopicPartition, int]:
         level = IsolationLevel.READ_UNCOMMITTED if read_uncommitted else IsolationLevel.READ_COMMITTED
-        deadline_s = time.monotonic() + self._leader_timeout_s
-        asked, found = list(partitions), {}
-        while asked:
-            answers = self._ask(asked, spec, level)
-            for partition, future in answers.items():
+        found: dict[TopicPartition, int] = {}
+        asked = list(partitions)
+
+        def ask() -> None:
+            answers = self._ask([partition for partition in asked if partition not in found], spec, level)
+            for partition, answer in answers.items():
                 with suppress(BrokerUnreachable):
-                    found[partition] = self._result(future, f"list offsets of {partition.topic}-{partition.partition}")
-            asked = [partition for partition in asked if partition not in found]
-            if asked and time.monotonic() > deadline_s:
-                raise self._leaderless(asked)
+                    found[partition] = self._raw_result(answer)
+            if found.keys() != set(asked):
+                raise self._leaderless([partition for partition in asked if partition not in found])
+
+        self._tried(ask)
         return found
 
     def _ask(
@@ -277,7 +250,7 @@ class Admin:
         answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in asked}
         if asked:
             question: dict[ClientPartition, OffsetSpec] = dict.fromkeys(asked.values(), spec)
-            limit_s = min(self._timeout_s, _LEADER_CALL_S)
+            limit_s = min(self._timeout_s, _LEADER_TRY_S)
             found = self._client.list_offsets(question, isolation_level=level, request_timeout=limit_s)
             for partition, client_partition in asked.items():
                 found[client_partition].add_done_callback(partial(_hand_on, answers[partition]))
@@ -292,14 +265,28 @@ class Admin:
             broker = metadata.brokers.get(leader)
             who = f"broker {leader} ({broker.host}:{broker.port}), does not answer" if broker else "is not elected"
             return BrokerUnreachable(
-                f"{named}: the leader, {who}; others do. Asked for {self._leader_timeout_s:g} s: is that broker "
+                f"{named}: the leader, {who}; others do. Asked for {self._timeout_s:g} s: is that broker "
                 "running, and were enough of its replicas in sync to elect another?"
             )
         return self._unreachable(f"no answer from the leader of {named}")
 
+    def _tried(self, ask: Callable[[], Result]) -> Result:
+        deadline_s = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return ask()
+            except BrokerUnreachable:
+                if time.monotonic() + self._try_s > deadline_s:
+                    raise
+                self._client = self._new_client()
+
+    def _new_client(self) -> AdminClient:
+        client: AdminClient = made(AdminClient, {**self._options, "error_cb": self._note})
+        return client
+
     def _raw_result(self, future: Future[Result]) -> Result:
         try:
-            return future.result(self._timeout_s + 2 * _GRACE_S)
+            return future.result(self._try_s + 2 * _GRACE_S)
         except TimeoutError:
             raise self._unreachable("no answer") from None
 
@@ -320,11 +307,9 @@ class Admin:
 
     def _translated(self, error: KafkaException, what: str) -> PlacetError:
         reason: KafkaError = error.args[0]
-        if reason.code() in _UNREACHABLE:
+        if reason.code() in UNREACHABLE:
             return self._unreachable(f"could not {what}: {reason.str()}")
-        if reason.code() in _FORBIDDEN:
-            return SettingsError(f"The broker does not let this client {what}: {reason.str()}. Grant it the right.")
-        return SettingsError(f"The broker refused to {what}: {reason.str()}")
+        return refusal(reason, what)
 
     def _unreachable(self, what: str) -> BrokerUnreachable:
         self._client.poll(0)  # serves error_cb, which tells why
@@ -343,18 +328,7 @@ def _hand_on(answer: Future[int], found: Future[Any]) -> None:
     error = found.exception()
     if error is None:
         answer.set_result(found.result().offset)
-    elif isinstance(error, KafkaException) and error.args[0].code() in _UNREACHABLE:
+    elif isinstance(error, KafkaException) and error.args[0].code() in UNREACHABLE:
         answer.set_exception(BrokerUnreachable(error.args[0].str()))
     else:
         answer.set_exception(SettingsError(f"The broker refused to list offsets: {error}"))
-
-
-def _made(make: Any, options: Mapping[str, object]) -> Any:
-    """A client that says nothing on stderr by itself: what it sees comes through `error_cb`."""
-    try:
-        return make({**options, "logger": _SILENT})
-    except (KafkaException, ValueError, TypeError) as error:
-        raise SettingsError(f"librdkafka refuses its options: {error}. Look at PLACET_KAFKA__OPTIONS.") from error
-
-
-_SILENT: Final = logging.Logger("librdkafka of the admin client", logging.CRITICAL + 1)

@@ -34,7 +34,7 @@ from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
 
-_LEADER_TIMEOUT_S: Final = 30.0
+_ELECTION_S: Final = 20.0
 """How long a start waits for new leaders: they are elected after broker.session.timeout.ms, 9 s by default."""
 
 __all__ = ["clock_ms", "log_reader", "relax_garbage_collection", "run"]
@@ -72,7 +72,7 @@ def build(
     settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int], metrics: Metrics, stopping: Event
 ) -> Worker:
     """Check the world, then make the parts."""
-    admin = Admin(settings.librdkafka(), leader_timeout_s=_LEADER_TIMEOUT_S)
+    admin = Admin(settings.librdkafka(), _ELECTION_S)
     check_topics(admin, settings, definitions)
     settings.check_session_timeout(admin.session_timeout_ms(settings.app))
     control = _control(settings, admin)
