@@ -18,7 +18,7 @@ from placet.streams import main as gate
 from placet.streams.admin import Admin
 from placet.streams.broker import Broker
 from placet.streams.broker_jars import OnProgress
-from placet.streams.log import configure_logs
+from placet.streams.log import configure_logs, log_thread_errors
 from placet.streams.settings import Settings
 from placet.streams.topic_needs import required_topics
 from placet.streams.topics import apply
@@ -107,6 +107,7 @@ def _run(settings: Settings, definitions: Sequence[Definition]) -> int:
     if sys.flags.optimize:
         raise SettingsError("Python runs with -O, without assertions: the gate needs them. Unset PYTHONOPTIMIZE.")
     configure_logs(settings.log_level, app=settings.app, instance=settings.instance)
+    log_thread_errors()
     return gate.run(settings, definitions)
 
 

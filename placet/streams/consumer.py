@@ -15,6 +15,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
+from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored
 from placet.streams.errors import LogUnreachable, TaskMigrated
 from placet.streams.polled import MIGRATED, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -58,7 +59,7 @@ class GroupConsumer:
             if messages and records_max > 1:
                 messages += self._consumer.consume(records_max - 1, 0)
             self._metadata = self._consumer.consumer_group_metadata()
-        except (KafkaException, RuntimeError) as error:
+        except (*CLIENT_ERRORS, RuntimeError) as error:
             raise TaskMigrated(f"polling failed: {error}") from error
         ends: list[Message] = []
         records = records_of(messages, ends)
@@ -122,7 +123,8 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave the group."""
-        self._consumer.close()
+        with kafka_errors_ignored():  # fenced, it is out already
+            self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
         paused = [ClientPartition(partition.topic, partition.partition, 0) for partition in partitions]

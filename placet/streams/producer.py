@@ -16,7 +16,16 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.errors import ClockSkew, FatalError, LogUnreachable, TaskMigrated, TransactionAborted
+from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
+from placet.streams.discard import discard
+from placet.streams.errors import (
+    ClockSkew,
+    FatalError,
+    LogUnreachable,
+    ProducerFenced,
+    TaskMigrated,
+    TransactionAborted,
+)
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.watchdog import Watchdog
 
@@ -202,7 +211,7 @@ class TransactionalProducer:
         try:
             with self._watchdog.armed("init_transactions"):
                 self._producer.init_transactions(_CALL_TIMEOUT_S)
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             raise self._translated(error, "init_transactions") from error
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
 
@@ -227,7 +236,7 @@ class TransactionalProducer:
         try:
             producer.begin_transaction()
             yield transaction
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             raise self._translated(error, "transaction") from error
         finally:
             self._ended_s = monotonic()
@@ -237,9 +246,16 @@ class TransactionalProducer:
                 self._suspicion = "slow commit"
 
     def serve(self) -> None:
-        """Let errors be noticed while nothing is written: the next transaction then begins with a new producer."""
+        """Let errors be noticed while nothing is written: the next transaction then begins with a new producer.
+
+        Raises:
+            TransactionAborted, TaskMigrated, FatalError: librdkafka says that the producer is of no use any more.
+        """
         if self._producer is not None:
-            self._producer.poll(0)
+            try:
+                self._producer.poll(0)
+            except CLIENT_ERRORS as error:
+                raise self._translated(error, "producer") from error
 
     def abandon(self, left_behind: Thread | None = None) -> None:
         """Throw the producer away. What it left open is aborted, by itself or by the next one, or times out.
@@ -249,33 +265,21 @@ class TransactionalProducer:
         """
         producer, self._producer = self._producer, None
         if producer is not None:
-            Thread(target=_discard, args=(producer, left_behind), name="discard a producer", daemon=True).start()
+            discard(producer, left_behind, _CALL_TIMEOUT_S)
 
     def _on_error(self, error: KafkaError) -> None:
         self._suspicion = error.str() or "transport error"
 
-    def _translated(self, error: KafkaException, call: str) -> Exception:
-        reason: KafkaError = error.args[0]
+    def _translated(self, error: KafkaException | SystemError, call: str) -> Exception:
+        reason = kafka_reason(error)
         self._suspicion = f"{call}: {reason.str()}"
         if reason.code() in _HOPELESS:
             return FatalError(f"{call}: {reason.str()}: {_HOPELESS[reason.code()]}")
-        if reason.code() in _FENCED or reason.code() in _MIGRATED:
+        if reason.code() in _FENCED:
+            return ProducerFenced(f"{call}: {reason.str()}")
+        if reason.code() in _MIGRATED:
             return TaskMigrated(f"{call}: {reason.str()}")
         return TransactionAborted(f"{call}: {reason.str()}")
-
-
-def _discard(producer: Producer, left_behind: Thread | None) -> None:
-    """Abort and end a producer, in a thread of its own: that takes as long as its last call, or an absent broker.
-
-    Python ends it when nothing refers to it any more. Delivery reports do until they are served; so does, for good,
-    an exception in flight while confluent-kafka raises another one. Hence the thread: nothing is in flight here.
-    """
-    if left_behind is not None:
-        left_behind.join()
-    producer.purge()
-    with suppress(KafkaException):
-        producer.abort_transaction(_CALL_TIMEOUT_S)
-    producer.poll(0)
 
 
 class DurableProducer:
@@ -307,13 +311,21 @@ class DurableProducer:
             raise LogUnreachable("the queue of records to send is full: wait for those that were sent") from None
 
     def serve(self) -> int:
-        """Tell what became of records; return how many are still under way."""
-        self._producer.poll(0)
+        """Tell what became of records; return how many are still under way.
+
+        Raises:
+            FatalError: librdkafka says that the producer is of no use any more; what is under way fails.
+        """
+        try:
+            self._producer.poll(0)
+        except CLIENT_ERRORS as error:
+            raise FatalError(f"producer: {kafka_reason(error).str()}") from error
         return len(self._producer)
 
     def close(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> None:
         """Wait for what is under way."""
-        self._producer.flush(timeout_s)
+        with kafka_errors_ignored():
+            self._producer.flush(timeout_s)
 
 
 def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:

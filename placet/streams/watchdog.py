@@ -1,8 +1,8 @@
 """Ends the process when a call into librdkafka hangs that should have heeded its timeout.
 
-A stuck handle can't be mended from inside. Dying is safe: nothing was committed, or it was, and the log tells. A process
-that was frozen (SIGSTOP, a paused container or machine) did not hang: a look that comes far too late tells, and the
-watched call then gets its time anew.
+A stuck handle can't be mended from inside. Dying is safe: nothing was committed, or it was, and the log tells.
+A process that was frozen (SIGSTOP, a paused container or machine) did not hang: a look that comes far too late tells,
+and the watched call then gets its time anew.
 """
 
 from __future__ import annotations
