@@ -36,6 +36,7 @@ Result = TypeVar("Result")
 _CALL_TIMEOUT_S: Final = 10.0
 _GRACE_S: Final = 2.0
 _LOG_APPEND_TIME: Final = 2
+_SILENT: Final = logging.Logger("librdkafka of the admin client", logging.CRITICAL + 1)
 _UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
     KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._WAIT_COORD, KafkaError.REQUEST_TIMED_OUT,
@@ -222,6 +223,11 @@ class Admin:
             raise self._translated(error, f"write to {topic} in a transaction") from error
         return min(readings, key=lambda reading: reading.uncertainty_ms)
 
+    def group_members(self, group: str) -> list[Any]:
+        """Return who is in a consumer group, with `member_id`, `client_id` and `host`; nobody where there is none."""
+        future = self._client.describe_consumer_groups([group], request_timeout=self._timeout_s)[group]
+        return list(self._result(future, f"describe group {group}").members)
+
     def _one_reading(self, producer: Producer, topic: str) -> ClockReading:
         delivered: list[tuple[KafkaError | None, tuple[int, int], int]] = []
 
@@ -330,9 +336,6 @@ def _made(make: Any, options: Mapping[str, object]) -> Any:
         return make({**options, "logger": _SILENT})
     except (KafkaException, ValueError, TypeError) as error:
         raise SettingsError(f"librdkafka refuses its options: {error}. Look at PLACET_KAFKA__OPTIONS.") from error
-
-
-_SILENT: Final = logging.Logger("librdkafka of the admin client", logging.CRITICAL + 1)
 
 
 def _topic_info(topic_id: object, partitions: Sequence[Any], configs: dict[str, str]) -> TopicInfo:

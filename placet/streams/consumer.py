@@ -77,6 +77,15 @@ class GroupConsumer:
             raise TaskMigrated("not a member of the group at the moment")
         return self._metadata
 
+    @property
+    def joined(self) -> bool:
+        """Whether the group has admitted this member, as of the last poll."""
+        return _membership(self._metadata)[0] > 0
+
+    def member_id(self) -> str:
+        """Return the id that the group knows this member by; "" before the first poll."""
+        return _membership(self._metadata)[1]
+
     def take_revoked(self) -> set[TopicPartition]:
         """Return the partitions revoked since the last call, as the callbacks noted them."""
         revoked, self._revoked = self._revoked, set()
@@ -139,13 +148,22 @@ class GroupConsumer:
         consumer.incremental_unassign(partitions)
 
 
-def _names_a_member(metadata: bytes) -> bool:
-    """Parse librdkafka's group metadata: `CGMDv2:` int32 generation, group\\0, member\\0, flag [instance\\0]."""
+def _membership(metadata: bytes) -> tuple[int, str]:
+    """Parse librdkafka's group metadata: `CGMDv2:` int32 generation, group\\0, member\\0, flag [instance\\0].
+
+    Returns:
+        The member's epoch, -1 or 0 until the group has admitted it, and its id.
+    """
     if not metadata.startswith(_METADATA_PREFIX):
-        return False
+        return -1, ""
     (generation,) = unpack_from("=i", metadata, len(_METADATA_PREFIX))
     _group, _, rest = metadata[len(_METADATA_PREFIX) + 4 :].partition(b"\0")
-    member = rest.partition(b"\0")[0]
+    return generation, rest.partition(b"\0")[0].decode(errors="replace")
+
+
+def _names_a_member(metadata: bytes) -> bool:
+    """Tell whether a broker will check the metadata."""
+    generation, member = _membership(metadata)
     return generation >= 0 and bool(member)
 
 

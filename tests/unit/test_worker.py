@@ -28,7 +28,7 @@ def worker_with(lag: dict[TopicPartition, int]) -> Worker:
     entity_types = {"order": SimpleNamespace(topics=TOPICS)}
     worker = Worker(
         cast("Any", entity_types), lambda: consumer, MagicMock(), restorer, MagicMock(), lambda: 1_000, MagicMock(),
-        Event(), records_max=10, poll_timeout_ms=1,
+        Event(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
     )  # fmt: skip
     task = MagicMock(task_id=TASK, positions={TOPICS.signals: 5, TOPICS.proposals: 7})
     task.needs_housekeeping.return_value = True
