@@ -13,7 +13,7 @@ import typer
 
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.schemas.definition import Definition
-from placet.schemas.errors import SettingsError
+from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams import main as gate
 from placet.streams.admin import Admin
 from placet.streams.broker import Broker
@@ -35,13 +35,17 @@ def run(
     definition: Definitions = None,
     app: App = None,
     instance: Annotated[
-        str | None, typer.Option(help="This gate's name, stable, no other's. Or PLACET_INSTANCE.  [the host's name]")
+        str | None,
+        typer.Option(help="This gate's name, no other's. Or PLACET_INSTANCE.  [the host's, and six random characters]"),
     ] = None,
     state_dir: Annotated[
         Path | None, typer.Option(help="Folder of the local stores, a cache. Or PLACET_STATE_DIR.  [~/.local/state/…]")
     ] = None,
     static: Annotated[
-        bool | None, typer.Option("--static", help="Static membership, for a state dir that stays. Or PLACET_STATIC.")
+        bool | None,
+        typer.Option(
+            "--static", help="Static membership, for a state dir that stays; needs --instance. Or PLACET_STATIC."
+        ),
     ] = None,
     bootstrap_servers: BootstrapServers = None,
     metrics_port: Annotated[
@@ -100,7 +104,11 @@ def dev(
         with Admin(settings.librdkafka()) as admin:
             apply(admin, required_topics(settings.app, definitions, partitions, settings.record_bytes_max))
         typer.echo(_how_to_try(settings, definitions))
-        raise typer.Exit(_run(settings, definitions))
+        try:
+            raise typer.Exit(_run(settings, definitions))
+        except PlacetError:
+            typer.echo("The gate ends, for the reason below; its Kafka ends with it.", err=True)
+            raise
 
 
 def _run(settings: Settings, definitions: Sequence[Definition]) -> int:

@@ -16,7 +16,7 @@ from placet.streams.observer import Observer
 
 __all__ = ["GroupMember", "Namesake"]
 
-MARGIN_S: Final = 3.0
+MARGIN_S: Final = 2.0
 """How much longer than its session a dead member is waited for: the broker looks at sessions now and then."""
 _LOOK_AGAIN_S: Final = 0.1
 
