@@ -24,7 +24,7 @@ from placet.client.core import clock_ms
 from placet.client.errors import NotConnected
 from placet.schemas.definition import Definition
 from placet.schemas.errors import SettingsError
-from placet.streams.log import configure_logs
+from placet.streams.log import configure_logs, log_thread_errors
 from placet.streams.settings import Settings, load_settings
 from placet.streams.topology import entity_topics
 
@@ -127,6 +127,7 @@ class Advisor:
             LogUnreachable, NotConnected: Kafka could not be reached, or was lost.
         """
         configure_logs(self._settings.log_level, app=self._settings.app, advisor=self.name)
+        log_thread_errors()
         tame_client_logs()
         asyncio.run(self._main())
         return 0

@@ -13,12 +13,12 @@ import typer
 
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.schemas.definition import Definition
-from placet.schemas.errors import SettingsError
+from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams import main as gate
 from placet.streams.admin import Admin
 from placet.streams.broker import Broker
 from placet.streams.broker_jars import OnProgress
-from placet.streams.log import configure_logs
+from placet.streams.log import configure_logs, log_thread_errors
 from placet.streams.settings import Settings
 from placet.streams.topic_needs import required_topics
 from placet.streams.topics import apply
@@ -35,13 +35,17 @@ def run(
     definition: Definitions = None,
     app: App = None,
     instance: Annotated[
-        str | None, typer.Option(help="This gate's name, stable, no other's. Or PLACET_INSTANCE.  [the host's name]")
+        str | None,
+        typer.Option(help="This gate's name, no other's. Or PLACET_INSTANCE.  [the host's, and six random characters]"),
     ] = None,
     state_dir: Annotated[
         Path | None, typer.Option(help="Folder of the local stores, a cache. Or PLACET_STATE_DIR.  [~/.local/state/…]")
     ] = None,
     static: Annotated[
-        bool | None, typer.Option("--static", help="Static membership, for a state dir that stays. Or PLACET_STATIC.")
+        bool | None,
+        typer.Option(
+            "--static", help="Static membership, for a state dir that stays; needs --instance. Or PLACET_STATIC."
+        ),
     ] = None,
     bootstrap_servers: BootstrapServers = None,
     metrics_port: Annotated[
@@ -100,13 +104,18 @@ def dev(
         with Admin(settings.librdkafka()) as admin:
             apply(admin, required_topics(settings.app, definitions, partitions, settings.record_bytes_max))
         typer.echo(_how_to_try(settings, definitions))
-        raise typer.Exit(_run(settings, definitions))
+        try:
+            raise typer.Exit(_run(settings, definitions))
+        except PlacetError:
+            typer.echo("The gate ends, for the reason below; its Kafka ends with it.", err=True)
+            raise
 
 
 def _run(settings: Settings, definitions: Sequence[Definition]) -> int:
     if sys.flags.optimize:
         raise SettingsError("Python runs with -O, without assertions: the gate needs them. Unset PYTHONOPTIMIZE.")
     configure_logs(settings.log_level, app=settings.app, instance=settings.instance)
+    log_thread_errors()
     return gate.run(settings, definitions)
 
 

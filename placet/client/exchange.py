@@ -26,8 +26,8 @@ from placet.schemas.errors import PlacetError
 from placet.schemas.messages import Kind, Message
 from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
+from placet.streams.durable_producer import DurableProducer
 from placet.streams.errors import LogUnreachable
-from placet.streams.producer import DurableProducer
 from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
 from placet.streams.settings import Settings
 

@@ -192,6 +192,14 @@ class Admin:
         except TimeoutError as error:
             raise self._unreachable(str(error)) from error
 
+    def group_members(self, group: str) -> list[Any]:
+        """Return who is in a consumer group, with `member_id`, `client_id` and `host`; nobody where there is none.
+
+        Asked once, for two seconds at most: the loop may wait for it.
+        """
+        future = self._client.describe_consumer_groups([group], request_timeout=_GRACE_S)[group]
+        return list(self._result(future, f"describe group {group}").members)
+
     def _configs(
         self, kind: ResourceType, names: Iterable[str], absent: frozenset[int] = ABSENT
     ) -> dict[str, dict[str, str]]:

@@ -17,6 +17,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
+from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored
 from placet.streams.errors import LogUnreachable, TaskMigrated
 from placet.streams.polled import OUT_OF_RANGE, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -66,7 +67,7 @@ class GroupConsumer:
             if messages and records_max > 1:
                 messages += self._consumer.consume(records_max - 1, 0)
             self._metadata = self._consumer.consumer_group_metadata()
-        except (KafkaException, RuntimeError) as error:
+        except (*CLIENT_ERRORS, RuntimeError) as error:
             raise TaskMigrated(f"polling failed: {error}") from error
         ends: list[Message] = []
         records = records_of(messages, ends, self._noted)
@@ -95,6 +96,15 @@ class GroupConsumer:
         if not _names_a_member(self._metadata):
             raise TaskMigrated("not a member of the group at the moment")
         return self._metadata
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has admitted this member, as of the last poll."""
+        return _membership(self._metadata)[0] > 0
+
+    def member_id(self) -> str:
+        """Return the id that the group knows this member by; "" before the first poll."""
+        return _membership(self._metadata)[1]
 
     def take_revoked(self) -> set[TopicPartition]:
         """Return the partitions revoked since the last call, as the callbacks noted them."""
@@ -178,9 +188,13 @@ class GroupConsumer:
 
     def close_in_time(self, timeout_s: float) -> None:
         """Leave the group, but do not wait longer than this: closing can block (confluent-kafka-python #1667)."""
-        thread = Thread(target=self._consumer.close, name="leave the group", daemon=True)
+        thread = Thread(target=self._close, name="leave the group", daemon=True)
         thread.start()
         thread.join(timeout_s)
+
+    def _close(self) -> None:
+        with kafka_errors_ignored():  # fenced, it is out already
+            self._consumer.close()
 
     def _on_assign(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
         consumer.incremental_assign([])  # acknowledges; without a call the binding would assign all of them
@@ -200,13 +214,22 @@ def _partition_of(message: Message) -> TopicPartition:
     return TopicPartition(message.topic() or "", -1 if number is None else number)
 
 
-def _names_a_member(metadata: bytes) -> bool:
-    """Parse librdkafka's group metadata: `CGMDv2:` int32 generation, group\\0, member\\0, flag [instance\\0]."""
+def _membership(metadata: bytes) -> tuple[int, str]:
+    """Parse librdkafka's group metadata: `CGMDv2:` int32 generation, group\\0, member\\0, flag [instance\\0].
+
+    Returns:
+        The member's epoch, -1 or 0 until the group has admitted it, and its id.
+    """
     if not metadata.startswith(_METADATA_PREFIX):
-        return False
+        return -1, ""
     (generation,) = unpack_from("=i", metadata, len(_METADATA_PREFIX))
     _group, _, rest = metadata[len(_METADATA_PREFIX) + 4 :].partition(b"\0")
-    member = rest.partition(b"\0")[0]
+    return generation, rest.partition(b"\0")[0].decode(errors="replace")
+
+
+def _names_a_member(metadata: bytes) -> bool:
+    """Tell whether a broker will check the metadata."""
+    generation, member = _membership(metadata)
     return generation >= 0 and bool(member)
 
 

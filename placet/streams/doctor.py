@@ -124,7 +124,8 @@ def _python() -> Check:
 def _variables(settings: Settings, environment: Mapping[str, str]) -> Check:
     unknown = unknown_variables(environment)
     if not unknown:
-        return Check("settings", Status.OK, f"app {settings.app}, instance {settings.instance}")
+        given = f", instance {settings.instance}" if "instance" in settings.model_fields_set else ""
+        return Check("settings", Status.OK, f"app {settings.app}{given}")
     meant = [f"{name} (meant is {near}?)" if near else name for name, near in unknown.items()]
     return Check("settings", Status.WARN, f"not settings: {', '.join(meant)}", "Mend the names, or ignore this.")
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from placet.schemas.errors import SettingsError
+from placet.streams.log import get_logger
 
 __all__ = ["ALIVE_WITHIN_S", "Endpoint"]
 
@@ -66,6 +68,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = AF_INET6 if ":" in host else AF_INET
         super().__init__((host, port), handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - the signature is socketserver's
+        """Say nothing of a client that went away before its answer, one line of a bug; never a bare traceback."""
+        if not isinstance(sys.exception(), ConnectionError):
+            get_logger("metrics").exception("no answer, for a bug", client=str(client_address))
 
 
 class Endpoint:

@@ -4,6 +4,7 @@ PlacetError
 ├── TransactionAborted   nothing was committed, or nobody knows: adopt what the log says, go on
 ├── LogUnreachable       the brokers can't be asked at the moment: ask again
 ├── TaskMigrated         another member owns our partitions: drop the tasks, join again
+│   └── ProducerFenced   a newer producer has our name: see who it is, then as above
 ├── TaskCorrupted        one task's local state is unusable: set it aside, restore from the changelog
 ├── TaskStopped          one task can't go on: take it out, name it, let the others go on
 ├── ClockSkew            our clock is off the broker's: stop before anything is committed
@@ -19,6 +20,7 @@ __all__ = [
     "ClockSkew",
     "FatalError",
     "LogUnreachable",
+    "ProducerFenced",
     "TaskCorrupted",
     "TaskMigrated",
     "TaskStopped",
@@ -42,6 +44,13 @@ class TaskMigrated(PlacetError):
     """The group moved on without us: our member epoch or our producer epoch is not the newest.
 
     Reaction: drop every task, throw consumer and producer away, join the group anew.
+    """
+
+
+class ProducerFenced(TaskMigrated):
+    """Kafka takes our transactional id for a newer producer's: our own transaction took too long, or it is another's.
+
+    Reaction: as above, but first look whether another gate of our name is in the group: then one of the two must go.
     """
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -18,7 +19,7 @@ import structlog
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger, Processor
 
-__all__ = ["client_logger", "configure_logs", "get_logger"]
+__all__ = ["client_logger", "configure_logs", "get_logger", "log_thread_errors"]
 
 _LIBRDKAFKA = "placet.librdkafka"
 _CONNECTION = re.compile(r"(?:FAIL|ERROR|GETPID|REQTMOUT) (?:.*?([^\s/\]:]+:\d+)[/:])?(?:.*?(\w+Coordinator)/)?")
@@ -59,6 +60,17 @@ def configure_logs(level: str = "info", stream: TextIO | None = None, **context:
     client = client_logger()
     client.handlers, client.propagate = [handler], False
     client.setLevel(threshold)
+
+
+def log_thread_errors() -> None:
+    """Let a bug that ends a thread be one line of the log: Python would print a traceback amid the JSON."""
+    threading.excepthook = _log_thread_error
+
+
+def _log_thread_error(died: threading.ExceptHookArgs) -> None:
+    error = None if died.exc_value is None else (died.exc_type, died.exc_value, died.exc_traceback)
+    name = "" if died.thread is None else died.thread.name
+    get_logger("threads").error("a bug ended a thread", thread=name, exc_info=error)
 
 
 def _adding(context: dict[str, str]) -> Processor:

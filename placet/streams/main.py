@@ -18,12 +18,14 @@ from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.admin import Admin
 from placet.streams.consumer import GroupConsumer, LogReader
 from placet.streams.control import Control
+from placet.streams.durable_producer import produce_durably
 from placet.streams.entity_type import EntityType
 from placet.streams.idle import IdleQuestion
 from placet.streams.kafka_log import RESTORE_CALL_TIMEOUT_S, KafkaLog
 from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
-from placet.streams.producer import TransactionalProducer, produce_durably
+from placet.streams.namesake import Namesake
+from placet.streams.producer import TransactionalProducer
 from placet.streams.records import TopicPartition
 from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
@@ -74,7 +76,8 @@ def build(
     """Check the world, then make the parts."""
     admin = Admin(settings.librdkafka(), _ELECTION_S)
     check_topics(admin, settings, definitions)
-    settings.check_session_timeout(admin.session_timeout_ms(settings.app))
+    session_timeout_ms = admin.session_timeout_ms(settings.app)
+    settings.check_session_timeout(session_timeout_ms)
     control = _control(settings, admin)
     control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
@@ -92,6 +95,11 @@ def build(
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
+    namesake = Namesake(
+        lambda: admin.group_members(settings.app), _client_id(settings), settings.instance, session_timeout_ms / 1000,
+        metrics, static=settings.static,
+    )  # fmt: skip
+    namesake.wait(stopping, metrics.awake)
     return Worker(
         entity_types,
         lambda: GroupConsumer(_group_options(settings), inputs),
@@ -104,6 +112,7 @@ def build(
         IdleQuestion(admin.ask_ends, clock, settings.max_clock_skew_ms),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
+        namesake=namesake,
     )
 
 
@@ -155,12 +164,17 @@ def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> Log
     )
 
 
+def _client_id(settings: Settings) -> str:
+    """What the group's member and the producers call themselves, and the transactions."""
+    return f"{settings.app}.{settings.instance}"
+
+
 def _group_options(settings: Settings) -> dict[str, object]:
     static = {"group.instance.id": settings.instance} if settings.static else {}
     return (
         settings.consumer_options()
         | {
-            "client.id": f"{settings.app}.{settings.instance}",
+            "client.id": _client_id(settings),
             "logger": client_logger(),
             "group.id": settings.app,
             "group.protocol": "consumer",
@@ -185,7 +199,7 @@ def _group_options(settings: Settings) -> dict[str, object]:
 
 def _producer_options(settings: Settings) -> dict[str, object]:
     return settings.producer_options() | {
-        "client.id": f"{settings.app}.{settings.instance}",
+        "client.id": _client_id(settings),
         "acks": "all",
         "enable.idempotence": True,
         "partitioner": "murmur2_random",
@@ -197,7 +211,7 @@ def _producer_options(settings: Settings) -> dict[str, object]:
 
 def _transaction_options(settings: Settings) -> dict[str, object]:
     return _producer_options(settings) | {
-        "transactional.id": f"{settings.app}.{settings.instance}",
+        "transactional.id": _client_id(settings),
         "transaction.timeout.ms": settings.transaction_timeout_ms,
         "socket.timeout.ms": settings.transaction_timeout_ms,  # librdkafka takes no more: a later answer is of no use
         "linger.ms": 2,

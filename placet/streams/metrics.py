@@ -250,8 +250,12 @@ class Metrics:
         """The loop came around."""
         self._looped_at_s, self._looped = self._monotonic_s(), True
 
+    def awake(self) -> None:
+        """The gate is alive, though its loop does not run yet."""
+        self._looped_at_s = self._monotonic_s()
+
     def loop_age_s(self) -> float:
-        """Seconds since the loop came around, or since the start before the first time."""
+        """Seconds since the loop came around, or before the first time since the gate last said that it is awake."""
         return self._monotonic_s() - self._looped_at_s
 
     def ready(self) -> bool:

@@ -17,14 +17,21 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.errors import ClockSkew, FatalError, LogUnreachable, TaskMigrated, TransactionAborted
+from placet.streams.client_errors import CLIENT_ERRORS, kafka_reason
+from placet.streams.discard import discard
+from placet.streams.errors import (
+    ClockSkew,
+    FatalError,
+    ProducerFenced,
+    TaskMigrated,
+    TransactionAborted,
+)
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.watchdog import Watchdog
 
-__all__ = ["DurableProducer", "Transaction", "TransactionalProducer", "produce_durably"]
+__all__ = ["Transaction", "TransactionalProducer"]
 
 _SLOW_COMMIT_S: Final = 1.0
-_FLUSH_TIMEOUT_S: Final = 30.0
 _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction, at most: below the watchdog's 20 s, which is for the calls that ignore it."""
 _CALL_TIMEOUT_MIN_S: Final = 0.5
@@ -224,7 +231,7 @@ class TransactionalProducer:
         try:
             with self._watchdog.armed("init_transactions"):
                 self._producer.init_transactions(_INIT_TIMEOUT_S)
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             self._ids.rotate(-1)
             raise self._translated(error, "init_transactions") from error
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
@@ -252,7 +259,7 @@ class TransactionalProducer:
         try:
             producer.begin_transaction()
             yield transaction
-        except KafkaException as error:
+        except CLIENT_ERRORS as error:
             raise self._translated(error, "transaction", self._outlived(began_s)) from error
         finally:
             self._ended_s = monotonic()
@@ -262,9 +269,16 @@ class TransactionalProducer:
                 self._suspicion = "slow commit"
 
     def serve(self) -> None:
-        """Let errors be noticed while nothing is written: the next transaction then begins with a new producer."""
+        """Let errors be noticed while nothing is written: the next transaction then begins with a new producer.
+
+        Raises:
+            TransactionAborted, TaskMigrated, FatalError: librdkafka says that the producer is of no use any more.
+        """
         if self._producer is not None:
-            self._producer.poll(0)
+            try:
+                self._producer.poll(0)
+            except CLIENT_ERRORS as error:
+                raise self._translated(error, "producer") from error
 
     def abandon(self, left_behind: Thread | None = None) -> None:
         """Throw the producer away. What it left open is aborted, by itself or by the next one, or times out.
@@ -274,7 +288,7 @@ class TransactionalProducer:
         """
         producer, self._producer = self._producer, None
         if producer is not None:
-            Thread(target=_discard, args=(producer, left_behind), name="discard a producer", daemon=True).start()
+            discard(producer, left_behind, _CALL_TIMEOUT_S)
 
     def _on_error(self, error: KafkaError) -> None:
         self._suspicion = error.str() or "transport error"
@@ -283,84 +297,15 @@ class TransactionalProducer:
         """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""
         return monotonic() - began_s > self._timeout_s - _TIMEOUT_LEEWAY_S
 
-    def _translated(self, error: KafkaException, call: str, outlived: bool = False) -> Exception:  # noqa: FBT001
-        reason: KafkaError = error.args[0]
+    def _translated(self, error: KafkaException | SystemError, call: str, outlived: bool = False) -> Exception:  # noqa: FBT001
+        reason = kafka_reason(error)
         self._suspicion = f"{call}: {reason.str()}"
         if reason.code() in _HOPELESS:
             return FatalError(f"{call}: {reason.str()}: {_HOPELESS[reason.code()]}")
         if reason.code() in _FENCED and outlived:
             return TransactionAborted(f"{call}: it outlived its timeout: {reason.str()}")
-        if reason.code() in _FENCED or reason.code() in _MIGRATED:
+        if reason.code() in _FENCED:
+            return ProducerFenced(f"{call}: {reason.str()}")
+        if reason.code() in _MIGRATED:
             return TaskMigrated(f"{call}: {reason.str()}")
         return TransactionAborted(f"{call}: {reason.str()}")
-
-
-def _discard(producer: Producer, left_behind: Thread | None) -> None:
-    """Abort and end a producer, in a thread of its own: that takes as long as its last call, or an absent broker.
-
-    Python ends it when nothing refers to it any more. Delivery reports do until they are served; so does, for good,
-    an exception in flight while confluent-kafka raises another one. Hence the thread: nothing is in flight here.
-    """
-    if left_behind is not None:
-        left_behind.join()
-    producer.purge()
-    with suppress(KafkaException):
-        producer.abort_transaction(_CALL_TIMEOUT_S)
-    producer.poll(0)
-
-
-class DurableProducer:
-    """An idempotent producer without transactions, for clients: it tells of each record when all replicas have it.
-
-    `send` may be called from any thread, and never waits; what became of the records is told in `serve`.
-
-    Args:
-        options: librdkafka's options.
-    """
-
-    def __init__(self, options: Mapping[str, object]) -> None:
-        self._producer = Producer(dict(options))
-
-    def send(self, record: ProducerRecord, done: Callable[[str], None]) -> None:
-        """Send a record; `done` is called with "" once it is durable, else with what went wrong.
-
-        Raises:
-            LogUnreachable: the queue is full: the brokers do not take what was sent before.
-        """
-
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            done("" if error is None else error.str())
-
-        topic, partition, key, value, headers = record
-        try:
-            self._producer.produce(topic, value, key, partition, delivered, None, 0, headers)  # type: ignore[arg-type]  # the stub's headers are mutable unions
-        except BufferError:
-            raise LogUnreachable("the queue of records to send is full: wait for those that were sent") from None
-
-    def serve(self) -> int:
-        """Tell what became of records; return how many are still under way."""
-        self._producer.poll(0)
-        return len(self._producer)
-
-    def close(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> None:
-        """Wait for what is under way."""
-        self._producer.flush(timeout_s)
-
-
-def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
-    """Return a function that writes key and value to partition 0 of a topic and waits until all replicas have it.
-
-    It raises `FatalError` when they don't.
-    """
-
-    def produce(key: bytes, value: bytes) -> None:
-        failed: list[str] = []
-        producer = Producer(dict(options))
-        producer.produce(
-            topic, value, key, 0, on_delivery=lambda error, _message: failed.append(error.str()) if error else None
-        )
-        left = producer.flush(_FLUSH_TIMEOUT_S)
-        if left or failed:
-            raise FatalError(f"a record for {topic} was not written: {''.join(failed) or 'no answer in time'}")
-
-    return produce

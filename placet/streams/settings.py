@@ -13,11 +13,13 @@ import re
 import socket
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from secrets import token_hex
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 import pydantic_settings
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -124,6 +126,13 @@ def _paths(written: object) -> object:
     return [part.strip() for part in written.split(",") if part.strip()] if isinstance(written, str) else written
 
 
+@cache
+def _name_of_this_process() -> str:
+    """Two gates on one host must not have one name: it names their transactions, and they would fence each other."""
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()).strip("-._") or "gate"
+    return f"{host[:80]}-{token_hex(3)}"
+
+
 Options: TypeAlias = Annotated[dict[str, SecretStr], BeforeValidator(_options)]
 ClientOptions: TypeAlias = Annotated[Options, AfterValidator(_not_owned)]
 
@@ -168,8 +177,9 @@ class Settings(BaseSettings):
 
     app: Name = Field(default="placet", description="names the topics, the consumer group and the transactions")
     instance: Name = Field(
-        default_factory=socket.gethostname,
-        description="this gate's name, the same after a restart, no other's of this app; default: the host's name",
+        default_factory=_name_of_this_process,
+        description="this gate's name, no other's of this app; default: the host's name and six random characters, "
+        "new at each start",
     )
     definitions: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = Field(
         default=(), description="definition files, with commas; PLACET_DEFINITION for one"
@@ -180,7 +190,8 @@ class Settings(BaseSettings):
         description="folder of the local stores: a cache, rebuilt from the log when it is gone",
     )
     static: bool = Field(
-        default=False, description="static group membership, for a state_dir that outlives the process"
+        default=False,
+        description="static group membership, for a state_dir that outlives the process; needs PLACET_INSTANCE",
     )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
@@ -220,6 +231,15 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given in the call first, then the environment with its `_FILE` variables."""
         return (init_settings, _Environment(settings_cls))
+
+    @model_validator(mode="after")
+    def _static_has_a_name(self) -> Self:
+        if self.static and "instance" not in self.model_fields_set:
+            raise ValueError(
+                "PLACET_STATIC needs PLACET_INSTANCE: a static member is known by a name that is the same after a "
+                "restart, such as the pod's"
+            )
+        return self
 
     def librdkafka(self) -> dict[str, str]:
         """Options of all Kafka clients, secrets in the clear: never log them."""

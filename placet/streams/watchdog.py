@@ -1,6 +1,8 @@
 """Ends the process when a call into librdkafka hangs that should have heeded its timeout.
 
 A stuck handle can't be mended from inside. Dying is safe: nothing was committed, or it was, and the log tells.
+A process that was frozen (SIGSTOP, a paused container or machine) did not hang: a look that comes far too late tells,
+and the watched call then gets its time anew.
 """
 
 from __future__ import annotations
@@ -14,22 +16,58 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Final
 
-__all__ = ["EXIT_HUNG", "Watchdog"]
+__all__ = ["EXIT_HUNG", "Patience", "Watchdog"]
 
 EXIT_HUNG: Final = 70
 """Exit code of a process that the watchdog ended (EX_SOFTWARE)."""
+_LATE_S: Final = 1.0
+"""A look that is later than this was not kept back by a busy machine: the process stood still."""
+
+
+class Patience:
+    """How long one call is waited for. Moments are given, in seconds of a steady clock.
+
+    One thread arms and disarms, another one looks: each of them writes fields of its own only.
+
+    Args:
+        limit_s: the longest that an armed call may take.
+        now_s: the present moment.
+    """
+
+    def __init__(self, limit_s: float, now_s: float) -> None:
+        self.limit_s = limit_s
+        self.pause_s = min(1.0, limit_s / 4)
+        self._armed: tuple[float, str] | None = None
+        self._looked_s = self._awake_since_s = now_s
+
+    def arm(self, call: str, now_s: float) -> None:
+        """Watch over a call from now on."""
+        self._armed = (now_s, call)
+
+    def disarm(self) -> None:
+        """Watch no longer: the call has returned."""
+        self._armed = None
+
+    def look(self, now_s: float) -> str:
+        """Return the call that hangs, or "". To be asked every `pause_s`: what is much longer was a freeze."""
+        if now_s - self._looked_s > self.pause_s + _LATE_S:
+            self._awake_since_s = now_s
+        self._looked_s = now_s
+        armed = self._armed
+        if armed is None or now_s - max(armed[0], self._awake_since_s) <= self.limit_s:
+            return ""
+        return armed[1]
 
 
 class Watchdog:
-    """A thread that looks at one deadline.
+    """A thread that looks at one call.
 
     Args:
         limit_ms: the longest that one armed call may take.
     """
 
     def __init__(self, limit_ms: int) -> None:
-        self._limit_s = limit_ms / 1000
-        self._deadline: tuple[float, str] | None = None
+        self._patience = Patience(limit_ms / 1000, monotonic())
         self._stop = Event()
         self._thread = Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -37,20 +75,21 @@ class Watchdog:
     @contextmanager
     def armed(self, call: str) -> Iterator[None]:
         """Watch over one call."""
-        self._deadline = (monotonic() + self._limit_s, call)
+        self._patience.arm(call, monotonic())
         try:
             yield
         finally:
-            self._deadline = None
+            self._patience.disarm()
 
     def close(self) -> None:
         """Stop watching."""
         self._stop.set()
 
     def _watch(self) -> None:
-        while not self._stop.wait(min(1.0, self._limit_s / 4)):
-            deadline = self._deadline
-            if deadline is not None and monotonic() > deadline[0]:
-                sys.stderr.write(f"placet: {deadline[1]} hung for {self._limit_s:.0f} s; the process ends itself\n")
+        patience = self._patience
+        while not self._stop.wait(patience.pause_s):
+            hung = patience.look(monotonic())
+            if hung:
+                sys.stderr.write(f"placet: {hung} hung for {patience.limit_s:.0f} s; the process ends itself\n")
                 faulthandler.dump_traceback(all_threads=True)
                 os._exit(EXIT_HUNG)

@@ -17,8 +17,9 @@ from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.errors import FatalError, ProducerFenced, TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.idle import IdleQuestion
+from placet.streams.namesake import Namesake
 from placet.streams.observer import Observer
 from placet.streams.producer import Transaction, TransactionalProducer
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
@@ -52,6 +53,7 @@ class Worker:
         idle: asks which partitions are read to their end.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
+        namesake: looks for another gate of our name.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Worker:
         *,
         records_max: int,
         poll_timeout_ms: int,
+        namesake: Namesake,
     ) -> None:
         self._stopping = stopping
         self._entity_types = entity_types
@@ -82,6 +85,7 @@ class Worker:
         self._idle = idle
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
+        self._namesake = namesake
         self._tasks: dict[TaskId, Task] = {}
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
@@ -92,7 +96,7 @@ class Worker:
         """Loop until told to stop; then finish, close the tasks and leave the group.
 
         Raises:
-            ClockSkew, FatalError: the process has to end; everything is closed, nothing half done.
+            ClockSkew, FatalError, SettingsError: the process has to end; all is closed, nothing half done.
         """
         try:
             while not self._stopping.is_set():
@@ -114,8 +118,9 @@ class Worker:
 
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
-        self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
         records = self._consumer.poll_batch(self._records_max, self._wait_ms())
+        if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
+            self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
         ready = self._follow_assignment(records)
         if not ready:
             return
@@ -289,7 +294,11 @@ class Worker:
         self._show_tasks()
 
     def _join_again(self, error: TaskMigrated) -> None:
-        """Drop everything of the old membership, and come back as a new member."""
+        """Drop everything of the old membership, and come back as a new member.
+
+        Raises:
+            SettingsError: another gate of our name is in our place.
+        """
         self._observer.transaction("migrated", 0.0)
         self._observer.event("joining the group again", why=str(error))
         for task_id in [*self._tasks, *self._restoring]:
@@ -297,6 +306,7 @@ class Worker:
         self._stopped.clear()
         self._consumer.close_in_time(_LEAVE_TIMEOUT_S)
         self._producer.abandon()
+        self._namesake.look(self._consumer.member_id(), fenced=isinstance(error, ProducerFenced))
         self._back_off()
         self._consumer = self._make_consumer()
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -302,11 +303,20 @@ def test_run_takes_the_command_line_over_the_environment_over_the_defaults(
 def test_run_takes_everything_from_the_environment(
     placet: Placet, lamp: str, gate: list[tuple[Settings, Sequence[Definition]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"APP": "e", "STATIC": "true", "DEFINITIONS": lamp, "STATE_DIR": "/e"}.items():
+    for name, value in {"APP": "e", "INSTANCE": "i", "STATIC": "1", "DEFINITIONS": lamp, "STATE_DIR": "/e"}.items():
         monkeypatch.setenv(f"PLACET_{name}", value)
     assert placet("run")[0] == 0
     ((settings, _),) = gate
-    assert (settings.app, settings.static, settings.state_dir) == ("e", True, Path("/e"))
+    assert (settings.app, settings.instance, settings.static, settings.state_dir) == ("e", "i", True, Path("/e"))
+
+
+def test_a_static_gate_without_a_name_is_refused(
+    placet: Placet, lamp: str, gate: list[tuple[Settings, Sequence[Definition]]]
+) -> None:
+    code, _, err = placet("run", "-d", lamp, "--static")
+    assert code == ExitCode.WRONG
+    assert "PLACET_STATIC needs PLACET_INSTANCE" in err
+    assert gate == []
 
 
 def test_what_stops_the_gate_is_one_sentence_and_its_code(
@@ -325,6 +335,26 @@ def test_run_refuses_python_without_assertions(lamp: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == ExitCode.WRONG
     assert done.stderr.startswith("placet: Python runs with -O, without assertions: the gate needs them.")
+
+
+def test_dev_says_that_its_kafka_ends_with_a_gate_that_ends_and_why(
+    placet: Placet, lamp: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken(*_: object) -> int:
+        raise SettingsError('another gate is called "twin" (host 10.0.0.5).')
+
+    broker = MagicMock(bootstrap_servers="127.0.0.1:1")
+    monkeypatch.setattr(run_command, "Broker", lambda **_: broker)
+    monkeypatch.setattr(run_command, "Admin", MagicMock())
+    monkeypatch.setattr(run_command, "apply", lambda *_: None)
+    monkeypatch.setattr(run_command.gate, "run", taken)
+    code, _, err = placet("dev", lamp)
+    assert code == ExitCode.WRONG
+    assert err.splitlines() == [
+        "The gate ends, for the reason below; its Kafka ends with it.",
+        'placet: another gate is called "twin" (host 10.0.0.5).',
+    ]
+    broker.close.assert_called_once()
 
 
 def test_dev_says_what_is_wrong_before_it_starts_a_broker(placet: Placet, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import io
 import json
 import re
 import socket
+import struct
+import threading
 import urllib.request
 from threading import Thread
 from urllib.error import HTTPError
@@ -18,7 +20,7 @@ from placet.schemas.definition import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.endpoint import Endpoint
-from placet.streams.log import client_logger, configure_logs, get_logger
+from placet.streams.log import client_logger, configure_logs, get_logger, log_thread_errors
 from placet.streams.metrics import METRICS, Metrics
 from placet.streams.settings import load_settings
 
@@ -319,6 +321,55 @@ def test_no_counter_has_a_twin_of_when_it_was_made(accept: str) -> None:
     endpoint.close()
 
 
+def served() -> None:
+    """Wait until every request that came was dealt with."""
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_scraper_that_goes_away_before_its_answer_leaves_no_word(
+    log: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def waits_for_the_end() -> float:
+        asked.set()
+        assert gone.wait(10)
+        return 0.0
+
+    told = metrics()
+    monkeypatch.setattr(told, "loop_age_s", waits_for_the_end)
+    endpoint = Endpoint(told, "127.0.0.1", 0)
+    scraper = socket.create_connection(("127.0.0.1", endpoint.port), timeout=5)
+    scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its close resets the connection
+    scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: gate\r\n\r\n")
+    assert asked.wait(10)
+    scraper.close()
+    gone.set()
+    served()
+    assert get(endpoint, "/healthz")[0] == 200
+    endpoint.close()
+    assert (capsys.readouterr().err, lines(log)) == ("", [])
+
+
+def test_a_bug_in_an_answer_is_one_line_of_the_log(
+    log: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = metrics()
+    monkeypatch.setattr(told, "loop_age_s", lambda: 1 / 0)
+    endpoint = Endpoint(told, "127.0.0.1", 0)
+    with pytest.raises(ConnectionError):
+        get(endpoint, "/healthz")
+    served()
+    endpoint.close()
+    [line] = lines(log)
+    assert (line["level"], line["component"]) == ("error", "metrics")
+    assert "ZeroDivisionError" in str(line["exception"])
+    assert capsys.readouterr().err == ""
+
+
 def test_an_endpoint_listens_on_ipv6_too() -> None:
     endpoint = Endpoint(metrics(), "::1", 0)
     with urllib.request.urlopen(f"http://[::1]:{endpoint.port}/metrics", timeout=5) as answer:
@@ -389,6 +440,22 @@ def test_a_logged_exception_never_shows_locals(out: io.StringIO) -> None:
         get_logger("gate").exception("oh")
     assert "ValueError: list.remove(x): x not in list" in out.getvalue()
     assert "hush" not in out.getvalue()
+
+
+def test_a_bug_that_ends_a_thread_is_one_line_and_no_traceback_amid_the_json(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)  # what follows is undone after the test
+    out = io.StringIO()
+    configure_logs("info", out, app="a")
+    log_thread_errors()
+    thread = Thread(target=[].pop, name="housekeeping")
+    thread.start()
+    thread.join()
+    [line] = lines(out)
+    assert (line["level"], line["event"], line["thread"]) == ("error", "a bug ended a thread", "housekeeping")
+    assert "IndexError: pop from empty list" in str(line["exception"])
+    assert capsys.readouterr().err == ""
 
 
 def test_below_the_level_nothing_is_logged() -> None:

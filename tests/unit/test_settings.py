@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.schemas.errors import SettingsError
-from placet.streams.settings import OWNED_OPTIONS, Settings, load_settings, unknown_variables
+from placet.streams.settings import OWNED_OPTIONS, Settings, _name_of_this_process, load_settings, unknown_variables
 from placet.streams.topic_needs import RECORD_BYTES_MAX
 
 SetEnvironment = Callable[..., None]
@@ -46,10 +49,42 @@ def test_without_anything_the_defaults_hold() -> None:
         "localhost:9092",
         None,
     )
-    assert settings.instance, "the host's name"
     assert settings.state_dir.is_absolute()
     assert settings.definitions == ()
     assert settings.metrics_port == 0
+
+
+def test_no_two_processes_on_a_host_have_one_name_by_default() -> None:
+    program = "from placet.streams.settings import load_settings as load; print(load().instance, load().instance)"
+    environment = {name: value for name, value in os.environ.items() if name != "PLACET_INSTANCE"}
+    names = [
+        subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    (one, again), (other, _) = (done.stdout.split() for done in names)
+    assert one == again, "one process has one name"
+    assert one != other
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{6}", one)
+
+
+@pytest.mark.parametrize("host", ["-odd-", "żółw.example", "h" * 300, ""])
+def test_a_default_name_fits_whatever_the_host_is_called(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    _name_of_this_process.cache_clear()
+    name = load_settings().instance
+    _name_of_this_process.cache_clear()
+    assert load_settings({"instance": name}).instance == name
+
+
+def test_static_membership_needs_a_name(environment: SetEnvironment) -> None:
+    sentence = (
+        "PLACET_STATIC needs PLACET_INSTANCE: a static member is known by a name that is the same after a restart"
+    )
+    assert refused(static=True).startswith(sentence)
+    environment(PLACET_STATIC="true")
+    assert refused().startswith(sentence)
+    environment(PLACET_INSTANCE="pod-0")
+    assert load_settings().static
 
 
 def test_the_environment_wins_over_defaults_and_the_command_line_over_both(environment: SetEnvironment) -> None:

@@ -57,7 +57,7 @@ class Turn:
         self.idle = IdleQuestion(self.brokers.ask, lambda: CLOCK_MS, SKEW_MS)
         self.worker = Worker(
             cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(), lambda: CLOCK_MS,
-            MagicMock(), Event(), self.idle, records_max=10, poll_timeout_ms=1,
+            MagicMock(), Event(), self.idle, records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
         self.task = MagicMock(task_id=TASK, positions={TOPICS.signals: 5, TOPICS.proposals: 7})
         self.task.needs_housekeeping.return_value = expired

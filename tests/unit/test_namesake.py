@@ -1,0 +1,154 @@
+"""Whether another gate has our name, told from the group's members: a dead predecessor, ourselves, or a rival."""
+
+from __future__ import annotations
+
+from threading import Event
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import MagicMock
+
+import pytest
+
+from placet.schemas.errors import SettingsError
+from placet.streams.admin import BrokerUnreachable
+from placet.streams.namesake import Namesake
+
+SESSION_S = 45.0
+
+
+class Group:
+    """A group whose members come and go as told, one list for each look; the last one stays."""
+
+    def __init__(self, *looks: list[str] | Exception) -> None:
+        self.looks = list(looks)
+        self.asked = 0
+
+    def members(self) -> list[Any]:
+        self.asked += 1
+        found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        if isinstance(found, Exception):
+            raise found
+        members = [member.split("/") for member in found]
+        return [SimpleNamespace(client_id=client, member_id=own, host="/10.0.0.5") for client, own in members]
+
+
+class Time:
+    """The clock of the module, and an event whose waiting makes it pass."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wait(self, timeout_s: float) -> bool:
+        self.now_s += timeout_s
+        return False
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr("placet.streams.namesake.monotonic", made.monotonic)
+    return made
+
+
+def namesake(group: Group, *, static: bool = False) -> tuple[Namesake, MagicMock]:
+    observer = MagicMock()
+    return Namesake(group.members, "app.twin", "twin", SESSION_S, observer, static=static), observer
+
+
+def waited(group: Group, time: Time) -> tuple[float, MagicMock]:
+    made, observer = namesake(group)
+    began_s = time.now_s
+    made.wait(cast("Event", time), lambda: None)
+    return time.now_s - began_s, observer
+
+
+def test_nobody_of_our_name_is_not_waited_for(time: Time) -> None:
+    duration_s, observer = waited(Group(["app.other/m1", "app.twin.restore/m2"]), time)
+    assert duration_s == 0
+    observer.event.assert_not_called()
+
+
+def test_a_dead_predecessor_is_waited_for_until_it_is_gone(time: Time) -> None:
+    duration_s, observer = waited(Group(*[["app.twin/m1", "app.other/m2"]] * 100, ["app.other/m2"]), time)
+    assert duration_s == pytest.approx(10.0)
+    observer.event.assert_called_once_with(
+        "waiting for a gate of this name to leave the group", host="10.0.0.5", at_most_s=SESSION_S + 2
+    )
+
+
+def test_one_that_outlives_its_session_is_another_gate(time: Time) -> None:
+    with pytest.raises(SettingsError, match=r'^another gate is called "twin" \(host 10\.0\.0\.5\)\..*--instance'):
+        waited(Group(["app.twin/m1"]), time)
+    assert time.now_s == pytest.approx(1_000 + SESSION_S + 2, abs=0.5)
+
+
+def test_a_group_that_can_not_be_asked_stops_nobody(time: Time) -> None:
+    duration_s, observer = waited(Group(BrokerUnreachable("nobody there")), time)
+    assert duration_s == 0
+    observer.event.assert_called_once_with("could not look for gates of this name", why="nobody there")
+
+
+def test_a_predecessor_that_can_not_be_asked_about_for_a_moment_is_still_waited_for(time: Time) -> None:
+    away = BrokerUnreachable("nobody there")
+    duration_s, _ = waited(Group(["app.twin/m1"], away, away, ["app.twin/m1"], []), time)
+    assert duration_s == pytest.approx(0.4)
+
+
+def test_waiting_ends_when_the_gate_is_told_to_stop_and_keeps_it_alive_until_then() -> None:
+    group, looks = Group(["app.twin/m1"]), 0
+    stopping = Event()
+
+    def awake() -> None:
+        nonlocal looks
+        looks += 1
+        stopping.set()
+
+    made, _ = namesake(group)
+    made.wait(stopping, awake)
+    assert looks == 1
+
+
+def test_a_static_gate_does_not_wait_as_one_that_left_in_good_order_is_still_listed(time: Time) -> None:
+    group = Group(["app.twin/m1"])
+    made, _ = namesake(group, static=True)
+    made.wait(cast("Event", time), lambda: None)
+    assert group.asked == 0
+
+
+def test_a_fenced_gate_ends_when_another_one_of_its_name_is_in_the_group() -> None:
+    made, _ = namesake(Group(["app.twin/theirs"]))
+    with pytest.raises(SettingsError, match="another gate is called"):
+        made.look("ours", fenced=True)
+
+
+def test_a_gate_fenced_for_its_own_slow_transaction_goes_on_though_its_own_members_are_still_listed() -> None:
+    made, _ = namesake(Group(["app.twin/first", "app.other/x"], ["app.twin/first", "app.twin/second"]))
+    made.look("first", fenced=True)
+    made.look("second", fenced=True)
+
+
+def test_a_fenced_gate_goes_on_when_the_group_can_not_be_asked() -> None:
+    made, observer = namesake(Group(BrokerUnreachable("nobody there")))
+    made.look("ours", fenced=True)
+    observer.event.assert_called_once_with("could not look for gates of this name", why="nobody there")
+
+
+def test_a_static_gate_that_is_not_admitted_gives_way_after_a_dead_ones_session(time: Time) -> None:
+    made, _ = namesake(Group(["app.twin/theirs"]), static=True)
+    for attempt in range(5):
+        made.look(f"ours-{attempt}", fenced=False)
+        time.now_s += 11
+    with pytest.raises(SettingsError, match="another gate is called"):
+        made.look("ours-5", fenced=False)
+
+
+def test_one_that_is_followed_by_another_is_not_the_same_that_stays(time: Time) -> None:
+    made, _ = namesake(Group(["app.twin/one"], ["app.twin/two"], []), static=True)
+    made.look("ours-1", fenced=False)
+    time.now_s += 60
+    made.look("ours-2", fenced=False)
+    time.now_s += 60
+    made.look("ours-3", fenced=False)
