@@ -27,8 +27,9 @@ from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.definition_jsonschema import json_schema
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Message
+from placet.streams.client_options import OWNED_OPTIONS, WITHOUT_A_BROKER
 from placet.streams.metrics import METRICS
-from placet.streams.settings import OWNED_OPTIONS, PREFIX, Settings
+from placet.streams.settings import PREFIX, Settings
 from placet.streams.topic_needs import RECORD_BYTES_MAX, needs_of
 from placet.streams.topology import EntityTopics
 from placet.testing import START_MS
@@ -94,6 +95,7 @@ def default_of(field: FieldInfo) -> str:
 
 def settings() -> str:
     owned = [f"| `{name}` | {todo} |" for name, todo in OWNED_OPTIONS.items()]
+    usual = [f"| `{name}` | {value} |" for name, value in WITHOUT_A_BROKER.items()]
     return "\n".join([
         "# Settings", "",
         SETTINGS_TEXT, "",
@@ -101,6 +103,9 @@ def settings() -> str:
         "## Options of librdkafka that are not for you to set", "",
         "Everything else goes through: `PLACET_KAFKA__OPTIONS`, as JSON or one variable for each option.", "",
         "| option | instead |", "| --- | --- |", *owned, "",
+        "## Options of librdkafka that have another default here", "",
+        "So that a broker that goes away is missed within seconds. Set them like any other.", "",
+        "| option | default here |", "| --- | --- |", *usual, "",
     ])  # fmt: skip
 
 

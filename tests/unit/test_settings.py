@@ -13,7 +13,8 @@ import pytest
 
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.schemas.errors import SettingsError
-from placet.streams.settings import OWNED_OPTIONS, Settings, _name_of_this_process, load_settings, unknown_variables
+from placet.streams.client_options import OWNED_OPTIONS, WITHOUT_A_BROKER
+from placet.streams.settings import Settings, _name_of_this_process, load_settings, unknown_variables
 from placet.streams.topic_needs import RECORD_BYTES_MAX
 
 SetEnvironment = Callable[..., None]
@@ -97,6 +98,7 @@ def test_the_environment_wins_over_defaults_and_the_command_line_over_both(envir
 def test_what_the_command_line_gives_of_a_level_leaves_the_rest_to_the_environment(environment: SetEnvironment) -> None:
     environment(PLACET_KAFKA__OPTIONS='{"client.rack": "a"}')
     assert load_settings({"kafka": {"bootstrap_servers": "l:1"}}).librdkafka() == {
+        **WITHOUT_A_BROKER,
         "bootstrap.servers": "l:1",
         "client.rack": "a",
     }
@@ -149,6 +151,7 @@ def test_a_secret_is_read_from_a_file_and_never_shown(environment: SetEnvironmen
     )
     settings = load_settings()
     assert settings.librdkafka() == {
+        **WITHOUT_A_BROKER,
         "bootstrap.servers": "localhost:9092",
         "security.protocol": "SASL_SSL",
         "socket.timeout.ms": "3000",
@@ -181,7 +184,7 @@ def test_options_of_consumers_and_producers_come_on_top(environment: SetEnvironm
         PLACET_KAFKA__PRODUCER_OPTIONS__CLIENT_RACK="b",
     )
     settings = load_settings()
-    common = {"bootstrap.servers": "localhost:9092", "client.rack": "a"}
+    common = {**WITHOUT_A_BROKER, "bootstrap.servers": "localhost:9092", "client.rack": "a"}
     assert settings.librdkafka() == common
     assert settings.consumer_options() == {**common, "fetch.max.bytes": "1"}
     assert settings.producer_options() == {**common, "client.rack": "b"}
