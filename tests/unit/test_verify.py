@@ -69,6 +69,12 @@ def rewrite_entry(history: History, index: int, **parts: object) -> ConsumerReco
     return history.replace(LEDGER, index, value=value)
 
 
+def commit_at(history: History, index: int) -> Commit:
+    entry = history.codec.decode_ledger(history.records[LEDGER][index].value or b"")
+    assert isinstance(entry, Commit)
+    return entry
+
+
 def entries(history: History, kind: type[LedgerEntry]) -> list[int]:
     return [
         index
@@ -293,6 +299,24 @@ def test_two_changes_that_changed_places() -> None:
 
     assert (finding.topic, finding.offset) == (CHANGELOG, first.offset)
     assert swapped.offset > first.offset
+
+
+def test_log_time_that_moved_past_an_input_that_waited() -> None:
+    driver = TestDriver(load_definition(DEFINITION))
+    driver.signal("order-1", "opened", {"total": 5}, signal_id="opened-1")
+    driver.advance(days=2)
+    driver.signal("order-1", "added", {"amount": 1}, signal_id="added-1")
+    history = history_of(driver)
+    idle = [index for index in entries(history, Commit) if not commit_at(history, index).decisions]
+    assert idle, "what expired moved log time on"
+    moved = history.records[LEDGER][idle[-1]]
+    assert history.verify().differences == 0
+
+    waited = history.replace(SIGNALS, 1, timestamp=commit_at(history, idle[-1]).log_time - 1)
+    finding = first_of(history, Check.ORDER)
+
+    assert (finding.topic, finding.offset) == (LEDGER, moved.offset)
+    assert f"past the input {SIGNALS} offset {waited.offset}" in finding.text
 
 
 def test_a_broken_chain() -> None:
