@@ -189,10 +189,14 @@ def position_key(topic: str) -> bytes:
 
 
 class StateFormat:
-    """States in the store of one entity type: our own short form, or the changelog record that a restore put there."""
+    """States in the store of one entity type: our own short form, or the changelog record that a restore put there.
+
+    The short form may be that of another version of the definition, which ran on this store before.
+    """
 
     def __init__(self, codec: Codec, decimal_fields: frozenset[str]) -> None:
         self._codec = codec
+        self._adopt = codec.known_fields.adopt
         self._decimal_fields = decimal_fields
 
     def dump(self, state: EntityState) -> bytes:
@@ -200,14 +204,14 @@ class StateFormat:
         return b"\x00" + encode_state(state)
 
     def load(self, data: bytes) -> EntityState:
-        """Decode a state, whichever form it has."""
+        """Decode a state, whichever form it has. Fields that were never written are missing: their defaults count."""
         if data[0] == 1:
             value, headers = _decode_raw(data[1:])
-            return self._codec.decode_change(value, headers).state
+            return self._codec.decode_state(value, headers)
         state = _decode_state(data[1:])
         if self._decimal_fields:
             _restore_decimals(state.fields, self._decimal_fields)
-        return state
+        return self._adopt(state)
 
 
 def _restore_decimals(fields: dict[str, Any], names: frozenset[str]) -> None:
