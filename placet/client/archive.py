@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, Self
 
 from placet.client.compared import Case
 from placet.client.connect import Link, Rulebook, connect, read_rulebook, reader_options
-from placet.client.snapshot import Snapshot
+from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec import Remarks
 from placet.schemas.decision import Coordinates, Decision
@@ -95,7 +95,7 @@ class Archive:
 
         def keep(record: ConsumerRecord) -> None:
             if record.key == key:
-                found.append(Snapshot.from_record(self.link.codec, key, record.value, record.headers))
+                found.append(snapshot_of(self.link.codec, record))
 
         self._scan(partition, keep)
         return found

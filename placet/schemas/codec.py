@@ -182,7 +182,7 @@ class Codec:
         """Return a change's bytes and its headers."""
         return self._change.head + self._write_change(change), [(STATE_HEADER, state_header(change.state))]
 
-    def decode_change(self, value: bytes, headers: Sequence[tuple[str, bytes]] | None) -> Change:
+    def decode_change(self, value: bytes, headers: Sequence[tuple[str, bytes | None]] | None) -> Change:
         """Return the change. Fields that its definition did not have get what was carried, else our defaults; those
         that we lack are carried.
 
@@ -191,7 +191,7 @@ class Codec:
         """
         return self._read_change(self._change.values(value), _state_header(headers))
 
-    def decode_state(self, value: bytes, headers: Sequence[tuple[str, bytes]] | None) -> EntityState:
+    def decode_state(self, value: bytes, headers: Sequence[tuple[str, bytes | None]] | None) -> EntityState:
         """Return the state in a change, with no defaults in it: fields that were never written are missing.
 
         What a gate keeps must not depend on who has looked at it: a default would look like a value to other versions.
@@ -214,7 +214,7 @@ class Codec:
         return ledger_entry_of(self._ledger.values(value))
 
 
-def _state_header(headers: Sequence[tuple[str, bytes]] | None) -> bytes:
+def _state_header(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes:
     header = next((content for name, content in reversed(headers or ()) if name == STATE_HEADER), None)
     if header is None:
         raise DecodeError(f"the header {STATE_HEADER} is missing")

@@ -17,7 +17,7 @@ from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.errors import FatalError, TaskCorrupted, TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.observer import Observer
 from placet.streams.producer import Transaction, TransactionalProducer
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
@@ -131,8 +131,10 @@ class Worker:
         """Let a task decide. What it raises is its own doing, and takes out this task alone."""
         try:
             return task.process(records, clock_ms, self._control.position)
-        except PlacetError:
+        except (TaskStopped, TaskCorrupted, FatalError):
             raise
+        except PlacetError as error:
+            raise TaskStopped(task.task_id, str(error)) from error
         except Exception as error:
             raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
 
