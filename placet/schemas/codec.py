@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from placet.schemas.avro_reader import Unresolvable
@@ -127,6 +128,16 @@ class Codec:
         if name not in self._by_name:
             raise Unresolvable(f"{name} is none of {', '.join(self._by_name)}")
         self._by_name[name].learn(json.loads(schema) if isinstance(schema, str) else schema)
+
+    def refuse(self, schema: Schema | str, why: str) -> None:
+        """Say why a schema that `learn` did not take can't be read: then its records are no longer just unknown.
+
+        For readers of what a gate wrote: a gate that refuses inputs for another reason than before decides differently.
+        """
+        with suppress(DecodeError):
+            record = parse_schema(schema)
+            if record.name in self._by_name:
+                self._by_name[record.name].refuse(json.loads(schema) if isinstance(schema, str) else schema, why)
 
     def decode(self, kind: Kind, value: bytes) -> Message:
         """Return an input's message. Takes any bytes, in time linear in their number.

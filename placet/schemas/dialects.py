@@ -95,6 +95,12 @@ class Dialects:
             with suppress(PlacetError):  # not registered, or nobody to ask: then a record's id is asked for when met
                 self._add(self._wire.head(self.role, schema), record)
 
+    def refuse(self, schema: Schema, why: str) -> None:
+        """Say why a schema can't be read: whoever meets a record of it is told."""
+        self._refused.setdefault(single_object_head(schema), why)
+        with suppress(PlacetError):
+            self._refused.setdefault(self._wire.head(self.role, schema), why)
+
     def _add(self, head: bytes, record: Record) -> Read:
         if record.name != self.record.name:
             raise Unresolvable(f"{record.name} is not {self.record.name}")

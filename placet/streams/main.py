@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
@@ -22,10 +22,12 @@ from placet.streams.kafka_log import KafkaLog
 from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
 from placet.streams.producer import TransactionalProducer, produce_durably
+from placet.streams.publication import check_publication
 from placet.streams.records import TopicPartition
 from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
+from placet.streams.survey import count_standing
 from placet.streams.topic_needs import output_bytes_max
 from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
@@ -70,10 +72,9 @@ def build(
     admin = Admin(settings.librdkafka())
     check_topics(admin, settings, definitions)
     settings.check_session_timeout(admin.session_timeout_ms(settings.app))
-    control = _control(settings, admin)
-    control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
-    control.teach(entity_types)
+    control = _control(settings, admin)
+    _publish(settings, definitions, entity_types, control, admin, clock, metrics)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
@@ -94,6 +95,34 @@ def build(
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
     )
+
+
+def _publish(
+    settings: Settings,
+    definitions: tuple[Definition, ...],
+    entity_types: dict[str, EntityType],
+    control: Control,
+    admin: Admin,
+    clock: Callable[[], int],
+    metrics: Metrics,
+) -> None:
+    """Publish what runs here, once everything is checked that could stand against it."""
+
+    def standing(entity: str, statuses: frozenset[str]) -> Mapping[str, int]:
+        kind = entity_types[entity]
+        log = KafkaLog(log_reader(settings, "survey", [kind.topics.changelog]), admin)
+        try:
+            return count_standing(log, kind.codec, kind.topics.changelog, kind.partitions, statuses)
+        finally:
+            log.close()
+
+    control.read()
+    control.learn(entity_types)
+    for forced in check_publication(definitions, control, standing, force=settings.force):
+        metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
+    control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
+    for published, why in control.teach(entity_types):
+        metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
 
 
 def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
