@@ -11,7 +11,7 @@ from threading import Event
 from types import FrameType
 
 from placet.processors.machine import compile_machine
-from placet.schemas.codec import Codec
+from placet.schemas.codec import Codec, Published
 from placet.schemas.definition import Definition
 from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.admin import Admin
@@ -34,7 +34,7 @@ from placet.streams.topology import control_topic, entity_topics
 from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
 
-__all__ = ["clock_ms", "log_reader", "relax_garbage_collection", "run"]
+__all__ = ["clock_ms", "log_reader", "read_rules", "relax_garbage_collection", "run"]
 
 
 def clock_ms() -> int:
@@ -148,6 +148,20 @@ def _control(settings: Settings, admin: Admin) -> Control:
     return Control(
         log_reader(settings, "control", [topic]), topic, lambda: admin.latest_offsets([partition])[partition]
     )
+
+
+def read_rules(settings: Settings, admin: Admin) -> list[Published]:
+    """Return what stands on the control topic, in its order.
+
+    Raises:
+        BrokerUnreachable, LogUnreachable: the brokers do not answer.
+    """
+    control = _control(settings, admin)
+    try:
+        control.read()
+        return list(control.published.values())
+    finally:
+        control.close()
 
 
 def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> LogReader:
