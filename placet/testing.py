@@ -17,6 +17,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
+import msgspec
+
 from placet.processors.address import partition_of
 from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec, DeadLetter, decode_dead_letter
@@ -246,7 +248,10 @@ class TestDriver:
         """Return an entity's committed state: status, version, fields. One never seen is absent at version 0."""
         key = entity_id.encode()
         data = self._tasks[partition_of(key, self._partitions)].store.get(layout.state_key(key))
-        return UNSEEN if data is None else self._form().load(data)
+        if data is None:
+            return UNSEEN
+        state = self._form().load(data)
+        return msgspec.structs.replace(state, fields={**self.machine.initial_fields, **state.fields})
 
     @property
     def decisions(self) -> list[Decision]:
@@ -282,11 +287,12 @@ class TestDriver:
         return self._tasks[partition]
 
     def _run_by(self, definition: Definition) -> None:
-        self._definitions.append(definition)
+        others = [known for known in self._definitions if known.digest != definition.digest]
+        self._definitions = [*others, definition]
         self.machine = compile_machine(definition)
         self.codec = Codec(definition)
-        for earlier in self._definitions[:-1]:
-            for schema in contracts(earlier):
+        for other in others:
+            for schema in contracts(other):
                 self.codec.learn(schema)
 
     def _form(self) -> layout.StateFormat:

@@ -21,6 +21,7 @@ from placet.cli.options import (
 )
 from placet.streams.admin import Admin
 from placet.streams.doctor import Check, Status, examine
+from placet.streams.main import read_rules
 
 __all__ = ["app"]
 
@@ -38,7 +39,7 @@ def doctor(
     bootstrap_servers: BootstrapServers = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Check what a gate needs: settings, definitions, state dir, registry, brokers, topics, timeouts, clock.
+    """Check what a gate needs: settings, definitions, state dir, registry, brokers, topics, rules, timeouts, clock.
 
     The clock is read by records in a transaction that is aborted, on the dead letters: no reader of committed records
     sees them. The cold restore is an estimate: records at most, at 150,000 a second.
@@ -50,7 +51,7 @@ def doctor(
     settings = settings_from(bootstrap_servers, definitions=definition, app=app)
     definitions = definitions_of(settings) if settings.definitions else ()
     with Admin(settings.librdkafka()) as admin:
-        checks = list(examine(settings, definitions, admin))
+        checks = list(examine(settings, definitions, admin, read_rules=lambda: read_rules(settings, admin)))
     if output is Output.JSON:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:

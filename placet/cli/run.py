@@ -47,6 +47,10 @@ def run(
             "--static", help="Static membership, for a state dir that stays; needs --instance. Or PLACET_STATIC."
         ),
     ] = None,
+    force: Annotated[
+        bool | None,
+        typer.Option("--force", help="Publish the definition though it is incompatible, see below. Or PLACET_FORCE."),
+    ] = None,
     bootstrap_servers: BootstrapServers = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Port of /metrics, /healthz, /readyz. Or PLACET_METRICS_PORT.  [none]")
@@ -61,6 +65,12 @@ def run(
     PLACET_KAFKA__OPTIONS: librdkafka's own options as JSON, such as {"security.protocol": "SSL"}; with _FILE behind
     its name, a variable's value is read from that file.
 
+    A new version is published before its first decision, and only if it goes with the version in force: what is
+    incompatible (see `placet definitions diff`) is refused, with what would become of the entities. --force publishes
+    it all the same: entities in a removed status stay in it, and inputs about them are refused; retries that span a
+    change of `dedup` or of the horizon are applied again; inputs of removed names are refused. What could not read the
+    states that exist is never forced. Once published, a version starts without --force.
+
     Exit code: 0 told to stop, 3 wrong settings, topics or definitions, 4 no broker answered, 5 the gate stopped
     itself, 70 a call hung.
 
@@ -73,6 +83,7 @@ def run(
         instance=instance,
         state_dir=state_dir,
         static=static,
+        force=force,
         metrics_port=metrics_port,
         log_level=log_level,
     )

@@ -78,7 +78,7 @@ def verify(
 def _run(settings: Settings, entities: list[str], findings: int, progress: Progress) -> Report:
     relax_garbage_collection()
     with Admin(settings.librdkafka()) as admin:
-        log = KafkaLog(log_reader(settings, "verify"), admin)
+        log = KafkaLog(log_reader(settings, "verify"), Admin(settings.librdkafka()))
         try:
             return run_verify(
                 settings, admin, log, clock_ms, entities=entities, findings_max=findings, progress=progress

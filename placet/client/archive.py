@@ -10,12 +10,12 @@ from typing import Final, NamedTuple, Self
 
 from placet.client.compared import Case
 from placet.client.connect import Link, Rulebook, connect, read_rulebook, reader_options
-from placet.client.snapshot import Snapshot
+from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec import Remarks
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition import Definition, parse_definition
-from placet.schemas.errors import DecodeError, SettingsError
+from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
@@ -95,7 +95,7 @@ class Archive:
 
         def keep(record: ConsumerRecord) -> None:
             if record.key == key:
-                found.append(Snapshot.from_record(self.link.codec, key, record.value, record.headers))
+                found.append(snapshot_of(self.link.codec, record))
 
         self._scan(partition, keep)
         return found
@@ -156,7 +156,10 @@ class Archive:
     def _rules_of(self, digest: bytes) -> Definition | None:
         """Return the definition of a digest, as it stands on the control topic."""
         published = next((entry for entry in self.link.rulebook.published if entry.digest == digest), None)
-        return None if published is None else parse_definition(published.document)
+        try:
+            return None if published is None else parse_definition(published.document)
+        except DefinitionError:  # of a later release
+            return None
 
     def _decisions(self, wanted: Callable[[Decided], bool], needle: bytes, count: int | None = None) -> list[Decided]:
         """Return decisions, the last `count` of each partition; only bytes with the needle in them are decoded."""

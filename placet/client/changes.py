@@ -8,7 +8,7 @@ from typing import Self
 
 from placet.client.connect import Link, reader_options
 from placet.client.errors import NotConnected
-from placet.client.snapshot import Snapshot
+from placet.client.snapshot import Snapshot, snapshot_of
 from placet.streams.group_reader import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
@@ -79,7 +79,7 @@ class ChangeReader:
             records = [] if self._closed else self._reader.poll_batch(self._batch_max, _POLL_MS)
         if not records:
             return None
-        return ChangeBatch([self._snapshot(record) for record in records], _next_positions(records), self)
+        return ChangeBatch([snapshot_of(self._codec, record) for record in records], _next_positions(records), self)
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Keep these next positions for the group; see `ChangeBatch.commit`."""
@@ -89,9 +89,6 @@ class ChangeReader:
                     "the loop over `changes` has ended before the batch was committed: whoever reads next gets it again"
                 )
             return self._reader.commit(positions)
-
-    def _snapshot(self, record: ConsumerRecord) -> Snapshot:
-        return Snapshot.from_record(self._codec, record.key or b"", record.value, record.headers)
 
 
 def _next_positions(records: list[ConsumerRecord]) -> dict[TopicPartition, int]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from placet.schemas.codec import Codec, Published, decode_control
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, SettingsError
+from placet.schemas.in_force import in_force
 from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
@@ -48,10 +49,10 @@ class Rulebook:
         self.position = max(self.position, position)
         return True
 
-    def newest(self, entity: str) -> Published | None:
-        """Return the definition in force of an entity type: that of the highest version, the first in the log."""
-        own = [entry for entry in self.published if entry.entity == entity]
-        return max(own, key=lambda entry: entry.version, default=None)
+    def newest(self, entity: str) -> Definition | None:
+        """Return the definition in force of an entity type: that of the highest version which counts."""
+        found = in_force(entity, self.published).newest
+        return None if found is None else found.definition
 
     def entities(self) -> list[str]:
         """Return the entity types that are known here."""
@@ -64,10 +65,17 @@ class Rulebook:
             self._teach(entry)
 
     def _teach(self, entry: Published) -> None:
+        """Let a codec read what a version wrote; what it can't read is told to whoever meets it, and ends nothing."""
         codec = self.codecs.get(entry.entity)
-        if codec is not None:
-            for schema in entry.schemas.values():
+        if codec is None:
+            return
+        for schema in entry.schemas.values():
+            try:
                 codec.learn(schema)
+            except DecodeError as error:
+                codec.refuse(
+                    schema, f"version {entry.version} of `{entry.entity}` wrote it, which can't be read: {error}"
+                )
 
 
 @dataclass(frozen=True)
@@ -139,8 +147,7 @@ def _wire(settings: Settings, entity: str) -> Wire:
 def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
     if isinstance(wanted, Definition):
         return wanted
-    published = rulebook.newest(wanted)
-    return None if published is None else parse_definition(published.document, f"<{rulebook.topic}>")
+    return rulebook.newest(wanted)
 
 
 def _why_not(entity: str, app: str, missing: set[str], rulebook: Rulebook) -> str:

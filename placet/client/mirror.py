@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from threading import RLock
 from typing import NamedTuple
 
-from placet.client.snapshot import Snapshot
+from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec import Codec
 from placet.schemas.decision import Decision
@@ -69,12 +69,13 @@ class Mirror:
         """Return what is known of an entity now.
 
         Raises:
-            DecodeError: its record can't be read; `UnknownSchema` until the definition that wrote it is known.
+            DecodeError: its record can't be read, and where it lies; `UnknownSchema` until the definition that wrote it
+                is known.
         """
         record = self._records.get(entity_id.encode())
         if record is None:
             return Snapshot(entity_id, self._unseen)
-        return Snapshot.from_record(self._codec, record.key or b"", record.value, record.headers)
+        return snapshot_of(self._codec, record)
 
     def tell(self, decision: Decision) -> None:
         """Note the version that an answer named: no later read of this client goes behind it."""

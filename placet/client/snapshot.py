@@ -11,8 +11,9 @@ from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Value
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
 from placet.streams.housekeeping import TOMBSTONE_HEADER
+from placet.streams.records import ConsumerRecord
 
-__all__ = ["Snapshot"]
+__all__ = ["Snapshot", "snapshot_of"]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_record(
-        cls, codec: Codec, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] | None
+        cls, codec: Codec, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] | None
     ) -> Snapshot:
         """Return the state in a changelog record, for those who consume the changelog themselves (read_committed!).
 
@@ -81,9 +82,24 @@ class Snapshot(msgspec.Struct, frozen=True):
         if value is not None:
             change = codec.decode_change(value, headers)
             return cls(change.entity_id, change.state, change, transaction=change.sequence)
-        content = next((content for name, content in headers or () if name == TOMBSTONE_HEADER), b"")
+        content = next((content for name, content in headers or () if name == TOMBSTONE_HEADER), None)
         try:
-            version, _epoch, sequence = map(int, content.split(b"/"))
+            version, _epoch, sequence = map(int, (content or b"").split(b"/"))
         except ValueError:
             raise DecodeError(f"a tombstone without the header {TOMBSTONE_HEADER}") from None
         return cls(key.decode(), EntityState(version=version), forgotten=True, transaction=sequence)
+
+
+def snapshot_of(codec: Codec, record: ConsumerRecord) -> Snapshot:
+    """Return the state in a record of the changelog.
+
+    Raises:
+        UnknownSchema, DecodeError: see `Snapshot.from_record`; topic, partition and offset are in the text.
+    """
+    try:
+        return Snapshot.from_record(codec, record.key or b"", record.value, record.headers)
+    except DecodeError as error:
+        where = f"{record.topic} partition {record.partition} at offset {record.offset}"
+        raise type(error)(
+            f"{where}: {(record.key or b'').decode('utf-8', 'replace')!r} can't be read: {error}"
+        ) from error

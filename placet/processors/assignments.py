@@ -14,7 +14,7 @@ from typing import Any
 from placet.processors.cel import to_milliseconds
 from placet.processors.scope import Compiled, Evaluate, Failed, Scope
 from placet.schemas.errors import DefinitionError
-from placet.schemas.field_types import Field, accepts, expected
+from placet.schemas.field_types import Field, accepts, expected, in_scale
 
 __all__ = ["assign", "is_boolean"]
 
@@ -64,7 +64,8 @@ def assign(value: Any, field: Field) -> Evaluate:
         literal = Decimal(literal)
     if not accepts(field)(literal):
         raise DefinitionError(f"{value!r} is no {expected(field)}", fix=_literal_fix(field))
-    return lambda _scope: literal
+    settled = _settled(literal, field)
+    return lambda _scope: settled
 
 
 def _literal_fix(field: Field) -> str:
@@ -152,7 +153,12 @@ def _checked(evaluate: Evaluate, field: Field) -> Evaluate:
         adapted = adapt(value)
         return adapted if fits(adapted) else Failed(f"expected {words}, got {_shown(value)}")
 
-    return checked
+    return (lambda scope: _settled(checked(scope), field)) if field.type == "decimal" else checked
+
+
+def _settled(value: Any, field: Field) -> Any:
+    """A decimal in its field's scale, as the changelog gives it back: a task that was restored sees the same."""
+    return in_scale(value, field.scale or 0) if isinstance(value, Decimal) else value
 
 
 def _checked_time(evaluate: Evaluate, field: Field) -> Evaluate:

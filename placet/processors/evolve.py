@@ -67,6 +67,10 @@ def evolve(
     changed = [name for name, value in fields.items() if value != old[name]] if fields != old else []
     if status != state.status:
         changed.append("status")
+    carried = state.carried
+    if carried and status == ABSENT:  # it goes with the entity; its defaults are not known here: all of it changes
+        changed += [name for name in carried if name in state.field_versions]
+        carried = None
     version = state.version + 1 if changed else state.version
     broken = _broken_invariant(machine, scope, fields, status, version)
     if broken:
@@ -85,8 +89,9 @@ def evolve(
         {**state.field_versions, **dict.fromkeys(changed, version)},
         applied,
         log_time if status == ABSENT else 0,
+        carried,
     )
-    size = len(encode_state(after))
+    size = len(encode_state(after)) - (carried is None)  # an empty place is not counted: the limit stays where it was
     if size > STATE_BYTES_MAX:
         return Broken(Reason.STATE_TOO_LARGE, f"{size} bytes; at most {STATE_BYTES_MAX}")
     return after

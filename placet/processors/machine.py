@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import IntEnum
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ from placet.processors.assignments import assign, is_boolean
 from placet.processors.expressions import compile_expression
 from placet.processors.payloads import canonical_form, payload_check
 from placet.processors.scope import Compiled, Evaluate, Failed, Scope, Variable
+from placet.schemas.carried import KnownFields
 from placet.schemas.definition import Definition, ProposalRule, SignalRule, TransitionRule
 from placet.schemas.definition_errors import Problem
 from placet.schemas.errors import DefinitionError
-from placet.schemas.field_types import Field
+from placet.schemas.field_types import Field, in_scale
 from placet.schemas.functions import function_digest
 from placet.schemas.messages import Kind, Priority, Value
 from placet.schemas.state import ABSENT
@@ -101,7 +103,8 @@ class Rule(NamedTuple):
 class Machine:
     """A compiled definition. `initial_fields` are the state fields of an absent entity: defaults, else None.
 
-    `decimal_fields` are the state fields whose values local storage carries as text.
+    `decimal_fields` are the state fields whose values local storage carries as text; `known_fields` sorts what a
+    state of another version holds.
     """
 
     entity: str
@@ -115,6 +118,7 @@ class Machine:
     statuses: tuple[str, ...]
     final: tuple[str, ...]
     decimal_fields: frozenset[str]
+    known_fields: KnownFields
 
 
 def compile_machine(definition: Definition) -> Machine:
@@ -144,7 +148,7 @@ class _Compiler:
     def __init__(self, definition: Definition) -> None:
         self._definition = definition
         self.problems: list[Problem] = []
-        self._initial: dict[str, Value] = {name: field.default for name, field in definition.fields.items()}
+        self._initial: dict[str, Value] = {name: _initial(field) for name, field in definition.fields.items()}
         self._state = {
             f"state.{name}": Variable(f"state.{name}", field, _state_reader(name, field.default))
             for name, field in definition.fields.items()
@@ -174,6 +178,7 @@ class _Compiler:
             statuses=definition.statuses,
             final=definition.final,
             decimal_fields=frozenset(name for name, field in definition.fields.items() if field.type == "decimal"),
+            known_fields=KnownFields(definition.fields),
         )
 
     def _check_sources(self) -> None:
@@ -249,6 +254,11 @@ class _Compiler:
             evaluate = self._guard(("invariants", name), text, names, creates=False)
             if evaluate is not None:
                 yield name, text, evaluate
+
+
+def _initial(field: Field) -> Value:
+    """The value of an absent entity's field; a decimal as the changelog gives it back."""
+    return in_scale(field.default, field.scale or 0) if isinstance(field.default, Decimal) else field.default
 
 
 def _state_reader(name: str, default: Value) -> Callable[[Scope], Value]:

@@ -13,6 +13,7 @@ import msgspec
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.processors.judge import Consequences, Decoder, consequences, judge
 from placet.processors.machine import Machine
+from placet.schemas.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Outcome
 from placet.schemas.ledger import AppliedEntry
 from placet.schemas.messages import Kind
@@ -48,10 +49,12 @@ class Replay:
         self._memories: dict[_MemoryKey, Memory] = {}
         self._older: dict[_MemoryKey, Memory] = {}
         self._younger_since = 0
+        self._known_fields: KnownFields | None = None
 
     def state(self, entity_id: str) -> EntityState:
-        """Return an entity's state as of now (see `View`)."""
-        return self._states.get(entity_id, UNSEEN)
+        """Return an entity's state as of now (see `View`), as the definition of the running re-run has it."""
+        state = self._states.get(entity_id, UNSEEN)
+        return state if self._known_fields is None else self._known_fields.adopt(state)
 
     def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
         """Return what is remembered under a dedup key (see `View`)."""
@@ -76,6 +79,7 @@ class Replay:
             value: the input's bytes.
             at: where and when it was decided, as recorded.
         """
+        self._known_fields = machine.known_fields
         judged = judge(
             machine, decoder, self, kind, key, value,
             self._partition, self._partitions, at.log_time, at.decided_at,

@@ -54,8 +54,14 @@ class Unresolvable(DecodeError):
     """A writer's schema that can't be read as ours. Reaction: refuse what it wrote."""
 
 
-def read_record(writer: Record, reader: Record) -> Callable[[bytes, int], list[Any]]:
+def read_record(writer: Record, reader: Record, *, others: bool = False) -> Callable[[bytes, int], list[Any]]:
     """Compile a function that reads one record, up to the last byte, as values in the order of our columns.
+
+    Args:
+        writer: the schema that it is written with.
+        reader: ours.
+        others: where the columns are not the same, a pair follows the values: a dict of those columns that only the
+            writer has, which are dropped else, and the names of those that only we have.
 
     Records inside become dicts; a choice becomes `(full record name, dict)`; decimals are `Decimal`s of the declared
     scale; timestamps stay int. The function raises DecodeError on any bytes that are no such record, and `Unfit`.
@@ -63,7 +69,7 @@ def read_record(writer: Record, reader: Record) -> Callable[[bytes, int], list[A
     Raises:
         Unresolvable: the writer's schema can't be read as ours.
     """
-    read = _record(writer, reader, outermost=True)
+    read = _record(writer, reader, outermost=True, others=others)
 
     def read_values(data: bytes, start: int) -> list[Any]:
         try:
@@ -99,7 +105,7 @@ def default_of(column: Column) -> Any:
     return str(default).encode("latin-1") if shape == Scalar("bytes") else default
 
 
-def _record(writer: Record, reader: Record, *, outermost: bool = False) -> Reader:
+def _record(writer: Record, reader: Record, *, outermost: bool = False, others: bool = False) -> Reader:
     """Compile the reading of a record: into a dict, or the outermost into a list in the order of our columns."""
     ours = {column.name: column.shape for column in reader.columns}
     found: dict[str, str] = {}
@@ -115,8 +121,11 @@ def _record(writer: Record, reader: Record, *, outermost: bool = False) -> Reade
             default = names[f"d{index}"] = default_of(column)
             found[column.name] = f"d{index}.copy()" if isinstance(default, list | dict) else f"d{index}"
     if outermost:
-        values = ", ".join(found[column.name] for column in reader.columns)
-        lines.append(f"return [{values}], i\n")
+        values = [found[column.name] for column in reader.columns]
+        theirs = [f"{name!r}: {local}" for name, local in found.items() if name not in ours]
+        missing = tuple(name for name, local in found.items() if local.startswith("d"))
+        values += [f"({{{', '.join(theirs)}}}, {missing!r})"] if others and (theirs or missing) else []
+        lines.append(f"return [{', '.join(values)}], i\n")
         local = [found[column.name] for column in reader.columns]
         names |= {"Unfit": Unfit, "keep": lambda error, have: setattr(error, "values", [have.get(n) for n in local])}
         guarded = indent("".join(lines), "    ")

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from placet.schemas.avro_reader import Unresolvable
 from placet.schemas.avro_scalars import Unfit
 from placet.schemas.avro_shapes import parse_schema
+from placet.schemas.carried import KnownFields
 from placet.schemas.codec_inputs import Remarks, invalid_payload, message_writer, proposal_reader, signal_reader
 from placet.schemas.codec_letters import (
     DeadLetter,
@@ -44,7 +46,7 @@ from placet.schemas.dialects import RECORD_BYTES_MAX, Dialects
 from placet.schemas.errors import DecodeError, InvalidPayload
 from placet.schemas.ledger import LedgerEntry
 from placet.schemas.messages import Kind, Message
-from placet.schemas.state import Change
+from placet.schemas.state import Change, EntityState
 from placet.schemas.wire import SINGLE_OBJECT, Wire
 
 __all__ = [
@@ -92,6 +94,7 @@ class Codec:
                 limits.get(role, max(record_bytes_max, RECORD_BYTES_MAX)),
                 roles,
                 state if role == "change" else None,
+                others=role == "change",
             )
             for role, schema in schemas.items()
         }
@@ -106,7 +109,9 @@ class Codec:
             kind: message_writer(definition, kind, dialect.record) for kind, dialect in self._inputs.items()
         }
         self._change = dialects["change"]
-        self._write_change, self._read_change = change_writer(self._change.record), change_reader(self._change.record)
+        self.known_fields = KnownFields(definition.fields)
+        self._write_change = change_writer(self._change.record)
+        self._read_change = change_reader(self._change.record, self.known_fields)
         self._decision, self._decision_head = dialects["decision"], dialects["decision"].head
         self._ledger = dialects["ledger"]
 
@@ -123,6 +128,16 @@ class Codec:
         if name not in self._by_name:
             raise Unresolvable(f"{name} is none of {', '.join(self._by_name)}")
         self._by_name[name].learn(json.loads(schema) if isinstance(schema, str) else schema)
+
+    def refuse(self, schema: Schema | str, why: str) -> None:
+        """Say why a schema that `learn` did not take can't be read: then its records are no longer just unknown.
+
+        For readers of what a gate wrote: a gate that refuses inputs for another reason than before decides differently.
+        """
+        with suppress(DecodeError):
+            record = parse_schema(schema)
+            if record.name in self._by_name:
+                self._by_name[record.name].refuse(json.loads(schema) if isinstance(schema, str) else schema, why)
 
     def decode(self, kind: Kind, value: bytes) -> Message:
         """Return an input's message. Takes any bytes, in time linear in their number.
@@ -178,16 +193,24 @@ class Codec:
         """Return a change's bytes and its headers."""
         return self._change.head + self._write_change(change), [(STATE_HEADER, state_header(change.state))]
 
-    def decode_change(self, value: bytes, headers: Sequence[tuple[str, bytes]] | None) -> Change:
-        """Return the change. Fields that its definition did not have yet get our defaults; those that we lack go.
+    def decode_change(self, value: bytes, headers: Sequence[tuple[str, bytes | None]] | None) -> Change:
+        """Return the change. Fields that its definition did not have get what was carried, else our defaults; those
+        that we lack are carried.
 
         Raises:
             DecodeError: the bytes are no change of this entity type, or the header is missing.
         """
-        header = next((content for name, content in reversed(headers or ()) if name == STATE_HEADER), None)
-        if header is None:
-            raise DecodeError(f"the header {STATE_HEADER} is missing")
-        return self._read_change(self._change.values(value), header)
+        return self._read_change(self._change.values(value), _state_header(headers))
+
+    def decode_state(self, value: bytes, headers: Sequence[tuple[str, bytes | None]] | None) -> EntityState:
+        """Return the state in a change, with no defaults in it: fields that were never written are missing.
+
+        What a gate keeps must not depend on who has looked at it: a default would look like a value to other versions.
+
+        Raises:
+            DecodeError: see `decode_change`.
+        """
+        return self._read_change(self._change.values(value), _state_header(headers), bare=True).state
 
     def encode_ledger(self, entry: LedgerEntry) -> bytes:
         """Return a ledger entry's bytes."""
@@ -200,3 +223,10 @@ class Codec:
             DecodeError: the bytes are no ledger entry that this release knows.
         """
         return ledger_entry_of(self._ledger.values(value))
+
+
+def _state_header(headers: Sequence[tuple[str, bytes | None]] | None) -> bytes:
+    header = next((content for name, content in reversed(headers or ()) if name == STATE_HEADER), None)
+    if header is None:
+        raise DecodeError(f"the header {STATE_HEADER} is missing")
+    return header

@@ -6,7 +6,7 @@ Each writer is compiled from the checked-in schema and takes its values straight
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,7 @@ from placet.schemas.avro_writer import (
     write_long,
     write_string,
 )
+from placet.schemas.carried import Carried, KnownFields, portable
 from placet.schemas.contracts import DECISION, LEDGER, PREFIX
 from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, First, Outcome, Reason
 from placet.schemas.errors import DecodeError
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 STATE_HEADER = "placet-state"
-"""The changelog header that holds what no column does: `field_versions` and `applied`, as msgpack."""
+"""The changelog header that holds what no column does, as msgpack: `field_versions`, `applied`, what is carried."""
 
 _KINDS = {kind: write_string(kind.name) for kind in Kind}
 _string, _long = repeated(write_string), repeated(write_long)
@@ -59,6 +60,7 @@ class _Hidden(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     field_versions: dict[str, int]
     applied: dict[str, Applied]
+    carried: Carried | None = None
 
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -161,29 +163,55 @@ def change_writer(record: Record) -> Callable[[Change], bytes]:
 
 def state_header(state: EntityState) -> bytes:
     """Return the content of `STATE_HEADER`."""
+    if state.carried:
+        return _pack((state.field_versions, state.applied, state.carried))
     return _pack((state.field_versions, state.applied))
 
 
-def change_reader(record: Record) -> Callable[[Sequence[Any], bytes], Change]:
+class ChangeReader(Protocol):
+    """The way from a change's values and its header to the change."""
+
+    def __call__(self, values: Sequence[Any], header: bytes, *, bare: bool = False) -> Change:
+        """Return the change; `bare`: without the fields that the writer did not have.
+
+        Raises:
+            DecodeError: the header is none, or the cause is of an unknown kind.
+        """
+        ...
+
+
+def change_reader(record: Record, known: KnownFields) -> ChangeReader:
     """Compile the way from a change's values and its header to the change.
 
-    The function raises DecodeError: the header is none, or the cause is of an unknown kind.
+    Args:
+        record: ours. Behind its columns may come what `read_record` tells of others.
+        known: the definition's fields.
     """
     names = [column.name for column in record.columns]
+    count = len(names)
     own_names = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
     field_names = names[len(own_names) :]
 
-    def read(values: Sequence[Any], header: bytes) -> Change:
+    def read(values: Sequence[Any], header: bytes, *, bare: bool = False) -> Change:
         own = dict(zip(own_names, values, strict=False))
-        fields: dict[str, Value] = dict(zip(field_names, values[len(own_names) :], strict=False))
+        fields: dict[str, Value] = dict(zip(field_names, values[len(own_names) : count], strict=False))
         version, incarnation, status, deleted_at = (own.pop(name) for name in _STATE_COLUMNS)
         try:
             hidden = _unpack(header)
             own["kind"] = Kind[own["kind"]]
         except (msgspec.MsgspecError, KeyError, RecursionError) as error:
             raise DecodeError(f"a change with a broken header or kind: {error}") from None
+        carried = hidden.carried
+        if len(values) > count:
+            theirs, missing = values[count]
+            foreign = {name: portable(value) for name, value in theirs.items() if not name.startswith(PREFIX)}
+            carried = {**(carried or {}), **foreign} or None
+            for name in missing if bare else ():
+                fields.pop(name, None)
+        if carried:
+            carried = known.put_back(fields, carried)
         state = EntityState(
-            version, incarnation, status, fields, hidden.field_versions, hidden.applied, deleted_at or 0
+            version, incarnation, status, fields, hidden.field_versions, hidden.applied, deleted_at or 0, carried
         )
         return Change(state=state, **own)
 

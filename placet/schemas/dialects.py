@@ -34,6 +34,7 @@ class Dialects:
         record_bytes_max: longer values are refused before anything else is done with them.
         roles: every head known, with its role; shared by the roles of one entity type.
         defaults: of columns that a writer does not have, as a schema would write them, where ours says null.
+        others: tell what columns are not the same, see `read_record`.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Dialects:
         record_bytes_max: int,
         roles: dict[bytes, str] | None = None,
         defaults: Mapping[str, Any] | None = None,
+        *,
+        others: bool = False,
     ) -> None:
         self.role, self.record = role, parse_schema(schema)
         self._wanted = _with_defaults(self.record, defaults or {})
@@ -51,6 +54,7 @@ class Dialects:
         self.head = wire.head(role, schema)
         self._size, self._bytes_max, self._wire = len(self.head), record_bytes_max, wire
         self._roles = {} if roles is None else roles
+        self._others = others
         self._readers: dict[bytes, Read] = {}
         self._records: dict[bytes, Record] = {}
         self._refused: dict[bytes, str] = {}
@@ -91,10 +95,16 @@ class Dialects:
             with suppress(PlacetError):  # not registered, or nobody to ask: then a record's id is asked for when met
                 self._add(self._wire.head(self.role, schema), record)
 
+    def refuse(self, schema: Schema, why: str) -> None:
+        """Say why a schema can't be read: whoever meets a record of it is told."""
+        self._refused.setdefault(single_object_head(schema), why)
+        with suppress(PlacetError):
+            self._refused.setdefault(self._wire.head(self.role, schema), why)
+
     def _add(self, head: bytes, record: Record) -> Read:
         if record.name != self.record.name:
             raise Unresolvable(f"{record.name} is not {self.record.name}")
-        read = self._readers[head] = read_record(record, self._wanted)
+        read = self._readers[head] = read_record(record, self._wanted, others=self._others)
         self._records[head], self._roles[head] = record, self.role
         return read
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, StrictInt, StrictStr, model_validator
@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from placet.schemas.messages import Value
 
-__all__ = ["SCALARS", "TYPES", "Field", "accepts", "expected", "problem", "zero_of"]
+__all__ = ["SCALARS", "TYPES", "Field", "accepts", "expected", "in_scale", "problem", "zero_of"]
 
 TypeName: TypeAlias = Literal["string", "int", "long", "double", "boolean", "timestamp", "decimal", "array", "map"]
 ScalarName: TypeAlias = Literal["string", "int", "long", "double", "boolean", "timestamp"]
@@ -38,6 +38,8 @@ TYPES: tuple[str, ...] = (
 SCALARS: tuple[str, ...] = TYPES[:6]
 PRECISION_MAX = 38
 """Digits of a decimal: what SQL sinks can hold."""
+
+_EXACT = Context(prec=40, traps=[Inexact, InvalidOperation, Overflow])
 
 _DETAILS: dict[str, str] = {"symbols": "string", "items": "array", "values": "map", "precision": "decimal"}
 """Which key belongs to which type."""
@@ -247,6 +249,16 @@ def accepts(field: Field) -> Callable[[Any], bool]:
     if not field.optional:
         return check
     return lambda value: value is None or check(value)
+
+
+def in_scale(value: Decimal, scale: int) -> Decimal:
+    """Return a decimal in its field's scale, digit by digit what the changelog gives back.
+
+    Raises:
+        ArithmeticError: it has more digits behind the point, or is no number.
+    """
+    unscaled = value.scaleb(scale, _EXACT).to_integral_exact(context=_EXACT)
+    return Decimal(int(unscaled)).scaleb(-scale, _EXACT)
 
 
 def expected(field: Field) -> str:

@@ -31,6 +31,7 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log
     time of the creating input: an entity created again after its tombstone gets a new one. `deleted_at` is the log
     time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.
+    `carried` holds values of fields that the definition does not have (see `placet.schemas.carried`), None without any.
     """
 
     version: int = 0
@@ -40,6 +41,7 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     field_versions: dict[str, int] = msgspec.field(default_factory=dict)
     applied: dict[str, Applied] = msgspec.field(default_factory=dict)
     deleted_at: int = 0
+    carried: dict[str, Any] | None = None
 
 
 UNSEEN = EntityState()
@@ -58,8 +60,8 @@ class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class Change(msgspec.Struct, frozen=True, gc=False):
     """One committed change: the state after it, its cause, and where it stands in the ledger.
 
-    Written to the changelog as flat columns (state and `placet_…` columns); `field_versions` and `applied` of the
-    state travel in a header. `dedup_key` is empty where the name has no dedup memory (`dedup: newest`).
+    Written to the changelog as flat columns (state and `placet_…` columns); `field_versions`, `applied` and what is
+    carried of the state travel in a header. `dedup_key` is empty where the name has no dedup memory (`dedup: newest`).
     """
 
     entity_id: str

@@ -8,21 +8,31 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from msgspec import MsgspecError
+
 from placet.schemas.decision import Outcome, Reason
+from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN, EntityState, Memory
 from placet.streams import layout
-from placet.streams.records import ProducerRecord
+from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.store import StateStore
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "unreadable"]
 
 
 class Batch:
-    """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka."""
+    """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka.
 
-    def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int) -> None:
+    Args:
+        store: what was committed before.
+        form: how states lie in it.
+        watermark: the task's.
+        changelog: where a state that can't be decoded was written, for the error's text.
+    """
+
+    def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int, changelog: TopicPartition) -> None:
         self.records: list[ProducerRecord] = []
         self.counted: list[tuple[Kind, Outcome, Reason]] = []
         self.decisions = 0
@@ -31,17 +41,25 @@ class Batch:
         self.commit: Commit | None = None
         self._store = store
         self._form = form
+        self._changelog = changelog
         self._states: dict[bytes, EntityState] = {}
         self._writes: dict[bytes, bytes | None] = {}
         self._digested: list[bytes] = []
 
     def state(self, entity_id: str) -> EntityState:
-        """Return an entity's state as of now in this transaction (see `View`)."""
+        """Return an entity's state as of now in this transaction (see `View`).
+
+        Raises:
+            DecodeError: it was written by what this gate can't read; entity, topic, partition and offset are named.
+        """
         key = layout.state_key(entity_id.encode())
         state = self._states.get(key)
         if state is None:
             data = self._store.get(key)
-            state = self._form.load(data) if data is not None else UNSEEN
+            try:
+                state = self._form.load(data) if data is not None else UNSEEN
+            except DecodeError as error:
+                raise unreadable(self._changelog, repr(entity_id), error) from error
             self._states[key] = state
         return state
 
@@ -49,7 +67,10 @@ class Batch:
         """Return what is remembered under a dedup key (see `View`)."""
         key = layout.memory_key(kind, entity_id.encode(), dedup_key)
         data = self.get(key)
-        return layout.load_memory(data) if data is not None else None
+        try:
+            return layout.load_memory(data) if data is not None else None
+        except MsgspecError as error:
+            raise unreadable(self._changelog, f"memory {dedup_key!r} of {entity_id!r}", error) from error
 
     def put_state(self, entity: bytes, state: EntityState) -> None:
         """Stage an entity's state."""
@@ -94,3 +115,11 @@ class Batch:
         assert self.commit is not None, "a batch is stored with its commit record"
         self._writes[layout.COMMIT] = layout.commit_to_bytes(self.commit)
         return self._writes
+
+
+def unreadable(place: TopicPartition, what: str, why: Exception | str) -> DecodeError:
+    """Return the error for something on a log that this gate can't read: where it lies, what it is, what to do."""
+    return DecodeError(
+        f"{place.topic} partition {place.partition}: {what} can't be read: {why}. Other rules, a later release or "
+        "something else wrote it: run those rules, or look at it with `placet verify`"
+    )

@@ -7,7 +7,7 @@ Two gates may start at once with different rules: what stands first in the log c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Final
@@ -44,7 +44,26 @@ class Control:
         self._entity_types: dict[str, EntityType] = {}
         self._follow_at_s = 0.0
 
-    def publish(self, definitions: Iterable[Definition], produce: Callable[[bytes, bytes], None], now_ms: int) -> None:
+    def read(self) -> None:
+        """Read the topic to its end."""
+        self._read_to_end()
+
+    def learn(self, entity_types: dict[str, EntityType]) -> list[tuple[Published, str]]:
+        """Tell the codecs every schema that is known.
+
+        Returns:
+            The published versions that can't be read with ours, each with the reason: they are passed over.
+        """
+        self._entity_types = entity_types
+        passed_over = []
+        for published in self.published.values():
+            try:
+                self._teach(published)
+            except DecodeError as error:
+                passed_over.append((published, str(error)))
+        return passed_over
+
+    def publish(self, definitions: Sequence[Definition], produce: Callable[[bytes, bytes], None], now_ms: int) -> None:
         """Make sure that every definition stands on the topic.
 
         Args:
@@ -58,6 +77,7 @@ class Control:
         self._read_to_end()
         for definition in definitions:
             refuse_unfit(definition, self.published.values())
+        for definition in definitions:
             if (definition.entity, definition.digest) not in self.published:
                 key = f"definition/{definition.entity}/{definition.digest.hex()}".encode()
                 produce(key, encode_control(_published(definition, now_ms)))
@@ -65,22 +85,11 @@ class Control:
         for definition in definitions:
             refuse_unfit(definition, self.published.values())
 
-    def teach(self, entity_types: dict[str, EntityType]) -> None:
-        """Tell the codecs every schema that is known, and from now on every new one.
-
-        Raises:
-            SettingsError: a published version gives a field another type.
-        """
-        self._entity_types = entity_types
-        for published in self.published.values():
-            try:
-                self._teach(published)
-            except DecodeError as error:
-                raise SettingsError(
-                    f"definition {published.entity}: version {published.version} can't be read with this one: {error}. "
-                    "A field is never given another type: give it another name."
-                ) from error
+    def teach(self, entity_types: dict[str, EntityType]) -> list[tuple[Published, str]]:
+        """Tell the codecs every schema that is known, and from now on every new one. Returns as `learn` does."""
+        passed_over = self.learn(entity_types)
         self._reader.follow(self._partition, self.position)
+        return passed_over
 
     def follow(self) -> None:
         """Take what is new, about once a second: it costs a call into librdkafka, never a wait."""

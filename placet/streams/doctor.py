@@ -24,6 +24,7 @@ from placet.processors.machine import compile_machine
 from placet.schemas.definition import Definition
 from placet.schemas.errors import DefinitionError, PlacetError, SettingsError
 from placet.streams.admin import Admin, Cluster, TopicInfo
+from placet.streams.doctor_rules import Rules, remarks
 from placet.streams.records import TopicPartition
 from placet.streams.settings import SESSION_MARGIN_MS, Settings, unknown_variables
 from placet.streams.topics import verify
@@ -77,19 +78,24 @@ class Subject:
     cluster: Cluster
     topics: Mapping[str, TopicInfo]
     broker: Mapping[str, str]
+    read_rules: Rules
 
 
 def examine(
-    settings: Settings, definitions: Sequence[Definition], admin: Admin, environment: Mapping[str, str] = os.environ
+    settings: Settings,
+    definitions: Sequence[Definition],
+    admin: Admin,
+    environment: Mapping[str, str] = os.environ,
+    read_rules: Rules = tuple,
 ) -> Iterator[Check]:
-    """Run all checks, one after the other; each is given as soon as it is known."""
+    """Run all checks; each is given as soon as it is known. `read_rules` reads what is published."""
     yield _python()
     yield _variables(settings, environment)
     yield _definitions(definitions)
     yield _state_dir(settings.state_dir)
     yield _registry(settings)
     try:
-        subject = _asked(settings, definitions, admin)
+        subject = _asked(settings, definitions, admin, read_rules)
     except PlacetError as error:
         yield Check("brokers", Status.FAIL, str(error), "Nothing else can be checked without a broker.")
         return
@@ -103,7 +109,7 @@ def examine(
             yield Check(name, Status.FAIL, str(error))
 
 
-def _asked(settings: Settings, definitions: Sequence[Definition], admin: Admin) -> Subject:
+def _asked(settings: Settings, definitions: Sequence[Definition], admin: Admin, read_rules: Rules) -> Subject:
     cluster = admin.cluster()
     names = [name for definition in definitions for name in entity_topics(settings.app, definition.entity)]
     topics = admin.describe_topics([*names, control_topic(settings.app), dead_letters_topic(settings.app)])
@@ -111,7 +117,7 @@ def _asked(settings: Settings, definitions: Sequence[Definition], admin: Admin) 
         broker = admin.broker_configs(min(cluster.brokers))
     except SettingsError:  # managed clusters hide them
         broker = {}
-    return Subject(settings, definitions, admin, cluster, topics, broker)
+    return Subject(settings, definitions, admin, cluster, topics, broker, read_rules)
 
 
 def _python() -> Check:
@@ -208,6 +214,14 @@ def _topics(subject: Subject) -> Iterator[Check]:
         yield Check(name, Status.FAIL, f"{problem.topic}: {problem.text}", problem.todo)
     if not problems:
         yield Check(name, Status.OK, f"{len(subject.topics)} topics are as they must be")
+
+
+def _rules(subject: Subject) -> Iterator[Check]:
+    name, topic = "published rules", control_topic(subject.settings.app)
+    if topic not in subject.topics or not subject.definitions:
+        return  # named by others
+    for remark in remarks(subject.definitions, subject.read_rules()):
+        yield Check(name, Status(remark.status), remark.found, remark.todo)
 
 
 def _replicas(subject: Subject) -> Iterator[Check]:
@@ -326,6 +340,7 @@ def cold_restore(
 _WITH_BROKER: dict[str, Callable[[Subject], Iterator[Check]]] = {
     "broker version": _protocol,
     "topics": _topics,
+    "published rules": _rules,
     "replicas": _replicas,
     "timeouts": _timeouts,
     "clock": _clock,

@@ -13,7 +13,7 @@ change travels in a header in the form in which it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from struct import Struct
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from placet.schemas.codec import Codec
+from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, Change, EntityState, Memory, encode_state
@@ -30,6 +31,7 @@ __all__ = [
     "COMMIT",
     "DELETED_HEADER",
     "MEMORY_HEADER",
+    "OFFSET_MARK",
     "STAMP",
     "StateFormat",
     "applied_ledger_key",
@@ -55,6 +57,8 @@ __all__ = [
 ]
 
 STAMP, COMMIT = b"mstamp", b"mcommit"
+OFFSET_MARK = "@"
+"""Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
 MEMORY_HEADER = "placet-memory"
 DELETED_HEADER = "placet-deleted"
 
@@ -65,7 +69,7 @@ _decode_memory = msgspec.msgpack.Decoder(Memory).decode
 _decode_state = msgspec.msgpack.Decoder(EntityState).decode
 _decode_commit = msgspec.msgpack.Decoder(Commit).decode
 _encode_raw = msgspec.msgpack.Encoder().encode
-_decode_raw = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes]]]).decode
+_decode_raw = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes | None]]]).decode
 
 
 def state_key(entity: bytes) -> bytes:
@@ -142,9 +146,13 @@ def memory_pair(entity: bytes, header: bytes) -> tuple[bytes, bytes]:
     return b"d" + _u16.pack(len(entity)) + entity + header[2:end], header[end:]
 
 
-def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: Headers) -> None:
-    """Write what a changelog record holds, undecoded: state, memory, reminder. The hot loop of a restore."""
-    kept = []
+def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: Headers, offset: int) -> None:
+    """Write what a changelog record holds, undecoded: state, memory, reminder. The hot loop of a restore.
+
+    Raises:
+        IndexError, TypeError: a header is none that a gate wrote.
+    """
+    kept = [(OFFSET_MARK, _u64.pack(offset))]
     for header in headers:
         name, data = header
         if name == MEMORY_HEADER:
@@ -189,10 +197,14 @@ def position_key(topic: str) -> bytes:
 
 
 class StateFormat:
-    """States in the store of one entity type: our own short form, or the changelog record that a restore put there."""
+    """States in the store of one entity type: our own short form, or the changelog record that a restore put there.
+
+    The short form may be that of another version of the definition, which ran on this store before.
+    """
 
     def __init__(self, codec: Codec, decimal_fields: frozenset[str]) -> None:
         self._codec = codec
+        self._adopt = codec.known_fields.adopt
         self._decimal_fields = decimal_fields
 
     def dump(self, state: EntityState) -> bytes:
@@ -200,14 +212,27 @@ class StateFormat:
         return b"\x00" + encode_state(state)
 
     def load(self, data: bytes) -> EntityState:
-        """Decode a state, whichever form it has."""
+        """Decode a state, whichever form it has. Fields that were never written are missing: their defaults count.
+
+        Raises:
+            DecodeError: the changelog record is none that this definition can read; its offset is in the text.
+        """
         if data[0] == 1:
             value, headers = _decode_raw(data[1:])
-            return self._codec.decode_change(value, headers).state
+            try:
+                return self._codec.decode_state(value, headers)
+            except DecodeError as error:
+                raise DecodeError(f"{_offset_in(headers)}{error}") from error
         state = _decode_state(data[1:])
         if self._decimal_fields:
             _restore_decimals(state.fields, self._decimal_fields)
-        return state
+        return self._adopt(state)
+
+
+def _offset_in(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """Say where a record in the store was read; earlier releases did not keep it."""
+    mark = next((content for name, content in headers if name == OFFSET_MARK), None)
+    return f"at offset {log_time_of(mark)}: " if mark else ""
 
 
 def _restore_decimals(fields: dict[str, Any], names: frozenset[str]) -> None:

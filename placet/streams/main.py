@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
 from typing import Final
 
 from placet.processors.machine import compile_machine
-from placet.schemas.codec import Codec
+from placet.schemas.codec import Codec, Published
 from placet.schemas.definition import Definition
 from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.admin import Admin
@@ -26,10 +26,12 @@ from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
 from placet.streams.namesake import Namesake
 from placet.streams.producer import TransactionalProducer
+from placet.streams.publication import check_publication
 from placet.streams.records import TopicPartition
 from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
+from placet.streams.survey import count_standing
 from placet.streams.topic_needs import output_bytes_max
 from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
@@ -39,7 +41,7 @@ from placet.streams.worker import Worker
 _ELECTION_S: Final = 20.0
 """How long a start waits for new leaders: they are elected after broker.session.timeout.ms, 9 s by default."""
 
-__all__ = ["clock_ms", "log_reader", "relax_garbage_collection", "run"]
+__all__ = ["clock_ms", "log_reader", "read_rules", "relax_garbage_collection", "run"]
 
 
 def clock_ms() -> int:
@@ -78,20 +80,16 @@ def build(
     check_topics(admin, settings, definitions)
     session_timeout_ms = admin.session_timeout_ms(settings.app)
     settings.check_session_timeout(session_timeout_ms)
-    control = _control(settings, admin)
-    control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
-    control.teach(entity_types)
+    control = _control(settings, admin)
+    _publish(settings, definitions, entity_types, control, admin, clock, metrics)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-
-    def make_log() -> KafkaLog:
-        admin = Admin(settings.librdkafka(), RESTORE_CALL_TIMEOUT_S)
-        return KafkaLog(log_reader(settings, "restore", logs), admin)
-
-    restorer = Restorer(make_log, settings.state_dir, clock)
+    restorer = Restorer(
+        lambda: _log(settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir, clock
+    )
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
@@ -114,6 +112,38 @@ def build(
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
     )
+
+
+def _publish(
+    settings: Settings,
+    definitions: tuple[Definition, ...],
+    entity_types: dict[str, EntityType],
+    control: Control,
+    admin: Admin,
+    clock: Callable[[], int],
+    metrics: Metrics,
+) -> None:
+    """Publish what runs here, once everything is checked that could stand against it."""
+
+    def standing(entity: str, statuses: frozenset[str]) -> Mapping[str, int]:
+        kind = entity_types[entity]
+        log = _log(settings, "survey", [kind.topics.changelog], _ELECTION_S)
+        try:
+            return count_standing(log, kind.codec, kind.topics.changelog, kind.partitions, statuses)
+        finally:
+            log.close()
+
+    control.read()
+    control.learn(entity_types)
+    for forced in check_publication(definitions, control, standing, force=settings.force):
+        metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
+    control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
+    for published, why in control.teach(entity_types):
+        metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
+
+
+def _log(settings: Settings, role: str, topics: Iterable[str], timeout_s: float) -> KafkaLog:
+    return KafkaLog(log_reader(settings, role, topics), Admin(settings.librdkafka(), timeout_s))
 
 
 def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
@@ -139,6 +169,20 @@ def _control(settings: Settings, admin: Admin) -> Control:
     return Control(
         log_reader(settings, "control", [topic]), topic, lambda: admin.latest_offsets([partition])[partition]
     )
+
+
+def read_rules(settings: Settings, admin: Admin) -> list[Published]:
+    """Return what stands on the control topic, in its order.
+
+    Raises:
+        BrokerUnreachable, LogUnreachable: the brokers do not answer.
+    """
+    control = _control(settings, admin)
+    try:
+        control.read()
+        return list(control.published.values())
+    finally:
+        control.close()
 
 
 def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> LogReader:

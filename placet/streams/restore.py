@@ -14,10 +14,12 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from placet.schemas.codec import Codec
+from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
 from placet.streams import layout
+from placet.streams.batch import unreadable
 from placet.streams.errors import TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.store import StateStore, Writes
@@ -176,13 +178,16 @@ class _Progress:
     def take_changes(self, records: list[ConsumerRecord], position: int) -> bool:
         job = self._job
         writes: dict[bytes, bytes | None] = {}
-        for record in records:
-            entity = record.key or b""
-            if record.value is None:
-                writes[b"s" + entity] = None
-                writes[layout.deleted_key(entity)] = None
-            else:
-                layout.keep_change(writes, entity, record.value, record.headers or [])
+        try:
+            for record in records:
+                entity = record.key or b""
+                if record.value is None:
+                    writes[b"s" + entity] = None
+                    writes[layout.deleted_key(entity)] = None
+                else:
+                    layout.keep_change(writes, entity, record.value, record.headers or [], record.offset)
+        except (IndexError, TypeError) as error:
+            raise _unreadable(job, record, error) from error
         writes.update(layout.position_writes({job.topics.changelog: position}))
         self._write(writes)
         self.records += len(records)
@@ -210,7 +215,10 @@ class _Chain:
                 writes[layout.ledger_index_key(key)] = None
                 self._forget(key, writes)
                 continue
-            entry = job.codec.decode_ledger(record.value)
+            try:
+                entry = job.codec.decode_ledger(record.value)
+            except DecodeError as error:
+                raise _unreadable(job, record, error) from error
             if isinstance(entry, Commit):
                 self._link(entry, record.offset)
             elif isinstance(entry, Genesis):
@@ -281,7 +289,16 @@ class _Chain:
     def _state(self, entity: bytes, writes: dict[bytes, bytes | None]) -> EntityState:
         key = layout.state_key(entity)
         data = writes[key] if key in writes else self._job.store.get(key)
-        return self._job.form.load(data) if data else UNSEEN
+        try:
+            return self._job.form.load(data) if data else UNSEEN
+        except DecodeError as error:
+            place, name = self._job.partition(self._job.topics.changelog), entity.decode("utf-8", "replace")
+            raise TaskStopped(self._job.task_id, str(unreadable(place, repr(name), error))) from error
+
+
+def _unreadable(job: Restoration, record: ConsumerRecord, why: Exception) -> TaskStopped:
+    place, key = TopicPartition(record.topic, record.partition), (record.key or b"").decode("utf-8", "replace")
+    return TaskStopped(job.task_id, str(unreadable(place, f"the record {key!r} at offset {record.offset}", why)))
 
 
 def _age(applied: Applied) -> tuple[int, int, int]:

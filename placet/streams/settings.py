@@ -155,6 +155,10 @@ class Settings(BaseSettings):
         default=False,
         description="static group membership, for a state_dir that outlives the process; needs PLACET_INSTANCE",
     )
+    force: bool = Field(
+        default=False,
+        description="publish a definition even if it is incompatible with the one in force; for one start",
+    )
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
     registry: RegistrySettings = Field(default_factory=RegistrySettings)
     batch_records_max: int = Field(default=4_000, ge=1, le=100_000, description="most records of one transaction")

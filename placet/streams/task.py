@@ -25,7 +25,7 @@ from placet.schemas.state import ABSENT
 from placet.streams import layout
 from placet.streams.batch import Batch
 from placet.streams.housekeeping import Housekeeping
-from placet.streams.records import ConsumerRecord, Headers, ProducerRecord
+from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
 from placet.streams.store import StateStore
 from placet.streams.topology import EntityTopics, TaskId
 
@@ -89,6 +89,7 @@ class Task:
         self._dead_letters = dead_letters
         self._codec = codec
         self._partitions = partitions
+        self._changelog = TopicPartition(topics.changelog, task_id.partition)
         self._kinds = {topics.signals: Kind.SIGNAL, topics.proposals: Kind.PROPOSAL}
         self._form = layout.StateFormat(codec, machine.decimal_fields)
         self._housekeeping = Housekeeping(store, topics, task_id.partition, machine.horizon_ms, self._form)
@@ -130,7 +131,7 @@ class Task:
         last = self._last or _BEFORE_THE_FIRST
         sequence, decided_at, log_time = last.sequence + 1, max(last.decided_at, clock_ms), last.log_time
         partition, digest = self.task_id.partition, self.machine.digest
-        batch = self._batch = Batch(self.store, self._form, last.watermark)
+        batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
         if not records:
             log_time = max(log_time, clock_ms if idle_ms is None else idle_ms)
         ordered = list(in_log_time_order(records))

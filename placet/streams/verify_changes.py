@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 from placet.processors.replay import Replay
@@ -140,7 +141,8 @@ class Changes:
     def _adopt(self, record: ConsumerRecord, change: Change) -> None:
         own = self._rulebook.reader(change.definition_digest)
         if own is not self._rulebook.reader():
-            change = own.decode_change(record.value or b"", record.headers)
+            with suppress(DecodeError):  # it names rules that did not write it, and is found as what it is
+                change = own.decode_change(record.value or b"", record.headers)
         self._replay.adopt_change(change)
 
     def _bury(self, transaction: Transaction, recorded: RecordedChange) -> None:

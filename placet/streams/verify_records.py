@@ -177,7 +177,7 @@ def _changes(
 
 
 def _tombstone(record: ConsumerRecord) -> tuple[Key, RecordedChange]:
-    header = dict(record.headers or ()).get(TOMBSTONE_HEADER, b"")
+    header = dict(record.headers or ()).get(TOMBSTONE_HEADER) or b""
     try:
         version, task_epoch, sequence = map(int, header.split(b"/"))
     except ValueError:

@@ -7,7 +7,7 @@ later does not make an `UNKNOWN_SCHEMA` look wrong.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from placet.processors.machine import Machine, compile_machine
 from placet.schemas.codec import Codec, Published
 from placet.schemas.definition import parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
+from placet.schemas.in_force import in_force
 from placet.schemas.wire import SINGLE_OBJECT, Wire
 
 __all__ = ["InForce", "Rulebook"]
@@ -46,9 +47,13 @@ class Rulebook:
         self._published = published
         self._offsets = [offset for offset, _ in published]
         self._by_digest = {entry.digest: entry for _, entry in reversed(published)}
-        self._horizons = {
-            digest: parse_definition(entry.document).horizon_ms for digest, entry in self._by_digest.items()
-        }
+        known = in_force(entity, [entry for _, entry in published])
+        if known.newest is None:
+            raise SettingsError(
+                "; ".join(f"{entity} version {entry.version}: {why}" for entry, why in known.passed_over)
+            )
+        self._newest = known.newest.published.digest
+        self._horizons = dict(self._parsed_horizons())
         self._wire = wire
         self._record_bytes_max = record_bytes_max
         self._machines: dict[bytes, Machine] = {}
@@ -74,8 +79,8 @@ class Rulebook:
 
     def reader(self, digest: bytes = b"") -> Codec:
         """Return a codec that reads all that any gate wrote, as a definition has it; the newest one by default."""
-        if digest not in self._by_digest:
-            digest = max(self._by_digest.values(), key=lambda entry: entry.version).digest
+        if digest not in self._horizons:
+            digest = self._newest
         found = self._readers.get(digest)
         if found is None:
             framing = _CONFLUENT if self._wire else _SINGLE_OBJECT
@@ -85,6 +90,11 @@ class Rulebook:
     def horizon_ms(self, digest: bytes = b"") -> int:
         """Return a definition's horizon in ms; the longest of all where it is not known."""
         return self._horizons.get(digest) or max(self._horizons.values())
+
+    def _parsed_horizons(self) -> Iterator[tuple[bytes, int]]:
+        for digest, entry in self._by_digest.items():
+            with suppress(DefinitionError):  # of a later release: nothing that it decided can be run again here
+                yield digest, parse_definition(entry.document).horizon_ms
 
     def _machine(self, digest: bytes) -> Machine:
         if digest not in self._machines:

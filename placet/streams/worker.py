@@ -17,7 +17,14 @@ from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError, ProducerFenced, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.errors import (
+    FatalError,
+    ProducerFenced,
+    TaskCorrupted,
+    TaskMigrated,
+    TaskStopped,
+    TransactionAborted,
+)
 from placet.streams.idle import IdleQuestion
 from placet.streams.namesake import Namesake
 from placet.streams.observer import Observer
@@ -141,8 +148,10 @@ class Worker:
         """Let a task decide. What it raises is its own doing, and takes out this task alone."""
         try:
             return task.process(records, clock_ms, self._control.position, self._idle.log_time)
-        except PlacetError:
+        except (TaskStopped, TaskCorrupted, FatalError):
             raise
+        except PlacetError as error:
+            raise TaskStopped(task.task_id, str(error)) from error
         except Exception as error:
             raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
 

@@ -13,6 +13,8 @@ import sys
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+
 from placet.schemas.codec import Codec, Published, encode_control, encode_dead_letter
 from placet.schemas.contracts import contracts
 from placet.schemas.decision import Conflict, Coordinates, Decision, First, Outcome, Reason
@@ -165,6 +167,10 @@ CHANGE = Change(
     DIGEST,
     "agent-7",
 )
+CARRYING = msgspec.structs.replace(
+    CHANGE,
+    state=msgspec.structs.replace(CHANGE.state, carried={"tax": "1.50", "owner": None, "rooms": {"b": 1.5, "a": -1}}),
+)
 DELETION = Change(
     "parcel-8",
     EntityState(
@@ -242,6 +248,7 @@ def golden() -> dict[str, str]:
         "decision.stale": codec.encode_decision(STALE, AT),
         "decision.undecodable": codec.encode_decision(UNDECODABLE, AT),
         "change.change": _with_headers(codec.encode_change(CHANGE)),
+        "change.carrying": _with_headers(codec.encode_change(CARRYING)),
         "change.deletion": _with_headers(codec.encode_change(DELETION)),
         **{f"ledger.{name}": codec.encode_ledger(entry) for name, entry in LEDGER.items()},
         "control.published": encode_control(PUBLISHED),

@@ -551,8 +551,12 @@ def test_a_change_of_another_version_is_our_state() -> None:
     writer, reader = met(with_rules(fields=old_fields, **rules), with_rules(version=2, fields=fields, **rules))
     state = EntityState(3, 5, "accepted", {"place": "x", "scans": 7, "gone": 1}, {"gone": 2}, {})
     value, headers = writer.encode_change(msgspec.structs.replace(samples.CHANGE, state=state))
+    assert reader.decode_state(value, headers) == msgspec.structs.replace(
+        state, fields={"place": "x", "scans": 7}, carried={"gone": 1}
+    )
     assert reader.decode_change(value, headers).state == msgspec.structs.replace(
         state,
+        carried={"gone": 1},
         fields={
             "place": "x",
             "weight_g": 0,

@@ -1,0 +1,107 @@
+"""Gates of two versions side by side: what the newer one accepted is not lost where the older one goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from placet.client import Client
+from placet.schemas.contracts import contracts
+from placet.schemas.decision import Outcome, Reason
+from placet.schemas.definition import load_definition
+from placet.streams.broker import Broker
+from tests.integration.gates import World, wait_until
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+V1 = """
+entity: lamp
+version: 1
+statuses: [lit, blocked]
+fields: {watts: {type: int, default: 5}}
+signals:
+  changed: {payload: {watts: int}, from: [absent, lit], to: lit, copy: watts}
+"""
+V2 = """
+entity: lamp
+version: 2
+statuses: [lit, blocked]
+fields:
+  watts: {type: int, default: 5}
+  owner: string | null
+  fee: {type: decimal, precision: 9, scale: 2, default: '0'}
+signals:
+  changed: {payload: {watts: int}, from: [absent, lit], to: lit, copy: watts}
+  owned:
+    payload: {owner: string, fee: {type: decimal, precision: 9, scale: 2}}
+    from: lit
+    copy: [owner, fee]
+proposals:
+  block: {from: lit, to: blocked, fence: [owner], guard: state.owner != null, dedup: once}
+"""
+LAMPS = [f"l-{number}" for number in range(6)]
+
+
+@pytest.fixture
+def worlds(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[World, World]]:
+    """One app, seen with the rules of version 1 and of version 2."""
+    app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:60]
+    files = tmp_path / "v1.yaml", tmp_path / "v2.yaml"
+    for file, text in zip(files, (V1, V2), strict=True):
+        file.write_text(text)
+    with World(broker.bootstrap_servers, tmp_path, app, files[0], 1) as older:
+        newer = World(broker.bootstrap_servers, tmp_path, app, files[1], 1)
+        for schema in contracts(load_definition(files[0])):
+            newer.codec.learn(schema)
+        yield older, newer
+
+
+def facts(world: World, name: str, number: int, **payload: object) -> None:
+    """Send a fact about every lamp, and wait until all of them are decided."""
+    for lamp in LAMPS:
+        world.signal(lamp, name, dict(payload), f"{name}-{number}-{lamp}")
+    world.flush()
+    world.decided(40)
+
+
+def members(world: World) -> int:
+    group = world.admin().describe_consumer_groups([world.app])[world.app].result()
+    return len(group.members)
+
+
+def test_fields_of_a_newer_version_survive_the_gates_of_the_older_one(worlds: tuple[World, World]) -> None:
+    older, newer = worlds
+    old, spare = older.gate("old"), older.gate("spare")
+    facts(older, "changed", 1, watts=1)
+    wait_until(lambda: members(older) == 2, 30, "both are in the group: both started before the new rules came")
+    for gate in (old, spare):
+        gate.pause()  # until their session is over, as in a long pause of the machine: the new gate takes over
+    new = newer.gate("new")
+    facts(newer, "owned", 1, owner="nobody", fee=Decimal("1.00"))
+    between = {lamp: state.version for lamp, state in newer.states().items()}
+    facts(newer, "owned", 2, owner="me", fee=Decimal("2.50"))
+    assert new.terminate() == 0
+    for gate in (old, spare):
+        gate.resume()
+    facts(older, "changed", 2, watts=2)
+    assert old.terminate() == 0
+    with Client(newer.file, app=newer.app, bootstrap_servers=newer.bootstrap_servers) as client:
+        facts(older, "changed", 3, watts=3)
+        wait_until(lambda: client.read("l-1").fields["watts"] == 3, 10, "the client reads on")
+        assert client.read("l-1").fields["owner"] == "me"
+    assert spare.terminate() == 0
+    newer.gate("new", attempt="again")
+    for lamp, state in newer.states().items():
+        newer.propose(lamp, "block", {}, f"stale-{lamp}", base_version=between[lamp])
+        newer.propose(lamp, "block", {}, f"fresh-{lamp}", base_version=state.version)
+    newer.flush()
+    decisions = {decision.input_id: decision for decision, _ in newer.decided(40)}
+    assert {decisions[f"stale-{lamp}"].reason for lamp in LAMPS} == {Reason.STALE}
+    assert {decisions[f"fresh-{lamp}"].outcome for lamp in LAMPS} == {Outcome.ACCEPTED}
+    fields = [state.fields for state in newer.states().values()]
+    assert fields == [{"watts": 3, "owner": "me", "fee": Decimal("2.50")}] * len(LAMPS)
+    newer.placet("verify", "--definition", str(newer.file))
