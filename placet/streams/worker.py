@@ -6,24 +6,24 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
 from threading import Event, Thread
 from time import monotonic
 from typing import Final
 
-from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.errors import FatalError, TaskCorrupted, TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.observer import Observer
-from placet.streams.producer import Transaction, TransactionalProducer
-from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.producer import TransactionalProducer
+from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.restorer import Job, Restorer
 from placet.streams.store import StateStore
 from placet.streams.task import Task
+from placet.streams.task_calls import needs_housekeeping, positions_of, process, store
 from placet.streams.topology import TaskId, dead_letters_topic
 
 __all__ = ["Worker"]
@@ -94,7 +94,7 @@ class Worker:
                 failure = None
                 try:
                     self.run_once()
-                except (TransactionAborted, TaskMigrated, TaskStopped) as error:
+                except (TransactionAborted, TaskMigrated, TaskStopped, TaskCorrupted) as error:
                     failure = error
                 # Not while it is in flight: confluent-kafka leaks it, with all its frames know, when it raises then.
                 match failure:
@@ -104,6 +104,9 @@ class Worker:
                         self._join_again(failure)
                     case TaskStopped():
                         self._take_out(failure)
+                    case TaskCorrupted():
+                        self._rebuild(failure)
+                        self._read_again()
         finally:
             self._close()
 
@@ -117,24 +120,16 @@ class Worker:
         began_s, clock_ms = monotonic(), self._clock()
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
-                transaction.send(self._process(task, task_records, clock_ms))
-            transaction.commit(_positions_of(ready), self._consumer.metadata_of_this_batch())
-        for task, _ in ready:
-            task.committed(_written(task, transaction))
+                transaction.send(process(task, task_records, clock_ms, self._control.position))
+            transaction.commit(positions_of(ready), self._consumer.metadata_of_this_batch())
+        damaged = [error for task, _ in ready if (error := store(task, transaction))]
         self._report(ready, clock_ms, monotonic() - began_s)
+        for error in damaged:
+            self._rebuild(error)
 
     def _wait_ms(self) -> int:
         """How long to wait for a record: not long while a restored task may want to start."""
         return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
-
-    def _process(self, task: Task, records: list[ConsumerRecord], clock_ms: int) -> Iterable[ProducerRecord]:
-        """Let a task decide. What it raises is its own doing, and takes out this task alone."""
-        try:
-            return task.process(records, clock_ms, self._control.position)
-        except PlacetError:
-            raise
-        except Exception as error:
-            raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
 
     def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
         """Open, restore and close tasks; return the running ones that have something to do.
@@ -158,7 +153,7 @@ class Worker:
             for task_id, task in self._tasks.items():
                 # A transaction without inputs moves log time on to the clock: never past inputs that still wait.
                 idle = all(lag.get(partition) == 0 for partition in self._inputs_of(task_id))
-                if idle and task.needs_housekeeping(self._clock()):
+                if idle and needs_housekeeping(task, self._clock()):
                     work.setdefault(task_id, [])
         return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
 
@@ -199,8 +194,8 @@ class Worker:
         topics = self._entity_types[task_id.entity].topics
         return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
 
-    def _restore(self, task_id: TaskId, store: StateStore | None) -> None:
-        job = Job(task_id, self._entity_types[task_id.entity], store)
+    def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
+        job = Job(task_id, self._entity_types[task_id.entity], store, damage)
         self._restoring[task_id] = (job, monotonic())
         self._restorer.submit(job)
         self._show_tasks()
@@ -211,6 +206,8 @@ class Worker:
         Raises:
             FatalError: the disk takes nothing: others shall take over.
         """
+        for aside in self._restorer.take_set_aside():
+            self._observer.event("store set aside", task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
         for outcome in self._restorer.take_done():
             task_id, kind = outcome.job.task_id, outcome.job.entity_type
             _, began_s = self._restoring.pop(task_id)
@@ -256,15 +253,26 @@ class Worker:
 
     def _take_out(self, error: TaskStopped) -> None:
         """Nothing was committed: the failed task is taken out, the others read their batch again."""
-        self._observer.transaction("aborted", 0.0)
         task = self._tasks.pop(error.task)
         self._consumer.pause(self._inputs_of(error.task))
         task.close()
         self._name_stopped(error.task, str(error))
-        for other in self._tasks.values():
-            other.discard()
+        self._read_again()
+
+    def _rebuild(self, error: TaskCorrupted) -> None:
+        """Its store is damaged: the task restores another one. Whatever it had committed is on the log."""
+        task = self._tasks.pop(error.task)
+        self._consumer.pause(self._inputs_of(error.task))
+        task.close()
+        self._restore(error.task, None, str(error))
+
+    def _read_again(self) -> None:
+        """Nothing was committed of what was polled last: every task forgets it, and reads it once more."""
+        self._observer.transaction("aborted", 0.0)
+        for task in self._tasks.values():
+            task.discard()
             self._consumer.start(
-                {TopicPartition(topic, other.task_id.partition): at for topic, at in other.positions.items()}
+                {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}
             )
 
     def _name_stopped(self, task_id: TaskId, why: str) -> None:
@@ -315,23 +323,3 @@ def close_in_time(consumer: GroupConsumer) -> None:
     thread = Thread(target=consumer.close, name="leave the group", daemon=True)
     thread.start()
     thread.join(_CLOSE_TIMEOUT_S)
-
-
-def _positions_of(ready: list[tuple[Task, list[ConsumerRecord]]]) -> dict[TopicPartition, int]:
-    """Next positions of every input partition of every task in the transaction, moved or not."""
-    positions = {}
-    for task, records in ready:
-        partition = task.task_id.partition
-        ends = task.positions | {record.topic: record.offset + 1 for record in records}
-        positions.update({TopicPartition(topic, partition): at for topic, at in ends.items()})
-    return positions
-
-
-def _written(task: Task, transaction: Transaction) -> dict[str, int]:
-    """How far changelog and ledger of one task have come by the transaction's own records."""
-    topics, partition = (task.topics.changelog, task.topics.ledger), task.task_id.partition
-    return {
-        topic: transaction.written[TopicPartition(topic, partition)]
-        for topic in topics
-        if TopicPartition(topic, partition) in transaction.written
-    }
