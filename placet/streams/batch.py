@@ -20,10 +20,16 @@ __all__ = ["Batch"]
 
 
 class Batch:
-    """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka."""
+    """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka.
+
+    Attributes:
+        size_bytes: of the states that it holds, as stored: read and staged ones, each change anew. What an input makes
+            beside states is small, but for a dead letter.
+    """
 
     def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int) -> None:
         self.records: list[ProducerRecord] = []
+        self.size_bytes = 0
         self.counted: list[tuple[Kind, Outcome, Reason]] = []
         self.decisions = 0
         self.changes = 0
@@ -41,7 +47,11 @@ class Batch:
         state = self._states.get(key)
         if state is None:
             data = self._store.get(key)
-            state = self._form.load(data) if data is not None else UNSEEN
+            if data is None:
+                state = UNSEEN
+            else:
+                state = self._form.load(data)
+                self.size_bytes += len(data)
             self._states[key] = state
         return state
 
@@ -55,7 +65,8 @@ class Batch:
         """Stage an entity's state."""
         key = layout.state_key(entity)
         self._states[key] = state
-        self._writes[key] = self._form.dump(state)
+        data = self._writes[key] = self._form.dump(state)
+        self.size_bytes += len(data)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stage any other key; None deletes it."""

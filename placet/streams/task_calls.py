@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import TaskCorrupted, TaskStopped
@@ -12,11 +13,23 @@ from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartitio
 from placet.streams.store import StoreDamaged
 from placet.streams.task import Task
 
-__all__ = ["needs_housekeeping", "positions_of", "process", "store"]
+__all__ = ["TRANSACTION_BYTES_MAX", "needs_housekeeping", "positions_of", "process", "room_for", "store"]
+
+TRANSACTION_BYTES_MAX: Final = 8 << 20
+"""States that a transaction reads and writes: it is held in memory several times over, decoded, encoded and queued."""
+_LEFT_BYTES_MAX: Final = 8 << 20
+
+
+def room_for(tasks: Iterable[Task], records_max: int) -> int:
+    """How many records to poll beside those that are left over: one at least, for polling must go on."""
+    left = [record for task in tasks for record in task.left]
+    if left and sum(len(record.value or b"") for record in left) > _LEFT_BYTES_MAX:
+        return 1
+    return max(1, records_max - len(left))
 
 
 def process(
-    task: Task, records: list[ConsumerRecord], clock_ms: int, control_position: int
+    task: Task, records: list[ConsumerRecord], clock_ms: int, control_position: int, bytes_max: int
 ) -> Iterable[ProducerRecord]:
     """Let a task decide. What it raises is its own doing, and takes out this task alone.
 
@@ -26,7 +39,7 @@ def process(
     """
     try:
         with _damage_of(task):
-            return task.process(records, clock_ms, control_position)
+            return task.process(records, clock_ms, control_position, bytes_max)
     except PlacetError:
         raise
     except Exception as error:
@@ -59,14 +72,13 @@ def needs_housekeeping(task: Task, clock_ms: int) -> bool:
         return task.needs_housekeeping(clock_ms)
 
 
-def positions_of(ready: list[tuple[Task, list[ConsumerRecord]]]) -> dict[TopicPartition, int]:
-    """Next positions of every input partition of every task in the transaction, moved or not."""
-    positions = {}
-    for task, records in ready:
-        partition = task.task_id.partition
-        ends = task.positions | {record.topic: record.offset + 1 for record in records}
-        positions.update({TopicPartition(topic, partition): at for topic, at in ends.items()})
-    return positions
+def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
+    """Next positions of every input partition of every task in the transaction, moved or not: behind what it took."""
+    return {
+        TopicPartition(topic, task.task_id.partition): at
+        for task in tasks
+        for topic, at in task.staged_positions.items()
+    }
 
 
 @contextmanager

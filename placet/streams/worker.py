@@ -23,7 +23,14 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.restorer import Job, Restorer
 from placet.streams.store import StateStore
 from placet.streams.task import Task
-from placet.streams.task_calls import needs_housekeeping, positions_of, process, store
+from placet.streams.task_calls import (
+    TRANSACTION_BYTES_MAX,
+    needs_housekeeping,
+    positions_of,
+    process,
+    room_for,
+    store,
+)
 from placet.streams.topology import TaskId, dead_letters_topic
 
 __all__ = ["Worker"]
@@ -49,6 +56,7 @@ class Worker:
         stopping: set from outside to end the loop after its batch.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
+        bytes_max: size of the states of one transaction, after which its tasks leave inputs over for the next.
     """
 
     def __init__(
@@ -64,6 +72,7 @@ class Worker:
         *,
         records_max: int,
         poll_timeout_ms: int,
+        bytes_max: int = TRANSACTION_BYTES_MAX,
     ) -> None:
         self._stopping = stopping
         self._entity_types = entity_types
@@ -77,6 +86,7 @@ class Worker:
         self._observer = observer
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
+        self._bytes_max = bytes_max
         self._tasks: dict[TaskId, Task] = {}
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
@@ -113,22 +123,25 @@ class Worker:
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
         self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
-        records = self._consumer.poll_batch(self._records_max, self._wait_ms())
+        room = room_for(self._tasks.values(), self._records_max)
+        records = self._consumer.poll_batch(room, self._wait_ms())
         ready = self._follow_assignment(records)
         if not ready:
             return
-        began_s, clock_ms = monotonic(), self._clock()
+        began_s, clock_ms, bytes_max = monotonic(), self._clock(), self._bytes_max // len(ready)
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
-                transaction.send(process(task, task_records, clock_ms, self._control.position))
-            transaction.commit(positions_of(ready), self._consumer.metadata_of_this_batch())
+                transaction.send(process(task, task_records, clock_ms, self._control.position, bytes_max))
+            transaction.commit(positions_of(task for task, _ in ready), self._consumer.metadata_of_this_batch())
         damaged = [error for task, _ in ready if (error := store(task, transaction))]
         self._report(ready, clock_ms, monotonic() - began_s)
         for error in damaged:
             self._rebuild(error)
 
     def _wait_ms(self) -> int:
-        """How long to wait for a record: not long while a restored task may want to start."""
+        """How long to wait for a record: not long while a restored task may want to start, not at all for more."""
+        if any(task.left for task in self._tasks.values()):
+            return 0
         return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
 
     def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
@@ -146,6 +159,9 @@ class Worker:
             self._restore(task_id, None)
         self._start_restored()
         work = self._sorted(records)
+        for task_id, task in self._tasks.items():
+            if task.left:
+                work.setdefault(task_id, [])
         if monotonic() >= self._housekeeping_at_s:
             self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
             lag = self._consumer.lag(self._flowing())
@@ -160,7 +176,11 @@ class Worker:
     def _sorted(self, records: list[ConsumerRecord]) -> dict[TaskId, list[ConsumerRecord]]:
         """Hand records to their tasks: each once and in order, whatever a seek left in the client's queue."""
         work: dict[TaskId, list[ConsumerRecord]] = {}
-        positions = self._flowing()
+        positions = {
+            TopicPartition(topic, task_id.partition): position
+            for task_id, task in self._tasks.items()
+            for topic, position in task.next_positions.items()
+        }
         for (topic, number), run in groupby(records, key=_PARTITION_OF):
             partition = TopicPartition(topic, number)
             position = positions.get(partition)
@@ -299,8 +319,8 @@ class Worker:
     def _report(self, ready: list[tuple[Task, list[ConsumerRecord]]], clock_ms: int, duration_s: float) -> None:
         self._failures = 0
         self._observer.transaction("committed", duration_s)
-        for task, records in ready:
-            waited_ms = clock_ms - min((record.timestamp for record in records), default=clock_ms)
+        for task, _ in ready:
+            waited_ms = clock_ms - task.oldest_at
             self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
 
     def _show_tasks(self) -> None:

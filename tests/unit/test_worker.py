@@ -30,7 +30,8 @@ def worker_with(lag: dict[TopicPartition, int]) -> Worker:
         cast("Any", entity_types), lambda: consumer, MagicMock(), restorer, MagicMock(), lambda: 1_000, MagicMock(),
         Event(), records_max=10, poll_timeout_ms=1,
     )  # fmt: skip
-    task = MagicMock(task_id=TASK, positions={TOPICS.signals: 5, TOPICS.proposals: 7})
+    positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
+    task = MagicMock(task_id=TASK, positions=positions, next_positions=positions, left=[])
     task.needs_housekeeping.return_value = True
     worker._tasks[TASK] = task
     return worker
