@@ -191,6 +191,8 @@ def _transaction_options(settings: Settings) -> dict[str, object]:
         "linger.ms": 2,
         "batch.size": 262_144,
         "queue.buffering.max.messages": 1_000_000,
+        # A transaction's records fit; the largest does in any case.
+        "queue.buffering.max.kbytes": max(65_536, 2 * output_bytes_max(settings.record_bytes_max) // 1024),
     }
 
 
