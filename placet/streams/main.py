@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
+from typing import Final
 
 from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec
@@ -26,6 +27,7 @@ from placet.streams.records import TopicPartition
 from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
+from placet.streams.state_dir import check_state_dir
 from placet.streams.topic_needs import output_bytes_max
 from placet.streams.topics import check_topics
 from placet.streams.topology import control_topic, entity_topics
@@ -33,6 +35,9 @@ from placet.streams.watchdog import Watchdog
 from placet.streams.worker import Worker
 
 __all__ = ["clock_ms", "log_reader", "relax_garbage_collection", "run"]
+
+_FETCH_BYTES: Final = 262_144
+"""Compressed, of one partition: the client unpacks all of it at once, and what repeats takes 250 times as much then."""
 
 
 def clock_ms() -> int:
@@ -47,7 +52,7 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
         The exit code: 0 after a signal.
 
     Raises:
-        SettingsError: topics, timeouts or definitions are wrong; nothing was read or written.
+        SettingsError: state folder, topics, timeouts or definitions are wrong; nothing was read or written.
         ClockSkew, FatalError: see there; everything is closed.
     """
     definitions = tuple(definitions)
@@ -67,6 +72,7 @@ def build(
     settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int], metrics: Metrics, stopping: Event
 ) -> Worker:
     """Check the world, then make the parts."""
+    check_state_dir(settings.state_dir / settings.app)
     admin = Admin(settings.librdkafka())
     check_topics(admin, settings, definitions)
     settings.check_session_timeout(admin.session_timeout_ms(settings.app))
@@ -135,6 +141,7 @@ def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> Log
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
             "check.crcs": True,
+            "fetch.message.max.bytes": _FETCH_BYTES,
             # An empty fetch is answered at once: the end of a partition is what a reader waits for.
             "fetch.wait.max.ms": 10,
             "queued.max.messages.kbytes": 16_384,
@@ -163,6 +170,7 @@ def _group_options(settings: Settings) -> dict[str, object]:
             "allow.auto.create.topics": False,
             # A partition that begins to flow waits for the fetch under way: shorter than the default half second.
             "fetch.wait.max.ms": 100,
+            "fetch.message.max.bytes": _FETCH_BYTES,
             "queued.min.messages": 20_000,
             "queued.max.messages.kbytes": 16_384,
             # The default of a second would hold a full queue's partitions back for a second.
