@@ -63,11 +63,8 @@ class SetAside:
         """
         aside = folder.with_name(folder.name + ".aside")
         try:
-            if aside.is_dir() and not aside.is_symlink():
-                rmtree(aside)
-            else:
-                aside.unlink(missing_ok=True)
             if folder.exists():
+                _remove(aside)
                 folder.rename(aside)
         except OSError as error:
             raise FatalError(
@@ -82,3 +79,10 @@ class SetAside:
         while self._news:
             taken.append(self._news.popleft())
         return taken
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

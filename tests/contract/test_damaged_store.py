@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -12,6 +11,7 @@ import pytest
 
 from placet.streams.errors import FatalError
 from placet.streams.rocksdb import RocksDBStore, StoreDamaged
+from placet.streams.store import Writes
 
 KEYS = [b"s%06d" % number for number in range(3_000)]
 
@@ -23,6 +23,18 @@ def filled(folder: Path) -> Path:
     store.close()
     (file,) = (folder / "db").glob("*.sst")
     return file
+
+
+def get_all(store: RocksDBStore) -> None:
+    for key in KEYS:
+        store.get(key)
+
+
+def write_much(write: Callable[[Writes], None]) -> None:
+    """More than four files of it: then RocksDB compacts."""
+    random = Random(3)
+    for _ in range(40):
+        write({key: random.randbytes(2_000) for key in KEYS})
 
 
 def flip(file: Path, begin: float, end: float, bits: int = 64) -> None:
@@ -45,8 +57,7 @@ def damaged(tmp_path: Path) -> Iterator[RocksDBStore]:
 
 def test_a_get_tells_of_damage(damaged: RocksDBStore) -> None:
     with pytest.raises(StoreDamaged, match="0: Corruption"):
-        for key in KEYS:
-            damaged.get(key)
+        get_all(damaged)
 
 
 def test_a_scan_does_not_take_damage_for_the_end(damaged: RocksDBStore) -> None:
@@ -65,18 +76,15 @@ def test_a_scan_that_meets_damage_behind_what_it_can_read_tells_it_too(tmp_path:
 
 def test_what_a_compaction_met_is_told_by_a_write(damaged: RocksDBStore) -> None:
     """In the background, minutes after the last read: RocksDB takes no write from then on."""
-    random = Random(3)
     with pytest.raises(StoreDamaged, match="0: Corruption"):
-        for _ in range(40):  # four files make a compaction
-            damaged.write({key: random.randbytes(2_000) for key in KEYS})
+        write_much(damaged.write)
 
 
 def test_damage_that_a_filling_meets_is_told(tmp_path: Path) -> None:
     flip(filled(tmp_path / "0"), 0, 0.8)
-    store, random = RocksDBStore(tmp_path / "0"), Random(4)
+    store = RocksDBStore(tmp_path / "0")
     with pytest.raises(StoreDamaged), store.filling(1_000_000) as write:
-        for _ in range(40):
-            write({key: random.randbytes(2_000) for key in KEYS})
+        write_much(write)
     store.close()
 
 
@@ -106,11 +114,11 @@ def test_after_damage_the_folder_can_be_set_aside_and_a_new_store_made_in_its_pl
 ) -> None:
     """While the error is still at hand: what it refers to must not keep the database open."""
     flip(filled(tmp_path / "0"), 0, 0.8)
-    store, random = RocksDBStore(tmp_path / "0"), Random(5)
+    store = RocksDBStore(tmp_path / "0")
     calls: dict[str, Callable[[], object]] = {
-        "get": lambda: [store.get(key) for key in KEYS],
+        "get": lambda: get_all(store),
         "scan": lambda: store.scan(b"s", b"s", len(KEYS)),
-        "write": lambda: [store.write({key: random.randbytes(2_000) for key in KEYS}) for _ in range(40)],
+        "write": lambda: write_much(store.write),
     }
     with pytest.raises(StoreDamaged) as error:
         calls[found_by]()
@@ -143,11 +151,10 @@ def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:
 
 def test_files_that_vanish_while_it_runs_are_damage(tmp_path: Path) -> None:
     filled(tmp_path / "0")
-    store, random = RocksDBStore(tmp_path / "0"), Random(6)
+    store = RocksDBStore(tmp_path / "0")
     for file in (tmp_path / "0" / "db").iterdir():
         file.unlink()
     (tmp_path / "0" / "db").rmdir()
     with pytest.raises(StoreDamaged):
-        for _ in count():
-            store.write({key: random.randbytes(2_000) for key in KEYS})
+        write_much(store.write)
     store.close()

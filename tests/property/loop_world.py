@@ -146,12 +146,12 @@ class Member:
             self.assigned = set(world.inputs)
         records: list[ConsumerRecord] = []
         for partition, position in list(self._flowing.items()):
-            if world.happens("repeated", 10):  # what an earlier seek left in the client's queue
-                position = max(0, position - 3)
-            run = world.driver.log.records(partition, position)[: world.dice.pick((records_max, 1, 0, 3))]
+            # Some may come again: what an earlier seek left in the client's queue.
+            begin = max(0, position - 3) if world.happens("repeated", 10) else position
+            run = world.driver.log.records(partition, begin)[: world.dice.pick((records_max, 1, 0, 3))]
             run = run[: records_max - len(records)]
             records += run
-            self._flowing[partition] = max(position + len(run), self._flowing[partition])
+            self._flowing[partition] = max(begin + len(run), position)
         return records
 
     def metadata_of_this_batch(self) -> bytes:
