@@ -22,8 +22,9 @@ _SOON_S: Final = 600.0
 
 
 class Aside(NamedTuple):
-    """A folder that was set aside, and why."""
+    """A folder that was set aside, and why. `event` is "store damaged", or "store set aside" where it was sound."""
 
+    event: str
     task_id: TaskId
     folder: Path
     why: str
@@ -53,7 +54,7 @@ class SetAside:
                 "Nothing is lost, the log has it all. Look at the disk and the memory of this machine, then start "
                 "again, here or elsewhere.",
             )
-        self.foreign(task_id, folder, why)
+        self._move("store damaged", task_id, folder, why)
 
     def foreign(self, task_id: TaskId, folder: Path, why: str) -> None:
         """Set a folder aside that is sound but not this task's, or too old.
@@ -61,6 +62,16 @@ class SetAside:
         Raises:
             FatalError: it can't be moved.
         """
+        self._move("store set aside", task_id, folder, why)
+
+    def take(self) -> list[Aside]:
+        """Return what was set aside since the last call."""
+        taken = []
+        while self._news:
+            taken.append(self._news.popleft())
+        return taken
+
+    def _move(self, event: str, task_id: TaskId, folder: Path, why: str) -> None:
         aside = folder.with_name(folder.name + ".aside")
         try:
             if folder.exists():
@@ -71,14 +82,7 @@ class SetAside:
                 f"{folder} can't be used ({why}) and can't be set aside as {aside}: {error}. Remove both or mend the "
                 "disk, then start again; the log has it all. Meanwhile others take over."
             ) from error
-        self._news.append(Aside(task_id, aside, why))
-
-    def take(self) -> list[Aside]:
-        """Return what was set aside since the last call."""
-        taken = []
-        while self._news:
-            taken.append(self._news.popleft())
-        return taken
+        self._news.append(Aside(event, task_id, aside, why))
 
 
 def _remove(path: Path) -> None:

@@ -227,7 +227,7 @@ class Worker:
             FatalError: the disk takes nothing: others shall take over.
         """
         for aside in self._restorer.take_set_aside():
-            self._observer.event("store set aside", task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
+            self._observer.event(aside.event, task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
         for outcome in self._restorer.take_done():
             task_id, kind = outcome.job.task_id, outcome.job.entity_type
             _, began_s = self._restoring.pop(task_id)

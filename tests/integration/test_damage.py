@@ -63,8 +63,8 @@ def flip(world: World, partition: int) -> None:
 
 
 def set_aside(gate: Gate) -> list[str]:
-    """Which folders it says that it has set aside."""
-    return [Path(event["folder"]).name for event in gate.events("store set aside") if "Corruption" in event["why"]]
+    """Which damaged folders it says that it has set aside."""
+    return [Path(event["folder"]).name for event in gate.events("store damaged") if "Corruption" in event["why"]]
 
 
 def test_flipped_bits_cost_one_restore_and_a_second_time_the_task(world: World) -> None:

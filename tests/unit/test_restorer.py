@@ -134,7 +134,7 @@ def test_a_store_that_was_damaged_while_it_ran_is_set_aside_first_and_told_of(tm
         again.close()
         assert (tmp_path / "app" / "lamp" / "0.aside" / "it is this one").exists()
         [aside] = restorer.take_set_aside()
-        assert (aside.task_id, aside.folder) == (TaskId("lamp", 0), tmp_path / "app" / "lamp" / "0.aside")
+        assert aside[:3] == ("store damaged", TaskId("lamp", 0), tmp_path / "app" / "lamp" / "0.aside")
         assert "checksum" in aside.why
         assert restorer.take_set_aside() == []
     finally:
@@ -199,5 +199,6 @@ def test_only_the_last_folder_set_aside_is_kept(tmp_path: Path) -> None:
         (folder / name).touch()
         asides.foreign(TaskId("lamp", 0), folder, "another cluster's")
     assert [path.name for path in (tmp_path / "0.aside").iterdir()] == ["second"]
+    assert [aside.event for aside in asides.take()] == ["store set aside"] * 2
     asides.foreign(TaskId("lamp", 0), folder, "gone by itself")
     assert (tmp_path / "0.aside" / "second").exists(), "nothing came in its place"
