@@ -23,7 +23,7 @@ _LEFT_BYTES_MAX: Final = 8 << 20
 def room_for(tasks: Iterable[Task], records_max: int) -> int:
     """How many records to poll beside those that are left over: one at least, for polling must go on."""
     left = [record for task in tasks for record in task.left]
-    if left and sum(len(record.value or b"") for record in left) > _LEFT_BYTES_MAX:
+    if left and sum(len(record.key or b"") + len(record.value or b"") for record in left) > _LEFT_BYTES_MAX:
         return 1
     return max(1, records_max - len(left))
 
