@@ -13,6 +13,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Final
 
+from placet.schemas.errors import PlacetError
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
@@ -23,14 +24,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.restorer import Job, Restorer
 from placet.streams.store import StateStore
 from placet.streams.task import Task
-from placet.streams.task_calls import (
-    TRANSACTION_BYTES_MAX,
-    needs_housekeeping,
-    positions_of,
-    process,
-    room_for,
-    store,
-)
+from placet.streams.task_calls import TRANSACTION_BYTES_MAX, needs_housekeeping, positions_of, process, room_for, store
 from placet.streams.topology import TaskId, dead_letters_topic
 
 __all__ = ["Worker"]
@@ -99,26 +93,31 @@ class Worker:
         Raises:
             ClockSkew, FatalError: the process has to end; everything is closed, nothing half done.
         """
+        failure: PlacetError | None = None
         try:
             while not self._stopping.is_set():
-                failure = None
                 try:
+                    # Not while it is in flight: confluent-kafka leaks it, with all its frames know, if it raises then.
+                    self._react_to(failure)
+                    failure = None
                     self.run_once()
                 except (TransactionAborted, TaskMigrated, TaskStopped, TaskCorrupted) as error:
                     failure = error
-                # Not while it is in flight: confluent-kafka leaks it, with all its frames know, when it raises then.
-                match failure:
-                    case TransactionAborted():
-                        self._adopt_the_log(failure)
-                    case TaskMigrated():
-                        self._join_again(failure)
-                    case TaskStopped():
-                        self._take_out(failure)
-                    case TaskCorrupted():
-                        self._rebuild(failure)
-                        self._read_again()
         finally:
             self._close()
+
+    def _react_to(self, failure: PlacetError | None) -> None:
+        """Do what an error of the last round calls for. That may fail as well: the group can move on meanwhile."""
+        match failure:
+            case TransactionAborted():
+                self._adopt_the_log(failure)
+            case TaskMigrated():
+                self._join_again(failure)
+            case TaskStopped():
+                self._take_out(failure)
+            case TaskCorrupted():
+                self._rebuild(failure)
+                self._read_again()
 
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""

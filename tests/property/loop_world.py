@@ -164,6 +164,8 @@ class Member:
         return revoked
 
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
+        if self.world.happens("can't seek", 40):
+            raise TaskMigrated("can't seek: it is not ours any more")
         self._flowing.update({at: position for at, position in positions.items() if at in self.assigned})
 
     def pause(self, partitions: list[TopicPartition]) -> None:
