@@ -328,7 +328,7 @@ class TestDriver:
         return task
 
     def _transact(self, task: Task, records: list[ConsumerRecord]) -> list[Decided]:
-        """Do what the worker does with a batch, in a transaction that always commits."""
+        """Do what the worker does with a batch, in a transaction that always commits, whatever its size."""
         written: dict[str, int] = {}
         decided = []
         for record in task.process(records, self._now_ms, _CONTROL_POSITION):

@@ -25,6 +25,10 @@ __all__ = ["Batch", "unreadable"]
 class Batch:
     """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka.
 
+    Attributes:
+        size_bytes: of the states that it holds, as stored: read and staged ones, each change anew. What an input makes
+            beside states is small, but for a dead letter.
+
     Args:
         store: what was committed before.
         form: how states lie in it.
@@ -34,6 +38,7 @@ class Batch:
 
     def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int, changelog: TopicPartition) -> None:
         self.records: list[ProducerRecord] = []
+        self.size_bytes = 0
         self.counted: list[tuple[Kind, Outcome, Reason]] = []
         self.decisions = 0
         self.changes = 0
@@ -56,10 +61,14 @@ class Batch:
         state = self._states.get(key)
         if state is None:
             data = self._store.get(key)
-            try:
-                state = self._form.load(data) if data is not None else UNSEEN
-            except DecodeError as error:
-                raise unreadable(self._changelog, repr(entity_id), error) from error
+            if data is None:
+                state = UNSEEN
+            else:
+                try:
+                    state = self._form.load(data)
+                except DecodeError as error:
+                    raise unreadable(self._changelog, repr(entity_id), error) from error
+                self.size_bytes += len(data)
             self._states[key] = state
         return state
 
@@ -76,7 +85,8 @@ class Batch:
         """Stage an entity's state."""
         key = layout.state_key(entity)
         self._states[key] = state
-        self._writes[key] = self._form.dump(state)
+        data = self._writes[key] = self._form.dump(state)
+        self.size_bytes += len(data)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stage any other key; None deletes it."""

@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored
 from placet.streams.errors import LogUnreachable, TaskMigrated
-from placet.streams.polled import OUT_OF_RANGE, drain, records_of
+from placet.streams.polled import OUT_OF_RANGE, drain, records_of, what_is_there
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["GroupConsumer", "LogReader"]
@@ -65,7 +65,7 @@ class GroupConsumer:
             first = self._consumer.poll(timeout_ms / 1000)
             messages = [first] if first is not None else []
             if messages and records_max > 1:
-                messages += self._consumer.consume(records_max - 1, 0)
+                messages += what_is_there(self._consumer, records_max - 1)
             self._metadata = self._consumer.consumer_group_metadata()
         except (*CLIENT_ERRORS, RuntimeError) as error:
             raise TaskMigrated(f"polling failed: {error}") from error
@@ -291,7 +291,7 @@ class LogReader:
             position: where to begin.
             target: the end offset (of uncommitted reading) that has to be reached.
             take: is called with records and the next position; returns False to stop.
-            records_max: most records handed over at once.
+            records_max: most records handed over at once; fewer where they are large.
 
         Returns:
             Whether the target was reached.

@@ -11,7 +11,6 @@ import secrets
 import shutil
 import ssl
 import sys
-import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from placet.streams.admin import Admin, Cluster, TopicInfo
 from placet.streams.doctor_rules import Rules, remarks
 from placet.streams.records import TopicPartition
 from placet.streams.settings import SESSION_MARGIN_MS, Settings, unknown_variables
+from placet.streams.state_dir import try_folder
 from placet.streams.topics import verify
 from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
 
@@ -151,10 +151,7 @@ def _definitions(definitions: Sequence[Definition]) -> Check:
 def _state_dir(folder: Path) -> Check:
     name = "state dir"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"placet")
-            os.fsync(probe.fileno())
+        try_folder(folder)
         free_bytes = shutil.disk_usage(folder).free
     except OSError as error:
         todo = "Give PLACET_STATE_DIR a folder that this user may write to."

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 
 from placet.streams.records import TopicPartition
 from placet.streams.task import Task
+from placet.streams.task_calls import needs_housekeeping
 from placet.streams.topology import TaskId
 
 __all__ = ["AskEnds", "IdleQuestion"]
@@ -38,10 +39,14 @@ class IdleQuestion:
         self._asked_ms = 0
 
     def ask(self, tasks: Iterable[Task]) -> None:
-        """Ask for the ends of the tasks in which something expires. An earlier question is forgotten."""
+        """Ask for the ends of the tasks in which something expires. An earlier question is forgotten.
+
+        Raises:
+            TaskCorrupted: a task's store is damaged.
+        """
         # Before the question: what is appended after the answer is not older, by the clock of any broker.
         self._asked_ms = self._clock() - self._clock_skew_max_ms
-        due = [task for task in tasks if task.needs_housekeeping(self._asked_ms)]
+        due = [task for task in tasks if needs_housekeeping(task, self._asked_ms)]
         self._asked = self._ask_ends([partition for task in due for partition in _positions(task)])
 
     def take_idle(self, tasks: Iterable[Task], reached: Callable[[TopicPartition, int], int]) -> list[TaskId]:

@@ -31,6 +31,7 @@ from placet.streams.records import TopicPartition
 from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
 from placet.streams.settings import Settings
+from placet.streams.state_dir import check_state_dir
 from placet.streams.survey import count_standing
 from placet.streams.topic_needs import output_bytes_max
 from placet.streams.topics import check_topics
@@ -42,6 +43,9 @@ _ELECTION_S: Final = 20.0
 """How long a start waits for new leaders: they are elected after broker.session.timeout.ms, 9 s by default."""
 
 __all__ = ["clock_ms", "log_reader", "read_rules", "relax_garbage_collection", "run"]
+
+_FETCH_BYTES: Final = 262_144
+"""Compressed, of one partition: the client unpacks all of it at once, and what repeats takes 250 times as much then."""
 
 
 def clock_ms() -> int:
@@ -56,7 +60,7 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
         The exit code: 0 after a signal.
 
     Raises:
-        SettingsError: topics, timeouts or definitions are wrong; nothing was read or written.
+        SettingsError: state folder, topics, timeouts or definitions are wrong; nothing was read or written.
         ClockSkew, FatalError: see there; everything is closed.
     """
     definitions = tuple(definitions)
@@ -76,20 +80,19 @@ def build(
     settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int], metrics: Metrics, stopping: Event
 ) -> Worker:
     """Check the world, then make the parts."""
+    check_state_dir(settings.state_dir / settings.app)
     admin = Admin(settings.librdkafka(), _ELECTION_S)
     check_topics(admin, settings, definitions)
     session_timeout_ms = admin.session_timeout_ms(settings.app)
     settings.check_session_timeout(session_timeout_ms)
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
     control = _control(settings, admin)
-    _publish(settings, definitions, entity_types, control, admin, clock, metrics)
+    _publish(settings, definitions, entity_types, control, clock, metrics)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    restorer = Restorer(
-        lambda: _log(settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir, clock
-    )
+    restorer = Restorer(lambda: _log(settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir, clock)
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )
@@ -119,7 +122,6 @@ def _publish(
     definitions: tuple[Definition, ...],
     entity_types: dict[str, EntityType],
     control: Control,
-    admin: Admin,
     clock: Callable[[], int],
     metrics: Metrics,
 ) -> None:
@@ -199,6 +201,7 @@ def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> Log
             "auto.offset.reset": "error",
             "enable.partition.eof": True,
             "check.crcs": True,
+            "fetch.message.max.bytes": _FETCH_BYTES,
             # An empty fetch is answered at once: the end of a partition is what a reader waits for.
             "fetch.wait.max.ms": 10,
             "queued.max.messages.kbytes": 16_384,
@@ -232,6 +235,7 @@ def _group_options(settings: Settings) -> dict[str, object]:
             "allow.auto.create.topics": False,
             # A partition that begins to flow waits for the fetch under way: shorter than the default half second.
             "fetch.wait.max.ms": 100,
+            "fetch.message.max.bytes": _FETCH_BYTES,
             "queued.min.messages": 20_000,
             "queued.max.messages.kbytes": 16_384,
             # The default of a second would hold a full queue's partitions back for a second.
@@ -261,6 +265,8 @@ def _transaction_options(settings: Settings) -> dict[str, object]:
         "linger.ms": 2,
         "batch.size": 262_144,
         "queue.buffering.max.messages": 1_000_000,
+        # A transaction's records fit; the largest does in any case.
+        "queue.buffering.max.kbytes": max(65_536, 2 * output_bytes_max(settings.record_bytes_max) // 1024),
     }
 
 

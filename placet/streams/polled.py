@@ -10,10 +10,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
 from placet.streams.records import ConsumerRecord
 
-__all__ = ["MIGRATED", "OUT_OF_RANGE", "drain", "records_of"]
+__all__ = ["MIGRATED", "OUT_OF_RANGE", "drain", "records_of", "what_is_there"]
 
 OUT_OF_RANGE: Final = KafkaError._AUTO_OFFSET_RESET
 """Code of an error that names a partition: what was to be read next is not in its log."""
+_BYTES_MAX: Final = 8 << 20
+_BITE: Final = 200
+"""Messages taken at once, before their size is looked at."""
 _UNRELEASED: Final = KafkaError.UNRELEASED_INSTANCE_ID
 MIGRATED: Final = frozenset({
     KafkaError._MAX_POLL_EXCEEDED,
@@ -88,6 +91,20 @@ def drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Messag
     """Wait for the first message, then take what is there."""
     try:
         first = consumer.poll(timeout_s)
-        return [first, *consumer.consume(records_max - 1, 0)] if first is not None else []
+        return [first, *what_is_there(consumer, records_max - 1)] if first is not None else []
     except (KafkaException, RuntimeError) as error:
         raise LogUnreachable(f"reading: {error}") from error
+
+
+def what_is_there(consumer: Consumer, records_max: int) -> list[Message]:
+    """Take what has arrived, without waiting: so many messages, or some MiB of them. The rest comes next time."""
+    messages: list[Message] = []
+    size_bytes = 0
+    while len(messages) < records_max and size_bytes < _BYTES_MAX:
+        most = min(_BITE, records_max - len(messages))
+        bite = consumer.consume(most, 0)
+        messages += bite
+        size_bytes += sum(map(len, bite))
+        if len(bite) < most:
+            break
+    return messages

@@ -1,7 +1,7 @@
 """Restores tasks beside the loop: a thread with a consumer of its own, so that running tasks go on and polling too.
 
 A store belongs to one owner at a time: the job hands it over, the result hands it back. A damaged or foreign folder is
-set aside, never deleted, and rebuilt from the log.
+set aside, never deleted, and rebuilt from the log; one that is damaged again soon after stops its task by name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from shutil import rmtree
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -21,8 +20,9 @@ from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, Tas
 from placet.streams.layout import StateFormat
 from placet.streams.records import TopicPartition
 from placet.streams.restore import Log, Restoration, Restored, restore
-from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
-from placet.streams.store import StateStore
+from placet.streams.rocksdb import RocksDBStore, StoreLocked
+from placet.streams.set_aside import Aside, SetAside
+from placet.streams.store import StateStore, StoreDamaged
 from placet.streams.topology import TaskId
 
 __all__ = ["Job", "Outcome", "Restorer"]
@@ -32,12 +32,18 @@ _PATIENCE_S = 2.0  # with a job that gets nothing to read, while others wait
 
 
 class Job:
-    """A task to restore. `store` is handed over when the task had one already. `cancel` ends the job early."""
+    """A task to restore. `store` is handed over when the task had one already. `cancel` ends the job early.
 
-    def __init__(self, task_id: TaskId, entity_type: EntityType, store: StateStore | None = None) -> None:
+    `damage` says what was wrong with the store that the task has just closed: its folder is set aside first.
+    """
+
+    def __init__(
+        self, task_id: TaskId, entity_type: EntityType, store: StateStore | None = None, damage: str = ""
+    ) -> None:
         self.task_id = task_id
         self.entity_type = entity_type
         self.store = store
+        self.damage = damage
         self.cancelled = Event()
         self.records = 0
         self.ahead: int | None = None  # offsets still to go; None while nobody knows
@@ -91,6 +97,7 @@ class Restorer:
         self._pending: dict[TaskId, Job] = {}
         self._lock = Lock()
         self._log: RestoreLog | None = None  # the thread's own
+        self._set_aside = SetAside()
         self._thread = Thread(target=self._run, name="restorer", daemon=True)
         self._thread.start()
 
@@ -121,6 +128,10 @@ class Restorer:
             outcomes.append(outcome)
         return outcomes
 
+    def take_set_aside(self) -> list[Aside]:
+        """Return the folders set aside since the last call."""
+        return self._set_aside.take()
+
     def close(self) -> None:
         """Give up everything and end the thread."""
         with self._lock:
@@ -149,6 +160,9 @@ class Restorer:
         return self._jobs.get()
 
     def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
+        if job.damage:
+            self._set_aside.damaged(job.task_id, self._folder(job), job.damage)
+            job.damage = ""
         store = job.store or self._open(job)
         while store is not None:
             try:
@@ -157,9 +171,13 @@ class Restorer:
                 if job.waits_for:
                     return None, store
                 return restore(self._restoration(job, store), self._log), store
-            except (TaskCorrupted, StoreDamaged):
+            except TaskCorrupted as error:
                 store.close()
-                self._set_aside(self._folder(job))
+                self._set_aside.foreign(job.task_id, self._folder(job), str(error))
+                store = self._open(job)
+            except StoreDamaged as error:
+                store.close()
+                self._set_aside.damaged(job.task_id, self._folder(job), str(error))
                 store = self._open(job)
             except LogUnreachable as error:
                 job.waits_for = str(error)
@@ -216,15 +234,8 @@ class Restorer:
             except StoreDamaged as error:
                 if is_new:
                     raise FatalError(f"no store can be made: {error}. Look at the disk, then start again.") from error
-                self._set_aside(folder)
+                self._set_aside.damaged(job.task_id, folder, str(error))
                 is_new = True
             except StoreLocked:
                 job.cancelled.wait(_RETRY_AFTER_S)
         return None
-
-    @staticmethod
-    def _set_aside(folder: Path) -> None:
-        """Keep the last damaged folder for whoever wants to look at it."""
-        aside = folder.with_name(folder.name + ".aside")
-        rmtree(aside, ignore_errors=True)
-        folder.rename(aside)

@@ -3,14 +3,16 @@
 Only this module knows rocksdict. Traps it is built around: a second opener rewrites rocksdict's config file before it
 fails on the lock, so options are always passed explicitly; and once more for the column family, or an existing one is
 opened as its own file says, which can't name a cache or a filter; raw mode, because the default pickles; puts and
-writes hold the GIL, so buffers are small; positions live beside the values, because several column families can tear.
+writes hold the GIL, so buffers are small; positions live beside the values, because several column families can tear;
+errors are bare Exceptions, told apart by RocksDB's words; an iterator that meets damage just ends, as at the end of the
+data, and only its status says so: `items()` has no status.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -28,7 +30,7 @@ from rocksdict import (
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError
-from placet.streams.store import Writes
+from placet.streams.store import StoreDamaged, Writes
 
 __all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
 
@@ -44,11 +46,13 @@ _LISTS_MAX: Final = 4
 _FILES_MAX: Final = 16
 """Small lists, for the last is sorted and written while everyone waits; files are merged once, not again and again."""
 
+_THE_DISK: Final = (
+    "No space left on device", "Disk quota exceeded", "File too large", "Read-only file system", "Permission denied",
+    "Operation not permitted", "Too many open files", "Cannot allocate memory",
+)  # fmt: skip
+"""What the machine refuses: the files are sound, and a new database would meet the same. All else is damage."""
+
 _block_cache: list[Cache] = []
-
-
-class StoreDamaged(PlacetError):
-    """The folder holds no database that can be opened. Reaction: set it aside and restore."""
 
 
 class StoreLocked(PlacetError):
@@ -93,36 +97,29 @@ class RocksDBStore:
     Raises:
         StoreDamaged: there is something in the folder that can't be opened.
         StoreLocked: another process has it.
+        FatalError: the folder can't be made or written, whatever is in it.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Our own lock first: a loser must not even touch rocksdict's config file in the folder.
-        self._lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise StoreLocked(f"{folder} is in use by another process") from error
         self._folder = folder
+        self._lock = _locked(folder)
         self._write_options = WriteOptions()
         try:
             self._db = self._open_database(_options())
-        except StoreDamaged:
+        except PlacetError:
             os.close(self._lock)
             raise
 
     def get(self, key: bytes) -> bytes | None:
         """See `StateStore`."""
-        value: bytes | None = self._db.get(key)
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:  # rocksdict has no other
+            raise self._failed(error) from error
         return value
 
     def write(self, writes: Writes) -> None:
-        """See `StateStore`.
-
-        Raises:
-            FatalError: the disk does not take it.
-        """
+        """See `StateStore`. What failed in the background, such as a compaction that met damage, is told here."""
         self._apply(writes, self._write_options)
 
     @contextmanager
@@ -153,11 +150,17 @@ class RocksDBStore:
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See `StateStore`."""
         found: list[tuple[bytes, bytes]] = []
-        pairs: Iterable[tuple[bytes, bytes]] = self._db.items(from_key=max(prefix, start))  # type: ignore[assignment]  # raw mode gives bytes
-        for key, value in pairs:
-            if len(found) == limit or not key.startswith(prefix):
-                break
-            found.append((key, value))
+        pairs = self._db.iter()
+        try:
+            pairs.seek(max(prefix, start))
+            while len(found) < limit and pairs.valid() and (key := pairs.key()).startswith(prefix):
+                found.append((key, pairs.value()))
+                pairs.next()
+            pairs.status()  # raises where it ended because it met damage
+        except Exception as error:
+            raise self._failed(error) from error
+        finally:
+            del pairs  # an error's traceback would keep it, and with it the database and its lock
         return found
 
     def close(self) -> None:
@@ -168,32 +171,55 @@ class RocksDBStore:
     def _apply(self, writes: Writes, options: WriteOptions) -> None:
         try:
             self._db.write(_batch(writes), options)
-        except Exception as error:  # rocksdict has no other
-            raise self._refused(error) from error
+        except Exception as error:
+            raise self._failed(error) from error
 
     def _flush(self) -> None:
         try:
             self._db.flush()
         except Exception as error:
-            raise self._refused(error) from error
+            raise self._failed(error) from error
 
-    def _refused(self, error: Exception) -> FatalError:
-        return FatalError(
-            f"{self._folder} can't be written: {error}. Nothing is lost, the log has it all: make room or mend the "
-            "disk, then start again. Meanwhile others take over."
-        )
+    def _failed(self, error: Exception) -> PlacetError:
+        if any(words in str(error) for words in _THE_DISK):
+            return _unusable(self._folder, error)
+        return StoreDamaged(f"{self._folder}: {error}")
 
     def _open_database(self, options: Options) -> Rdict:
         try:
             return Rdict(str(self._folder / "db"), options, column_families={"default": options})
         except Exception as error:
-            raise StoreDamaged(f"{self._folder}: {error}") from error
+            raise self._failed(error) from error
 
     def _close_database(self) -> None:
         """Close it, unless opening it again failed. RocksDB keeps its lock while a handle lives: it is dropped too."""
         if db := vars(self).pop("_db", None):
             with suppress(Exception):  # it says once more that it could not be written: then it is behind the log
                 db.close()
+
+
+def _locked(folder: Path) -> int:
+    """Make the folder and lock it, by a file of ours: a loser must not even touch rocksdict's config file in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise StoreLocked(f"{folder} is in use by another process") from error
+        raise _unusable(folder, error) from error
+    return lock
+
+
+def _unusable(folder: Path, error: Exception) -> FatalError:
+    return FatalError(
+        f"{folder} can't be written: {error}. Nothing is lost, the log has it all: make room or mend the disk, then "
+        "start again. Meanwhile others take over."
+    )
 
 
 def _batch(writes: Writes) -> WriteBatch:

@@ -11,14 +11,23 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-__all__ = ["MemoryStore", "StateStore", "Writes"]
+from placet.schemas.errors import PlacetError
+
+__all__ = ["MemoryStore", "StateStore", "StoreDamaged", "Writes"]
 
 Writes = Mapping[bytes, bytes | None]
 """What a batch writes: a value for a key, or None to delete it."""
 
 
+class StoreDamaged(PlacetError):
+    """A store can't be read or opened any more: bits flipped, files gone. Reaction: set it aside and restore, once."""
+
+
 class StateStore(Protocol):
-    """Bytes under keys, in order of the keys. One owner, one thread."""
+    """Bytes under keys, in order of the keys. One owner, one thread.
+
+    Every call but `close` may raise `StoreDamaged`, and `FatalError` where the disk is full or refuses.
+    """
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value, or None."""

@@ -3,16 +3,20 @@
 A task never talks to Kafka: `process` turns a batch into the records of one transaction and stages the state after it;
 `committed` puts what was staged into the store once the transaction has committed, `discard` forgets it. The same
 class runs under the worker and, in memory, under `placet.testing.TestDriver`.
+
+Inputs that a transaction has no room for are left over: they belong to the task, which takes them first the next time,
+and are gone with it, or with `discard`. So whoever restores a task, or reads from its positions again, needs not know.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from heapq import merge
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from placet.processors.address import written_key
 from placet.processors.judge import NO_CONSEQUENCES, Candidate, Consequences, Judged, consequences, read, rule_on
@@ -35,6 +39,8 @@ Counts = Counter[tuple[Kind, Outcome, Reason]]
 """How many decisions of each kind one batch gave."""
 
 _ACCEPTED = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
+_READ_AHEAD_RECORDS: Final = 512
+"""Inputs are read so many at once, for the processor's caches, and not all: there may be room for a few only."""
 _BYTES_DO_NOT_DECODE = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
 
 
@@ -58,6 +64,12 @@ class _Ruling(NamedTuple):
 
 class Task:
     """The state machine of one partition: positions, ledger chain, staged state.
+
+    Attributes:
+        positions: next position of each input topic behind the last commit.
+        left: inputs that were polled and not taken yet, from `positions` on.
+        counts: what the last batch decided.
+        oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
 
     Args:
         task_id: entity type and partition.
@@ -86,6 +98,7 @@ class Task:
         self.phase = Phase.RESTORING
         self.positions: dict[str, int] = {}
         self.counts: Counts = Counter()
+        self.oldest_at = 0
         self._dead_letters = dead_letters
         self._codec = codec
         self._partitions = partitions
@@ -97,6 +110,8 @@ class Task:
         self._last: Commit | None = None
         self._task_epoch = 0
         self._batch: Batch | None = None
+        self._batch_left: list[ConsumerRecord] = []
+        self.left: list[ConsumerRecord] = []
 
     def open(self, last: Commit | None, positions: Mapping[str, int], genesis: Genesis | None) -> None:
         """Start running from what the log says.
@@ -112,17 +127,24 @@ class Task:
         self.phase = Phase.RUNNING
 
     def process(
-        self, records: list[ConsumerRecord], clock_ms: int, control_position: int, idle_ms: int | None = None
+        self,
+        records: list[ConsumerRecord],
+        clock_ms: int,
+        control_position: int,
+        idle_ms: int | None = None,
+        bytes_max: int = sys.maxsize,
     ) -> list[ProducerRecord]:
         """Decide a batch and stage what follows from it.
 
         Args:
-            records: of this task's input partitions; per topic in order, from the task's positions on. None at all
-                says that the partition is idle, read to its end: its log time moves on.
+            records: of this task's input partitions; per topic in order, from the task's next positions on. None at
+                all, with none left over either, says that the partition is idle, read to its end: its log time moves
+                on.
             clock_ms: the machine's clock, read once for the whole batch.
             control_position: next position of the control topic.
             idle_ms: where log time moves on to without records: no input that is still to come is older. The clock,
                 where clock and log are one and the same.
+            bytes_max: no input is begun once the batch has this size; the rest is left over. At least one is taken.
 
         Returns:
             Everything to write in the transaction; the ledger's commit record comes last.
@@ -132,24 +154,28 @@ class Task:
         sequence, decided_at, log_time = last.sequence + 1, max(last.decided_at, clock_ms), last.log_time
         partition, digest = self.task_id.partition, self.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
-        if not records:
+        ordered = list(in_log_time_order(self.left + records if self.left else records))
+        if not ordered:
             log_time = max(log_time, clock_ms if idle_ms is None else idle_ms)
-        ordered = list(in_log_time_order(records))
-        rulings = []
-        for index, (record, candidate) in enumerate(zip(ordered, self._read(ordered), strict=True)):
+        rulings: list[_Ruling] = []
+        for index, (record, candidate) in enumerate(self._read(ordered)):
             log_time = max(log_time, record.timestamp)
             at = Coordinates(
                 record.topic, partition, record.offset, log_time, decided_at,
                 self._task_epoch, sequence, index, digest, control_position,
             )  # fmt: skip
             rulings.append(self._rule_on(batch, record, candidate, at))
+            if batch.size_bytes >= bytes_max:
+                break
+        self._batch_left = ordered[len(rulings) :]
+        self.oldest_at = min((ruling.record.timestamp for ruling in rulings), default=clock_ms)
         self._send(batch, rulings)
         self.counts = Counter(batch.counted)
         self._housekeeping.add_to(batch, log_time, self._task_epoch, sequence)
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
-            self._task_epoch, sequence, self._spans(records), log_time, decided_at, batch.watermark,
+            self._task_epoch, sequence, self._spans(rulings), log_time, decided_at, batch.watermark,
             control_position, digest, batch.decisions, batch.changes, batch.digest, last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
@@ -162,6 +188,7 @@ class Task:
             written: next position of changelog and ledger, by topic, as far as the transaction wrote to them.
         """
         batch, self._batch = self._batch, None
+        self.left, self._batch_left = self._batch_left, []
         assert batch is not None, "committed() follows process()"
         assert batch.commit is not None, "process() gave a commit record"
         self._last, self._genesis = batch.commit, None
@@ -172,8 +199,20 @@ class Task:
         self._housekeeping.committed()
 
     def discard(self) -> None:
-        """Forget what an aborted transaction staged."""
+        """Forget what an aborted transaction staged, and what was polled: it is to be read again from `positions`."""
         self._batch = None
+        self.left, self._batch_left = [], []
+
+    @property
+    def next_positions(self) -> dict[str, int]:
+        """Next position to poll of each input topic: behind what is left over."""
+        return self.positions | {record.topic: record.offset + 1 for record in self.left}
+
+    @property
+    def staged_positions(self) -> dict[str, int]:
+        """Next position of each input topic once what is staged has committed."""
+        assert self._batch is not None and self._batch.commit is not None, "process() gave a commit record"  # noqa: PT018
+        return {span.topic: span.end for span in self._batch.commit.spans}
 
     def needs_housekeeping(self, clock_ms: int) -> bool:
         """Tell whether something expired, if the partition is idle: it needs a transaction without inputs."""
@@ -185,16 +224,20 @@ class Task:
             self.phase = Phase.CLOSED
             self.store.close()
 
-    def _read(self, records: list[ConsumerRecord]) -> list[Candidate | Judged]:
+    def _read(self, records: list[ConsumerRecord]) -> Iterator[tuple[ConsumerRecord, Candidate | Judged]]:
         machine, decoder, kinds = self.machine, self._codec, self._kinds
         partition, partitions = self.task_id.partition, self._partitions
-        return [
-            read(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
-            for record in records
-        ]
+        for begin in range(0, len(records), _READ_AHEAD_RECORDS):
+            ahead = records[begin : begin + _READ_AHEAD_RECORDS]
+            candidates = [
+                read(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
+                for record in ahead
+            ]
+            yield from zip(ahead, candidates, strict=True)
 
     def _rule_on(self, batch: Batch, record: ConsumerRecord, candidate: Candidate | Judged, at: Coordinates) -> _Ruling:
         if isinstance(candidate, Judged):
+            batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
             return _Ruling(record, at, candidate.decision, NO_CONSEQUENCES, [])
         judged = rule_on(
             self.machine, batch, candidate, record.key,
@@ -252,11 +295,11 @@ class Task:
     def _ledger_record(self, key: bytes, entry: Genesis | Commit | MemoryEntry | AppliedEntry) -> ProducerRecord:
         return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
 
-    def _spans(self, records: list[ConsumerRecord]) -> tuple[Span, ...]:
+    def _spans(self, rulings: list[_Ruling]) -> tuple[Span, ...]:
         """What the transaction takes of each input topic: every one of them, even unmoved."""
         ends = dict(self.positions)
-        for record in records:
-            ends[record.topic] = record.offset + 1
+        for ruling in rulings:
+            ends[ruling.record.topic] = ruling.record.offset + 1
         return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
 
 

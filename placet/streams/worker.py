@@ -6,9 +6,7 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Callable
 from threading import Event
 from time import monotonic
 from typing import Final
@@ -28,11 +26,12 @@ from placet.streams.errors import (
 from placet.streams.idle import IdleQuestion
 from placet.streams.namesake import Namesake
 from placet.streams.observer import Observer
-from placet.streams.producer import Transaction, TransactionalProducer
-from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.producer import TransactionalProducer
+from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.restorer import Job, Restorer
 from placet.streams.store import StateStore
 from placet.streams.task import Task
+from placet.streams.task_calls import TRANSACTION_BYTES_MAX, Moment, lanes_of, positions_of, process, room_for, store
 from placet.streams.topology import TaskId, dead_letters_topic
 
 __all__ = ["Worker"]
@@ -41,7 +40,6 @@ _RESTORING_TIMEOUT_MS: Final = 10
 _CLOSE_TIMEOUT_S: Final = 10.0
 _LEAVE_TIMEOUT_S: Final = 2.0  # the tasks wait meanwhile
 _HOUSEKEEPING_EVERY_S: Final = 5.0
-_PARTITION_OF: Final = attrgetter("topic", "partition")
 _BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -61,6 +59,7 @@ class Worker:
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
         namesake: looks for another gate of our name.
+        bytes_max: size of the states of one transaction, after which its tasks leave inputs over for the next.
     """
 
     def __init__(
@@ -78,6 +77,7 @@ class Worker:
         records_max: int,
         poll_timeout_ms: int,
         namesake: Namesake,
+        bytes_max: int = TRANSACTION_BYTES_MAX,
     ) -> None:
         self._stopping = stopping
         self._entity_types = entity_types
@@ -93,6 +93,7 @@ class Worker:
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
         self._namesake = namesake
+        self._bytes_max = bytes_max
         self._tasks: dict[TaskId, Task] = {}
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
@@ -105,55 +106,57 @@ class Worker:
         Raises:
             ClockSkew, FatalError, SettingsError: the process has to end; all is closed, nothing half done.
         """
+        failure: PlacetError | None = None
         try:
             while not self._stopping.is_set():
-                failure = None
                 try:
+                    # Not while it is in flight: confluent-kafka leaks it, with all its frames know, if it raises then.
+                    self._react_to(failure)
+                    failure = None
                     self.run_once()
-                except (TransactionAborted, TaskMigrated, TaskStopped) as error:
+                except (TransactionAborted, TaskMigrated, TaskStopped, TaskCorrupted) as error:
                     failure = error
-                # Not while it is in flight: confluent-kafka leaks it, with all its frames know, when it raises then.
-                match failure:
-                    case TransactionAborted():
-                        self._adopt_the_log(failure)
-                    case TaskMigrated():
-                        self._join_again(failure)
-                    case TaskStopped():
-                        self._take_out(failure)
         finally:
             self._close()
 
+    def _react_to(self, failure: PlacetError | None) -> None:
+        """Do what an error of the last round calls for. That may fail as well: the group can move on meanwhile."""
+        match failure:
+            case TransactionAborted():
+                self._adopt_the_log(failure)
+            case TaskMigrated():
+                self._join_again(failure)
+            case TaskStopped():
+                self._take_out(failure)
+            case TaskCorrupted():
+                self._rebuild(failure)
+                self._read_again()
+
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
-        records = self._consumer.poll_batch(self._records_max, self._wait_ms())
+        room = room_for(self._tasks.values(), self._records_max)
+        records = self._consumer.poll_batch(room, self._wait_ms())
         if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
             self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
         ready = self._follow_assignment(records)
         if not ready:
             return
-        began_s, clock_ms = monotonic(), self._clock()
+        began_s, clock_ms, bytes_max = monotonic(), self._clock(), self._bytes_max // len(ready)
+        now = Moment(clock_ms, self._idle.log_time, self._control.position)
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
-                transaction.send(self._process(task, task_records, clock_ms))
-            transaction.commit(_positions_of(ready), self._consumer.metadata_of_this_batch())
-        for task, _ in ready:
-            task.committed(_written(task, transaction))
+                transaction.send(process(task, task_records, now, bytes_max))
+            transaction.commit(positions_of(task for task, _ in ready), self._consumer.metadata_of_this_batch())
+        damaged = [error for task, _ in ready if (error := store(task, transaction))]
         self._report(ready, clock_ms, monotonic() - began_s)
+        for error in damaged:
+            self._rebuild(error)
 
     def _wait_ms(self) -> int:
-        """How long to wait for a record: not long while a restored task may want to start."""
+        """How long to wait for a record: not long while a restored task may want to start, not at all for more."""
+        if any(task.left for task in self._tasks.values()):
+            return 0
         return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
-
-    def _process(self, task: Task, records: list[ConsumerRecord], clock_ms: int) -> Iterable[ProducerRecord]:
-        """Let a task decide. What it raises is its own doing, and takes out this task alone."""
-        try:
-            return task.process(records, clock_ms, self._control.position, self._idle.log_time)
-        except (TaskStopped, TaskCorrupted, FatalError):
-            raise
-        except PlacetError as error:
-            raise TaskStopped(task.task_id, str(error)) from error
-        except Exception as error:
-            raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
 
     def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
         """Open, restore and close tasks; return the running ones that have something to do.
@@ -170,7 +173,10 @@ class Worker:
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
-        work = self._sorted(records)
+        work = lanes_of(records, self._tasks, self._topics)
+        for task_id, task in self._tasks.items():
+            if task.left:
+                work.setdefault(task_id, [])
         if monotonic() >= self._housekeeping_at_s:
             self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(self._flowing()))
@@ -187,26 +193,9 @@ class Worker:
         """
         for partition in self._consumer.take_out_of_range():
             task_id = self._task_of(partition)
-            why = self._consumer.why_unreadable(partition, self._tasks[task_id].positions[partition.topic])
+            why = self._consumer.why_unreadable(partition, self._tasks[task_id].next_positions[partition.topic])
             if why:
                 raise TaskStopped(task_id, why)
-
-    def _sorted(self, records: list[ConsumerRecord]) -> dict[TaskId, list[ConsumerRecord]]:
-        """Hand records to their tasks: each once and in order, whatever a seek left in the client's queue."""
-        work: dict[TaskId, list[ConsumerRecord]] = {}
-        positions = self._flowing()
-        for (topic, number), run in groupby(records, key=_PARTITION_OF):
-            partition = TopicPartition(topic, number)
-            position = positions.get(partition)
-            if position is None:
-                continue
-            lane = work.setdefault(TaskId(self._topics[topic], number), [])
-            for record in run:
-                if record.offset >= position:
-                    position = record.offset + 1
-                    lane.append(record)
-            positions[partition] = position
-        return {task_id: lane for task_id, lane in work.items() if lane}
 
     def _flowing(self) -> dict[TopicPartition, int]:
         """The next position of every input partition of the running tasks."""
@@ -228,8 +217,8 @@ class Worker:
         topics = self._entity_types[task_id.entity].topics
         return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
 
-    def _restore(self, task_id: TaskId, store: StateStore | None) -> None:
-        job = Job(task_id, self._entity_types[task_id.entity], store)
+    def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
+        job = Job(task_id, self._entity_types[task_id.entity], store, damage)
         self._restoring[task_id] = (job, monotonic())
         self._restorer.submit(job)
         self._show_tasks()
@@ -240,6 +229,8 @@ class Worker:
         Raises:
             FatalError: the disk takes nothing: others shall take over.
         """
+        for aside in self._restorer.take_set_aside():
+            self._observer.event(aside.event, task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
         for outcome in self._restorer.take_done():
             task_id, kind = outcome.job.task_id, outcome.job.entity_type
             _, began_s = self._restoring.pop(task_id)
@@ -286,15 +277,26 @@ class Worker:
 
     def _take_out(self, error: TaskStopped) -> None:
         """Nothing was committed: the failed task is taken out, the others read their batch again."""
-        self._observer.transaction("aborted", 0.0)
         task = self._tasks.pop(error.task)
         self._consumer.pause(self._inputs_of(error.task))
         task.close()
         self._name_stopped(error.task, str(error))
-        for other in self._tasks.values():
-            other.discard()
+        self._read_again()
+
+    def _rebuild(self, error: TaskCorrupted) -> None:
+        """Its store is damaged: the task restores another one. Whatever it had committed is on the log."""
+        task = self._tasks.pop(error.task)
+        self._consumer.pause(self._inputs_of(error.task))
+        task.close()
+        self._restore(error.task, None, str(error))
+
+    def _read_again(self) -> None:
+        """Nothing was committed of what was polled last: every task forgets it, and reads it once more."""
+        self._observer.transaction("aborted", 0.0)
+        for task in self._tasks.values():
+            task.discard()
             self._consumer.start(
-                {TopicPartition(topic, other.task_id.partition): at for topic, at in other.positions.items()}
+                {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}
             )
 
     def _name_stopped(self, task_id: TaskId, why: str) -> None:
@@ -326,8 +328,8 @@ class Worker:
     def _report(self, ready: list[tuple[Task, list[ConsumerRecord]]], clock_ms: int, duration_s: float) -> None:
         self._failures = 0
         self._observer.transaction("committed", duration_s)
-        for task, records in ready:
-            waited_ms = clock_ms - min((record.timestamp for record in records), default=clock_ms)
+        for task, _ in ready:
+            waited_ms = clock_ms - task.oldest_at
             self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
 
     def _show_tasks(self) -> None:
@@ -343,23 +345,3 @@ class Worker:
         self._producer.abandon()
         self._consumer.close_in_time(_CLOSE_TIMEOUT_S)
         self._control.close()
-
-
-def _positions_of(ready: list[tuple[Task, list[ConsumerRecord]]]) -> dict[TopicPartition, int]:
-    """Next positions of every input partition of every task in the transaction, moved or not."""
-    positions = {}
-    for task, records in ready:
-        partition = task.task_id.partition
-        ends = task.positions | {record.topic: record.offset + 1 for record in records}
-        positions.update({TopicPartition(topic, partition): at for topic, at in ends.items()})
-    return positions
-
-
-def _written(task: Task, transaction: Transaction) -> dict[str, int]:
-    """How far changelog and ledger of one task have come by the transaction's own records."""
-    topics, partition = (task.topics.changelog, task.topics.ledger), task.task_id.partition
-    return {
-        topic: transaction.written[TopicPartition(topic, partition)]
-        for topic in topics
-        if TopicPartition(topic, partition) in transaction.written
-    }

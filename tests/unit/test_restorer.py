@@ -13,6 +13,8 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.restorer import Job, Outcome, Restorer
+from placet.streams.set_aside import SetAside
+from placet.streams.store import StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.property.test_restore import InPieces
@@ -179,3 +181,93 @@ def test_an_unreachable_log_is_made_anew_while_the_others_go_first(
         opened(second).close()
     finally:
         restorer.close()
+
+
+def damaged(driver: TestDriver, restorer: Restorer, why: str = "Corruption: block checksum mismatch") -> Outcome:
+    """What becomes of a task whose store turned out to be damaged while it ran."""
+    restorer.submit(Job(TaskId("lamp", 0), kind_of(driver), None, why))
+    return next_of(restorer)
+
+
+def test_a_store_that_was_damaged_while_it_ran_is_set_aside_first_and_told_of(tmp_path: Path) -> None:
+    driver, restorer = lamp(), Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    folder = tmp_path / "app" / "lamp" / "0"
+    try:
+        restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
+        first = opened(next_of(restorer))
+        states = first.scan(b"s", b"s", 10)
+        first.close()
+        (folder / "it is this one").touch()
+        again = opened(damaged(driver, restorer))
+        assert again.scan(b"s", b"s", 10) == states
+        again.close()
+        assert (tmp_path / "app" / "lamp" / "0.aside" / "it is this one").exists()
+        [aside] = restorer.take_set_aside()
+        assert aside[:3] == ("store damaged", TaskId("lamp", 0), tmp_path / "app" / "lamp" / "0.aside")
+        assert "checksum" in aside.why
+        assert restorer.take_set_aside() == []
+    finally:
+        restorer.close()
+
+
+def test_a_store_that_is_damaged_again_soon_after_stops_its_task_and_no_other(tmp_path: Path) -> None:
+    """Rebuilding for ever would hide a bad disk."""
+    driver, restorer = lamp(), Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    try:
+        opened(damaged(driver, restorer)).close()
+        outcome = damaged(driver, restorer)
+        assert isinstance(outcome.error, TaskStopped)
+        assert outcome.store is None
+        assert "lamp-0: its store is damaged again 0 s after it was set aside" in str(outcome.error)
+        restorer.submit(Job(TaskId("lamp", 1), kind_of(driver), None, "Corruption"))
+        opened(next_of(restorer)).close()
+        rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
+    finally:
+        restorer.close()
+
+
+def test_a_store_that_breaks_whenever_it_is_filled_stops_its_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise StoreDamaged("Corruption: met while it was filled")
+
+    monkeypatch.setattr(rocksdb.RocksDBStore, "write", breaks)
+    outcome = restored(lamp(), tmp_path)
+    assert isinstance(outcome.error, TaskStopped)
+    assert "met while it was filled" in str(outcome.error)
+
+
+def test_a_folder_that_is_taken_by_a_file_ends_the_process(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "lamp").write_text("not a folder")
+    outcome = restored(lamp(), tmp_path)
+    assert isinstance(outcome.error, FatalError)
+    assert f"{tmp_path}/app/lamp/0 can't be written" in str(outcome.error)
+
+
+def test_a_folder_that_can_not_be_set_aside_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "rename", refuses)
+    driver, restorer = lamp(), Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    try:
+        opened(restored(driver, tmp_path)).close()
+        outcome = damaged(driver, restorer)
+        assert isinstance(outcome.error, FatalError)
+        assert "0 can't be used (Corruption: block checksum mismatch) and can't be set aside as" in str(outcome.error)
+    finally:
+        restorer.close()
+
+
+def test_only_the_last_folder_set_aside_is_kept(tmp_path: Path) -> None:
+    folder, asides = tmp_path / "0", SetAside()
+    for name in ("first", "second"):
+        folder.mkdir()
+        (folder / name).touch()
+        asides.foreign(TaskId("lamp", 0), folder, "another cluster's")
+    assert [path.name for path in (tmp_path / "0.aside").iterdir()] == ["second"]
+    assert [aside.event for aside in asides.take()] == ["store set aside"] * 2
+    asides.foreign(TaskId("lamp", 0), folder, "gone by itself")
+    assert (tmp_path / "0.aside" / "second").exists(), "nothing came in its place"

@@ -59,7 +59,11 @@ class Turn:
             cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(), lambda: CLOCK_MS,
             MagicMock(), Event(), self.idle, records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
-        self.task = MagicMock(task_id=TASK, positions={TOPICS.signals: 5, TOPICS.proposals: 7})
+        positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
+        self.task = MagicMock(
+            task_id=TASK, positions=positions, next_positions=positions, staged_positions=positions, left=[],
+            oldest_at=CLOCK_MS,
+        )  # fmt: skip
         self.task.needs_housekeeping.return_value = expired
         self.worker._tasks[TASK] = self.task
 

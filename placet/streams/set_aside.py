@@ -1,0 +1,92 @@
+"""Folders of stores that can't be used: renamed, the last one of each task kept, for whoever wants to look at it.
+
+Damage costs one restore. Met again soon after, it is not by chance, and rebuilding for ever would hide that: the task
+stops by name.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from shutil import rmtree
+from time import monotonic
+from typing import Final, NamedTuple
+
+from placet.streams.errors import FatalError, TaskStopped
+from placet.streams.topology import TaskId
+
+__all__ = ["Aside", "SetAside"]
+
+_SOON_S: Final = 600.0
+"""Longer than a damaged disk needs to show it again, shorter than what a healthy one takes between two faults."""
+
+
+class Aside(NamedTuple):
+    """A folder that was set aside, and why. `event` is "store damaged", or "store set aside" where it was sound."""
+
+    event: str
+    task_id: TaskId
+    folder: Path
+    why: str
+
+
+class SetAside:
+    """Sets folders aside and remembers for which tasks. One thread calls it; another one may `take`."""
+
+    def __init__(self) -> None:
+        self._damaged_at_s: dict[TaskId, float] = {}
+        self._news: deque[Aside] = deque()
+
+    def damaged(self, task_id: TaskId, folder: Path, why: str) -> None:
+        """Set a damaged store's folder aside.
+
+        Raises:
+            TaskStopped: the task's last store was damaged too, not long ago.
+            FatalError: the folder can't be moved.
+        """
+        now_s = monotonic()
+        before_s = self._damaged_at_s.get(task_id)
+        self._damaged_at_s[task_id] = now_s
+        if before_s is not None and now_s - before_s < _SOON_S:
+            raise TaskStopped(
+                task_id,
+                f"its store is damaged again {now_s - before_s:.0f} s after it was set aside and made anew: {why}. "
+                "Nothing is lost, the log has it all. Look at the disk and the memory of this machine, then start "
+                "again, here or elsewhere.",
+            )
+        self._move("store damaged", task_id, folder, why)
+
+    def foreign(self, task_id: TaskId, folder: Path, why: str) -> None:
+        """Set a folder aside that is sound but not this task's, or too old.
+
+        Raises:
+            FatalError: it can't be moved.
+        """
+        self._move("store set aside", task_id, folder, why)
+
+    def take(self) -> list[Aside]:
+        """Return what was set aside since the last call."""
+        taken = []
+        while self._news:
+            taken.append(self._news.popleft())
+        return taken
+
+    def _move(self, event: str, task_id: TaskId, folder: Path, why: str) -> None:
+        aside = folder.with_name(folder.name + ".aside")
+        try:
+            if folder.exists():
+                _remove(aside)
+                folder.rename(aside)
+        except OSError as error:
+            raise FatalError(
+                f"{folder} can't be used ({why}) and can't be set aside as {aside}: {error}. Remove both or mend the "
+                "disk, then start again; the log has it all. Meanwhile others take over."
+            ) from error
+        self._news.append(Aside(event, task_id, aside, why))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
