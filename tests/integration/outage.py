@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import count, pairwise
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from placet.processors.address import partition_of
@@ -31,7 +32,8 @@ class Outage:
         self.world = World(cluster.bootstrap_servers, folder, app, partitions=PARTITIONS)
         self.source, self.target = f"{app}-plain-in", f"{app}-plain-out"
         self._stop = Event()
-        self._load = Thread(target=self._send, name="load")
+        self._copier: subprocess.Popen[bytes] | None = None
+        self._load = Thread(target=self._send, name="load", daemon=True)
         self._keys = [_key_of(partition) for partition in range(PARTITIONS)]
         # The load itself must not wait for the dead broker longer than those who are measured.
         self._producer = Producer({
@@ -42,6 +44,14 @@ class Outage:
 
     def __enter__(self) -> Self:
         self.world.__enter__()
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
         admin = AdminClient({"bootstrap.servers": self.cluster.bootstrap_servers})
         made = admin.create_topics(
             [
@@ -57,14 +67,14 @@ class Outage:
         self.gates = [self.world.gate(name) for name in ("a", "b")]
         self._load.start()
         wait_until(lambda: self._flows(self.target) and self._flows(self.world.topics.decisions), 60, "all flows")
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end_load()
-        self._copier.kill()
-        self._copier.wait(10)
+        self._stop.set()
+        if self._copier is not None:
+            self._copier.kill()
+            self._copier.wait(10)
         self.world.__exit__(kind, error, trace)
 
     def end_load(self) -> None:
@@ -98,8 +108,10 @@ class Outage:
                 return
 
     def _flows(self, topic: str) -> bool:
-        ends = self.world.ends([topic])
-        return all(ends.get((topic, partition), 0) > 5 for partition in range(PARTITIONS))
+        with suppress(KafkaException):  # a topic that was just made may not be known everywhere
+            ends = self.world.ends([topic])
+            return all(ends.get((topic, partition), 0) > 5 for partition in range(PARTITIONS))
+        return False
 
 
 def _key_of(partition: int) -> str:
