@@ -9,6 +9,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from placet.schemas.errors import DecodeError
+from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.topology import TaskId, entity_topics
 from placet.streams.worker import Worker
@@ -57,3 +59,22 @@ def test_a_record_that_a_seek_left_in_the_queue_is_not_decided_twice() -> None:
     records = [ConsumerRecord(TOPICS.signals, 0, offset, 1, b"o", b"v") for offset in (4, 5, 6, 5, 6, 7)]
     [(_, handed)] = worker_with({})._follow_assignment(records)
     assert [record.offset for record in handed] == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (DecodeError("app.order.changelog partition 0: 'o-1' can't be read"), TaskStopped),
+        (ZeroDivisionError("a bug"), TaskStopped),
+        (TaskStopped(TASK, "it said so itself"), TaskStopped),
+        (TaskCorrupted(TASK, "the store is damaged"), TaskCorrupted),
+        (FatalError("the disk is full"), FatalError),
+    ],
+)
+def test_what_a_task_raises_is_about_that_task_alone(raised: Exception, told: type[Exception]) -> None:
+    task = MagicMock(task_id=TASK)
+    task.process.side_effect = raised
+    with pytest.raises(told) as caught:
+        worker_with({})._process(task, [], 1_000)
+    assert str(raised) in str(caught.value)
+    assert isinstance(raised, FatalError) or str(caught.value).startswith("order-0: ")
