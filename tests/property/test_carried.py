@@ -251,3 +251,26 @@ def test_a_log_that_lost_a_field_is_a_difference(gates: _Gates) -> None:
     history.replace(gates.driver.topics.changelog, -1, headers=headers + others)
     (finding,) = [found for found in history.verify().findings if found.check is Check.CHANGE]
     assert "state.carried is None, the re-run gives {" in str(finding)
+
+
+def test_a_decimal_is_kept_digit_by_digit_as_a_restore_gives_it() -> None:
+    driver = TestDriver.from_text(
+        """
+entity: bill
+version: 1
+statuses: [open]
+final: [open]
+fields:
+  fee: {type: decimal, precision: 9, scale: 2, default: '0'}
+  tax: {type: decimal, precision: 9, scale: 3, default: '1.5'}
+signals:
+  opened: {from: absent, to: open}
+  taxed: {from: open, set: {tax: 7}}
+"""
+    )
+    driver.signal("b", "opened", signal_id="s-1")
+    driver.signal("b", "taxed", signal_id="s-2")
+    expected = [("fee", "0.00"), ("tax", "7.000")]
+    assert [(name, str(value)) for name, value in driver.read("b").fields.items()] == expected
+    driver.restart()
+    assert [(name, str(value)) for name, value in driver.read("b").fields.items()] == expected

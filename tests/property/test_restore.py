@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition import parse_definition
+from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams import layout
 from placet.streams.errors import TaskCorrupted, TaskStopped
@@ -251,3 +252,37 @@ def test_a_new_version_of_the_rules_goes_on_with_the_old_state(gate: TestDriver)
     assert (changed.outcome, changed.version_after) == (Outcome.ACCEPTED, 3)
     assert [at.definition_digest for _, at in gate.decided][-3] != gate.machine.digest
     assert gate.decided[-1].at.definition_digest == gate.machine.digest
+
+
+# What no gate wrote ---------------------------------------------------------------------------------------------------
+
+FOREIGN = b"\xc3\x01" + b"\x11" * 8 + b"later"
+
+
+def test_a_foreign_change_is_named_by_entity_and_place_when_it_is_needed(gate: TestDriver) -> None:
+    changelog = TopicPartition(gate.topics.changelog, 0)
+    offset = gate.log.append(changelog, gate.now_ms, b"m", FOREIGN, [("other", None)])  # type: ignore[list-item]
+    gate.restart()
+    gate.signal("l", "changed", {"watts": 1}, signal_id="o-1")
+    with pytest.raises(DecodeError, match=rf"changelog partition 0: 'm' can't be read: at offset {offset}: nobody"):
+        gate.signal("m", "changed", {"watts": 1}, signal_id="o-2")
+
+
+def test_a_foreign_change_that_the_ledger_needs_stops_the_restore_by_place(gate: TestDriver) -> None:
+    offset = gate.log.append(TopicPartition(gate.topics.changelog, 0), gate.now_ms, b"l", FOREIGN)
+    with pytest.raises(TaskStopped, match=rf"changelog partition 0: 'l' can't be read: at offset {offset}: nobody"):
+        gate.restart()
+
+
+def test_a_foreign_header_stops_the_restore_by_place(gate: TestDriver) -> None:
+    changelog = TopicPartition(gate.topics.changelog, 0)
+    offset = gate.log.append(changelog, gate.now_ms, b"l", FOREIGN, [(layout.MEMORY_HEADER, b"")])
+    with pytest.raises(TaskStopped, match=rf"changelog partition 0: the record 'l' at offset {offset} can't be read"):
+        gate.restart()
+
+
+def test_a_foreign_ledger_entry_stops_the_restore_by_place(gate: TestDriver) -> None:
+    ledger = TopicPartition(gate.topics.ledger, 0)
+    offset = gate.log.append(ledger, gate.now_ms, b"later/thing", FOREIGN)
+    with pytest.raises(TaskStopped, match=rf"ledger partition 0: the record 'later/thing' at offset {offset} can't"):
+        gate.restart()

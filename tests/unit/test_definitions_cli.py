@@ -358,7 +358,7 @@ def test_diff_prints_a_table_and_exits_by_the_verdict(files: dict[str, Path]) ->
 
     assert (better.exit_code, better.stdout.splitlines()[-1]) == (0, "compatible")
     assert (worse.exit_code, worse.stdout.splitlines()[-1]) == (1, "incompatible")
-    assert re.search(r"INCOMPATIBLE\s+fields.note\s+removed\s+Stored values and sinks", worse.stdout)
+    assert re.search(r"INCOMPATIBLE\s+fields.note\s+removed\s+Sinks' columns lose it", worse.stdout)
     assert call("diff", files["old"], files["old"]).stdout == "no difference in the rules\n"
 
 

@@ -11,9 +11,12 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from placet.streams.errors import TaskStopped
+from placet.schemas.errors import DecodeError
+from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
 from placet.streams.idle import IdleQuestion
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.store import StoreDamaged
+from placet.streams.task_calls import Moment, process
 from placet.streams.topology import TaskId, entity_topics
 from placet.streams.worker import Worker
 
@@ -140,3 +143,23 @@ def test_a_partition_that_can_not_be_read_on_stops_its_task_by_name() -> None:
 
     turn.consumer.why_unreadable.side_effect = lambda _partition, _position: ""
     assert turn.ready() == []
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (DecodeError("app.order.changelog partition 0: 'o-1' can't be read"), TaskStopped),
+        (ZeroDivisionError("a bug"), TaskStopped),
+        (TaskStopped(TASK, "it said so itself"), TaskStopped),
+        (TaskCorrupted(TASK, "the store is damaged"), TaskCorrupted),
+        (StoreDamaged("Corruption"), TaskCorrupted),
+        (FatalError("the disk is full"), FatalError),
+    ],
+)
+def test_what_a_task_raises_is_about_that_task_alone(raised: Exception, told: type[Exception]) -> None:
+    task = MagicMock(task_id=TASK)
+    task.process.side_effect = raised
+    with pytest.raises(told) as caught:
+        process(task, [], Moment(1_000, 0, 1), 1)
+    assert str(raised) in str(caught.value)
+    assert isinstance(raised, FatalError) or str(caught.value).startswith("order-0: ")

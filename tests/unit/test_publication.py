@@ -1,0 +1,199 @@
+"""What is checked before a definition is published, and which published versions count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from placet.schemas.codec import Codec, Published
+from placet.schemas.contracts import contracts
+from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.errors import DecodeError, SettingsError
+from placet.schemas.in_force import in_force
+from placet.streams.control import Control
+from placet.streams.doctor_rules import remarks
+from placet.streams.publication import check_publication
+from placet.streams.records import TopicPartition
+from placet.streams.survey import count_standing
+from placet.streams.verify_rules import Rulebook
+from placet.testing import TestDriver
+
+V1 = """
+entity: lamp
+version: 1
+horizon: 1h
+statuses: [lit, dim]
+fields: {watts: {type: int, default: 5}, room: string | null}
+signals:
+  changed: {payload: {watts: int}, from: [absent, lit], to: lit, copy: watts}
+  dimmed: {from: lit, to: dim}
+  gone: {from: any, to: absent}
+proposals:
+  move: {payload: {room: string}, from: lit, copy: room}
+"""
+OLD = parse_definition(V1)
+
+
+def changed(version: int = 2, **replaced: str) -> Definition:
+    text = V1.replace("version: 1", f"version: {version}")
+    for before, after in zip(replaced["old"].split("@"), replaced["new"].split("@"), strict=True):
+        assert before in text
+        text = text.replace(before, after)
+    return parse_definition(text)
+
+
+RETYPED = changed(old="{type: int, default: 5}@watts: int", new="{type: string, default: a}@watts: string")
+WITHOUT_DIM = changed(
+    old="[lit, dim]@  dimmed: {from: lit, to: dim}\n", new="[lit]@  dimmed: {from: lit}\n"
+)  # fmt: skip
+
+
+def published(definition: Definition, **parts: Any) -> Published:
+    schemas = {role: json.dumps(schema) for role, schema in contracts(definition)._asdict().items()}
+    values = {
+        "entity": definition.entity, "version": definition.version, "digest": definition.digest,
+        "document": definition.document, "schemas": schemas, "published_at": 0,
+    }  # fmt: skip
+    return Published(*{**values, **parts}.values())
+
+
+def control_with(*definitions: Definition) -> Control:
+    control = Control(cast("Any", None), "control", lambda: 0)
+    control.published = {(d.entity, d.digest): published(d) for d in definitions}
+    return control
+
+
+def never(_entity: str, _statuses: frozenset[str]) -> Mapping[str, int]:
+    raise AssertionError("nobody is to be counted")
+
+
+def check(*definitions: Definition, before: tuple[Definition, ...] = (OLD,), force: bool = False) -> str:
+    counted = {"dim": 1_234}
+    forced = check_publication(definitions, control_with(*before), lambda _e, _s: counted, force=force)
+    return "".join(item.what for item in forced)
+
+
+def test_what_goes_with_the_version_in_force_counts_nobody() -> None:
+    wider = changed(old="room: string | null", new="room: string | null, owner: string | null")
+    assert check_publication([wider], control_with(OLD), never, force=False) == []
+    assert check_publication([OLD], control_with(), never, force=False) == []
+
+
+def test_a_status_that_vanishes_is_refused_with_how_many_stand_in_it() -> None:
+    with pytest.raises(SettingsError) as caught:
+        check(WITHOUT_DIM)
+    assert "lamp version 2 is not published: it is incompatible with version 1, which is in force" in str(caught.value)
+    assert "statuses.dim removed: 1,234 entities stand in it now." in str(caught.value)
+    assert "each input about them is refused (ILLEGAL_TRANSITION)" in str(caught.value)
+    assert "--force (PLACET_FORCE=true)" in str(caught.value)
+    assert "statuses.dim removed: 1,234 entities" in check(WITHOUT_DIM, force=True)
+
+
+def test_a_version_that_was_forced_starts_again_without_force() -> None:
+    assert check(WITHOUT_DIM, before=(OLD, WITHOUT_DIM)) == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "follows"),
+    [
+        (", room: string | null@, copy: room", "@", "fields.room removed", "values of a removed field stay"),
+        ("  gone: {from: any, to: absent}\n", "", "signals.gone removed", "facts of a removed name are refused"),
+        ("lit, copy: room", "lit, dedup: once, copy: room", "proposals.move.dedup", "applied a second time"),
+        ("horizon: 1h", "horizon: 2h", "horizon 1h -> 2h", "a retry of what is forgotten already"),
+        (
+            "room: string | null}@copy: watts", "room: string | null, new: int}@copy: watts, set: {new: 3}",
+            "fields.new added without default", "the field is null in the states that exist",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_incompatible_is_named_with_what_follows(old: str, new: str, line: str, follows: str) -> None:
+    definition = changed(old=old, new=new)
+    with pytest.raises(SettingsError, match=line):
+        check(definition)
+    forced = check(definition, force=True).splitlines()
+    assert [text for text in forced if text.startswith("  forced: ") and follows in text]
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_what_can_not_be_read_is_never_forced(force: bool) -> None:
+    with pytest.raises(SettingsError, match=r"can't read what version 1 wrote: `watts`: int.*This can't be forced"):
+        check(RETYPED, force=force)
+
+
+def test_a_version_of_before_the_last_one_counts_too() -> None:
+    without = changed(old=", room: string | null@, copy: room", new="@")
+    again = changed(3, old="room: string | null}@{room: string}", new="room: long | null}@{room: long}")
+    with pytest.raises(SettingsError, match="can't read what version 1 wrote: `room`"):
+        check(again, before=(OLD, without), force=True)
+
+
+def test_all_definitions_are_checked_before_the_first_is_published() -> None:
+    other = parse_definition(V1.replace("entity: lamp", "entity: room"))
+    with pytest.raises(SettingsError, match="lamp version 2"):
+        check(other, WITHOUT_DIM)
+
+
+def test_a_higher_version_that_reads_what_was_there_replaces_one_that_does_not() -> None:
+    third = changed(3, old="room: string | null", new="room: string | null")
+    assert check(third, before=(OLD, RETYPED)) == ""
+    known = in_force("lamp", control_with(OLD, RETYPED, third).published.values())
+    assert [found.published.version for found in known.usable] == [1, 3]
+    assert [(entry.version, why.split(":")[0]) for entry, why in known.passed_over] == [
+        (2, "it can't read what version 1 wrote")
+    ]
+
+
+def test_a_document_of_a_later_release_is_passed_over() -> None:
+    later = published(RETYPED, document=OLD.document.replace('"entity"', '"planet"'), version=7)
+    known = in_force("lamp", [published(OLD), later])
+    assert known.newest is not None
+    assert known.newest.published.version == 1
+    assert "this release of Placet can't use it" in known.passed_over[0][1]
+
+
+def test_verify_reads_by_the_newest_version_that_counts() -> None:
+    later = published(RETYPED, document="{}", digest=b"later", version=7)
+    rules = Rulebook("lamp", [(0, published(OLD)), (1, published(RETYPED)), (2, later)], None, 1 << 20)
+    assert rules.reader() is rules.reader(OLD.digest)
+    assert rules.horizon_ms(b"later") == OLD.horizon_ms
+    assert rules.reader(b"later") is rules.reader()
+    with pytest.raises(SettingsError, match="lamp version 7: this release of Placet can't use it"):
+        Rulebook("lamp", [(2, later)], None, 1 << 20)
+
+
+def test_the_doctor_says_what_is_passed_over_and_what_would_be_refused() -> None:
+    found = list(remarks([OLD], [published(OLD), published(RETYPED)]))
+    assert [(remark.status, "version 2" in remark.found) for remark in found] == [("warn", True)]
+    (remark,) = remarks([WITHOUT_DIM], [published(OLD)])
+    assert (remark.status, "statuses.dim removed" in remark.found) == ("fail", True)
+    (remark,) = remarks([RETYPED], [published(OLD)])
+    assert remark.status == "fail"
+    assert "lamp version 2 will not be published: it can't read what version 1 wrote" in remark.found
+    (remark,) = remarks([OLD], [published(OLD)])
+    assert remark.status == "ok"
+
+
+def test_entities_are_counted_by_their_latest_state() -> None:
+    driver = TestDriver(OLD, partitions=2)
+    for number in range(6):
+        driver.signal(f"l-{number}", "changed", {"watts": number}, signal_id=f"s-{number}")
+    for number in range(5):
+        driver.signal(f"l-{number}", "dimmed", signal_id=f"d-{number}")
+    driver.signal("l-0", "gone", signal_id="g")
+    place = TopicPartition(driver.topics.changelog, 0)
+    driver.log.append(place, 0, b"foreign", b"\xc3\x01later")
+    counts = count_standing(driver.log, driver.codec, driver.topics.changelog, 2, frozenset({"dim", "never"}))
+    assert counts == {"dim": 4}
+
+
+def test_a_record_of_a_version_that_can_not_be_read_says_so() -> None:
+    codec, foreign = Codec(OLD), TestDriver(RETYPED)
+    foreign.signal("l", "changed", {"watts": "a"}, signal_id="s")
+    (record,) = foreign.log.records(TopicPartition(foreign.topics.changelog, 0))
+    codec.refuse(contracts(RETYPED).change, "version 2 of `lamp` wrote it")
+    codec.refuse("no schema at all", "never")
+    with pytest.raises(DecodeError, match="version 2 of `lamp` wrote it"):
+        codec.decode_change(record.value or b"", record.headers)
