@@ -471,6 +471,25 @@ def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     assert compared("painted") == (8, "version | based on 1 | the state was at 2 / fence | by | a change of by counts")
 
 
+def test_a_proposal_of_an_earlier_life_is_explained(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    base = SimpleNamespace(version=1, incarnation=None)
+    driver.signal("d-1", "removed", signal_id="s-2")
+    driver.signal("d-1", "built", signal_id="s-3")
+    driver.restart()
+    assert driver.propose("d-1", "paint", {"by": "x"}, proposal_id="p", base=base).reason is Reason.STALE
+    found = explain(case_of(driver, "p"))
+    assert [tuple(row) for row in found.compared] == [
+        ("version", "based on 1", "the state was at 3"),
+        ("life", "based on an earlier one", "deleted, and created again as version 3"),
+        ("fence", "by", "a change of by counts"),
+    ]
+    assert [(faster.version, faster.cause, dict(faster.fields)) for faster in found.conflicts] == [
+        (2, "signal removed (s-2)", {"status": ("closed", "absent")}),
+        (3, "signal built (s-3)", {"status": ("absent", "closed")}),
+    ]
+
+
 def test_what_the_log_has_let_go_of_is_left_out(driver: TestDriver) -> None:
     driver.signal("d-1", "built", signal_id="s-1")
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-1", issued_at=driver.now_ms - 61_000)
