@@ -26,7 +26,7 @@ from placet.streams.errors import (
     TaskMigrated,
     TransactionAborted,
 )
-from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.records import Place, ProducerRecord, TopicPartition
 from placet.streams.watchdog import Watchdog
 
 __all__ = ["DurableProducer", "Transaction", "TransactionalProducer", "produce_durably"]
@@ -294,15 +294,18 @@ class DurableProducer:
     def __init__(self, options: Mapping[str, object]) -> None:
         self._producer = Producer(dict(options))
 
-    def send(self, record: ProducerRecord, done: Callable[[str], None]) -> None:
-        """Send a record; `done` is called with "" once it is durable, else with what went wrong.
+    def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
+        """Send a record; `done` is called with "" and its place once it is durable, else with what went wrong.
 
         Raises:
             LogUnreachable: the queue is full: the brokers do not take what was sent before.
         """
 
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            done("" if error is None else error.str())
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                done(error.str(), None)
+            else:
+                done("", Place(message.topic() or "", message.partition() or 0, message.offset() or 0))
 
         topic, partition, key, value, headers = record
         try:
