@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,11 +14,12 @@ from placet.client.archive import Archive, Decided
 from placet.client.compared import Case
 from placet.client.explain import Explanation, Faster, explain
 from placet.client.past import GONE, iso
-from placet.schemas.decision import Outcome
+from placet.schemas.decision import Coordinates, Outcome
 
 __all__ = ["app", "explain_app"]
 
 app = typer.Typer(help="Show the gate's decisions.", no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+_OTHERS_MAX: Final = 10
 explain_app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
@@ -72,7 +73,8 @@ def explain_command(
 ) -> None:
     """Say why an input was decided as it was: which rung, what it compared, who was faster, whether trying again helps.
 
-    Reads the decisions' log from end to end. Where one id was decided several times, the latest one is explained.
+    Reads the decisions' log from end to end. Ids are the senders': where several inputs have this one, be they retries
+    or different proposals, the latest is explained, and the others are listed, the newest first.
 
     Exit code: 0 explained, 1 no decision on this id is on the log, 3 wrong settings or topics, 4 no broker answered.
 
@@ -86,9 +88,9 @@ def explain_command(
         case = archive.case_of(found[-1])
     explanation = explain(case)
     if where.output is Output.JSON:
-        print_json(_form(case, explanation, len(found)))
+        print_json(_form(case, explanation, found[-2::-1]))
     else:
-        _print(case, explanation, len(found))
+        _print(case, explanation, found[-2::-1])
 
 
 def _print_line(decided: Decided, output: Output) -> None:
@@ -96,14 +98,19 @@ def _print_line(decided: Decided, output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps({**decision_form(decision), "decided_at": iso(at.decided_at)}, ensure_ascii=False))
         return
+    typer.echo(_line(decided))
+
+
+def _line(decided: Decided) -> str:
+    decision, at = decided
     reason = "" if decision.outcome is Outcome.ACCEPTED else decision.reason.name
-    typer.echo(
+    return (
         f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {decision.name} of {decision.entity_id} "
         f"({decision.input_id})"
     )
 
 
-def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
+def _form(case: Case, explanation: Explanation, earlier: list[Decided]) -> dict[str, Any]:
     at = case.at
     return {
         **decision_form(case.decision),
@@ -111,10 +118,14 @@ def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
         "said": None if case.message is None else case.remarks._asdict(),
         "decided": {
             "at": iso(at.decided_at),
-            "input": f"{at.topic}-{at.partition}@{at.offset}",
+            "input": _place(at),
             "definition_version": None if case.rules is None else case.rules.version,
-            "times": times,
+            "times": len(earlier) + 1,
         },
+        "others_of_this_id": [
+            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": _place(other.at)}}
+            for other in earlier
+        ],
         "rung": {"number": explanation.rung, "question": explanation.question},
         "meaning": explanation.meaning,
         "compared": [row._asdict() for row in explanation.compared],
@@ -123,7 +134,11 @@ def _form(case: Case, explanation: Explanation, times: int) -> dict[str, Any]:
     }
 
 
-def _print(case: Case, explanation: Explanation, times: int) -> None:
+def _place(at: Coordinates) -> str:
+    return f"{at.topic}-{at.partition}@{at.offset}"
+
+
+def _print(case: Case, explanation: Explanation, earlier: list[Decided]) -> None:
     decision, at = case.decision, case.at
     by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
     reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"
@@ -133,8 +148,11 @@ def _print(case: Case, explanation: Explanation, times: int) -> None:
         + (f", definition version {case.rules.version}" if case.rules else ""),
     ]
     lines += [f"  {what:<10} {text}" for what, text in _said(case)]
-    if times > 1:
-        lines.append(f"  repeats    this id was decided {times} times; this is the latest")
+    if earlier:
+        lines.append(f"  others     {len(earlier) + 1} inputs have this id; this is the latest, before it came")
+        lines += [f"             {_line(other)}, {_place(other.at)}" for other in earlier[:_OTHERS_MAX]]
+        left = len(earlier) - _OTHERS_MAX
+        lines += [f"             and {left} more, see --output json"] if left > 0 else []
     rung = f"rung {explanation.rung}. " if explanation.rung else ""
     lines += [f"  ladder     {rung}{explanation.question}", f"  meaning    {explanation.meaning}"]
     lines += [

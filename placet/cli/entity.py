@@ -222,7 +222,9 @@ def print_decision(decision: Decision, output: Output) -> None:
 
 
 def _headline(decision: Decision) -> str:
-    what = f"{decision.name} of {decision.entity_id} ({decision.input_id})"
+    # Of an input that did not decode neither name nor id is known.
+    said = f" ({decision.input_id})" if decision.input_id else ""
+    what = f"{decision.name or f'a {decision.kind.name.lower()}'} of {decision.entity_id}{said}"
     if decision.first is not None and decision.applied:
         return f"DUPLICATE  {what}: applied before, by {decision.first.input_id} at version {decision.first.version}"
     if decision.applied:

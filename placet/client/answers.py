@@ -1,23 +1,28 @@
-"""Those who wait for decisions, by entity and by the input's id."""
+"""Those who wait for decisions, each by the place on the log where its input lies: ids are the senders', and no key."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock
+from typing import Final
 
 from placet.schemas.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.errors import DecodeError, PlacetError
-from placet.streams.records import ConsumerRecord
+from placet.streams.records import ConsumerRecord, Place
 
-__all__ = ["Answers"]
+__all__ = ["EARLY_MAX", "Answers"]
+
+EARLY_MAX: Final = 1_000
+"""How many decisions on one entity are kept while it is not known yet where an input of ours lies."""
 
 
 class Answers:
     """Finds the decisions that somebody waits for among all that the gate takes. Others' are not even decoded.
 
-    Callers expect in their threads; only the I/O thread answers.
+    Callers expect in their threads; only the I/O thread does the rest. A decision may come before the report of the
+    record that it is on: it is kept until that is there.
 
     Args:
         codec: decodes decisions.
@@ -27,58 +32,96 @@ class Answers:
     def __init__(self, codec: Codec, tell: Callable[[Decision], None] = lambda _: None) -> None:
         self._codec = codec
         self._tell = tell
-        self._expected: dict[bytes, dict[str, Future[Decision]]] = {}
+        self._waiting: dict[bytes, dict[Future[Decision], Place | None]] = {}
+        self._placed: dict[Place, Future[Decision]] = {}
+        self._early: dict[bytes, dict[Place, Decision]] = {}
         self._lock = Lock()
 
-    def expect(self, entity_id: str, input_id: str) -> Future[Decision]:
-        """Return the decision to come; all who wait for the same input share it."""
+    def expect(self, entity_id: str) -> Future[Decision]:
+        """Return the decision to come on an input that is about to be sent."""
+        answer: Future[Decision] = Future()
+        answer.set_running_or_notify_cancel()  # one who gives up must not end it for the others
         with self._lock:
-            of_entity = self._expected.setdefault(entity_id.encode(), {})
-            answer = of_entity.get(input_id)
-            if answer is None:
-                answer = of_entity[input_id] = Future()
-                answer.set_running_or_notify_cancel()  # one who gives up must not end it for the others
-            return answer
+            self._waiting.setdefault(entity_id.encode(), {})[answer] = None
+        return answer
 
-    def drop(self, entity_id: str, input_id: str, answer: Future[Decision]) -> None:
-        """Wait for it no longer."""
+    def place(self, entity_id: str, answer: Future[Decision], place: Place) -> None:
+        """Learn where the input lies whose decision is waited for."""
         key = entity_id.encode()
         with self._lock:
-            of_entity = self._expected.get(key, {})
-            if of_entity.get(input_id) is answer:
-                del of_entity[input_id]
-            if not of_entity:
-                self._expected.pop(key, None)
+            of_entity = self._waiting.get(key, {})
+            if answer not in of_entity:
+                return
+            of_entity[answer] = place
+        self._placed[place] = answer
+        decision = self._early.get(key, {}).get(place)
+        if decision is not None:
+            self._settle(key, answer, decision)
+        self._forget_early(key)
+
+    def drop(self, entity_id: str, answer: Future[Decision]) -> None:
+        """Wait for it no longer."""
+        key = entity_id.encode()
+        self._remove(key, answer)
+        self._forget_early(key)
 
     def take(self, record: ConsumerRecord) -> None:
         """Take in a record of the decisions."""
-        of_entity = self._expected.get(record.key or b"")
+        key = record.key or b""
+        of_entity = self._waiting.get(key)
         if not of_entity or record.value is None:
             return
         try:
-            decision, _ = self._codec.decode_decision(record.value)
+            decision, at = self._codec.decode_decision(record.value)
         except DecodeError:  # of a later release: whoever waits for it is told by the time limit
             return
-        answer = of_entity.get(decision.input_id)
-        if answer is None:
-            return
-        self.drop((record.key or b"").decode(), decision.input_id, answer)
-        self._tell(decision)
-        answer.set_result(decision)
-
-    def fail(self, entity_id: str, input_id: str, error: PlacetError) -> None:
-        """Tell those who wait for this input that it was not sent."""
-        answer = self._expected.get(entity_id.encode(), {}).get(input_id)
+        place = Place(at.topic, at.partition, at.offset)
+        answer = self._placed.get(place)
         if answer is not None:
-            self.drop(entity_id, input_id, answer)
+            self._settle(key, answer, decision)
+        elif self._is_unplaced(key):
+            early = self._early.setdefault(key, {})
+            early[place] = decision
+            if len(early) > EARLY_MAX:
+                del early[next(iter(early))]
+
+    def fail(self, entity_id: str, answer: Future[Decision], error: PlacetError) -> None:
+        """Tell those who wait for this input that it was not sent."""
+        if self._remove(entity_id.encode(), answer):
             answer.set_exception(error)
+        self._forget_early(entity_id.encode())
 
     def fail_all(self, error: PlacetError) -> None:
         """Tell all who wait that nothing will come."""
-        for key, of_entity in list(self._expected.items()):
-            for input_id in list(of_entity):
-                self.fail(key.decode(), input_id, error)
+        for key, of_entity in list(self._waiting.items()):
+            for answer in list(of_entity):
+                self.fail(key.decode(), answer, error)
 
     def __len__(self) -> int:
         """How many decisions are waited for."""
-        return sum(map(len, self._expected.values()))
+        return sum(map(len, self._waiting.values()))
+
+    def _settle(self, key: bytes, answer: Future[Decision], decision: Decision) -> None:
+        self._remove(key, answer)
+        self._tell(decision)
+        answer.set_result(decision)
+
+    def _remove(self, key: bytes, answer: Future[Decision]) -> bool:
+        with self._lock:
+            of_entity = self._waiting.get(key, {})
+            known = answer in of_entity
+            place = of_entity.pop(answer, None)
+            if not of_entity:
+                self._waiting.pop(key, None)
+        if place is not None:
+            del self._placed[place]
+        return known
+
+    def _is_unplaced(self, key: bytes) -> bool:
+        with self._lock:
+            return None in self._waiting.get(key, {}).values()
+
+    def _forget_early(self, key: bytes) -> None:
+        """Keep no decisions of an entity of which every input has its place."""
+        if key in self._early and not self._is_unplaced(key):
+            del self._early[key]

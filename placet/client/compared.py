@@ -14,6 +14,7 @@ from placet.schemas.decision import Coordinates, Decision, Reason
 from placet.schemas.definition import Definition
 from placet.schemas.definition_grammar import ProposalRule, SignalRule
 from placet.schemas.messages import Kind, Message, Value
+from placet.schemas.state import EVERY_FIELD
 
 __all__ = ["Case", "Compared", "compared"]
 
@@ -74,6 +75,9 @@ def _base(case: Case) -> list[Compared]:
         )
         if decision.reason is Reason.STALE and message.base_incarnation not in (None, decision.incarnation):
             rows.append(Compared("life", f"based on {_life(message.base_incarnation)}", _life(decision.incarnation)))
+        reborn = _reborn(case)
+        if decision.reason is Reason.STALE and reborn > message.base_version:
+            rows.append(Compared("life", "based on an earlier one", f"deleted, and created again as version {reborn}"))
     else:
         rows += _as_detail(case)
     fence = getattr(case.rule, "fence", None)
@@ -81,6 +85,12 @@ def _base(case: Case) -> list[Compared]:
         name = fence if isinstance(fence, str) else ", ".join(fence)
         rows.append(Compared("fence", name, _WATCHED.get(name, f"a change of {name} counts")))
     return rows
+
+
+def _reborn(case: Case) -> int:
+    """The version that created the entity again, as far as the log tells; 0 where it was never deleted."""
+    before = next((found for found in case.life if found.version == case.decision.version_before), None)
+    return 0 if before is None else before.state.field_versions.get(EVERY_FIELD, 0)
 
 
 def _life(incarnation: int | None) -> str:

@@ -28,7 +28,7 @@ from placet.streams.admin import Admin
 from placet.streams.consumer import LogReader
 from placet.streams.durable_producer import DurableProducer
 from placet.streams.errors import LogUnreachable
-from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
+from placet.streams.records import ConsumerRecord, Headers, Place, ProducerRecord, TopicPartition
 from placet.streams.settings import Settings
 
 __all__ = ["Exchange", "Sent"]
@@ -105,17 +105,22 @@ class Exchange:
         topics = self.link.topics
         topic = topics.signals if message.kind is Kind.SIGNAL else topics.proposals
         record = ProducerRecord(topic, -1, message.entity_id.encode(), value, headers)
-        answer = self.answers.expect(message.entity_id, message.input_id) if answered else None
-        delivered = partial(self._delivered, message, durable)
+        answer = self.answers.expect(message.entity_id) if answered else None
+        delivered = partial(self._delivered, message, durable, answer)
         if answered and not self._answering:
             self._requests.put(partial(self._send_answered, record, delivered))
-        else:
+            return Sent(durable, answer)
+        try:
             self._producer.send(record, delivered)
+        except LogUnreachable:
+            if answer is not None:
+                self.forget(message, answer)
+            raise
         return Sent(durable, answer)
 
     def forget(self, message: Message, answer: Future[Decision]) -> None:
         """Expect an answer no longer. Takes no lock: the garbage collector calls it, at any moment, in any thread."""
-        self._requests.put(partial(self.answers.drop, message.entity_id, message.input_id, answer))
+        self._requests.put(partial(self.answers.drop, message.entity_id, answer))
 
     def check(self) -> None:
         """Raise NotConnected when nothing is read or sent any more."""
@@ -181,9 +186,9 @@ class Exchange:
             if not self._closing.is_set():
                 self._request_load(partition.partition)
 
-    def _send_answered(self, record: ProducerRecord, delivered: Callable[[str], None]) -> None:
+    def _send_answered(self, record: ProducerRecord, delivered: Callable[[str, Place | None], None]) -> None:
         if self._given_up:
-            delivered("the client was closed while no broker answered")
+            delivered("the client was closed while no broker answered", None)
             return
         try:
             if not self._answering:
@@ -194,19 +199,29 @@ class Exchange:
             self._producer.send(record, delivered)
         except LogUnreachable as error:
             self._given_up = self._closing.is_set()  # one try takes seconds, and many may wait behind this one
-            delivered(str(error))
+            delivered(str(error), None)
 
-    def _delivered(self, message: Message, durable: Future[None], failure: str) -> None:
-        if not failure:
+    def _delivered(
+        self,
+        message: Message,
+        durable: Future[None],
+        answer: Future[Decision] | None,
+        failure: str,
+        place: Place | None,
+    ) -> None:
+        if place is not None:
             self._found()
             durable.set_result(None)
+            if answer is not None:
+                self.answers.place(message.entity_id, answer, place)
             return
         error = NotDelivered(
             f"`{message.name}` ({message.input_id}) of {message.entity_id} was not confirmed: {failure}. Sending it "
             "again with the same id and key is safe."
         )
         durable.set_exception(error)
-        self.answers.fail(message.entity_id, message.input_id, error)
+        if answer is not None:
+            self.answers.fail(message.entity_id, answer, error)
 
     def _lost(self, error: Any) -> None:
         """Note that no broker is connected (librdkafka has logged which one went, and why)."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from placet.client.compared import Case, Compared, compared
 from placet.client.past import GONE, Step, differences, iso, steps
 from placet.schemas.decision import REASONS, Outcome, Reason, Retry
+from placet.schemas.state import ABSENT
 
 __all__ = ["RUNGS", "Case", "Compared", "Explanation", "Faster", "differences", "explain", "iso"]
 
@@ -86,10 +87,12 @@ def _counted(case: Case, step: Step) -> bool:
         return False
     if version in {conflict.version for conflict in decision.conflicts}:
         return True
-    # A conflict names the version that set a field last; one before it was not known to the proposer either.
+    # A conflict names the version that set a field last; one before it was not known to the proposer either, nor was a
+    # deletion, which ends every field.
     base = decision.version_before if case.message is None else case.message.base_version
     watched = {field for conflict in decision.conflicts for field in conflict.fields}
-    return base < version <= decision.version_before and not watched.isdisjoint(step.changes)
+    counts = step.after.status == ABSENT or not watched.isdisjoint(step.changes)
+    return counts and base < version <= decision.version_before
 
 
 def _faster(step: Step) -> Faster:

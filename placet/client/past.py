@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from placet.client.snapshot import Snapshot
 from placet.schemas.messages import Value
-from placet.schemas.state import EntityState
+from placet.schemas.state import EVERY_FIELD, EntityState
 
 __all__ = ["GONE", "Gone", "Step", "as_of", "at_version", "differences", "iso", "newest", "steps"]
 
@@ -49,7 +49,8 @@ def steps(history: Sequence[Snapshot], initial: Mapping[str, Value] | None = Non
 def differences(before: Snapshot | None, after: Snapshot) -> dict[str, tuple[Any, Any]]:
     """Return what a change set, as (before, after); before is None where the log does not hold the state before."""
     state = after.state
-    set_here = sorted(name for name, version in state.field_versions.items() if version == state.version)
+    versions = state.field_versions.items()
+    set_here = sorted(name for name, version in versions if version == state.version and name != EVERY_FIELD)
     return {name: (GONE if before is None else _value(before, name), _value(after, name)) for name in set_here}
 
 

@@ -14,7 +14,7 @@ from placet.processors.machine import Dedup, Failed, Fence, Machine, Rule, Scope
 from placet.processors.occasion import Occasion
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message, Value
-from placet.schemas.state import EntityState, Memory
+from placet.schemas.state import EVERY_FIELD, EntityState, Memory
 
 __all__ = ["CLOCK_AHEAD_MAX_MS", "Ruling", "decide", "memory_is_live", "refuse_undecoded"]
 
@@ -190,18 +190,20 @@ def _fenced(rule: Rule, state: EntityState, message: Message) -> _Refusal | None
         return _Refusal(Reason.VERSION_AHEAD, f"based on version {base}, the state is at {state.version}")
     if base == state.version:
         return None
-    watched = rule.fence_fields if rule.fence is _FIELDS else tuple(state.field_versions)
-    conflicts = _conflicts(state, base, watched)
-    if rule.fence is _FIELDS and not conflicts:
-        return None
-    return _Refusal(Reason.STALE, f"based on version {base}, the state is at {state.version}", None, conflicts)
+    versions, detail = state.field_versions, f"based on version {base}, the state is at {state.version}"
+    reborn = versions.get(EVERY_FIELD, 0)
+    if reborn > base:
+        detail += "; the entity was deleted and created again in between"
+    if rule.fence is _FIELDS:
+        conflicts = _conflicts(base, {field: max(versions.get(field, 0), reborn) for field in rule.fence_fields})
+        return _Refusal(Reason.STALE, detail, None, conflicts) if conflicts else None
+    return _Refusal(Reason.STALE, detail, None, _conflicts(base, versions))
 
 
-def _conflicts(state: EntityState, base: int, watched: tuple[str, ...]) -> tuple[Conflict, ...]:
+def _conflicts(base: int, versions: dict[str, int]) -> tuple[Conflict, ...]:
     by_version: dict[int, list[str]] = {}
-    for field in watched:
-        version = state.field_versions.get(field, 0)
-        if version > base:
+    for field, version in versions.items():
+        if version > base and field != EVERY_FIELD:
             by_version.setdefault(version, []).append(field)
     return tuple(Conflict(version, tuple(sorted(fields))) for version, fields in sorted(by_version.items()))
 

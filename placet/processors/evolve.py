@@ -1,7 +1,7 @@
 """The state after an accepted input: values set, invariants kept, versions counted.
 
 `version` counts changes: an input that leaves status and fields as they were bumps nothing. All right-hand sides see
-the old state.
+the old state. A deleted entity that is created again begins a new life: `EVERY_FIELD` is changed by that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from placet.processors.machine import Failed, Machine, Scope, Transition
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Value
-from placet.schemas.state import ABSENT, Applied, EntityState, encode_state
+from placet.schemas.state import ABSENT, EVERY_FIELD, Applied, EntityState, encode_state
 
 __all__ = ["STATE_BYTES_MAX", "Broken", "Remember", "evolve"]
 
@@ -81,12 +81,15 @@ def evolve(
         applied = {**applied, remember.name: entry}
     if not changed:
         return state if applied is state.applied else msgspec.structs.replace(state, applied=applied)
+    versions = {**state.field_versions, **dict.fromkeys(changed, version)}
+    if state.status == ABSENT and state.version and status != ABSENT:
+        versions[EVERY_FIELD] = version
     after = EntityState(
         version,
         state.incarnation or log_time,
         status,
         fields,
-        {**state.field_versions, **dict.fromkeys(changed, version)},
+        versions,
         applied,
         log_time if status == ABSENT else 0,
         carried,

@@ -258,8 +258,9 @@ class ProposalRule(Rule):
         WithJsonSchema({"anyOf": [{"enum": ["exact", "none"]}, _LIST]}),
     ] = Key(
         default="exact",
-        description="stale (`STALE`) when anything changed since it was based (`exact`), when one of these fields or "
-        "`status` did (a list), or never (`none`, for what commutes)",
+        description="stale (`STALE`) when anything changed since it was based (`exact`), when one of these fields did, "
+        "or `status` where it is named, or the entity was deleted and created again (a list), or never (`none`, for "
+        "what commutes)",
     )
     valid_for_ms: Duration | None = Key(
         default=None,

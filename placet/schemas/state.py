@@ -8,10 +8,13 @@ import msgspec
 
 from placet.schemas.messages import Kind
 
-__all__ = ["ABSENT", "UNSEEN", "Applied", "Change", "EntityState", "Memory", "encode_state"]
+__all__ = ["ABSENT", "EVERY_FIELD", "UNSEEN", "Applied", "Change", "EntityState", "Memory", "encode_state"]
 
 ABSENT = "absent"
 """The built-in status: before creation and after deletion."""
+
+EVERY_FIELD = ""
+"""The key of `field_versions` that stands for all fields: the version that created a deleted entity again."""
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -27,7 +30,8 @@ class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The committed state of one entity.
 
-    `version` counts changes. `field_versions` names the version that last changed each field ("status" included).
+    `version` counts changes. `field_versions` names the version that last changed each field ("status" included),
+    and under `EVERY_FIELD` the one that created the entity again, if it was deleted: nothing of an earlier life holds.
     `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log
     time of the creating input: an entity created again after its tombstone gets a new one. `deleted_at` is the log
     time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
 from placet.streams.errors import FatalError, LogUnreachable
-from placet.streams.records import ProducerRecord
+from placet.streams.records import Place, ProducerRecord
 
 __all__ = ["DurableProducer", "produce_durably"]
 
@@ -28,15 +28,18 @@ class DurableProducer:
     def __init__(self, options: Mapping[str, object]) -> None:
         self._producer = Producer(dict(options))
 
-    def send(self, record: ProducerRecord, done: Callable[[str], None]) -> None:
-        """Send a record; `done` is called with "" once it is durable, else with what went wrong.
+    def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
+        """Send a record; `done` is called with "" and its place once it is durable, else with what went wrong.
 
         Raises:
             LogUnreachable: the queue is full: the brokers do not take what was sent before.
         """
 
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            done("" if error is None else error.str())
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                done(error.str(), None)
+            else:
+                done("", Place(message.topic() or "", message.partition() or 0, message.offset() or 0))
 
         topic, partition, key, value, headers = record
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["ConsumerRecord", "Headers", "ProducerRecord", "TopicPartition"]
+__all__ = ["ConsumerRecord", "Headers", "Place", "ProducerRecord", "TopicPartition"]
 
 Headers: TypeAlias = list[tuple[str, bytes]]
 
@@ -14,6 +14,14 @@ class TopicPartition(NamedTuple):
 
     topic: str
     partition: int
+
+
+class Place(NamedTuple):
+    """Where a record lies on the log."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 class ConsumerRecord(NamedTuple):

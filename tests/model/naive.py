@@ -103,6 +103,7 @@ class NaiveGate:
             "incarnation": 0,
             "fields": self.initial_fields(),
             "changed_at": {},
+            "reborn_at": 0,
             "applied": {},
             "deleted_at": 0,
         }
@@ -251,8 +252,11 @@ class NaiveGate:
         if given["base_version"] > entity["version"]:
             return _verdict("REFUSED", "VERSION_AHEAD")
         changed: dict[int, list[str]] = {}
-        for field, version in entity["changed_at"].items():
-            if version > given["base_version"] and (fence == "exact" or field in fence):
+        for field in entity["changed_at"] if fence == "exact" else fence:
+            version = entity["changed_at"].get(field, 0)
+            if fence != "exact":  # deleted and created again: nothing is what it was, though it may look alike
+                version = max(version, entity["reborn_at"])
+            if version > given["base_version"]:
                 changed.setdefault(version, []).append(field)
         if not changed:
             return None
@@ -310,6 +314,8 @@ class NaiveGate:
             after["incarnation"] = entity["incarnation"] or self.log_time
             after["changed_at"] = {**entity["changed_at"], **dict.fromkeys(changed, after["version"])}
             after["deleted_at"] = self.log_time if status == ABSENT else 0
+            if entity["version"] > 0 and entity["status"] == ABSENT and status != ABSENT:
+                after["reborn_at"] = after["version"]
         return self.broken_invariant(after, scope) or {**_verdict("ACCEPTED", "NONE"), "after": after}
 
     def broken_invariant(self, after: dict, scope: dict) -> dict | None:

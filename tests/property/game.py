@@ -60,8 +60,10 @@ class Game:
             state = self.driver.read(entity_id)
             expected = self._model(entity_id).entity(entity_id)
             fields = state.fields or self.models[0].initial_fields()
-            found = (state.status, state.version, state.incarnation, fields, state.field_versions, state.deleted_at)
-            names = ("status", "version", "incarnation", "fields", "changed_at", "deleted_at")
+            changed_at = dict(state.field_versions)
+            reborn_at = changed_at.pop("", 0)
+            found = (state.status, state.version, state.incarnation, fields, changed_at, reborn_at, state.deleted_at)
+            names = ("status", "version", "incarnation", "fields", "changed_at", "reborn_at", "deleted_at")
             assert found == tuple(expected[name] for name in names), entity_id
 
     # Steps ------------------------------------------------------------------------------------------------------------

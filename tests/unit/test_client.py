@@ -30,7 +30,7 @@ from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority
 from placet.streams.log import client_logger
-from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.records import ConsumerRecord, Place, TopicPartition
 from placet.testing import START_MS, TestDriver
 
 DOOR = """
@@ -275,39 +275,90 @@ def decisions(driver: TestDriver) -> list[ConsumerRecord]:
     return driver.log.records(TopicPartition(driver.topics.decisions, 0))
 
 
-def test_an_answer_finds_those_who_wait_for_it(driver: TestDriver) -> None:
+def place_of(driver: TestDriver, number: int) -> Place:
+    """Where the input lies on which a decision was taken."""
+    at = driver.decided[number].at
+    return Place(at.topic, at.partition, at.offset)
+
+
+def test_an_answer_finds_the_one_whose_input_lies_where_it_says(driver: TestDriver) -> None:
+    """Ids are the senders': one that is used for two proposals must not get both the same answer."""
     answers = Answers(driver.codec)
-    mine, shared = answers.expect("d-1", "s-1"), answers.expect("d-1", "s-1")
-    other = answers.expect("d-1", "s-2")
     driver.signal("d-1", "built", signal_id="s-1")
-    driver.signal("d-2", "built", signal_id="s-2")
+    mine, other, elsewhere = (answers.expect(entity) for entity in ("d-1", "d-1", "d-2"))
+    driver.propose("d-1", "paint", {"by": "x"}, proposal_id="p-1")
+    driver.propose("d-1", "open", {"by": "y"}, dedup_key="k", proposal_id="p-1", issued_at=driver.now_ms - 61_000)
+    answers.place("d-1", mine, place_of(driver, 1))
+    answers.place("d-1", other, place_of(driver, 2))
     for record in decisions(driver):
         answers.take(record)
-    assert mine is shared
-    assert mine.result(0).applied
-    assert not other.done()
-    answers.fail("d-1", "s-2", NotDelivered("away"))
+    assert (mine.result(0).name, mine.result(0).reason) == ("paint", Reason.NONE)
+    assert (other.result(0).name, other.result(0).reason) == ("open", Reason.EXPIRED)
+    assert not elsewhere.done()
+    answers.fail("d-2", elsewhere, NotDelivered("away"))
     with pytest.raises(NotDelivered):
-        other.result(0)
+        elsewhere.result(0)
     assert len(answers) == 0
+
+
+def test_an_answer_that_comes_before_the_report_of_its_input_waits_for_that(driver: TestDriver) -> None:
+    answers = Answers(driver.codec)
+    one, other = answers.expect("d-1"), answers.expect("d-1")
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.signal("d-1", "slammed", signal_id="s-1")
+    for record in decisions(driver):
+        answers.take(record)
+    assert not one.done()
+    answers.place("d-1", one, place_of(driver, 1))
+    assert one.result(0).name == "slammed"
+    answers.drop("d-1", other)
+    assert answers._early == {}, "nobody is left for whom it could be"
+
+
+def test_what_waits_for_reports_is_bounded(driver: TestDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("placet.client.answers.EARLY_MAX", 2)
+    answers = Answers(driver.codec)
+    lost, found = answers.expect("d-1"), answers.expect("d-1")
+    for number in range(3):
+        driver.signal("d-1", "built", signal_id=f"s-{number}")
+    for record in decisions(driver):
+        answers.take(record)
+    answers.place("d-1", lost, place_of(driver, 0))
+    answers.place("d-1", found, place_of(driver, 2))
+    assert found.done()
+    assert not lost.done(), "its time limit tells"
+
+
+def test_an_answer_without_an_id_is_found(driver: TestDriver) -> None:
+    """Of what did not decode the gate knows no id."""
+    answers = Answers(driver.codec)
+    mine = answers.expect("d-1")
+    driver.send_raw(Kind.PROPOSAL, b"d-1", b"\xc3\x01" + b"unknown!" + b"body")
+    answers.place("d-1", mine, place_of(driver, 0))
+    answers.take(decisions(driver)[0])
+    assert (mine.result(0).reason, mine.result(0).input_id) == (Reason.UNKNOWN_SCHEMA, "")
 
 
 def test_the_version_of_an_answer_is_known_before_the_answer(driver: TestDriver) -> None:
     """Who gets a decision may read at once, from another thread: that must not go behind it."""
     told: list[Decision] = []
     answers, found = Answers(driver.codec, told.append), list[list[Decision]]()
-    answers.expect("d-1", "s-1").add_done_callback(lambda _: found.append(list(told)))
+    mine = answers.expect("d-1")
+    mine.add_done_callback(lambda _: found.append(list(told)))
     decision = driver.signal("d-1", "built", signal_id="s-1")
+    answers.place("d-1", mine, place_of(driver, 0))
     answers.take(decisions(driver)[0])
     assert found == [[decision]]
 
 
 def test_those_who_let_go_are_forgotten_and_the_end_is_told(driver: TestDriver) -> None:
     answers = Answers(driver.codec)
-    gone, stays = answers.expect("d-1", "a"), answers.expect("d-1", "b")
-    answers.drop("d-1", "a", gone)
-    answers.drop("d-1", "b", Future[Decision]())  # an older wait for the same id
-    assert len(answers) == 1
+    gone, stays = answers.expect("d-1"), answers.expect("d-1")
+    answers.place("d-1", gone, Place("t", 0, 5))
+    answers.drop("d-1", gone)
+    answers.place("d-1", gone, Place("t", 0, 6))  # its report comes late
+    answers.drop("d-1", Future[Decision]())
+    assert (len(answers), answers._placed) == (1, {})
     answers.fail_all(NotConnected("closed"))
     assert not gone.done()
     with pytest.raises(NotConnected):
@@ -469,6 +520,25 @@ def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     assert compared("ahead") == (3, f"time | {iso(now + 90_000)} | at the latest {iso(now + 60_000)}")
     assert compared("noted") == (0, "version | based on 1 | the state was at 2 / fence | none | no change counts")
     assert compared("painted") == (8, "version | based on 1 | the state was at 2 / fence | by | a change of by counts")
+
+
+def test_a_proposal_of_an_earlier_life_is_explained(driver: TestDriver) -> None:
+    driver.signal("d-1", "built", signal_id="s-1")
+    base = SimpleNamespace(version=1, incarnation=None)
+    driver.signal("d-1", "removed", signal_id="s-2")
+    driver.signal("d-1", "built", signal_id="s-3")
+    driver.restart()
+    assert driver.propose("d-1", "paint", {"by": "x"}, proposal_id="p", base=base).reason is Reason.STALE
+    found = explain(case_of(driver, "p"))
+    assert [tuple(row) for row in found.compared] == [
+        ("version", "based on 1", "the state was at 3"),
+        ("life", "based on an earlier one", "deleted, and created again as version 3"),
+        ("fence", "by", "a change of by counts"),
+    ]
+    assert [(faster.version, faster.cause, dict(faster.fields)) for faster in found.conflicts] == [
+        (2, "signal removed (s-2)", {"status": ("closed", "absent")}),
+        (3, "signal built (s-3)", {"status": ("absent", "closed")}),
+    ]
 
 
 def test_what_the_log_has_let_go_of_is_left_out(driver: TestDriver) -> None:

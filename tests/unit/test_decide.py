@@ -265,6 +265,76 @@ def test_a_fence_on_fields_minds_these_only(bench: Bench) -> None:
     assert decision.conflicts == (Conflict(4, ("status",)),)
 
 
+TICKET = """
+entity: ticket
+version: 1
+statuses: [open]
+fields:
+  estimate: {type: int, default: 0}
+  note: {type: string, default: ""}
+signals:
+  opened: {from: absent, to: open}
+  noted: {payload: {note: string}, from: any, copy: note}
+  removed: {from: any, to: absent}
+proposals:
+  assess: {payload: {estimate: int}, fence: [estimate], from: open, copy: estimate}
+  reset: {fence: [estimate], from: [absent, open], to: open, set: {note: "'again'"}}
+  close: {from: open, to: absent}
+  tag: {payload: {note: string}, fence: none, from: open, copy: note}
+"""
+
+
+@pytest.fixture
+def second_life() -> Bench:
+    """A ticket opened (1), removed (2), opened again (3) within the horizon; its estimate never left the default."""
+    bench = Bench(TICKET)
+    for number, name in enumerate(("opened", "removed", "opened")):
+        assert bench.judge(signal(name, input_id=f"s-{number}")).version_after == number + 1
+    return bench
+
+
+@pytest.mark.parametrize("base", [1, 2], ids=["the first life", "the deleted entity"])
+def test_a_fence_on_fields_is_stale_across_deletion_and_creation(second_life: Bench, base: int) -> None:
+    decision = second_life.judge(proposal("assess", {"estimate": 5}, base_version=base, dedup_key="k"))
+    assert_refused(decision, Reason.STALE)
+    assert decision.conflicts == (Conflict(3, ("estimate",)),)
+    assert decision.detail == (
+        f"based on version {base}, the state is at 3; the entity was deleted and created again in between"
+    )
+
+
+def test_in_its_second_life_a_fence_on_fields_minds_these_only(second_life: Bench) -> None:
+    assert second_life.judge(signal("noted", {"note": "x"}, input_id="s-3")).version_after == 4
+    accepted = second_life.judge(proposal("assess", {"estimate": 5}, base_version=3, dedup_key="k-1"))
+    assert accepted.outcome is Outcome.ACCEPTED
+    stale = second_life.judge(proposal("assess", {"estimate": 6}, base_version=4, dedup_key="k-2"))
+    assert stale.conflicts == (Conflict(5, ("estimate",)),)
+    assert "created again" not in stale.detail
+
+
+def test_a_field_that_was_set_since_is_named_with_its_own_version(second_life: Bench) -> None:
+    second_life.judge(proposal("assess", {"estimate": 5}, base_version=3, dedup_key="k-1"))
+    stale = second_life.judge(proposal("assess", {"estimate": 6}, base_version=1, dedup_key="k-2"))
+    assert stale.conflicts == (Conflict(4, ("estimate",)),)
+    assert "deleted and created again" in stale.detail
+
+
+def test_the_other_fences_know_nothing_of_lives(second_life: Bench) -> None:
+    exact = second_life.judge(proposal("close", base_version=1, dedup_key="k-1"))
+    assert exact.conflicts == (Conflict(3, ("status",)),)
+    none = second_life.judge(proposal("tag", {"note": "x"}, base_version=1, dedup_key="k-2"))
+    assert none.outcome is Outcome.ACCEPTED
+
+
+def test_what_is_legal_for_a_deleted_entity_is_judged_by_the_table() -> None:
+    bench = Bench(TICKET)
+    for number, name in enumerate(("opened", "removed")):
+        bench.judge(signal(name, input_id=f"s-{number}"))
+    created = bench.judge(proposal("reset", base_version=1, dedup_key="k"))
+    assert (created.outcome, created.status_before, created.version_after) == (Outcome.ACCEPTED, "absent", 3)
+    assert bench.state("order-1").field_versions == {"status": 3, "note": 3, "": 3}
+
+
 def test_what_commutes_needs_no_base(bench: Bench) -> None:
     bench.judge(signal("noted", {"note": "a"}, input_id="s-2"))
     tag = proposal("tag", {"note": "b"}, base_version=0, base_incarnation=7)

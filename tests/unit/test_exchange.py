@@ -21,7 +21,7 @@ from placet.schemas.codec import Codec
 from placet.schemas.definition import parse_definition
 from placet.schemas.messages import Message
 from placet.streams.errors import LogUnreachable
-from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.records import Place, ProducerRecord, TopicPartition
 from placet.streams.settings import load_settings
 from placet.streams.topology import entity_topics
 
@@ -33,13 +33,15 @@ signals: {made: {from: absent, to: dark}}
 proposals: {clean: {from: dark}}
 """)
 
+PLACE = Place("app.lamp.proposals", 0, 3)
+
 
 class Kafka:
     """Admin, reader and producer at once: they note what is asked of them."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.reports: list[Callable[[str], None]] = []
+        self.reports: list[Callable[[str, Place | None], None]] = []
         self.away = False
 
     def earliest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -56,7 +58,7 @@ class Kafka:
         (topic,) = {partition.topic for partition in positions}
         self.calls.append(f"follow {topic} from {set(positions.values())}")
 
-    def send(self, record: ProducerRecord, done: Callable[[str], None]) -> None:
+    def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
         self.calls.append(f"send to {record.topic}")
         self.reports.append(done)
 
@@ -101,17 +103,44 @@ def test_a_signal_needs_no_reader(exchange: Exchange, kafka: Kafka) -> None:
     assert kafka.calls == ["send to app.lamp.signals"]
     assert found == Sent(found.durable, None)
     assert not found.durable.done()
-    kafka.reports[0]("")
+    kafka.reports[0]("", PLACE)
     assert found.durable.result(0) is None
 
 
 def test_what_is_not_confirmed_fails_those_who_wait(exchange: Exchange, kafka: Kafka) -> None:
     waiting = sent(exchange, "p-1")
     exchange._meet_requests()
-    kafka.reports[0]("message timed out")
+    kafka.reports[0]("message timed out", None)
     for wait in (waiting.durable, waiting.decision):
         with pytest.raises(NotDelivered, match=r"message timed out.*same id and key is safe"):
             wait(0)
+
+
+def test_two_proposals_of_one_id_have_an_answer_each(exchange: Exchange, kafka: Kafka) -> None:
+    one, other = sent(exchange, "p-1"), sent(exchange, "p-1")
+    exchange._meet_requests()
+    kafka.reports[0]("", PLACE)
+    kafka.reports[1]("message timed out", None)
+    assert one.durable(0) is None
+    with pytest.raises(NotDelivered):
+        other.decision(0)
+    with pytest.raises(DecisionTimeout):
+        one.decision(0)
+    assert len(exchange.answers) == 1
+
+
+def test_a_proposal_that_the_queue_has_no_room_for_is_not_waited_for(
+    exchange: Exchange, kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise LogUnreachable("the queue is full")
+
+    exchange._answering = True
+    monkeypatch.setattr(kafka, "send", full)
+    with pytest.raises(LogUnreachable):
+        sent(exchange, "p-1")
+    exchange._meet_requests()
+    assert len(exchange.answers) == 0
 
 
 def test_a_broker_that_is_away_fails_the_proposal_and_not_the_client(exchange: Exchange, kafka: Kafka) -> None:
@@ -173,8 +202,8 @@ def test_an_outage_is_told_once_when_it_is_over(
     exchange._meet_requests()
     for name in ("_TRANSPORT", "_ALL_BROKERS_DOWN", "_ALL_BROKERS_DOWN"):
         exchange._lost(SimpleNamespace(name=lambda name=name: name))
-    kafka.reports[0]("")
-    kafka.reports[1]("")
+    kafka.reports[0]("", PLACE)
+    kafka.reports[1]("", PLACE._replace(offset=4))
     assert caplog.messages == ["Kafka answers again"]
 
 

@@ -7,12 +7,12 @@ from concurrent.futures import Future
 from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import MagicMock
+from unittest.mock import ANY, MagicMock, call
 
 import pytest
 
-from placet.schemas.errors import DecodeError
-from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
+from placet.schemas.errors import DecodeError, SettingsError
+from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.idle import IdleQuestion
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.store import StoreDamaged
@@ -163,3 +163,27 @@ def test_what_a_task_raises_is_about_that_task_alone(raised: Exception, told: ty
         process(task, [], Moment(1_000, 0, 1), 1)
     assert str(raised) in str(caught.value)
     assert isinstance(raised, FatalError) or str(caught.value).startswith("order-0: ")
+
+
+def test_a_gate_that_the_group_has_not_admitted_fences_nobody() -> None:
+    turn = Turn(expired=False)
+    worker, consumer, producer = turn.worker, turn.consumer, cast("Any", turn.worker._producer)
+    consumer.poll_batch.return_value = []
+    consumer.joined = False
+    worker.run_once()
+    producer.start.assert_not_called()
+    consumer.joined = True
+    worker.run_once()
+    producer.start.assert_called_once_with()
+
+
+@pytest.mark.parametrize(("error", "fenced"), [(ProducerFenced("f"), True), (TaskMigrated("m"), False)])
+def test_a_gate_that_is_out_looks_for_another_of_its_name_after_it_has_left(error: TaskMigrated, fenced: bool) -> None:
+    worker, order = Turn().worker, MagicMock()
+    order.attach_mock(cast("Any", worker._consumer).close_in_time, "leave")
+    order.attach_mock(cast("Any", worker._namesake).look, "look")
+    order.look.side_effect = SettingsError("another gate is called")
+    cast("Any", worker._consumer).member_id.return_value = "ours"
+    with pytest.raises(SettingsError):
+        worker._join_again(error)
+    assert order.mock_calls == [call.leave(ANY), call.look("ours", fenced=fenced)]
