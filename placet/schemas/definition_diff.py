@@ -90,7 +90,11 @@ def _statuses(old: Definition, new: Definition) -> Iterator[Difference]:
 def _fields(path: str, old: Mapping[str, Field], new: Mapping[str, Field], *, state: bool) -> Iterator[Difference]:
     for name in old:
         if name not in new:
-            why = "Sinks' columns lose it; values stay in the states, unseen." if state else "Producers still send it; retries differ."
+            why = (
+                "Sinks' columns lose it; values stay in the states, unseen."
+                if state
+                else "Producers still send it; retries differ."
+            )
             yield Difference(f"{path}.{name}", "removed", False, f"{why} Keep it, and stop using it.")
         else:
             yield from _field(f"{path}.{name}", old[name], new[name])

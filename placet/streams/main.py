@@ -79,7 +79,10 @@ def build(
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    restorer = Restorer(lambda: KafkaLog(log_reader(settings, "restore", logs), admin), settings.state_dir, clock)
+    restorer = Restorer(
+        lambda: KafkaLog(log_reader(settings, "restore", logs), admin), settings.state_dir, clock,
+        TopicPartition(control_topic(settings.app), 0), lambda: control.position,
+    )  # fmt: skip
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )

@@ -20,6 +20,7 @@ from placet.streams.admin import BrokerUnreachable
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.layout import StateFormat
+from placet.streams.records import TopicPartition
 from placet.streams.restore import Log, Restoration, Restored, restore
 from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
 from placet.streams.store import StateStore
@@ -28,6 +29,8 @@ from placet.streams.topology import TaskId
 __all__ = ["Job", "Outcome", "Restorer"]
 
 _RETRY_AFTER_S = 0.5
+_RULES_WITHIN_S = 5.0  # the loop looks at the rules once a second
+_LOOK_EVERY_S = 0.02
 _PATIENCE_S = 2.0  # with a job that gets nothing to read, while others wait
 
 
@@ -61,12 +64,23 @@ class Restorer:
         make_log: makes the reading side; called in the thread, and again after it broke.
         state_dir: where the stores are: `<state_dir>/<app>/<entity>/<partition>`.
         clock: the machine's clock, ms since the epoch.
+        control: the topic of rules.
+        rules_position: how far the loop has read it.
     """
 
-    def __init__(self, make_log: Callable[[], Log], state_dir: Path, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        make_log: Callable[[], Log],
+        state_dir: Path,
+        clock: Callable[[], int],
+        control: TopicPartition | None = None,
+        rules_position: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._make_log = make_log
         self._state_dir = state_dir
         self._clock = clock
+        self._control = control
+        self._rules_position = rules_position
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._done: deque[Outcome] = deque()
         self._pending: dict[TaskId, Job] = {}
@@ -170,11 +184,20 @@ class Restorer:
             stands_still = monotonic() - moved_at_s > _PATIENCE_S
             return not job.cancelled.is_set() and (not stands_still or self._jobs.empty())
 
+        def rules_known(end: int) -> bool:
+            """Wait for the loop, which follows the rules, but not for ever: what is unknown is named when it is met."""
+            deadline_s = monotonic() + _RULES_WITHIN_S
+            while self._rules_position() < end and monotonic() < deadline_s:
+                if job.cancelled.wait(_LOOK_EVERY_S):
+                    return False
+            return True
+
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)
         return Restoration(
-            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(), go_on
-        )
+            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(), go_on,
+            self._control, rules_known,
+        )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:
         return self._state_dir / job.entity_type.app / job.task_id.entity / str(job.task_id.partition)

@@ -110,3 +110,23 @@ def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(
         opened(second).close()
     finally:
         restorer.close()
+
+
+def test_a_task_waits_for_the_rules_that_its_states_were_written_by(tmp_path: Path) -> None:
+    driver, control, known = lamp(), TopicPartition("app.control", 0), [0]
+    driver.log.append(control, driver.now_ms, b"definition/lamp/2", b"published before the states were written")
+    looked = Event()
+
+    def position() -> int:
+        looked.set()
+        return known[0]
+
+    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms, control, position)
+    try:
+        restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
+        assert looked.wait(10)
+        assert restorer.take_done() == []
+        known[0] = 1
+        opened(next_of(restorer)).close()
+    finally:
+        restorer.close()
