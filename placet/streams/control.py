@@ -131,9 +131,16 @@ class Control:
 
     def _teach(self, published: Published) -> None:
         kind = self._entity_types.get(published.entity)
-        if kind is not None:
+        if kind is None:
+            return
+        try:
             for schema in published.schemas.values():
                 kind.codec.learn(schema)
+        except DecodeError as error:
+            # Of states alone: inputs are refused for the reason that verify finds again.
+            why = f"version {published.version} of `{published.entity}` wrote it, which can't be read: {error}"
+            kind.codec.refuse(published.schemas.get("change", ""), why)
+            raise
 
 
 def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None:
