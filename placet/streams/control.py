@@ -24,6 +24,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 __all__ = ["Control", "refuse_unfit"]
 
 _FOLLOW_EVERY_S: Final = 1.0
+_READ_TIMEOUT_S: Final = 30.0
 
 
 class Control:
@@ -109,7 +110,16 @@ class Control:
         self._reader.close()
 
     def _read_to_end(self) -> None:
-        self._reader.read(self._partition, self.position, self._end_offset(), self._take)
+        deadline_s = monotonic() + _READ_TIMEOUT_S
+
+        def take(records: list[ConsumerRecord], position: int) -> bool:
+            return self._take(records, position) and monotonic() < deadline_s
+
+        if not self._reader.read(self._partition, self.position, self._end_offset(), take):
+            raise LogUnreachable(
+                f"{self._partition.topic} could not be read to its end in {_READ_TIMEOUT_S:g} s: its leader does not "
+                "answer, or a transaction on it has not ended."
+            )
 
     def _take(self, records: list[ConsumerRecord], position: int) -> bool:
         for record in records:
@@ -131,9 +141,16 @@ class Control:
 
     def _teach(self, published: Published) -> None:
         kind = self._entity_types.get(published.entity)
-        if kind is not None:
+        if kind is None:
+            return
+        try:
             for schema in published.schemas.values():
                 kind.codec.learn(schema)
+        except DecodeError as error:
+            # Of states alone: inputs are refused for the reason that verify finds again.
+            why = f"version {published.version} of `{published.entity}` wrote it, which can't be read: {error}"
+            kind.codec.refuse(published.schemas.get("change", ""), why)
+            raise
 
 
 def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None:

@@ -92,7 +92,10 @@ def build(
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    restorer = Restorer(lambda: _log(settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir, clock)
+    restorer = Restorer(
+        lambda: _log(settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir, clock,
+        TopicPartition(control_topic(settings.app), 0), lambda: control.position,
+    )  # fmt: skip
     producer = TransactionalProducer(
         _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
     )

@@ -75,6 +75,8 @@ class Restoration:
         topic_ids: ids of the entity type's topics, as the cluster knows them now.
         go_on: called between batches with the records read since the last call and the offsets still ahead, None while
             they are not known; returns False when the task is not ours any more.
+        control: the topic of rules, if there is one: who wrote states published before.
+        rules_known: waits until the rules are read up to an offset; returns as `go_on` does.
     """
 
     task_id: TaskId
@@ -86,6 +88,8 @@ class Restoration:
     store: StateStore
     now_ms: int
     go_on: Callable[[int, int | None], bool] = field(default=lambda _read, _ahead: True)
+    control: TopicPartition | None = None
+    rules_known: Callable[[int], bool] = field(default=lambda _end: True)
 
     def partition(self, topic: str) -> TopicPartition:
         """Return this task's partition of a topic."""
@@ -110,7 +114,9 @@ def restore(job: Restoration, log: Log) -> Restored | None:
             return None
         committed = log.committed(inputs)
     changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
-    targets = log.end_offsets([changelog, ledger])
+    targets = log.end_offsets([changelog, ledger, *([job.control] if job.control else [])])
+    if job.control and not job.rules_known(targets.pop(job.control)):
+        return None
     starts = log.start_offsets([changelog, ledger, *inputs])
     _check_position(job, starts, targets)
     positions = {partition: max(_position(job, partition.topic), starts[partition]) for partition in targets}
@@ -126,8 +132,7 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     if not log.read(ledger, positions[ledger], targets[ledger], chain.take):
         return None
     group = {partition.topic: position for partition, position in committed.items()}
-    first = {partition.topic: starts[partition] for partition in inputs}
-    return _checked(job, chain, group, first, progress.records + chain.records)
+    return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, progress.records + chain.records)
 
 
 def _stamp(job: Restoration) -> bytes:
@@ -292,8 +297,8 @@ class _Chain:
         try:
             return self._job.form.load(data) if data else UNSEEN
         except DecodeError as error:
-            place, name = self._job.partition(self._job.topics.changelog), entity.decode("utf-8", "replace")
-            raise TaskStopped(self._job.task_id, str(unreadable(place, repr(name), error))) from error
+            place, name = self._job.partition(self._job.topics.changelog), repr(entity.decode("utf-8", "replace"))
+            raise TaskStopped(self._job.task_id, str(unreadable(place, name, error))) from error
 
 
 def _unreadable(job: Restoration, record: ConsumerRecord, why: Exception) -> TaskStopped:

@@ -28,6 +28,8 @@ from placet.streams.topology import TaskId
 __all__ = ["Job", "Outcome", "Restorer"]
 
 _RETRY_AFTER_S = 0.5
+_RULES_WITHIN_S = 5.0  # the loop looks at the rules once a second
+_LOOK_EVERY_S = 0.02
 _PATIENCE_S = 2.0  # with a job that gets nothing to read, while others wait
 
 
@@ -86,12 +88,24 @@ class Restorer:
             that had been kept would go on asking leaders of long ago.
         state_dir: where the stores are: `<state_dir>/<app>/<entity>/<partition>`.
         clock: the machine's clock, ms since the epoch.
+        control: the topic of rules.
+        rules_position: how far the loop has read it.
     """
 
-    def __init__(self, make_log: Callable[[], RestoreLog], state_dir: Path, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        make_log: Callable[[], RestoreLog],
+        state_dir: Path,
+        clock: Callable[[], int],
+        control: TopicPartition | None = None,
+        rules_position: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._make_log = make_log
         self._state_dir = state_dir
         self._clock = clock
+        self._control = control
+        self._rules = [control] if control else []
+        self._rules_position = rules_position
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._done: deque[Outcome] = deque()
         self._pending: dict[TaskId, Job] = {}
@@ -167,7 +181,7 @@ class Restorer:
         while store is not None:
             try:
                 self._log = self._log or self._make_log()
-                job.waits_for = self._log.unreachable(job.partitions)
+                job.waits_for = self._log.unreachable([*job.partitions, *self._rules])
                 if job.waits_for:
                     return None, store
                 return restore(self._restoration(job, store), self._log), store
@@ -215,11 +229,20 @@ class Restorer:
             stands_still = monotonic() - moved_at_s > _PATIENCE_S
             return not job.cancelled.is_set() and (not stands_still or self._jobs.empty())
 
+        def rules_known(end: int) -> bool:
+            """Wait for the loop, which follows the rules, but not for ever: what is unknown is named when it is met."""
+            deadline_s = monotonic() + _RULES_WITHIN_S
+            while self._rules_position() < end and monotonic() < deadline_s:
+                if job.cancelled.wait(_LOOK_EVERY_S):
+                    return False
+            return True
+
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)
         return Restoration(
-            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(), go_on
-        )
+            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(), go_on,
+            self._control, rules_known,
+        )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:
         return self._state_dir / job.entity_type.app / job.task_id.entity / str(job.task_id.partition)

@@ -15,6 +15,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
 from placet.streams.control import Control
 from placet.streams.doctor_rules import remarks
+from placet.streams.entity_type import EntityType
 from placet.streams.publication import check_publication
 from placet.streams.records import TopicPartition
 from placet.streams.survey import count_standing
@@ -197,3 +198,13 @@ def test_a_record_of_a_version_that_can_not_be_read_says_so() -> None:
     codec.refuse("no schema at all", "never")
     with pytest.raises(DecodeError, match="version 2 of `lamp` wrote it"):
         codec.decode_change(record.value or b"", record.headers)
+
+
+def test_a_gate_says_which_version_wrote_a_state_that_it_can_not_read() -> None:
+    control, driver, foreign = control_with(OLD, RETYPED), TestDriver(OLD), TestDriver(RETYPED)
+    kind = EntityType("app", driver.machine, driver.codec, driver.topics, {}, 1)
+    assert [(entry.version, why[:7]) for entry, why in control.learn({"lamp": kind})] == [(2, "`watts`")]
+    foreign.signal("l", "changed", {"watts": "a"}, signal_id="s")
+    (record,) = foreign.log.records(TopicPartition(foreign.topics.changelog, 0))
+    with pytest.raises(DecodeError, match="version 2 of `lamp` wrote it, which can't be read: `watts`"):
+        driver.codec.decode_state(record.value or b"", record.headers)

@@ -271,3 +271,23 @@ def test_only_the_last_folder_set_aside_is_kept(tmp_path: Path) -> None:
     assert [aside.event for aside in asides.take()] == ["store set aside"] * 2
     asides.foreign(TaskId("lamp", 0), folder, "gone by itself")
     assert (tmp_path / "0.aside" / "second").exists(), "nothing came in its place"
+
+
+def test_a_task_waits_for_the_rules_that_its_states_were_written_by(tmp_path: Path) -> None:
+    driver, control, known = lamp(), TopicPartition("app.control", 0), [0]
+    driver.log.append(control, driver.now_ms, b"definition/lamp/2", b"published before the states were written")
+    looked = Event()
+
+    def position() -> int:
+        looked.set()
+        return known[0]
+
+    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms, control, position)
+    try:
+        restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
+        assert looked.wait(10)
+        assert restorer.take_done() == []
+        known[0] = 1
+        opened(next_of(restorer)).close()
+    finally:
+        restorer.close()
