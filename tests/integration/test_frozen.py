@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 HERE = Path(__file__).parent
 SESSION_S, WATCHDOG_S = 3.0, 2.0
-FREEZE_S = SESSION_S + WATCHDOG_S + 2.0
+LONG_S, SHORT_S = SESSION_S + WATCHDOG_S + 2.0, 1.5
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def is_frozen(gate: Gate) -> bool:
     return status.rpartition(")")[2].split()[0] == "T"
 
 
-def stay_frozen(gate: Gate) -> None:
+def stay_frozen(gate: Gate, freeze_s: float) -> None:
     """The length of the freeze is what is tested: wait for that, then let it wake."""
     wait_until(lambda: is_frozen(gate), 60, "the gate stands still")
-    thaw_s = time.monotonic() + FREEZE_S
-    wait_until(lambda: time.monotonic() > thaw_s, FREEZE_S + 5, "the time to wake")
+    thaw_s = time.monotonic() + freeze_s
+    wait_until(lambda: time.monotonic() > thaw_s, freeze_s + 5, "the time to wake")
     gate.resume()
 
 
@@ -61,7 +61,7 @@ def test_a_gate_frozen_past_its_watchdog_and_its_session_goes_on(world: World, t
     )  # fmt: skip
     world.load(2_000)
     world.flush()
-    stay_frozen(gate)  # amid a call: all its records are queued, the transaction is open
+    stay_frozen(gate, LONG_S)  # amid a call: all its records are queued, the transaction is open
     goes_on(world, gate)
 
     world.load(6_000, first=2_000)
@@ -71,7 +71,7 @@ def test_a_gate_frozen_past_its_watchdog_and_its_session_goes_on(world: World, t
         scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: gate\r\n\r\n")
         scraper.close()  # the probe's time is up
     world.flush()
-    stay_frozen(gate)
+    stay_frozen(gate, SHORT_S)
     goes_on(world, gate)
     outcomes = Counter(decision.outcome for decision, _ in world.decided(60))
     assert sum(outcomes.values()) == 8_000

@@ -43,7 +43,7 @@ def says_who(gate: Gate) -> None:
     assert "SystemError" not in gate.text()
 
 
-@pytest.mark.parametrize("static", ["false", "true"])
+@pytest.mark.parametrize("static", ["false", pytest.param("true", marks=pytest.mark.long)])
 def test_the_second_gate_of_a_name_is_refused_before_it_touches_the_first(world: World, static: str) -> None:
     first = world.gate("twin", PLACET_STATIC=static, **QUICK)
     decides(world, 0)
@@ -98,6 +98,7 @@ def test_a_restart_waits_for_a_predecessor_that_was_killed_and_for_no_other(worl
     assert gate.terminate() == 0
 
 
+@pytest.mark.long
 def test_a_gate_fenced_for_its_own_slow_transaction_goes_on(world: World, tmp_path: Path) -> None:
     program = (str(HERE / "gate_that_waits_before_commit.py"),)
     gate = world.gate("twin", program=program, HOLD=str(tmp_path), PLACET_TRANSACTION_TIMEOUT_MS="1000")
