@@ -76,6 +76,7 @@ def test_all_is_fine_on_topics_that_were_applied(doctor: Doctor, admin: Admin, a
         "brokers": "ok",
         "broker version": "ok",
         "topics": "ok",
+        "published rules": "ok",
         "replicas": "warn",  # the embedded broker is one node
         "timeouts": "ok",
         "clock": "ok",

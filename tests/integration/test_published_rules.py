@@ -165,6 +165,7 @@ def publish(world: World, text: str) -> None:
     world.flush()
 
 
+@pytest.mark.long
 def test_what_an_earlier_release_published_is_passed_over(world: World) -> None:
     gate = world.gate("g-1")
     decide_one(world, 1)
