@@ -13,6 +13,7 @@ __all__ = ["ABSENT", "TOO_OLD", "UNREACHABLE", "BrokerUnreachable", "refusal"]
 
 UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
+    KafkaError._DESTROY_BROKER,  # the broker that was asked is no member of the cluster any more
     KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._WAIT_COORD, KafkaError.REQUEST_TIMED_OUT,
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_CONTROLLER, KafkaError.BROKER_NOT_AVAILABLE,
     # A partition's leader is being elected, or was, and the next metadata tells (_NOENT: "no leaders found").

@@ -7,9 +7,8 @@ right after the poll it belongs to and refused when empty, because a broker does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from struct import unpack_from
 from threading import Thread
 from time import sleep
 from typing import Final
@@ -19,12 +18,12 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored
 from placet.streams.errors import LogUnreachable, TaskMigrated
+from placet.streams.membership import membership, names_a_member
 from placet.streams.polled import OUT_OF_RANGE, drain, records_of, what_is_there
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["GroupConsumer", "LogReader"]
 
-_METADATA_PREFIX: Final = b"CGMDv2:"
 _METADATA_TIMEOUT_S: Final = 10.0
 _HELD_TIMEOUT_S: Final = 2.0
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -45,7 +44,8 @@ class GroupConsumer:
     def __init__(self, options: Mapping[str, object], topics: Sequence[str]) -> None:
         self.assigned: set[TopicPartition] = set()
         self._fetched: set[TopicPartition] = set()  # what the client was given
-        self._flowing: set[TopicPartition] = set()  # and is not paused
+        self._flowing: set[TopicPartition] = set()  # and reads for us
+        self._paused: set[TopicPartition] = set()
         self._out_of_range: set[TopicPartition] = set()
         self._revoked: set[TopicPartition] = set()
         self._ends: dict[TopicPartition, int] = {}
@@ -93,18 +93,18 @@ class GroupConsumer:
         Raises:
             TaskMigrated: it names no member: the broker would not check it, and a zombie would get through.
         """
-        if not _names_a_member(self._metadata):
+        if not names_a_member(self._metadata):
             raise TaskMigrated("not a member of the group at the moment")
         return self._metadata
 
     @property
     def joined(self) -> bool:
         """Whether the group has admitted this member, as of the last poll."""
-        return _membership(self._metadata)[0] > 0
+        return membership(self._metadata)[0] > 0
 
     def member_id(self) -> str:
         """Return the id that the group knows this member by; "" before the first poll."""
-        return _membership(self._metadata)[1]
+        return membership(self._metadata)[1]
 
     def take_revoked(self) -> set[TopicPartition]:
         """Return the partitions revoked since the last call, as the callbacks noted them."""
@@ -134,6 +134,10 @@ class GroupConsumer:
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
         """Let partitions flow from the next positions to read.
 
+        librdkafka keeps a pause when a partition goes and comes back. And it drops what it has fetched when a partition
+        is resumed that is not paused, without going back. So what is paused, and no other, is resumed: before it is
+        given anew, or after the seek.
+
         Raises:
             TaskMigrated: a partition is not ours any more.
         """
@@ -146,12 +150,18 @@ class GroupConsumer:
             ClientPartition(*partition, position) for partition, position in positions.items() if partition not in again
         ]
         try:
+            self._resume(positions.keys() - again)
             self._consumer.incremental_assign(new)
-            self._consumer.resume([ClientPartition(*partition) for partition in sorted(again)])
+            self._resume(again)
         except KafkaException as error:
             raise TaskMigrated(f"can't read {', '.join(map(str, new))}: {error}") from error
         self._fetched.update(positions)
         self._flowing.update(positions)
+
+    def _resume(self, partitions: Set[TopicPartition]) -> None:
+        paused = sorted(partitions & self._paused)
+        self._consumer.resume([ClientPartition(*partition) for partition in paused])
+        self._paused.difference_update(paused)
 
     def _seek(self, to: ClientPartition) -> None:
         """Seek; right after it was given one, librdkafka may not know the partition yet, until metadata came."""
@@ -184,6 +194,7 @@ class GroupConsumer:
         """Stop fetching from partitions that are still ours."""
         stopped = list(partitions)
         self._flowing.difference_update(stopped)
+        self._paused.update(stopped)
         self._consumer.pause([ClientPartition(*partition) for partition in stopped])
 
     def close_in_time(self, timeout_s: float) -> None:
@@ -212,25 +223,6 @@ class GroupConsumer:
 def _partition_of(message: Message) -> TopicPartition:
     number = message.partition()
     return TopicPartition(message.topic() or "", -1 if number is None else number)
-
-
-def _membership(metadata: bytes) -> tuple[int, str]:
-    """Parse librdkafka's group metadata: `CGMDv2:` int32 generation, group\\0, member\\0, flag [instance\\0].
-
-    Returns:
-        The member's epoch, -1 or 0 until the group has admitted it, and its id.
-    """
-    if not metadata.startswith(_METADATA_PREFIX):
-        return -1, ""
-    (generation,) = unpack_from("=i", metadata, len(_METADATA_PREFIX))
-    _group, _, rest = metadata[len(_METADATA_PREFIX) + 4 :].partition(b"\0")
-    return generation, rest.partition(b"\0")[0].decode(errors="replace")
-
-
-def _names_a_member(metadata: bytes) -> bool:
-    """Tell whether a broker will check the metadata."""
-    generation, member = _membership(metadata)
-    return generation >= 0 and bool(member)
 
 
 class LogReader:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from time import monotonic
+from typing import Final
 
 from placet.schemas.codec import Codec
 from placet.schemas.errors import DecodeError
+from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.restore import Log
 
 __all__ = ["count_standing"]
+
+_PATIENCE_S: Final = 30.0
 
 
 def count_standing(
@@ -24,22 +29,33 @@ def count_standing(
         changelog: the topic.
         partitions: how many it has.
         statuses: which ones to count.
+
+    Raises:
+        LogUnreachable: a partition's leader does not answer, or a transaction on it has not ended.
     """
     counts: Counter[str] = Counter()
     for number in range(partitions):
-        partition, standing = TopicPartition(changelog, number), dict[bytes, str]()
+        partition, standing, read_at_s = TopicPartition(changelog, number), dict[bytes, str](), [monotonic()]
 
-        def take(records: list[ConsumerRecord], _position: int, standing: dict[bytes, str] = standing) -> bool:
+        def take(
+            records: list[ConsumerRecord],
+            _position: int,
+            standing: dict[bytes, str] = standing,
+            read_at_s: list[float] = read_at_s,
+        ) -> bool:
+            if records:
+                read_at_s[0] = monotonic()
             for record in records:
                 key, status = record.key or b"", _status(codec, record)
                 if status in statuses:
                     standing[key] = status
                 else:
                     standing.pop(key, None)
-            return True
+            return monotonic() - read_at_s[0] < _PATIENCE_S
 
         start, end = log.start_offsets([partition])[partition], log.end_offsets([partition])[partition]
-        log.read(partition, start, end, take)
+        if not log.read(partition, start, end, take):
+            raise LogUnreachable(f"{changelog}-{number} gave nothing to read for {_PATIENCE_S:g} s")
         counts.update(standing.values())
     return counts
 

@@ -70,7 +70,6 @@ def test_all_is_fine_on_topics_that_were_applied(doctor: Doctor, admin: Admin, a
         "python": "ok",
         "settings": "ok",
         "definitions": "ok",
-        "published rules": "ok",
         "state dir": "ok",
         "registry": "ok",
         "brokers": "ok",
