@@ -70,5 +70,8 @@ def _settings(node: int, port: int, controller: int, voters: str, session_timeou
         "share.coordinator.state.topic.replication.factor": REPLICAS,
         "share.coordinator.state.topic.min.isr": IN_SYNC,
         "broker.session.timeout.ms": str(session_timeout_ms),
+        # Among brokers. The coordinator of a transaction waits so long for a leader that fell silent, and with it who
+        # reads committed records of that partition; 30 s by default.
+        "request.timeout.ms": "5000",
         "controlled.shutdown.enable": "true",
     }

@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 _CALL_TIMEOUT_S: Final = 10.0
 _GRACE_S: Final = 2.0
 _TRY_S: Final = 4.0
+_PAUSE_S: Final = 0.2
 _LEADER_TRY_S: Final = 1.5
 """Of one question to a leader. librdkafka does not look for another one while it waits for this."""
 _LEADERS_KNOWN_MS: Final = "1000"
@@ -195,7 +196,7 @@ class Admin:
     def group_members(self, group: str) -> list[Any]:
         """Return who is in a consumer group, with `member_id`, `client_id` and `host`; nobody where there is none.
 
-        Asked once, for two seconds at most: the loop may wait for it.
+        Asked once, with a limit of two seconds: the loop may wait for it.
         """
         future = self._client.describe_consumer_groups([group], request_timeout=_GRACE_S)[group]
         return list(self._result(future, f"describe group {group}").members)
@@ -286,6 +287,7 @@ class Admin:
             except BrokerUnreachable:
                 if time.monotonic() + self._try_s > deadline_s:
                     raise
+                time.sleep(_PAUSE_S)
                 self._client = self._new_client()
 
     def _new_client(self) -> AdminClient:
@@ -329,7 +331,7 @@ class Admin:
 
     def _note(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._seen.append(error.str())
+            self._seen = [error.str()]
 
 
 def _hand_on(answer: Future[int], found: Future[Any]) -> None:

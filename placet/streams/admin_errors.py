@@ -15,6 +15,7 @@ UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
     KafkaError._DESTROY_BROKER,  # the broker that was asked is no member of the cluster any more
     KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._WAIT_COORD, KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.KAFKA_STORAGE_ERROR,  # of one broker's disk: another one leads soon
     KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_CONTROLLER, KafkaError.BROKER_NOT_AVAILABLE,
     # A partition's leader is being elected, or was, and the next metadata tells (_NOENT: "no leaders found").
     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._NOENT,

@@ -16,7 +16,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored
+from placet.streams.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
 from placet.streams.errors import LogUnreachable, TaskMigrated
 from placet.streams.membership import membership, names_a_member
 from placet.streams.polled import OUT_OF_RANGE, drain, records_of, what_is_there
@@ -46,6 +46,7 @@ class GroupConsumer:
         self._fetched: set[TopicPartition] = set()  # what the client was given
         self._flowing: set[TopicPartition] = set()  # and reads for us
         self._paused: set[TopicPartition] = set()
+        self._broken: set[TopicPartition] = set()  # the client reads on only when it is given them anew
         self._out_of_range: set[TopicPartition] = set()
         self._revoked: set[TopicPartition] = set()
         self._ends: dict[TopicPartition, int] = {}
@@ -67,7 +68,9 @@ class GroupConsumer:
             if messages and records_max > 1:
                 messages += what_is_there(self._consumer, records_max - 1)
             self._metadata = self._consumer.consumer_group_metadata()
-        except (*CLIENT_ERRORS, RuntimeError) as error:
+        except CLIENT_ERRORS as error:
+            raise TaskMigrated(f"polling failed: {kafka_reason(error).str()}") from error
+        except RuntimeError as error:
             raise TaskMigrated(f"polling failed: {error}") from error
         ends: list[Message] = []
         records = records_of(messages, ends, self._noted)
@@ -84,6 +87,7 @@ class GroupConsumer:
             return True
         if error.code() == OUT_OF_RANGE:
             self._out_of_range.add(partition)
+            self._broken.add(partition)
             return True
         return False
 
@@ -119,8 +123,8 @@ class GroupConsumer:
     def why_unreadable(self, partition: TopicPartition, position: int) -> str:
         """Ask the leader what it holds, and say why a position can't be read on; "" where nothing speaks against it.
 
-        Then it was an error about an earlier position, or of a moment, and the partition is sought in again: where it
-        was the truth, and the leader does not answer at the moment, the error comes again.
+        Then it was an error about an earlier position, or of a moment, and the partition is given anew: where it was
+        the truth, and the leader does not answer at the moment, the error comes again.
         """
         with suppress(KafkaException):
             first, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), _HELD_TIMEOUT_S)
@@ -141,6 +145,10 @@ class GroupConsumer:
         Raises:
             TaskMigrated: a partition is not ours any more.
         """
+        if lost := positions.keys() & self._broken:  # without any, the call would be taken for a revocation's answer
+            self._consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(lost)])
+            self._fetched -= lost
+            self._broken -= lost
         again = positions.keys() & self._fetched
         for partition in positions:
             self._ends.pop(partition, None)
@@ -151,7 +159,8 @@ class GroupConsumer:
         ]
         try:
             self._resume(positions.keys() - again)
-            self._consumer.incremental_assign(new)
+            if new:
+                self._consumer.incremental_assign(new)
             self._resume(again)
         except KafkaException as error:
             raise TaskMigrated(f"can't read {', '.join(map(str, new))}: {error}") from error
@@ -216,6 +225,7 @@ class GroupConsumer:
         consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(gone & self._fetched)])
         self.assigned -= gone
         self._fetched -= gone
+        self._broken -= gone
         self._flowing -= gone
         self._revoked |= gone
 

@@ -45,6 +45,11 @@ class Control:
         self._entity_types: dict[str, EntityType] = {}
         self._follow_at_s = 0.0
 
+    @property
+    def topic(self) -> str:
+        """The topic's name."""
+        return self._partition.topic
+
     def read(self) -> None:
         """Read the topic to its end."""
         self._read_to_end()
@@ -92,18 +97,22 @@ class Control:
         self._reader.follow(self._partition, self.position)
         return passed_over
 
-    def follow(self) -> None:
-        """Take what is new, about once a second: it costs a call into librdkafka, never a wait."""
+    def follow(self) -> list[tuple[Published, str]]:
+        """Take what is new, about once a second: it costs a call into librdkafka, never a wait. Returns as `learn`."""
+        passed_over: list[tuple[Published, str]] = []
         if monotonic() < self._follow_at_s:
-            return
+            return passed_over
         self._follow_at_s = monotonic() + _FOLLOW_EVERY_S
         with suppress(LogUnreachable):  # the next look will do
             for record in self._reader.take_new():
                 self._take([record], record.offset + 1)
                 published = self._decoded(record)
                 if published is not None:
-                    with suppress(DecodeError):  # of a version that does not fit ours: its inputs are refused
+                    try:
                         self._teach(published)
+                    except DecodeError as error:  # of a version that does not fit ours: its inputs are refused
+                        passed_over.append((published, str(error)))
+        return passed_over
 
     def close(self) -> None:
         """Give the reader back."""
@@ -163,8 +172,8 @@ def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None
     newest = max((entry.version for entry in own), default=0)
     if definition.version < newest:
         raise SettingsError(
-            f"definition {definition.entity} version {definition.version}: version {newest} is in force already. "
-            "Run that one, or give these rules a higher version."
+            f"definition {definition.entity} version {definition.version}: version {newest} is published already, and "
+            "a version is never lowered. Give these rules a higher version, or run that one."
         )
     for entry in own:
         if entry.version == definition.version:

@@ -36,10 +36,13 @@ class DurableProducer:
         """
 
         def delivered(error: KafkaError | None, message: Message) -> None:
+            offset = message.offset()
             if error is not None:
                 done(error.str(), None)
+            elif offset is None or offset < 0:
+                done("it was taken before, and the broker does not say where it lies", None)
             else:
-                done("", Place(message.topic() or "", message.partition() or 0, message.offset() or 0))
+                done("", Place(message.topic() or "", message.partition() or 0, offset))
 
         topic, partition, key, value, headers = record
         try:

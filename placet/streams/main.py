@@ -6,7 +6,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 from types import FrameType
 from typing import Final
@@ -26,7 +26,7 @@ from placet.streams.log import client_logger
 from placet.streams.metrics import Metrics
 from placet.streams.namesake import Namesake
 from placet.streams.producer import TransactionalProducer
-from placet.streams.publication import check_publication
+from placet.streams.publication import check_publication, refuse_passed_over
 from placet.streams.records import TopicPartition
 from placet.streams.registry import Registry
 from placet.streams.restorer import Restorer
@@ -48,6 +48,10 @@ _FETCH_BYTES: Final = 262_144
 """Compressed, of one partition: the client unpacks all of it at once, and what repeats takes 250 times as much then."""
 
 
+class _ToldToStop(Exception):
+    """A signal came while the gate was being built."""
+
+
 def clock_ms() -> int:
     """Return the machine's clock, in ms since the epoch: the only place where the gate reads it."""
     return time.time_ns() // 1_000_000
@@ -65,7 +69,7 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
     """
     definitions = tuple(definitions)
     metrics = Metrics(settings, definitions)
-    with _signals_noted() as stopping:
+    with _signals_noted() as stopping, suppress(_ToldToStop):
         metrics.start()
         try:
             worker = build(settings, definitions, clock, metrics, stopping)
@@ -87,7 +91,7 @@ def build(
     settings.check_session_timeout(session_timeout_ms)
     entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
     control = _control(settings, admin)
-    _publish(settings, definitions, entity_types, control, clock, metrics)
+    _publish(settings, definitions, entity_types, control, clock, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
@@ -127,14 +131,20 @@ def _publish(
     control: Control,
     clock: Callable[[], int],
     metrics: Metrics,
+    stopping: Event,
 ) -> None:
     """Publish what runs here, once everything is checked that could stand against it."""
+
+    def looked() -> None:
+        metrics.awake()
+        if stopping.is_set():
+            raise _ToldToStop
 
     def standing(entity: str, statuses: frozenset[str]) -> Mapping[str, int]:
         kind = entity_types[entity]
         log = _log(settings, "survey", [kind.topics.changelog], _ELECTION_S)
         try:
-            return count_standing(log, kind.codec, kind.topics.changelog, kind.partitions, statuses)
+            return count_standing(log, kind.codec, kind.topics.changelog, kind.partitions, statuses, looked)
         finally:
             log.close()
 
@@ -143,6 +153,7 @@ def _publish(
     for forced in check_publication(definitions, control, standing, force=settings.force):
         metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
     control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
+    refuse_passed_over(definitions, control)  # what another gate published at the same moment may stand before it
     for published, why in control.teach(entity_types):
         metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
 

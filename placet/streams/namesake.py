@@ -75,7 +75,7 @@ class Namesake:
         """
         if self._static:
             return
-        others, began_s = self._others(), monotonic()
+        others, began_s = self._others() or [], monotonic()
         if others:
             self._observer.event(
                 "waiting for a gate of this name to leave the group",
@@ -88,7 +88,11 @@ class Namesake:
             awake()
             if stopping.wait(_LOOK_AGAIN_S):
                 return
-            others = self._others(unknown=others)
+            found = self._others()
+            if found is None:  # a coordinator that was away gives everybody a new session
+                began_s = monotonic()
+            else:
+                others = found
 
     def look(self, own_id: str, *, fenced: bool) -> None:
         """Look whose fault it is that we are out of the group, once our consumer has left it.
@@ -101,19 +105,19 @@ class Namesake:
             SettingsError: another gate of our name is at work.
         """
         self._own.add(own_id)
-        others, now_s = self._others(), monotonic()
+        others, now_s = self._others() or [], monotonic()
         self._seen_since_s = {other.member_id: self._seen_since_s.get(other.member_id, now_s) for other in others}
         for other in others:
             if fenced or now_s - self._seen_since_s[other.member_id] > self._patience_s:
                 raise self._taken_by(other)
 
-    def _others(self, unknown: list[GroupMember] | None = None) -> list[GroupMember]:
-        """Return the members of our name; `unknown` where the group can't be asked."""
+    def _others(self) -> list[GroupMember] | None:
+        """Return the members of our name; None where the group can't be asked."""
         try:
             found = self._members()
         except PlacetError as error:
             self._observer.event("could not look for gates of this name", why=str(error))
-            return unknown or []
+            return None
         return [member for member in found if member.client_id == self._client_id and member.member_id not in self._own]
 
     def _taken_by(self, other: GroupMember) -> SettingsError:

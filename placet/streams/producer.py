@@ -35,7 +35,7 @@ _SLOW_COMMIT_S: Final = 1.0
 _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction, at most: below the watchdog's 20 s, which is for the calls that ignore it."""
 _CALL_TIMEOUT_MIN_S: Final = 0.5
-_INIT_TIMEOUT_S: Final = 4.0
+_INIT_TIMEOUT_S: Final = 3.0
 """Of fencing what an earlier transaction left. After it another transactional id is taken."""
 _SUSPECT_TIMEOUT_S: Final = 2.0
 """Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
@@ -190,9 +190,9 @@ _LOG_APPEND_TIME: Final = 2
 class TransactionalProducer:
     """A producer with a stable transactional id, remade on any suspicion.
 
-    An id whose last transaction can't be ended is left for another one: the coordinator ends it when each partition's
-    leader has the marker, and that takes half a minute where one of them went away without a word. What it holds back
-    until then is no different from what a dead gate left to its successor: a restore waits for it.
+    An id whose last transaction can't be ended soon is left for another one: the coordinator ends it when each
+    partition's leader has the marker, and that takes half a minute where one of them went away without a word. What it
+    holds back until then is no different from what a dead gate left to its successor: a restore waits for it.
 
     Args:
         options: librdkafka's options, transactional.id among them.
@@ -213,7 +213,7 @@ class TransactionalProducer:
         self._ended_s = 0.0
         self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
         name = str(options["transactional.id"])
-        self._ids = deque([name, f"{name}.2", f"{name}.3"])
+        self._ids = deque([name, f"{name}:2", f"{name}:3"])  # no gate's name has a colon
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
@@ -265,6 +265,8 @@ class TransactionalProducer:
             self._ended_s = monotonic()
             if not transaction.committed:
                 self.abandon(transaction.left_behind)
+                if self._outlived(began_s):  # its coordinator is at it, and may need long: see the class
+                    self._ids.rotate(-1)
             elif transaction.commit_s > _SLOW_COMMIT_S:
                 self._suspicion = "slow commit"
 

@@ -18,7 +18,7 @@ from placet.schemas.errors import SettingsError
 from placet.schemas.in_force import can_not_read, in_force
 from placet.streams.control import Control, refuse_unfit
 
-__all__ = ["Forced", "Survey", "check_publication"]
+__all__ = ["Forced", "Survey", "check_publication", "refuse_passed_over"]
 
 Survey = Callable[[str, frozenset[str]], Mapping[str, int]]
 """Counts the entities of a type that stand in these statuses now, by status."""
@@ -62,6 +62,7 @@ def check_publication(
         SettingsError: one of them does not go with what is in force; nothing was published.
     """
     forced = []
+    refuse_passed_over(definitions, control)
     for definition in definitions:
         refuse_unfit(definition, control.published.values())
         if (definition.entity, definition.digest) not in control.published:
@@ -69,6 +70,21 @@ def check_publication(
             if found:
                 forced.append(Forced(definition.entity, definition.version, found))
     return forced
+
+
+def refuse_passed_over(definitions: Iterable[Definition], control: Control) -> None:
+    """Refuse to run what stands on the topic and is passed over by everybody: states would be met that it can't read.
+
+    Raises:
+        SettingsError: a definition is one of those.
+    """
+    for definition in definitions:
+        for published, why in in_force(definition.entity, control.published.values()).passed_over:
+            if published.digest == definition.digest:
+                raise SettingsError(
+                    f"definition {definition.entity} version {definition.version} stands on {control.topic}, but is "
+                    f"passed over by everybody: {why}. Give its rules a higher version that reads what was written."
+                )
 
 
 def _checked(definition: Definition, control: Control, survey: Survey, *, force: bool) -> str:

@@ -174,6 +174,8 @@ class Restorer:
         return self._jobs.get()
 
     def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
+        if job.cancelled.is_set():
+            return None, job.store
         if job.damage:
             self._set_aside.damaged(job.task_id, self._folder(job), job.damage)
             job.damage = ""
@@ -183,6 +185,7 @@ class Restorer:
                 self._log = self._log or self._make_log()
                 job.waits_for = self._log.unreachable([*job.partitions, *self._rules])
                 if job.waits_for:
+                    job.cancelled.wait(_LOOK_EVERY_S)
                     return None, store
                 return restore(self._restoration(job, store), self._log), store
             except TaskCorrupted as error:
@@ -259,6 +262,8 @@ class Restorer:
                     raise FatalError(f"no store can be made: {error}. Look at the disk, then start again.") from error
                 self._set_aside.damaged(job.task_id, folder, str(error))
                 is_new = True
-            except StoreLocked:
-                job.cancelled.wait(_RETRY_AFTER_S)
+            except StoreLocked as error:
+                job.waits_for = str(error)
+                job.cancelled.wait(_RETRY_AFTER_S if self._jobs.empty() else _LOOK_EVERY_S)
+                return None
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final
 
@@ -19,7 +19,12 @@ _PATIENCE_S: Final = 30.0
 
 
 def count_standing(
-    log: Log, codec: Codec, changelog: str, partitions: int, statuses: frozenset[str]
+    log: Log,
+    codec: Codec,
+    changelog: str,
+    partitions: int,
+    statuses: frozenset[str],
+    looked: Callable[[], None] = lambda: None,
 ) -> Mapping[str, int]:
     """Count entities by status, of these statuses alone. What can't be read stands nowhere.
 
@@ -29,6 +34,7 @@ def count_standing(
         changelog: the topic.
         partitions: how many it has.
         statuses: which ones to count.
+        looked: is called again and again, as long as it takes.
 
     Raises:
         LogUnreachable: a partition's leader does not answer, or a transaction on it has not ended.
@@ -43,6 +49,7 @@ def count_standing(
             standing: dict[bytes, str] = standing,
             read_at_s: list[float] = read_at_s,
         ) -> bool:
+            looked()
             if records:
                 read_at_s[0] = monotonic()
             for record in records:

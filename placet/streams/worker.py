@@ -164,7 +164,9 @@ class Worker:
         What a task can't take yet is not lost: it starts with a seek to the ledger's positions.
         """
         self._observer.looped()
-        self._control.follow()
+        for published, why in self._control.follow():
+            told = {"entity": published.entity, "version": published.version, "why": why}
+            self._observer.event("published version passed over", **told)
         self._producer.serve()
         revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in revoked:
@@ -192,10 +194,10 @@ class Worker:
             TaskStopped: what is to be read next is not there.
         """
         for partition in self._consumer.take_out_of_range():
-            task_id = self._task_of(partition)
-            why = self._consumer.why_unreadable(partition, self._tasks[task_id].next_positions[partition.topic])
-            if why:
-                raise TaskStopped(task_id, why)
+            task = self._tasks.get(self._task_of(partition))
+            why = task and self._consumer.why_unreadable(partition, task.next_positions[partition.topic])
+            if task and why:
+                raise TaskStopped(task.task_id, why)
 
     def _flowing(self) -> dict[TopicPartition, int]:
         """The next position of every input partition of the running tasks."""

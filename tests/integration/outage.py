@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -16,11 +16,15 @@ from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from placet.processors.address import partition_of
+from placet.streams.admin import Admin
+from placet.streams.broker import Broker
 from tests.cluster import Cluster
 from tests.integration.gates import World, wait_until
 
 PARTITIONS = 6
 EVERY_S = 0.1
+WAYS = {"killed": (Broker.kill, Broker.start), "silent": (Broker.pause, Broker.resume)}
+"""How a broker goes away, and how it comes back."""
 _COPIER = Path(__file__).with_name("plain_copier.py")
 
 
@@ -84,16 +88,40 @@ class Outage:
             self._load.join()
         assert self._producer.flush(60) == 0
 
-    def gaps_s(self, topic: str, since_s: float) -> dict[int, float]:
-        """The longest time between two records of each partition since a moment, in seconds, at the end too."""
-        found: dict[int, float] = {}
+    def whole(self) -> bool:
+        """Whether each replica is in sync again, those of Kafka's own topics too."""
+        topics = [*self.world.topics, self.source, self.target, "__consumer_offsets", "__transaction_state"]
+        with Admin({"bootstrap.servers": self.cluster.bootstrap_servers}) as admin:
+            return not any(topic.under_replicated for topic in admin.describe_topics(topics).values())
+
+    def check(self) -> None:
+        """Everything is decided once and verifies, no gate ended or stopped a task, and none shows a traceback."""
+        self.end_load()
+        self.world.decided(90)
+        assert "No difference" in self.world.placet("verify").stdout
+        for gate in self.world.gates:
+            assert gate.terminate() == 0
+            assert not gate.events("task stopped")
+            assert "Traceback" not in gate.text()
+
+    def longest_wait_s(self, source: str, target: str, since_s: float) -> float:
+        """The longest time that an input of any partition waited, of those since a moment; undecided ones wait still.
+
+        What comes out of a partition is in the order of what goes in, one for one.
+        """
         now_ms = time.time() * 1000
-        stamps: dict[int, list[float]] = {partition: [since_s * 1000] for partition in range(PARTITIONS)}
+        went_in, came_out = self._times(source), self._times(target)
+        waits = [0.0]
+        for partition, times in went_in.items():
+            ends = came_out.get(partition, [])
+            ends += [now_ms] * (len(times) - len(ends))
+            waits += [end - began for began, end in zip(times, ends, strict=True) if began >= since_s * 1000]
+        return max(waits) / 1000
+
+    def _times(self, topic: str) -> dict[int, list[float]]:
+        found: dict[int, list[float]] = {}
         for message in self.world.read(topic):
-            if message.timestamp()[1] >= since_s * 1000:
-                stamps[message.partition()].append(message.timestamp()[1])
-        for partition, times in stamps.items():
-            found[partition] = max(after - before for before, after in pairwise([*times, now_ms])) / 1000
+            found.setdefault(message.partition(), []).append(message.timestamp()[1])
         return found
 
     def _send(self) -> None:

@@ -85,7 +85,7 @@ class LoopWorld:
         self.stores: dict[TaskId, Fragile] = {}
         ids = {topic: f"id-of-{topic}" for topic in driver.topics}
         self.kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, PARTITIONS)
-        control = SimpleNamespace(position=1, follow=lambda: None, close=lambda: None)
+        control = SimpleNamespace(position=1, follow=list, close=lambda: None)
         self.worker = Worker(
             {driver.machine.entity: self.kind}, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), cast("Any", control), lambda: driver.now_ms, MagicMock(), self.stopping,

@@ -161,3 +161,23 @@ def test_why_a_position_can_not_be_read_is_asked_of_the_leader(
     client.get_watermark_offsets.return_value = held
     assert member.why_unreadable(A, 5) == why
     assert client.seek.called == (not why)
+
+
+def test_a_partition_that_was_out_of_range_is_given_anew_for_it_can_not_be_sought_in(
+    member: GroupConsumer, client: MagicMock
+) -> None:
+    member.start({A: 5, B: 7})
+    poll(member, client, Told(KafkaError._AUTO_OFFSET_RESET))
+    client.reset_mock()
+    client.get_watermark_offsets.return_value = (0, 20)
+    assert member.why_unreadable(A, 5) == ""
+    assert calls(client)[1:] == [("incremental_unassign", [(*A, -1001)]), ("incremental_assign", [(*A, 5)])]
+    client.reset_mock()
+    member.start({A: 5, B: 7})
+    assert [name for name, _ in calls(client)] == ["seek", "seek"]
+
+
+def test_a_bug_in_a_poll_is_no_news_of_the_group(member: GroupConsumer, client: MagicMock) -> None:
+    client.poll.side_effect = SystemError("returned a result with an exception set")
+    with pytest.raises(SystemError):
+        member.poll_batch(10, 0)

@@ -97,6 +97,13 @@ def test_a_predecessor_that_can_not_be_asked_about_for_a_moment_is_still_waited_
     assert duration_s == pytest.approx(0.4)
 
 
+def test_a_coordinator_that_was_away_gives_a_dead_predecessor_a_new_session(time: Time) -> None:
+    away = [BrokerUnreachable("nobody there")] * 300
+    alive = [["app.twin/m1"]] * 400
+    duration_s, _ = waited(Group(["app.twin/m1"], *away, *alive, []), time)
+    assert duration_s > SESSION_S + 2
+
+
 def test_waiting_ends_when_the_gate_is_told_to_stop_and_keeps_it_alive_until_then() -> None:
     group, looks = Group(["app.twin/m1"]), 0
     stopping = Event()

@@ -208,3 +208,15 @@ def test_a_gate_says_which_version_wrote_a_state_that_it_can_not_read() -> None:
     (record,) = foreign.log.records(TopicPartition(foreign.topics.changelog, 0))
     with pytest.raises(DecodeError, match="version 2 of `lamp` wrote it, which can't be read: `watts`"):
         driver.codec.decode_state(record.value or b"", record.headers)
+
+
+def test_what_everybody_passes_over_is_not_run_though_it_is_published() -> None:
+    """An earlier release published first, and found it unfit afterwards."""
+    with pytest.raises(SettingsError, match=r"stands on control, but is passed over .*: it can't read.*watts"):
+        check(RETYPED, before=(OLD, RETYPED))
+    assert check(RETYPED, before=(RETYPED,)) == "", "alone it reads all that was written"
+
+
+def test_the_older_rules_are_told_to_take_a_higher_version() -> None:
+    with pytest.raises(SettingsError, match=r"version 2 is published already.*Give these rules a higher version"):
+        check(OLD, before=(OLD, RETYPED))

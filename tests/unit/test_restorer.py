@@ -291,3 +291,23 @@ def test_a_task_waits_for_the_rules_that_its_states_were_written_by(tmp_path: Pa
         opened(next_of(restorer)).close()
     finally:
         restorer.close()
+
+
+def test_a_folder_that_another_process_holds_delays_its_own_task_only(tmp_path: Path) -> None:
+    driver = lamp()
+    held = rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0")
+    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    try:
+        jobs = [Job(TaskId("lamp", partition), kind_of(driver)) for partition in (0, 1)]
+        for job in jobs:
+            restorer.submit(job)
+        first = next_of(restorer)
+        assert first.job is jobs[1]
+        opened(first).close()
+        assert "lamp/0 is in use by another process" in jobs[0].waits_for
+        held.close()
+        second = next_of(restorer)
+        assert second.job is jobs[0]
+        opened(second).close()
+    finally:
+        restorer.close()

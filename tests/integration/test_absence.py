@@ -1,0 +1,60 @@
+"""One broker of three is away for a minute: how long does an input wait, beside a plain transactional copier's?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster
+from tests.integration.gates import wait_until
+from tests.integration.outage import WAYS, Outage
+
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(1_500)]
+
+SESSION_S = 9.0
+"""Kafka's own default of `broker.session.timeout.ms`: after it the controller elects new leaders."""
+AWAY_S = 60.0
+LEEWAY_S = 4.0
+MORE_THAN_COPIER_S = 3.0
+
+
+@pytest.fixture
+def outage(tmp_path: Path) -> Iterator[Outage]:
+    with Cluster(session_timeout_ms=int(SESSION_S * 1000)) as cluster, Outage(cluster, tmp_path, "absence") as made:
+        yield made
+
+
+def test_an_absence_of_a_minute_costs_each_partition_one_election(
+    outage: Outage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for way, (go, come_back) in WAYS.items():
+        for node, broker in outage.cluster.brokers.items():
+            since_s = time.time()
+            go(broker)
+            time.sleep(AWAY_S)  # the absence itself
+            come_back(broker)
+            wait_until(outage.whole, 90, "the cluster is whole again")
+            wait_until(lambda: all(wait_s < 3 for wait_s in waits(outage, time.time() - 6)), 90, "all flows again")
+            found.append((way, node, *waits(outage, since_s)))
+    with capsys.disabled():
+        print("\nthe longest wait of an input of any partition, in seconds: gates, plain copier")
+        for way, node, gates_s, copier_s in found:
+            print(f"  broker {node} {way}: {gates_s:5.1f} {copier_s:5.1f}")
+    outage.check()
+    for way, node, gates_s, copier_s in found:
+        told = f"broker {node} {way}: gates {gates_s:.1f} s, copier {copier_s:.1f} s"
+        assert gates_s <= SESSION_S + LEEWAY_S, told
+        assert gates_s <= copier_s + MORE_THAN_COPIER_S, told
+
+
+def waits(outage: Outage, since_s: float) -> tuple[float, float]:
+    """The longest wait at the gates, and at the copier."""
+    topics = outage.world.topics
+    return (
+        outage.longest_wait_s(topics.signals, topics.decisions, since_s),
+        outage.longest_wait_s(outage.source, outage.target, since_s),
+    )
