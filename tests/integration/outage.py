@@ -110,7 +110,8 @@ class Outage:
         What comes out of a partition is in the order of what goes in, one for one.
         """
         now_ms = time.time() * 1000
-        went_in, came_out = self._times(source), self._times(target)
+        came_out = self._times(target)  # before what goes in, which goes on
+        went_in = self._times(source)
         waits = [0.0]
         for partition, times in went_in.items():
             ends = came_out.get(partition, [])
