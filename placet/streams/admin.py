@@ -335,9 +335,12 @@ class Admin:
 
 
 def _hand_on(answer: Future[int], found: Future[Any]) -> None:
+    """Hand an answer on. Amid an election the client may give none: an offset of -1001, without an error."""
     error = found.exception()
-    if error is None:
+    if error is None and found.result().offset >= 0:
         answer.set_result(found.result().offset)
+    elif error is None:
+        answer.set_exception(BrokerUnreachable("its leader gave no offset"))
     elif isinstance(error, KafkaException) and error.args[0].code() in UNREACHABLE:
         answer.set_exception(BrokerUnreachable(error.args[0].str()))
     else:

@@ -1,0 +1,49 @@
+"""Answers of leaders: an offset, or what is the matter."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from placet.schemas.errors import SettingsError
+from placet.streams.admin import BrokerUnreachable, _hand_on
+
+
+def handed_on(result: int | Exception) -> Future[int]:
+    found: Future[Any] = Future()
+    if isinstance(result, int):
+        found.set_result(SimpleNamespace(offset=result))
+    else:
+        found.set_exception(result)
+    answer: Future[int] = Future()
+    _hand_on(answer, found)
+    return answer
+
+
+@pytest.mark.parametrize("offset", [0, 7])
+def test_an_offset_is_an_answer(offset: int) -> None:
+    assert handed_on(offset).result() == offset
+
+
+def test_no_offset_amid_an_election_is_no_answer() -> None:
+    """Taken for one, it would make every store look as if it were ahead of the log, and be set aside."""
+    with pytest.raises(BrokerUnreachable, match="gave no offset"):
+        handed_on(-1001).result()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (KafkaError._TIMED_OUT, BrokerUnreachable),
+        (KafkaError.NOT_LEADER_FOR_PARTITION, BrokerUnreachable),
+        (KafkaError.KAFKA_STORAGE_ERROR, BrokerUnreachable),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, SettingsError),
+    ],
+)
+def test_an_error_is_handed_on_as_what_it_means(code: int, told: type[Exception]) -> None:
+    with pytest.raises(told):
+        handed_on(KafkaException(KafkaError(code))).result()
