@@ -106,8 +106,10 @@ class _OneLineAnOutage(logging.Filter):
         found = _CONNECTION.match(record.getMessage())
         if found is None:
             return True
-        broker = found[1] or found[2] or ""
-        last_s, self._last_s[broker] = self._last_s.get(broker, 0.0), record.created
+        if not found[1]:  # a coordinator without its address is the broker that was named before, if any was
+            last_s, self._last_s[""] = max(self._last_s.values(), default=0.0), record.created
+        else:
+            last_s, self._last_s[found[1]] = self._last_s.get(found[1], 0.0), record.created
         return record.created - last_s > _QUIET_S
 
 

@@ -65,12 +65,22 @@ class Outage:
         )
         for future in made.values():
             future.result(20)
-        command = [str(_COPIER), self.cluster.bootstrap_servers, self.source, self.source, self.target, self.source]
-        with (self.world.folder / "copier.log").open("wb") as log:
-            self._copier = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+        self._start_copier()
         self.gates = [self.world.gate(name) for name in ("a", "b")]
         self._load.start()
         wait_until(lambda: self._flows(self.target) and self._flows(self.world.topics.decisions), 60, "all flows")
+
+    def _start_copier(self) -> None:
+        command = [str(_COPIER), self.cluster.bootstrap_servers, self.source, self.source, self.target, self.source]
+        with (self.world.folder / "copier.log").open("ab") as log:
+            self._copier = subprocess.Popen([sys.executable, *command], stdout=log, stderr=log)
+
+    def restart_copier(self) -> None:
+        """Start the copier anew: sending its positions can hang for ever (librdkafka #5511)."""
+        assert self._copier is not None
+        self._copier.kill()
+        self._copier.wait(10)
+        self._start_copier()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
