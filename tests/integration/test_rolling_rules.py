@@ -55,6 +55,7 @@ def worlds(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> It
         file.write_text(text)
     with World(broker.bootstrap_servers, tmp_path, app, files[0], 2) as older:
         newer = World(broker.bootstrap_servers, tmp_path, app, files[1], 2)
+        newer.gates = older.gates  # ended with the world
         for schema in contracts(load_definition(files[0])):
             newer.codec.learn(schema)
         yield older, newer
