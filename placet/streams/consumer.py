@@ -83,13 +83,12 @@ class GroupConsumer:
         partition = _partition_of(message)
         if not partition.topic or partition.partition < 0:
             return False
-        if partition not in self._flowing:
-            return True
-        if error.code() == OUT_OF_RANGE:
-            self._out_of_range.add(partition)
+        out_of_range, flows = error.code() == OUT_OF_RANGE, partition in self._flowing
+        if out_of_range and partition in self._fetched:
             self._broken.add(partition)
-            return True
-        return False
+        if out_of_range and flows:
+            self._out_of_range.add(partition)
+        return out_of_range or not flows
 
     def metadata_of_this_batch(self) -> bytes:
         """Return the group metadata as it was right after the poll.
@@ -145,10 +144,7 @@ class GroupConsumer:
         Raises:
             TaskMigrated: a partition is not ours any more.
         """
-        if lost := positions.keys() & self._broken:  # without any, the call would be taken for a revocation's answer
-            self._consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(lost)])
-            self._fetched -= lost
-            self._broken -= lost
+        self._take_back(positions.keys() & self._broken)
         again = positions.keys() & self._fetched
         for partition in positions:
             self._ends.pop(partition, None)
@@ -166,6 +162,16 @@ class GroupConsumer:
             raise TaskMigrated(f"can't read {', '.join(map(str, new))}: {error}") from error
         self._fetched.update(positions)
         self._flowing.update(positions)
+
+    def _take_back(self, broken: Set[TopicPartition]) -> None:
+        if not broken:  # librdkafka would take the call for the answer to a revocation that it is about to tell
+            return
+        try:
+            self._consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(broken)])
+        except KafkaException as error:
+            raise TaskMigrated(f"can't give back {', '.join(map(str, sorted(broken)))}: {error}") from error
+        self._fetched -= broken
+        self._broken -= broken
 
     def _resume(self, partitions: Set[TopicPartition]) -> None:
         paused = sorted(partitions & self._paused)

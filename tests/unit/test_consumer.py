@@ -6,11 +6,11 @@ from typing import Any, cast
 from unittest.mock import MagicMock
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from placet.streams import consumer as module
 from placet.streams.consumer import GroupConsumer
-from placet.streams.errors import FatalError
+from placet.streams.errors import FatalError, TaskMigrated
 from placet.streams.records import TopicPartition as Partition
 
 A, B = Partition("signals", 0), Partition("proposals", 0)
@@ -175,6 +175,26 @@ def test_a_partition_that_was_out_of_range_is_given_anew_for_it_can_not_be_sough
     client.reset_mock()
     member.start({A: 5, B: 7})
     assert [name for name, _ in calls(client)] == ["seek", "seek"]
+
+
+def test_a_partition_that_went_out_of_range_while_it_was_paused_is_given_anew_too(
+    member: GroupConsumer, client: MagicMock
+) -> None:
+    member.start({A: 5, B: 7})
+    member.pause([A])
+    poll(member, client, Told(KafkaError._AUTO_OFFSET_RESET))
+    assert member.take_out_of_range() == []
+    client.reset_mock()
+    member.start({A: 9})
+    assert [name for name, _ in calls(client)] == ["incremental_unassign", "resume", "incremental_assign"]
+
+
+def test_a_partition_that_can_not_be_given_back_is_not_ours_any_more(member: GroupConsumer, client: MagicMock) -> None:
+    member.start({A: 5})
+    poll(member, client, Told(KafkaError._AUTO_OFFSET_RESET))
+    client.incremental_unassign.side_effect = KafkaException(KafkaError(KafkaError._INVALID_ARG))
+    with pytest.raises(TaskMigrated, match="can't give back"):
+        member.start({A: 5})
 
 
 def test_a_bug_in_a_poll_is_no_news_of_the_group(member: GroupConsumer, client: MagicMock) -> None:
