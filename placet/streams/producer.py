@@ -36,7 +36,7 @@ _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction, at most: below the watchdog's 20 s, which is for the calls that ignore it."""
 _CALL_TIMEOUT_MIN_S: Final = 0.5
 _INIT_TIMEOUT_S: Final = 3.0
-"""Of fencing what an earlier transaction left. After it another transactional id is taken."""
+"""Of fencing and ending what an earlier transaction left."""
 _SUSPECT_TIMEOUT_S: Final = 2.0
 """Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
 _TRANSACTION_TIMEOUT_MS: Final = 60_000  # librdkafka's default
@@ -190,9 +190,10 @@ _LOG_APPEND_TIME: Final = 2
 class TransactionalProducer:
     """A producer with a stable transactional id, remade on any suspicion.
 
-    An id whose last transaction can't be ended soon is left for another one: the coordinator ends it when each
-    partition's leader has the marker, and that takes half a minute where one of them went away without a word. What it
-    holds back until then is no different from what a dead gate left to its successor: a restore waits for it.
+    An id whose last transaction the coordinator can't end is left for another one: it ends when each partition's leader
+    has the marker, and that takes half a minute where one of them went away without a word. What it holds back until
+    then is no different from what a dead gate left to its successor: a restore waits for it. As long as nobody says so
+    the id stays: only its own next producer ends at once what the last one left open.
 
     Args:
         options: librdkafka's options, transactional.id among them.
@@ -232,7 +233,8 @@ class TransactionalProducer:
             with self._watchdog.armed("init_transactions"):
                 self._producer.init_transactions(_INIT_TIMEOUT_S)
         except CLIENT_ERRORS as error:
-            self._ids.rotate(-1)
+            if kafka_reason(error).code() == KafkaError.CONCURRENT_TRANSACTIONS:
+                self._ids.rotate(-1)
             raise self._translated(error, "init_transactions") from error
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
 
@@ -265,8 +267,6 @@ class TransactionalProducer:
             self._ended_s = monotonic()
             if not transaction.committed:
                 self.abandon(transaction.left_behind)
-                if self._outlived(began_s):  # its coordinator is at it, and may need long: see the class
-                    self._ids.rotate(-1)
             elif transaction.commit_s > _SLOW_COMMIT_S:
                 self._suspicion = "slow commit"
 
