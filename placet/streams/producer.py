@@ -35,8 +35,10 @@ _SLOW_COMMIT_S: Final = 1.0
 _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction, at most: below the watchdog's 20 s, which is for the calls that ignore it."""
 _CALL_TIMEOUT_MIN_S: Final = 0.5
-_INIT_TIMEOUT_S: Final = 3.0
-"""Of fencing and ending what an earlier transaction left."""
+_INIT_TIMEOUT_S: Final = 2.0
+"""Of fencing and ending what an earlier transaction left. The client may have asked a broker that is no more: the next
+one asks anew, and is given a little longer, in case that it is the brokers who are slow."""
+_INIT_LONGER_S: Final = 0.25
 _SUSPECT_TIMEOUT_S: Final = 2.0
 """Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
 _TRANSACTION_TIMEOUT_MS: Final = 60_000  # librdkafka's default
@@ -215,6 +217,7 @@ class TransactionalProducer:
         self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
         name = str(options["transactional.id"])
         self._ids = deque([name, f"{name}:2", f"{name}:3"])  # no gate's name has a colon
+        self._init_timeout_s = _INIT_TIMEOUT_S
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
@@ -227,15 +230,17 @@ class TransactionalProducer:
             return
         self.abandon()
         self._suspicion = ""
-        own = {"transactional.id": self._ids[0], "error_cb": self._on_error}
+        own = {"transactional.id": self._ids[0], "error_cb": self.suspect}
         self._producer = Producer({**self._options, **own})
         try:
             with self._watchdog.armed("init_transactions"):
-                self._producer.init_transactions(_INIT_TIMEOUT_S)
+                self._producer.init_transactions(self._init_timeout_s)
         except CLIENT_ERRORS as error:
             if kafka_reason(error).code() == KafkaError.CONCURRENT_TRANSACTIONS:
                 self._ids.rotate(-1)
+            self._init_timeout_s = min(_CALL_TIMEOUT_S, self._init_timeout_s + _INIT_LONGER_S)
             raise self._translated(error, "init_transactions") from error
+        self._init_timeout_s = _INIT_TIMEOUT_S
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
 
     @contextmanager
@@ -282,6 +287,14 @@ class TransactionalProducer:
             except CLIENT_ERRORS as error:
                 raise self._translated(error, "producer") from error
 
+    def suspect(self, error: KafkaError) -> None:
+        """Begin the next transaction with a new producer, for an error that any client of this gate met.
+
+        What a broker leads and coordinates is led and coordinated elsewhere when it has gone. The group's member hears
+        of it, from heartbeats and fetches, while a producer that has nothing to write still counts on it.
+        """
+        self._suspicion = error.str() or "transport error"
+
     def abandon(self, left_behind: Thread | None = None) -> None:
         """Throw the producer away. What it left open is aborted, by itself or by the next one, or times out.
 
@@ -291,9 +304,6 @@ class TransactionalProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             discard(producer, left_behind, _CALL_TIMEOUT_S)
-
-    def _on_error(self, error: KafkaError) -> None:
-        self._suspicion = error.str() or "transport error"
 
     def _outlived(self, began_s: float) -> bool:
         """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Final
 
 from placet.schemas.errors import PlacetError
+from placet.streams.back_off import BackOff
 from placet.streams.consumer import GroupConsumer
 from placet.streams.control import Control
 from placet.streams.entity_type import EntityType
@@ -40,7 +41,6 @@ _RESTORING_TIMEOUT_MS: Final = 10
 _CLOSE_TIMEOUT_S: Final = 10.0
 _LEAVE_TIMEOUT_S: Final = 2.0  # the tasks wait meanwhile
 _HOUSEKEEPING_EVERY_S: Final = 5.0
-_BACK_OFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class Worker:
@@ -98,7 +98,7 @@ class Worker:
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
         self._housekeeping_at_s = 0.0
-        self._failures = 0
+        self._back_off = BackOff(stopping.wait)
 
     def run(self) -> None:
         """Loop until told to stop; then finish, close the tasks and leave the group.
@@ -134,6 +134,7 @@ class Worker:
 
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
+        self._back_off.begin()
         room = room_for(self._tasks.values(), self._records_max)
         records = self._consumer.poll_batch(room, self._wait_ms())
         if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
@@ -275,7 +276,7 @@ class Worker:
         for task_id, task in tasks.items():
             self._consumer.pause(self._inputs_of(task_id))
             self._restore(task_id, task.store)
-        self._back_off()
+        self._back_off.pause()
 
     def _take_out(self, error: TaskStopped) -> None:
         """Nothing was committed: the failed task is taken out, the others read their batch again."""
@@ -320,15 +321,11 @@ class Worker:
         self._consumer.close_in_time(_LEAVE_TIMEOUT_S)
         self._producer.abandon()
         self._namesake.look(self._consumer.member_id(), fenced=isinstance(error, ProducerFenced))
-        self._back_off()
+        self._back_off.pause()
         self._consumer = self._make_consumer()
 
-    def _back_off(self) -> None:
-        self._stopping.wait(_BACK_OFF_S[min(self._failures, len(_BACK_OFF_S) - 1)])
-        self._failures += 1
-
     def _report(self, ready: list[tuple[Task, list[ConsumerRecord]]], clock_ms: int, duration_s: float) -> None:
-        self._failures = 0
+        self._back_off.succeeded()
         self._observer.transaction("committed", duration_s)
         for task, _ in ready:
             waited_ms = clock_ms - task.oldest_at

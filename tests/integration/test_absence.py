@@ -62,8 +62,5 @@ def flow(outage: Outage) -> tuple[bool, bool]:
 
 def waits(outage: Outage, since_s: float) -> tuple[float, float]:
     """The longest wait at the gates, and at the copier."""
-    topics = outage.world.topics
-    return (
-        outage.longest_wait_s(topics.signals, topics.decisions, since_s),
-        outage.longest_wait_s(outage.source, outage.target, since_s),
-    )
+    decisions = outage.world.topics.decisions
+    return outage.longest_wait_s(decisions, since_s), outage.longest_wait_s(outage.copies, since_s)
