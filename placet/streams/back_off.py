@@ -18,22 +18,24 @@ class BackOff:
 
     Args:
         wait: waits for some seconds, or until the process is told to stop.
+        now_s: a clock that never goes back, in seconds.
     """
 
-    def __init__(self, wait: Callable[[float], object]) -> None:
+    def __init__(self, wait: Callable[[float], object], now_s: Callable[[], float] = monotonic) -> None:
         self._wait = wait
+        self._now_s = now_s
         self._began_s = 0.0
         self._failures = 0
 
     def begin(self) -> None:
         """Begin a round."""
-        self._began_s = monotonic()
+        self._began_s = self._now_s()
 
     def pause(self) -> None:
         """Pause after a round that failed."""
         pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
         self._failures += 1
-        self._wait(max(0.0, self._began_s + pause_s - monotonic()))
+        self._wait(max(0.0, self._began_s + pause_s - self._now_s()))
 
     def succeeded(self) -> None:
         """Forget the failures: the next pause is the shortest again."""

@@ -110,7 +110,7 @@ def build(
     namesake.wait(stopping, metrics.awake)
     return Worker(
         entity_types,
-        lambda: GroupConsumer(_group_options(settings) | {"error_cb": producer.suspect}, inputs),
+        lambda: GroupConsumer(_group_options(settings), inputs),
         producer,
         restorer,
         control,

@@ -26,6 +26,7 @@ from placet.streams.errors import (
     TaskMigrated,
     TransactionAborted,
 )
+from placet.streams.patience import Patience
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.watchdog import Watchdog
 
@@ -35,12 +36,13 @@ _SLOW_COMMIT_S: Final = 1.0
 _CALL_TIMEOUT_S: Final = 10.0
 """Of one call in a transaction, at most: below the watchdog's 20 s, which is for the calls that ignore it."""
 _CALL_TIMEOUT_MIN_S: Final = 0.5
-_INIT_TIMEOUT_S: Final = 2.0
-"""Of fencing and ending what an earlier transaction left. The client may have asked a broker that is no more: the next
-one asks anew, and is given a little longer, in case that it is the brokers who are slow."""
-_INIT_LONGER_S: Final = 0.25
-_SUSPECT_TIMEOUT_S: Final = 2.0
-"""Of sending the positions after a connection broke in the same transaction: the likely case of no answer at all."""
+_UNKNOWN_S: Final = 4.0
+"""Of a commit or a start before the first one that succeeded: a broker that has just begun to work takes its time."""
+_KNOWN_S: Final = 1.5
+"""And afterwards, where they took some ms: a leader or coordinator that fell silent costs so much once another one is
+elected."""
+_COMMIT_GROWTH: Final = 2.0
+_START_GROWTH: Final = 1.1  # before the election each start is in vain, and the one then must not wait for long
 _TRANSACTION_TIMEOUT_MS: Final = 60_000  # librdkafka's default
 _TIMEOUT_LEEWAY_S: Final = 0.5
 _FENCED: Final = frozenset({KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED})
@@ -69,19 +71,20 @@ class Transaction:
         clock: Callable[[], int],
         clock_skew_max_ms: int,
         not_before_s: float = 0.0,
-        suspicion: Callable[[], str] = str,
         timeout_s: float = _CALL_TIMEOUT_S,
+        patience_s: float = _CALL_TIMEOUT_S,
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
+        self.asked_at_s = 0.0  # when the commit was asked for
         self.commit_s = 0.0
         self._producer = producer
         self._watchdog = watchdog
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
         self._ends_s = monotonic() + timeout_s
+        self._patience_s = patience_s
         self._not_before_s = not_before_s
-        self._suspicion = suspicion
         self._skew_ms: int | None = None
         self._failed = ""
         self.left_behind: Thread | None = None
@@ -115,6 +118,9 @@ class Transaction:
         """
         assert positions, "a transaction without positions is not fenced"
         offsets = [ClientPartition(topic, partition, position) for (topic, partition), position in positions.items()]
+        self.asked_at_s = monotonic()
+        # When its timeout is over, the coordinator has aborted the transaction anyway.
+        self._ends_s = min(self._ends_s, self.asked_at_s + self._patience_s)
         limit_s = self._limit_s()
         with self._watchdog.armed("flush"):
             left = self._producer.flush(limit_s)
@@ -131,8 +137,8 @@ class Transaction:
         self.committed, self.commit_s = True, monotonic() - began_s
 
     def _limit_s(self) -> float:
-        """How long a call may take: when its timeout is over, the coordinator has aborted the transaction anyway."""
-        return min(_CALL_TIMEOUT_S, max(_CALL_TIMEOUT_MIN_S, self._ends_s - monotonic()))
+        """How long a call may take."""
+        return max(_CALL_TIMEOUT_MIN_S, self._ends_s - monotonic())
 
     def _send_positions(self, offsets: list[ClientPartition], metadata: bytes) -> None:
         """Send them in a thread of their own, and leave it behind when it is not back in time.
@@ -151,11 +157,10 @@ class Transaction:
 
         thread = Thread(target=send, name="send positions", daemon=True)
         thread.start()
-        timeout_s = min(limit_s, _SUSPECT_TIMEOUT_S) if self._suspicion() else limit_s
-        thread.join(timeout_s)
+        thread.join(limit_s)
         if thread.is_alive():
             self.left_behind = thread
-            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {timeout_s:.1f} s {self._suspicion()}")
+            raise TransactionAborted(f"send_offsets_to_transaction: no answer in {limit_s:.1f} s")
         if failed:
             raise failed.pop()  # kept nowhere: with its frames it would keep the producer
 
@@ -217,7 +222,8 @@ class TransactionalProducer:
         self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
         name = str(options["transactional.id"])
         self._ids = deque([name, f"{name}:2", f"{name}:3"])  # no gate's name has a colon
-        self._init_timeout_s = _INIT_TIMEOUT_S
+        self._with_start = Patience(_UNKNOWN_S, _KNOWN_S, _CALL_TIMEOUT_S, _START_GROWTH)
+        self._with_commit = Patience(_UNKNOWN_S, _KNOWN_S, _CALL_TIMEOUT_S, _COMMIT_GROWTH)
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.
@@ -230,17 +236,18 @@ class TransactionalProducer:
             return
         self.abandon()
         self._suspicion = ""
-        own = {"transactional.id": self._ids[0], "error_cb": self.suspect}
+        own = {"transactional.id": self._ids[0], "error_cb": self._on_error}
         self._producer = Producer({**self._options, **own})
+        began_s = monotonic()
         try:
             with self._watchdog.armed("init_transactions"):
-                self._producer.init_transactions(self._init_timeout_s)
+                self._producer.init_transactions(self._with_start.limit_s)
         except CLIENT_ERRORS as error:
             if kafka_reason(error).code() == KafkaError.CONCURRENT_TRANSACTIONS:
                 self._ids.rotate(-1)
-            self._init_timeout_s = min(_CALL_TIMEOUT_S, self._init_timeout_s + _INIT_LONGER_S)
+            self._with_start.in_vain()
             raise self._translated(error, "init_transactions") from error
-        self._init_timeout_s = _INIT_TIMEOUT_S
+        self._with_start.answered(monotonic() - began_s)
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
 
     @contextmanager
@@ -259,8 +266,8 @@ class TransactionalProducer:
             self._clock,
             self._clock_skew_max_ms,
             self._ended_s + _MARKERS_S,
-            lambda: self._suspicion,
             self._timeout_s,
+            self._with_commit.limit_s,
         )
         began_s = monotonic()
         try:
@@ -270,9 +277,13 @@ class TransactionalProducer:
             raise self._translated(error, "transaction", self._outlived(began_s)) from error
         finally:
             self._ended_s = monotonic()
-            if not transaction.committed:
+            if transaction.committed:
+                self._with_commit.answered(self._ended_s - transaction.asked_at_s)
+            else:
                 self.abandon(transaction.left_behind)
-            elif transaction.commit_s > _SLOW_COMMIT_S:
+                if transaction.asked_at_s:
+                    self._with_commit.in_vain()
+            if transaction.commit_s > _SLOW_COMMIT_S:
                 self._suspicion = "slow commit"
 
     def serve(self) -> None:
@@ -287,14 +298,6 @@ class TransactionalProducer:
             except CLIENT_ERRORS as error:
                 raise self._translated(error, "producer") from error
 
-    def suspect(self, error: KafkaError) -> None:
-        """Begin the next transaction with a new producer, for an error that any client of this gate met.
-
-        What a broker leads and coordinates is led and coordinated elsewhere when it has gone. The group's member hears
-        of it, from heartbeats and fetches, while a producer that has nothing to write still counts on it.
-        """
-        self._suspicion = error.str() or "transport error"
-
     def abandon(self, left_behind: Thread | None = None) -> None:
         """Throw the producer away. What it left open is aborted, by itself or by the next one, or times out.
 
@@ -304,6 +307,9 @@ class TransactionalProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             discard(producer, left_behind, _CALL_TIMEOUT_S)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._suspicion = error.str() or "transport error"
 
     def _outlived(self, began_s: float) -> bool:
         """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""

@@ -95,6 +95,14 @@ class Outage:
             self._load.join()
         assert self._producer.flush(60) == 0
 
+    def leads(self, node: int) -> bool:
+        """Whether a broker leads partitions still, as the others have it."""
+        others = ",".join(b.bootstrap_servers for number, b in self.cluster.brokers.items() if number != node)
+        with suppress(KafkaException):
+            topics = AdminClient({"bootstrap.servers": others, "log_level": 2}).list_topics(timeout=2).topics
+            return any(part.leader == node for topic in topics.values() for part in topic.partitions.values())
+        return True
+
     def whole(self) -> bool:
         """Whether each replica is in sync again, those of Kafka's own topics too."""
         topics = [*self.world.topics, self.copies, "__consumer_offsets", "__transaction_state"]

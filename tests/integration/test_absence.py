@@ -35,22 +35,25 @@ def test_an_absence_of_a_minute_costs_each_partition_one_election(
         for node, broker in outage.cluster.brokers.items():
             since_s = time.time()
             go(broker)
-            time.sleep(AWAY_S)  # the absence itself
+            wait_until(lambda: not outage.leads(node), AWAY_S, f"new leaders after broker {node} was {way}")
+            elected_s = time.time() - since_s
+            time.sleep(AWAY_S - elected_s)  # the absence itself
             come_back(broker)
             wait_until(outage.whole, 90, "the cluster is whole again")
             wait_until(lambda: flow(outage)[0], 90, f"the gates flow again after broker {node} was {way}")
-            found.append((way, node, *waits(outage, since_s)))
+            found.append((way, node, elected_s, *waits(outage, since_s)))
             if not flow(outage)[1]:
                 outage.restart_copier()
                 wait_until(lambda: flow(outage)[1], 90, f"the copier flows again after broker {node} was {way}")
     with capsys.disabled():
-        print("\nthe longest wait of an input of any partition, in seconds: gates, plain copier")
-        for way, node, gates_s, copier_s in found:
-            print(f"  broker {node} {way}: {gates_s:5.1f} {copier_s:5.1f}")
+        print("\nseconds until new leaders are elected, and the longest wait of a fact at gates and plain copier")
+        for way, node, elected_s, gates_s, copier_s in found:
+            print(f"  broker {node} {way}: {elected_s:5.1f} {gates_s:5.1f} {copier_s:5.1f}")
     outage.check()
-    for way, node, gates_s, copier_s in found:
-        told = f"broker {node} {way}: gates {gates_s:.1f} s, copier {copier_s:.1f} s"
-        assert gates_s <= SESSION_S + LEEWAY_S, told
+    for way, node, elected_s, gates_s, copier_s in found:
+        told = f"broker {node} {way}: elected {elected_s:.1f} s, gates {gates_s:.1f} s, copier {copier_s:.1f} s"
+        # An election that takes longer than the brokers are set to is theirs, and the copier waits for it too.
+        assert gates_s <= max(SESSION_S, elected_s) + LEEWAY_S, told
         assert gates_s <= copier_s + MORE_THAN_COPIER_S, told
 
 

@@ -9,9 +9,11 @@ from time import monotonic
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
+from placet.streams import producer as module
 from placet.streams.errors import TransactionAborted
-from placet.streams.producer import Transaction
+from placet.streams.producer import Transaction, TransactionalProducer
 from placet.streams.records import ProducerRecord, TopicPartition
 
 
@@ -79,12 +81,9 @@ class DeafProducer:
         self.committed = True
 
 
-def test_positions_that_are_not_taken_in_time_abort_and_the_call_is_left_behind(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("placet.streams.producer._CALL_TIMEOUT_S", 0.05)
+def test_positions_that_are_not_taken_in_time_abort_and_the_call_is_left_behind() -> None:
     producer = DeafProducer()
-    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1)
+    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1, patience_s=0.05)
     with pytest.raises(TransactionAborted, match="no answer"):
         transaction.commit({TopicPartition("t", 0): 1}, b"")
     assert not producer.committed
@@ -106,3 +105,86 @@ def test_what_goes_wrong_while_positions_are_sent_is_raised_as_it_is() -> None:
         transaction.commit({TopicPartition("t", 0): 1}, b"")
     assert not producer.committed
     assert transaction.left_behind is None
+
+
+class TimedProducer:
+    """A client that answers at once, or not at all, and writes down how long it was given."""
+
+    def __init__(self, world: TimedWorld) -> None:
+        self._world = world
+
+    def init_transactions(self, timeout_s: float) -> None:
+        self._world.starts.append(round(timeout_s, 2))
+        self._answer()
+
+    def begin_transaction(self) -> None:
+        pass
+
+    def flush(self, timeout_s: float) -> int:
+        self._world.flushes.append(round(timeout_s, 2))
+        return 0 if self._world.answers else 1
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        pass
+
+    def commit_transaction(self, _timeout_s: float) -> None:
+        pass
+
+    def purge(self) -> None:
+        pass
+
+    def abort_transaction(self, _timeout_s: float) -> None:
+        pass
+
+    def poll(self, _timeout_s: float) -> int:
+        return 0
+
+    def _answer(self) -> None:
+        if not self._world.answers:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+class TimedWorld:
+    """Brokers that answer at once or not at all, and a producer that asks them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = True
+        self.starts: list[float] = []
+        self.flushes: list[float] = []
+        monkeypatch.setattr(module, "Producer", lambda _options: TimedProducer(self))
+        watchdog = cast("Any", CountingWatchdog())
+        self.producer = TransactionalProducer({"transactional.id": "x"}, watchdog, lambda: 0, 1)
+
+    def commit(self) -> bool:
+        """Whether one transaction commits."""
+        try:
+            with self.producer.transaction() as transaction:
+                transaction.commit({TopicPartition("t", 0): 1}, b"")
+        except TransactionAborted:
+            return False
+        return True
+
+
+def test_a_commit_is_waited_for_briefly_once_one_has_succeeded_and_longer_after_each_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = TimedWorld(monkeypatch)
+    assert [world.commit(), world.commit()] == [True, True]
+    assert world.flushes == [4.0, 1.5]
+    world.answers = False
+    assert not world.commit()
+    assert not world.commit(), "a new producer is made, and does not start"
+    world.answers = True
+    assert world.commit()
+    assert world.flushes == [4.0, 1.5, 1.5, 3.0]
+    assert world.starts == [4.0, 1.5, 1.65]
+
+
+def test_what_fails_before_the_brokers_are_asked_says_nothing_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = TimedWorld(monkeypatch)
+    assert world.commit()
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError), world.producer.transaction():
+            raise ZeroDivisionError
+    assert world.commit()
+    assert world.flushes == [4.0, 1.5]
