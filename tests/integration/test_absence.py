@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -27,34 +28,49 @@ def outage(tmp_path: Path) -> Iterator[Outage]:
         yield made
 
 
+class Seen(NamedTuple):
+    """What one absence cost, in seconds: until new leaders were elected, and the longest wait of a fact."""
+
+    what: str
+    elected_s: float
+    gates_s: float
+    copier_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what}: elected {self.elected_s:4.1f} s, gates {self.gates_s:4.1f} s, copier {self.copier_s:4.1f} s"
+        )
+
+
 def test_an_absence_of_a_minute_costs_each_partition_one_election(
     outage: Outage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = []
-    for way, (go, come_back) in WAYS.items():
-        for node, broker in outage.cluster.brokers.items():
-            since_s = time.time()
-            go(broker)
-            wait_until(lambda: not outage.leads(node), AWAY_S, f"new leaders after broker {node} was {way}")
-            elected_s = time.time() - since_s
-            time.sleep(AWAY_S - elected_s)  # the absence itself
-            come_back(broker)
-            wait_until(outage.whole, 90, "the cluster is whole again")
-            wait_until(lambda: flow(outage)[0], 90, f"the gates flow again after broker {node} was {way}")
-            found.append((way, node, elected_s, *waits(outage, since_s)))
-            if not flow(outage)[1]:
-                outage.restart_copier()
-                wait_until(lambda: flow(outage)[1], 90, f"the copier flows again after broker {node} was {way}")
+    found = [absence(outage, way, node) for way in WAYS for node in outage.cluster.brokers]
     with capsys.disabled():
-        print("\nseconds until new leaders are elected, and the longest wait of a fact at gates and plain copier")
-        for way, node, elected_s, gates_s, copier_s in found:
-            print(f"  broker {node} {way}: {elected_s:5.1f} {gates_s:5.1f} {copier_s:5.1f}")
+        print("", *found, sep="\n")
     outage.check()
-    for way, node, elected_s, gates_s, copier_s in found:
-        told = f"broker {node} {way}: elected {elected_s:.1f} s, gates {gates_s:.1f} s, copier {copier_s:.1f} s"
+    for seen in found:
         # An election that takes longer than the brokers are set to is theirs, and the copier waits for it too.
-        assert gates_s <= max(SESSION_S, elected_s) + LEEWAY_S, told
-        assert gates_s <= copier_s + MORE_THAN_COPIER_S, told
+        assert seen.gates_s <= max(SESSION_S, seen.elected_s) + LEEWAY_S, seen
+        assert seen.gates_s <= seen.copier_s + MORE_THAN_COPIER_S, seen
+
+
+def absence(outage: Outage, way: str, node: int) -> Seen:
+    """Let a broker be away for a minute, and wait until all flows again."""
+    go, come_back = WAYS[way]
+    what, since_s = f"broker {node} {way}", time.time()
+    go(outage.cluster.brokers[node])
+    wait_until(lambda: not outage.leads(node), AWAY_S, f"new leaders, {what}")
+    elected_s = time.time() - since_s
+    time.sleep(AWAY_S - elected_s)  # the absence itself
+    come_back(outage.cluster.brokers[node])
+    wait_until(outage.whole, 90, f"the cluster is whole again, {what}")
+    wait_until(lambda: flow(outage)[0], 90, f"the gates flow again, {what}")
+    seen = Seen(what, elected_s, *waits(outage, since_s))
+    if not flow(outage)[1]:
+        outage.restart_copier()
+        wait_until(lambda: flow(outage)[1], 90, f"the copier flows again, {what}")
+    return seen
 
 
 def flow(outage: Outage) -> tuple[bool, bool]:
