@@ -13,7 +13,7 @@ from tests.cluster import Cluster
 from tests.integration.gates import wait_until
 from tests.integration.outage import WAYS, Outage
 
-pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(1_500)]
+pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.alone, pytest.mark.timeout(1_500)]
 
 SESSION_S = 9.0
 """Kafka's own default of `broker.session.timeout.ms`: after it the controller elects new leaders."""
