@@ -19,8 +19,8 @@ from typing import Any, Self
 from bench_workload import DEFINITION, PARTITIONS, Input
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from placet.streams.broker import Broker
-from placet.streams.broker_settings import free_port
+from placet.devbroker.broker import Broker
+from placet.devbroker.settings import free_port
 from placet.streams.topology import EntityTopics, entity_topics
 
 Progress = Callable[[float], None]

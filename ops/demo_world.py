@@ -1,7 +1,7 @@
 """The demo's world: a broker, topics, two gates, two advisors, all real processes that go away with the demo.
 
-Each process stands under the guard that brokers have (`broker_guard.py`): whatever ends the demo, `kill -9` too, ends
-them, and takes the temporary folder away.
+Each process stands under the guard that brokers have (`placet/devbroker/guard.py`): whatever ends the demo, `kill -9`
+too, ends them, and takes the temporary folder away.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+from placet.devbroker import guard
+from placet.devbroker.broker import Broker
+from placet.devbroker.settings import free_port
 from placet.schemas.errors import PlacetError
-from placet.streams import broker_guard
-from placet.streams.broker import Broker
-from placet.streams.broker_settings import free_port
 
 APP, PARTITIONS = "demo", 4
 DEFINITION = Path(__file__).with_name("demo_flight.yaml")
@@ -55,7 +55,7 @@ class Process:
         }  # fmt: skip
         with self.log.open("ab") as out:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", broker_guard.__file__, json.dumps(order)],
+                [sys.executable, "-I", guard.__file__, json.dumps(order)],
                 env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 start_new_session=True,  # Ctrl-C is for the demo, which ends it in good order
             )  # fmt: skip

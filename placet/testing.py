@@ -28,12 +28,12 @@ from placet.schemas.definition import Definition, load_definition, parse_definit
 from placet.schemas.ledger import LedgerEntry
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import UNSEEN, Change, EntityState
-from placet.streams import layout
-from placet.streams.memory_log import MemoryLog
+from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.restore import Restoration, restore
-from placet.streams.store import MemoryStore, StateStore
-from placet.streams.task import Task
+from placet.streams.recovery.memory_log import MemoryLog
+from placet.streams.recovery.restore import Restoration, restore
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import TaskId, dead_letters_topic, entity_topics
 
 __all__ = ["START_MS", "BasedOn", "Decided", "Kind", "Outcome", "Reason", "TestDriver"]

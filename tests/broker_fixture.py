@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-from placet.streams.broker import Broker, new_cluster_id
-from placet.streams.broker_settings import HOST, free_port
+from placet.devbroker.broker import Broker, new_cluster_id
+from placet.devbroker.settings import HOST, free_port
 
 CONTROLLER = 9
 REPLICATION = {

@@ -11,8 +11,8 @@ from statistics import median
 import pytest
 
 from placet.schemas.decision import REASONS, Reason
-from placet.streams.metrics import METRICS
 from placet.streams.settings import PREFIX, Settings
+from placet.streams.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "placet").rglob("*.py"))

@@ -24,8 +24,8 @@ from placet.client.core import clock_ms
 from placet.client.errors import NotConnected
 from placet.schemas.definition import Definition
 from placet.schemas.errors import SettingsError
-from placet.streams.log import configure_logs, log_thread_errors
 from placet.streams.settings import Settings, load_settings
+from placet.streams.telemetry.log import configure_logs, log_thread_errors
 from placet.streams.topology import entity_topics
 
 __all__ = ["Advisor"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from placet.streams.log import get_logger
+from placet.streams.telemetry.log import get_logger
 
 __all__ = ["Sparse", "tame_client_logs"]
 

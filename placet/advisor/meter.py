@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from placet.schemas.decision import Decision
-from placet.streams.metrics import Metric
+from placet.streams.telemetry.metrics import Metric
 
 __all__ = ["ADVISOR_METRICS", "EVENTS", "Meter"]
 

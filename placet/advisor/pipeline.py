@@ -23,8 +23,8 @@ from placet.advisor.waiting import Drop, Waiting
 from placet.client.aio import AsyncClient
 from placet.client.errors import ReadTimeout
 from placet.schemas.errors import DecodeError
-from placet.streams.log import get_logger
 from placet.streams.records import ConsumerRecord
+from placet.streams.telemetry.log import get_logger
 
 __all__ = ["Pipeline"]
 

@@ -18,8 +18,8 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 
 from placet.advisor.credentials import credentials
 from placet.streams.errors import LogUnreachable
-from placet.streams.log import get_logger
 from placet.streams.settings import Settings
+from placet.streams.telemetry.log import get_logger
 
 __all__ = ["Taken"]
 

@@ -17,7 +17,7 @@ from placet.client.snapshot import Snapshot
 from placet.schemas.decision import Decision
 from placet.schemas.errors import DecodeError, InvalidPayload, PlacetError
 from placet.streams.errors import LogUnreachable
-from placet.streams.log import get_logger
+from placet.streams.telemetry.log import get_logger
 
 __all__ = ["GaveUp", "Thinking"]
 

@@ -10,8 +10,8 @@ from placet.client.tracing import trace_headers
 from placet.schemas.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Kind
-from placet.streams.log import get_logger
 from placet.streams.records import ConsumerRecord
+from placet.streams.telemetry.log import get_logger
 
 __all__ = ["Reader", "Trigger"]
 

@@ -69,7 +69,7 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, pretty_exceptions_enable
 
 def _version(asked: bool) -> None:
     if asked:
-        from placet.streams.metrics import installed_version  # noqa: PLC0415 - only here is it needed
+        from placet.streams.telemetry.metrics import installed_version  # noqa: PLC0415 - only here is it needed
 
         typer.echo(f"placet {installed_version()}")
         raise typer.Exit

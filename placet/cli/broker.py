@@ -22,11 +22,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from placet.devbroker import broker as embedded
+from placet.devbroker.broker import Broker, BrokerStatus
+from placet.devbroker.folder import LOG
+from placet.devbroker.jars import OnProgress
 from placet.schemas.errors import PlacetError, SettingsError
-from placet.streams import broker as embedded
-from placet.streams.broker import Broker, BrokerStatus
-from placet.streams.broker_folder import LOG
-from placet.streams.broker_jars import OnProgress
 
 __all__ = ["app"]
 

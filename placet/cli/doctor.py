@@ -19,8 +19,8 @@ from placet.cli.options import (
     definitions_of,
     settings_from,
 )
-from placet.streams.admin import Admin
-from placet.streams.doctor import Check, Status, examine
+from placet.doctor.doctor import Check, Status, examine
+from placet.streams.kafka.admin import Admin
 from placet.streams.main import read_rules
 
 __all__ = ["app"]

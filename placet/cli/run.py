@@ -12,16 +12,16 @@ from typing import Annotated, Any
 import typer
 
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.devbroker.broker import Broker
+from placet.devbroker.jars import OnProgress
 from placet.schemas.definition import Definition
 from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams import main as gate
-from placet.streams.admin import Admin
-from placet.streams.broker import Broker
-from placet.streams.broker_jars import OnProgress
-from placet.streams.log import configure_logs, log_thread_errors
+from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
-from placet.streams.topic_needs import required_topics
-from placet.streams.topics import apply
+from placet.streams.telemetry.log import configure_logs, log_thread_errors
+from placet.streams.topics.needs import required_topics
+from placet.streams.topics.plan import apply
 from placet.streams.topology import entity_topics
 
 __all__ = ["dev_app", "run_app"]

@@ -22,7 +22,7 @@ from placet.schemas.compatibility import Finding, check_all
 from placet.schemas.contracts import FIXED, Schema, contracts
 from placet.schemas.definition import load_definition
 from placet.schemas.errors import DecodeError, SettingsError
-from placet.streams.registry import Registered, Registry
+from placet.streams.kafka.registry import Registered, Registry
 
 __all__ = ["app"]
 

@@ -18,11 +18,11 @@ from placet.cli.options import (
     definitions_of,
     settings_from,
 )
-from placet.streams import topics
-from placet.streams.admin import Admin
+from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
-from placet.streams.topic_needs import TopicSpec, required_topics
-from placet.streams.topics import Action, Step
+from placet.streams.topics.needs import TopicSpec, required_topics
+from placet.streams.topics.plan import Action, Step
+from placet.streams.topics.plan import plan as topics
 
 __all__ = ["app"]
 

@@ -18,15 +18,15 @@ from rich.table import Table
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, settings_from
 from placet.schemas.definition import load_definition
-from placet.streams.admin import Admin
-from placet.streams.kafka_log import KafkaLog
-from placet.streams.log import configure_logs
+from placet.streams.kafka.admin import Admin
 from placet.streams.main import clock_ms, log_reader, relax_garbage_collection
+from placet.streams.recovery.kafka_log import KafkaLog
 from placet.streams.settings import Settings
+from placet.streams.telemetry.log import configure_logs
 from placet.streams.topology import TaskId
-from placet.streams.verify import Progress
-from placet.streams.verify import verify as run_verify
-from placet.streams.verify_report import FINDINGS_SHOWN, Report, Since, TaskReport
+from placet.verify.report import FINDINGS_SHOWN, Report, Since, TaskReport
+from placet.verify.verify import Progress
+from placet.verify.verify import verify as run_verify
 
 __all__ = ["app"]
 

@@ -17,8 +17,8 @@ from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.messages import Kind
-from placet.streams.admin import Admin
-from placet.streams.consumer import LogReader
+from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.consumer import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
 from placet.streams.topology import control_topic

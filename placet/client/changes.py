@@ -9,7 +9,7 @@ from typing import Self
 from placet.client.connect import Link, reader_options
 from placet.client.errors import NotConnected
 from placet.client.snapshot import Snapshot, snapshot_of
-from placet.streams.group_reader import GroupReader
+from placet.streams.kafka.group_reader import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
 

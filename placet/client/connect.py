@@ -11,13 +11,13 @@ from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
 from placet.schemas.wire import SINGLE_OBJECT, Wire
-from placet.streams.admin import Admin
-from placet.streams.consumer import LogReader
-from placet.streams.log import client_logger
+from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.consumer import LogReader
+from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.registry import Registry
 from placet.streams.settings import Settings
-from placet.streams.topic_needs import output_bytes_max
+from placet.streams.telemetry.log import client_logger
+from placet.streams.topics.needs import output_bytes_max
 from placet.streams.topology import EntityTopics, control_topic, entity_topics
 
 __all__ = ["Link", "Rulebook", "connect", "producer_options", "read_rulebook", "reader_options"]

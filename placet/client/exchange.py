@@ -24,10 +24,10 @@ from placet.schemas.decision import Decision
 from placet.schemas.definition import Definition
 from placet.schemas.errors import PlacetError
 from placet.schemas.messages import Kind, Message
-from placet.streams.admin import Admin
-from placet.streams.consumer import LogReader
-from placet.streams.durable_producer import DurableProducer
 from placet.streams.errors import LogUnreachable
+from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.consumer import LogReader
+from placet.streams.kafka.durable_producer import DurableProducer
 from placet.streams.records import ConsumerRecord, Headers, Place, ProducerRecord, TopicPartition
 from placet.streams.settings import Settings
 

@@ -13,7 +13,8 @@ PlacetError
 
 from __future__ import annotations
 
-from placet.schemas.errors import PlacetError
+from placet.schemas.errors import DecodeError, PlacetError
+from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TaskMigrated",
     "TaskStopped",
     "TransactionAborted",
+    "unreadable",
 ]
 
 
@@ -87,3 +89,11 @@ class ClockSkew(PlacetError):
 
 class FatalError(PlacetError):
     """The process can't go on. Reaction: stop with the reason. Operator action: mend what it names."""
+
+
+def unreadable(place: TopicPartition, what: str, why: Exception | str) -> DecodeError:
+    """Return the error for something on a log that this gate can't read: where it lies, what it is, what to do."""
+    return DecodeError(
+        f"{place.topic} partition {place.partition}: {what} can't be read: {why}. Other rules, a later release or "
+        "something else wrote it: run those rules, or look at it with `placet verify`"
+    )

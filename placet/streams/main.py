@@ -15,29 +15,29 @@ from placet.processors.machine import compile_machine
 from placet.schemas.codec import Codec, Published
 from placet.schemas.definition import Definition
 from placet.schemas.wire import SINGLE_OBJECT, Wire
-from placet.streams.admin import Admin
-from placet.streams.consumer import GroupConsumer, LogReader
-from placet.streams.control import Control
-from placet.streams.durable_producer import produce_durably
 from placet.streams.entity_type import EntityType
-from placet.streams.idle import IdleQuestion
-from placet.streams.kafka_log import RESTORE_CALL_TIMEOUT_S, KafkaLog
-from placet.streams.log import client_logger
-from placet.streams.metrics import Metrics
-from placet.streams.namesake import Namesake
-from placet.streams.producer import TransactionalProducer
-from placet.streams.publication import check_publication, refuse_passed_over
+from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.consumer import GroupConsumer, LogReader
+from placet.streams.kafka.durable_producer import produce_durably
+from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.kafka.registry import Registry
+from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.idle import IdleQuestion
+from placet.streams.loop.namesake import Namesake
+from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
-from placet.streams.registry import Registry
-from placet.streams.restorer import Restorer
+from placet.streams.recovery.kafka_log import RESTORE_CALL_TIMEOUT_S, KafkaLog
+from placet.streams.recovery.restorer import Restorer
+from placet.streams.rules.control import Control
+from placet.streams.rules.publication import check_publication, refuse_passed_over
+from placet.streams.rules.survey import count_standing
 from placet.streams.settings import Settings
-from placet.streams.state_dir import check_state_dir
-from placet.streams.survey import count_standing
-from placet.streams.topic_needs import output_bytes_max
-from placet.streams.topics import check_topics
+from placet.streams.state.state_dir import check_state_dir
+from placet.streams.telemetry.log import client_logger
+from placet.streams.telemetry.metrics import Metrics
+from placet.streams.topics.needs import output_bytes_max
+from placet.streams.topics.plan import check_topics
 from placet.streams.topology import control_topic, entity_topics
-from placet.streams.watchdog import Watchdog
-from placet.streams.worker import Worker
 
 _ELECTION_S: Final = 20.0
 """How long a start waits for new leaders: they are elected after broker.session.timeout.ms, 9 s by default."""

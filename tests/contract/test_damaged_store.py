@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from placet.streams.errors import FatalError
-from placet.streams.rocksdb import RocksDBStore, StoreDamaged
-from placet.streams.store import Writes
+from placet.streams.state.rocksdb import RocksDBStore, StoreDamaged
+from placet.streams.state.store import Writes
 
 KEYS = [b"s%06d" % number for number in range(3_000)]
 
@@ -136,7 +136,7 @@ def test_a_machine_that_refuses_is_no_damage(tmp_path: Path, monkeypatch: pytest
     def refuses(*_: object, **__: object) -> None:
         raise Exception(f"IO error: {reason}: While open a file for random read")  # noqa: TRY002 - as rocksdict does
 
-    monkeypatch.setattr("placet.streams.rocksdb.Rdict", refuses)
+    monkeypatch.setattr("placet.streams.state.rocksdb.Rdict", refuses)
     for _ in range(2):
         with pytest.raises(FatalError, match=rf"0 can't be written.*{reason}.*make room"):
             RocksDBStore(tmp_path / "0")

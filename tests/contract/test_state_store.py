@@ -13,8 +13,8 @@ from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 import pytest
 
 from placet.streams.errors import FatalError
-from placet.streams.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
-from placet.streams.store import MemoryStore, StateStore
+from placet.streams.state.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
+from placet.streams.state.store import MemoryStore, StateStore
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
@@ -127,7 +127,7 @@ WRITE_FOR_EVER = """
 import sys
 from itertools import count
 from pathlib import Path
-from placet.streams.rocksdb import RocksDBStore
+from placet.streams.state.rocksdb import RocksDBStore
 store = RocksDBStore(Path(sys.argv[1]))
 for number in count():
     store.write({b"%d" % key: b"%d" % number for key in range(100)})
@@ -152,7 +152,7 @@ FILL_FOR_EVER = """
 import sys
 from itertools import count
 from pathlib import Path
-from placet.streams.rocksdb import RocksDBStore
+from placet.streams.state.rocksdb import RocksDBStore
 store = RocksDBStore(Path(sys.argv[1]))
 with store.filling(int(sys.argv[2])) as write:
     for number in count():

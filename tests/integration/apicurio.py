@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from jgo.maven import MavenContext
 
-from placet.streams.broker_jars import MAVEN_CENTRAL, cache_dir, exclusive, java_home
-from placet.streams.broker_settings import free_port
+from placet.devbroker.jars import MAVEN_CENTRAL, cache_dir, exclusive, java_home
+from placet.devbroker.settings import free_port
 
 __all__ = ["Apicurio", "apicurio"]
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from placet.cli import main
-from placet.streams.watchdog import Watchdog
+from placet.streams.kafka.watchdog import Watchdog
 
 once = Path(os.environ["FREEZE_ONCE"])
 watched = Watchdog.armed

@@ -7,7 +7,7 @@ from contextlib import suppress
 from placet.cli import main
 
 with suppress(ImportError):
-    from placet.streams.namesake import Namesake
+    from placet.streams.loop.namesake import Namesake
 
     Namesake.wait = lambda *_: None  # type: ignore[method-assign]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from placet.cli import main
-from placet.streams.task import Task
+from placet.streams.loop.task import Task
 
 process = Task.process
 

@@ -15,9 +15,9 @@ from typing import Self
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from placet.devbroker.broker import Broker
 from placet.processors.address import partition_of
-from placet.streams.admin import Admin
-from placet.streams.broker import Broker
+from placet.streams.kafka.admin import Admin
 from tests.cluster import Cluster
 from tests.integration.gates import World, wait_until
 

@@ -17,9 +17,9 @@ from confluent_kafka import Producer
 
 from placet.advisor import Advice, Advisor, Limits, Signal, Snapshot
 from placet.client import Client
+from placet.devbroker.broker import Broker
 from placet.schemas.decision import Decision, Outcome
 from placet.schemas.messages import Kind
-from placet.streams.broker import Broker
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(200)]

@@ -22,10 +22,11 @@ import pytest
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec
 
+from placet.devbroker import folder as broker_folder
+from placet.devbroker import jars as broker_jars
+from placet.devbroker.broker import Broker, start_detached, status, stop_detached
+from placet.devbroker.settings import free_port
 from placet.schemas.errors import SettingsError
-from placet.streams import broker_folder, broker_jars
-from placet.streams.broker import Broker, start_detached, status, stop_detached
-from placet.streams.broker_settings import free_port
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from placet.cli.broker import app; app(prog_name='placet broker')"]
@@ -112,7 +113,7 @@ def test_each_command_shows_an_example_and_its_exit_codes(command: str, tmp_path
 @pytest.mark.kafka
 def test_kill_9_of_the_caller_takes_broker_and_folder_along() -> None:
     script = """
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 broker = Broker()
 broker.start()
 print(broker.pid, broker.data_dir, flush=True)

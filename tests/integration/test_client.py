@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from placet.client import AsyncClient, Client, DecisionTimeout, NotConnected, Outcome, Reason, Retry, Snapshot
+from placet.devbroker.broker import Broker
 from placet.schemas.errors import SettingsError
-from placet.streams.broker import Broker
-from placet.streams.log import client_logger
+from placet.streams.telemetry.log import client_logger
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from placet.cli.exit_codes import ExitCode
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -15,7 +15,7 @@ from urllib.error import URLError
 
 import pytest
 
-from placet.streams.broker_settings import free_port
+from placet.devbroker.settings import free_port
 from tests.integration.gates import wait_until
 
 pytestmark = pytest.mark.kafka

@@ -15,12 +15,12 @@ import pytest
 from confluent_kafka import Producer
 
 from placet.cli.exit_codes import ExitCode
+from placet.devbroker.broker import Broker
+from placet.doctor.doctor import RESTORED_RECORDS_PER_S, cold_restore
 from placet.schemas.definition import load_definition
-from placet.streams.admin import Admin
-from placet.streams.broker import Broker
-from placet.streams.doctor import RESTORED_RECORDS_PER_S, cold_restore
-from placet.streams.topic_needs import required_topics
-from placet.streams.topics import apply
+from placet.streams.kafka.admin import Admin
+from placet.streams.topics.needs import required_topics
+from placet.streams.topics.plan import apply
 
 pytestmark = pytest.mark.kafka
 

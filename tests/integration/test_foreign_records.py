@@ -11,8 +11,8 @@ import pytest
 
 from placet.cli.exit_codes import ExitCode
 from placet.client import Client
+from placet.devbroker.broker import Broker
 from placet.schemas.errors import DecodeError
-from placet.streams.broker import Broker
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(150)]

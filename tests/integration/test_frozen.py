@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from placet.devbroker.broker import Broker
+from placet.devbroker.settings import free_port
 from placet.schemas.decision import Outcome
-from placet.streams.admin import Admin
-from placet.streams.broker import Broker
-from placet.streams.broker_settings import free_port
+from placet.streams.kafka.admin import Admin
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

@@ -18,9 +18,9 @@ from confluent_kafka.admin import NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
 from placet.cli.exit_codes import ExitCode
+from placet.devbroker.broker import Broker
+from placet.devbroker.settings import free_port
 from placet.schemas.decision import Outcome, Reason
-from placet.streams.broker import Broker
-from placet.streams.broker_settings import free_port
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from placet.devbroker.broker import Broker
 from placet.schemas.ledger import Commit
-from placet.streams.broker import Broker
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.long, pytest.mark.timeout(400)]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from placet.devbroker.broker import Broker
 from placet.schemas.decision import Decision, Reason
-from placet.streams.broker import Broker
 from tests.integration.gates import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from placet.client import Snapshot
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 from placet.streams.records import TopicPartition
 from placet.testing import TestDriver
 from tests.integration.gates import DEFINITION, World, wait_until

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 from placet.streams.errors import TransactionAborted
-from placet.streams.producer import TransactionalProducer
+from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord
-from placet.streams.watchdog import Watchdog
 from tests.integration.gates import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -41,7 +41,7 @@ def clients() -> int:
 def test_a_producer_thrown_away_takes_its_threads_along(
     producer: TransactionalProducer, broker: Broker, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("placet.streams.producer._CALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("placet.streams.kafka.producer._CALL_TIMEOUT_S", 2.0)
     before = clients()
     for _ in range(3):
         wait_until(lambda: started(producer), 30, "the broker answers")

@@ -20,7 +20,7 @@ from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
 from placet.schemas.wire import confluent_head
-from placet.streams.registry import Registry, RegistryUnreachable, subjects
+from placet.streams.kafka.registry import Registry, RegistryUnreachable, subjects
 from tests.golden import samples
 from tests.integration.apicurio import Apicurio, apicurio
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import TopicPartition
 
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

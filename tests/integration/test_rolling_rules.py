@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from placet.client import Client
+from placet.devbroker.broker import Broker
 from placet.schemas.contracts import contracts
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition import load_definition
-from placet.streams.broker import Broker
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

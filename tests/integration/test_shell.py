@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from placet.cli import main
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
 from tests.integration.gates import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

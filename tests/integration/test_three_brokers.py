@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from placet.streams.admin import Admin
 from placet.streams.errors import LogUnreachable
+from placet.streams.kafka.admin import Admin
 from placet.streams.records import TopicPartition
 from tests.cluster import Cluster
 from tests.integration.gates import wait_until

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from placet.cli.exit_codes import ExitCode
-from placet.streams.broker import Broker
-from placet.streams.broker_settings import free_port
+from placet.devbroker.broker import Broker
+from placet.devbroker.settings import free_port
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -16,13 +16,13 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.cli.exit_codes import ExitCode
+from placet.devbroker.broker import Broker
 from placet.schemas.definition import load_definition
 from placet.schemas.errors import SettingsError
-from placet.streams.admin import Admin, BrokerUnreachable
-from placet.streams.broker import Broker
+from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.records import TopicPartition
-from placet.streams.topic_needs import required_topics
-from placet.streams.topics import apply, observe, plan, verify
+from placet.streams.topics.needs import required_topics
+from placet.streams.topics.plan import apply, observe, plan, verify
 from tests.integration.gates import wait_until
 
 pytestmark = pytest.mark.kafka

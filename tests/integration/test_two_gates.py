@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from placet.cli.exit_codes import ExitCode
-from placet.streams.admin import Admin
-from placet.streams.broker import Broker
+from placet.devbroker.broker import Broker
+from placet.streams.kafka.admin import Admin
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

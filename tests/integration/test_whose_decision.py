@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from placet.client import AsyncClient, Client
+from placet.devbroker.broker import Broker
 from placet.schemas.decision import Outcome, Reason
-from placet.streams.broker import Broker
 from tests.integration.gates import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]

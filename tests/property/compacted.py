@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from placet.streams.memory_log import MemoryLog
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.restore import Take
+from placet.streams.recovery.memory_log import MemoryLog
+from placet.streams.recovery.restore import Take
 from placet.testing import TestDriver
 
 __all__ = ["CompactedLog"]

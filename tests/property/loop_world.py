@@ -12,14 +12,14 @@ from unittest.mock import MagicMock
 
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
-from placet.streams.idle import IdleQuestion
-from placet.streams.layout import StateFormat
+from placet.streams.loop.idle import IdleQuestion
+from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
-from placet.streams.restore import Restoration, restore
-from placet.streams.restorer import Job, Outcome
-from placet.streams.store import MemoryStore, StoreDamaged, Writes
+from placet.streams.recovery.restore import Restoration, restore
+from placet.streams.recovery.restorer import Job, Outcome
+from placet.streams.state.layout import StateFormat
+from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
 from placet.streams.topology import TaskId
-from placet.streams.worker import Worker
 from placet.testing import TestDriver
 from tests.property.strategies import Dice
 

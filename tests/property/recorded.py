@@ -8,10 +8,10 @@ from typing import NamedTuple
 import msgspec
 
 from placet.schemas.codec import Codec
-from placet.streams import layout
+from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
-from placet.streams.store import MemoryStore, StateStore
-from placet.streams.task import Task
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import EntityTopics, TaskId
 from placet.testing import TestDriver
 

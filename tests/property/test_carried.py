@@ -16,11 +16,11 @@ from placet.schemas.decision import Decision, Outcome, Reason
 from placet.schemas.definition import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.state import EntityState
-from placet.streams import layout
 from placet.streams.records import TopicPartition
-from placet.streams.store import MemoryStore
-from placet.streams.verify_report import Check
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore
 from placet.testing import TestDriver
+from placet.verify.report import Check
 from tests.golden import samples
 from tests.property.strategies import Dice, thorough
 from tests.unit.verify_history import history_of

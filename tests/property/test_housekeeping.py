@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from placet.schemas.decision import First, Outcome, Reason
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import ABSENT
-from placet.streams import layout
 from placet.streams.records import TopicPartition
+from placet.streams.state import layout
 from placet.testing import START_MS, TestDriver
 from tests.property.game import PARTITIONS, Game
 from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough

@@ -14,11 +14,11 @@ from placet.schemas.decision import Coordinates, Decision, Outcome
 from placet.schemas.definition import parse_definition
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind, Message
-from placet.streams.layout import StateFormat
+from placet.streams.loop.task import Task
+from placet.streams.loop.task_calls import room_for
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.store import MemoryStore
-from placet.streams.task import Task
-from placet.streams.task_calls import room_for
+from placet.streams.state.layout import StateFormat
+from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.property.loop_world import PARTITIONS, LoopWorld

@@ -13,11 +13,11 @@ from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
-from placet.streams import layout
 from placet.streams.errors import TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.restore import Restoration, Restored, restore
-from placet.streams.store import MemoryStore, StateStore
+from placet.streams.recovery.restore import Restoration, Restored, restore
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.model.naive import AHEAD_MAX_MS

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from placet.schemas.errors import SettingsError
-from placet.streams.admin import BrokerUnreachable, _hand_on
+from placet.streams.kafka.admin import BrokerUnreachable, _hand_on
 
 
 def handed_on(result: int | Exception) -> Future[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from placet.streams.back_off import BackOff
+from placet.streams.loop.back_off import BackOff
 
 
 class World:

@@ -24,11 +24,11 @@ from placet.client import errors as client_errors
 from placet.schemas import errors as first_errors
 from placet.schemas.definition import Definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
-from placet.streams import admin as admin_errors
 from placet.streams import errors as loop_errors
-from placet.streams import registry as registry_errors
-from placet.streams.admin import Admin, BrokerUnreachable
 from placet.streams.errors import ClockSkew, FatalError
+from placet.streams.kafka import admin as admin_errors
+from placet.streams.kafka import registry as registry_errors
+from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.settings import Settings
 
 LAMP = """

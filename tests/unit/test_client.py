@@ -29,8 +29,8 @@ from placet.schemas.decision import REASONS, Decision, Retry
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority
-from placet.streams.log import client_logger
 from placet.streams.records import ConsumerRecord, Place, TopicPartition
+from placet.streams.telemetry.log import client_logger
 from placet.testing import START_MS, TestDriver
 
 DOOR = """

@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from placet.streams import discard as discarding
-from placet.streams.client_errors import kafka_errors_ignored, kafka_reason
-from placet.streams.durable_producer import DurableProducer
 from placet.streams.errors import FatalError, ProducerFenced, TransactionAborted
-from placet.streams.producer import TransactionalProducer
+from placet.streams.kafka import discard as discarding
+from placet.streams.kafka.client_errors import kafka_errors_ignored, kafka_reason
+from placet.streams.kafka.durable_producer import DurableProducer
+from placet.streams.kafka.producer import TransactionalProducer
 
 
 def fenced() -> KafkaException:

@@ -8,9 +8,9 @@ from unittest.mock import MagicMock
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from placet.streams import consumer as module
-from placet.streams.consumer import GroupConsumer
 from placet.streams.errors import FatalError, TaskMigrated
+from placet.streams.kafka import consumer as module
+from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.records import TopicPartition as Partition
 
 A, B = Partition("signals", 0), Partition("proposals", 0)

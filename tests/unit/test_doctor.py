@@ -11,13 +11,13 @@ from threading import Thread
 
 import pytest
 
+from placet.doctor.doctor import Check, Status, examine, timeouts
 from placet.schemas.definition import parse_definition
 from placet.schemas.errors import SettingsError
-from placet.streams.admin import BrokerUnreachable, ClockReading, Cluster, TopicInfo
-from placet.streams.doctor import Check, Status, examine, timeouts
+from placet.streams.kafka.admin import BrokerUnreachable, ClockReading, Cluster, TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import load_settings
-from placet.streams.topic_needs import required_topics
+from placet.streams.topics.needs import required_topics
 
 LAMP = parse_definition("""
 entity: lamp

@@ -19,10 +19,10 @@ from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
-from placet.streams.endpoint import Endpoint
-from placet.streams.log import client_logger, configure_logs, get_logger, log_thread_errors
-from placet.streams.metrics import METRICS, Metrics
 from placet.streams.settings import load_settings
+from placet.streams.telemetry.endpoint import Endpoint
+from placet.streams.telemetry.log import client_logger, configure_logs, get_logger, log_thread_errors
+from placet.streams.telemetry.metrics import METRICS, Metrics
 
 LAMP = parse_definition("""
 entity: lamp

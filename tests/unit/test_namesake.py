@@ -10,8 +10,8 @@ from unittest.mock import MagicMock
 import pytest
 
 from placet.schemas.errors import SettingsError
-from placet.streams.admin import BrokerUnreachable
-from placet.streams.namesake import Namesake
+from placet.streams.kafka.admin import BrokerUnreachable
+from placet.streams.loop.namesake import Namesake
 
 SESSION_S = 45.0
 
@@ -49,7 +49,7 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     made = Time()
-    monkeypatch.setattr("placet.streams.namesake.monotonic", made.monotonic)
+    monkeypatch.setattr("placet.streams.loop.namesake.monotonic", made.monotonic)
     return made
 
 

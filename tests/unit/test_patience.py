@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from placet.streams.patience import Patience
+from placet.streams.kafka.patience import Patience
 
 
 @pytest.fixture

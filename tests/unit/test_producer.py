@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from placet.streams import producer as module
 from placet.streams.errors import TransactionAborted
-from placet.streams.producer import Transaction, TransactionalProducer
+from placet.streams.kafka import producer as module
+from placet.streams.kafka.producer import Transaction, TransactionalProducer
 from placet.streams.records import ProducerRecord, TopicPartition
 
 

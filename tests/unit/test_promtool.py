@@ -9,8 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from placet.schemas.decision import Outcome, Reason
-from placet.streams.endpoint import Endpoint
-from placet.streams.metrics import METRICS
+from placet.streams.telemetry.endpoint import Endpoint
+from placet.streams.telemetry.metrics import METRICS
 from tests.unit.top_sample import FACT, USUAL, TestGate
 
 pytestmark = pytest.mark.promtool

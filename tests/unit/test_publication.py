@@ -8,19 +8,19 @@ from typing import Any, cast
 
 import pytest
 
+from placet.doctor.rules import remarks
 from placet.schemas.codec import Codec, Published
 from placet.schemas.contracts import contracts
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
-from placet.streams.control import Control
-from placet.streams.doctor_rules import remarks
 from placet.streams.entity_type import EntityType
-from placet.streams.publication import check_publication
 from placet.streams.records import TopicPartition
-from placet.streams.survey import count_standing
-from placet.streams.verify_rules import Rulebook
+from placet.streams.rules.control import Control
+from placet.streams.rules.publication import check_publication
+from placet.streams.rules.survey import count_standing
 from placet.testing import TestDriver
+from placet.verify.rules import Rulebook
 
 V1 = """
 entity: lamp

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from placet.streams.restore import restore
-from placet.streams.store import MemoryStore
+from placet.streams.recovery.restore import restore
+from placet.streams.state.store import MemoryStore
 from placet.testing import TestDriver
 from tests.property.test_restore import LAMP, InPieces, job_of
 

@@ -8,13 +8,13 @@ from threading import Event
 
 import pytest
 
-from placet.streams import rocksdb
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.restorer import Job, Outcome, Restorer
-from placet.streams.set_aside import SetAside
-from placet.streams.store import StoreDamaged
+from placet.streams.recovery.restorer import Job, Outcome, Restorer
+from placet.streams.recovery.set_aside import SetAside
+from placet.streams.state import rocksdb
+from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.property.test_restore import InPieces
@@ -85,7 +85,7 @@ def test_where_no_store_can_be_made_the_process_ends_and_says_why(
 def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("placet.streams.restorer._PATIENCE_S", 0.05)
+    monkeypatch.setattr("placet.streams.recovery.restorer._PATIENCE_S", 0.05)
     driver = lamp()
     ended = Event()
 
@@ -157,7 +157,7 @@ def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
 def test_an_unreachable_log_is_made_anew_while_the_others_go_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("placet.streams.restorer._RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("placet.streams.recovery.restorer._RETRY_AFTER_S", 0.01)
     driver = lamp()
     answers = Event()
 

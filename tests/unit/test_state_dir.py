@@ -11,7 +11,7 @@ import pytest
 
 from placet.cli.exit_codes import ExitCode
 from placet.schemas.errors import SettingsError
-from placet.streams.state_dir import check_state_dir
+from placet.streams.state.state_dir import check_state_dir
 
 DEFINITION = Path(__file__).parents[1] / "integration" / "order.yaml"
 

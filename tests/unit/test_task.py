@@ -10,9 +10,9 @@ from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition import parse_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, LedgerEntry, MemoryEntry, Span
 from placet.schemas.messages import Kind, Message
+from placet.streams.loop.task import Phase, Task, in_log_time_order
 from placet.streams.records import ConsumerRecord, ProducerRecord
-from placet.streams.store import MemoryStore
-from placet.streams.task import Phase, Task, in_log_time_order
+from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId, dead_letters_topic, entity_topics
 
 NOW = 1_000_000_000

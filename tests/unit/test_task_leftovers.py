@@ -8,8 +8,8 @@ from placet.schemas.codec import Codec
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition import parse_definition
 from placet.schemas.messages import Kind, Message
+from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord
-from placet.streams.task import Task
 from placet.testing import TestDriver
 
 DOC = """

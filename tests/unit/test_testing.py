@@ -12,7 +12,7 @@ import pytest
 from placet.schemas.definition import parse_definition
 from placet.schemas.errors import DefinitionError, InvalidPayload
 from placet.streams.records import TopicPartition
-from placet.streams.rocksdb import RocksDBStore
+from placet.streams.state.rocksdb import RocksDBStore
 from placet.testing import START_MS, Kind, Outcome, Reason, TestDriver
 
 ROVER = """

@@ -20,7 +20,7 @@ import pytest
 from placet.cli import main, top_fetch
 from placet.cli.top_fetch import Fetcher, source_of
 from placet.cli.top_known import Answer
-from placet.streams.broker_settings import free_port
+from placet.devbroker.settings import free_port
 from tests.unit.top_sample import TestGate
 
 Serve = Callable[..., int]

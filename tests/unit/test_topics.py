@@ -10,11 +10,11 @@ import pytest
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.schemas.definition import Definition, parse_definition
 from placet.schemas.errors import SettingsError
-from placet.streams.admin import TopicInfo
+from placet.streams.kafka.admin import TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import load_settings
-from placet.streams.topic_needs import Change, Must, Need, TopicSpec, needs_of, output_bytes_max, required_topics
-from placet.streams.topics import Action, Step, apply, check_topics, observe, plan, verify
+from placet.streams.topics.needs import Change, Must, Need, TopicSpec, needs_of, output_bytes_max, required_topics
+from placet.streams.topics.plan import Action, Step, apply, check_topics, observe, plan, verify
 from placet.streams.topology import EntityTopics
 
 DAY_MS = 86_400_000

@@ -18,11 +18,11 @@ from placet.schemas.ledger import Commit, LedgerEntry, MemoryEntry
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
 from placet.schemas.wire import Confluent
-from placet.streams import layout
 from placet.streams.records import ConsumerRecord
-from placet.streams.verify_report import Check, Finding
-from placet.streams.verify_rules import Rulebook
+from placet.streams.state import layout
 from placet.testing import TestDriver
+from placet.verify.report import Check, Finding
+from placet.verify.rules import Rulebook
 from tests.unit.verify_history import DAY_MS, DEFINITION, History, history_of, long_history, published, small_history
 
 DECISIONS, CHANGELOG, LEDGER = "test.order.decisions", "test.order.changelog", "test.order.ledger"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from placet.cli import verify as command
 from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
-from placet.streams.verify_report import Check, Finding, Report, Since, TaskReport
+from placet.verify.report import Check, Finding, Report, Since, TaskReport
 
 
 def report(findings: int) -> Report:

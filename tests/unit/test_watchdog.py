@@ -6,11 +6,11 @@ import subprocess
 import sys
 from itertools import pairwise
 
-from placet.streams.watchdog import EXIT_HUNG, Patience
+from placet.streams.kafka.watchdog import EXIT_HUNG, Patience
 
 PROGRAM = """
 import threading
-from placet.streams.watchdog import Watchdog
+from placet.streams.kafka.watchdog import Watchdog
 watchdog = Watchdog(200)
 with watchdog.armed("a short call"):
     pass

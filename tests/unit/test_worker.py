@@ -13,12 +13,12 @@ import pytest
 
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
-from placet.streams.idle import IdleQuestion
+from placet.streams.loop.idle import IdleQuestion
+from placet.streams.loop.task_calls import Moment, process
+from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.store import StoreDamaged
-from placet.streams.task_calls import Moment, process
+from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
-from placet.streams.worker import Worker
 
 TOPICS = entity_topics("app", "order")
 TASK = TaskId("order", 0)

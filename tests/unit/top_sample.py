@@ -22,9 +22,9 @@ from placet.cli.top_watch import Watch
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition import load_definition
 from placet.schemas.messages import Kind
-from placet.streams.log import configure_logs
-from placet.streams.metrics import Metrics
 from placet.streams.settings import load_settings
+from placet.streams.telemetry.log import configure_logs
+from placet.streams.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "images" / "top.svg"

@@ -13,12 +13,12 @@ from placet.schemas.contracts import contracts
 from placet.schemas.definition import Definition, load_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.restore import Take
+from placet.streams.recovery.restore import Take
 from placet.streams.topology import EntityTopics, TaskId
-from placet.streams.verify import EntityPlace, verify_task
-from placet.streams.verify_report import TaskReport
-from placet.streams.verify_rules import Rulebook
 from placet.testing import TestDriver
+from placet.verify.report import TaskReport
+from placet.verify.rules import Rulebook
+from placet.verify.verify import EntityPlace, verify_task
 
 DEFINITION = Path(__file__).parents[1] / "integration" / "order.yaml"
 DAY_MS = 86_400_000

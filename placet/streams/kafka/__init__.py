@@ -1,0 +1,1 @@
+"""Kafka's clients, wrapped: one module owns one client, and translates its errors into reactions."""

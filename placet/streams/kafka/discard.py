@@ -1,0 +1,44 @@
+"""The end of a transactional producer that is thrown away: its open transaction is aborted, its threads go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+
+from confluent_kafka import Producer
+
+from placet.streams.kafka.client_errors import kafka_errors_ignored
+
+__all__ = ["discard"]
+
+
+def discard(producer: Producer, left_behind: Thread | None, timeout_s: float) -> None:
+    """Abort and end a producer, in a thread of its own: that takes as long as its last call, or an absent broker.
+
+    Args:
+        producer: nobody else may refer to it any more.
+        left_behind: a call that still uses the producer, and is waited for.
+        timeout_s: of the abort.
+    """
+    arguments = (producer, left_behind, timeout_s)
+    Thread(target=_discard, args=arguments, name="discard a producer", daemon=True).start()
+
+
+def _discard(producer: Producer, left_behind: Thread | None, timeout_s: float) -> None:
+    """The work of `discard`.
+
+    Python ends a producer when nothing refers to it any more. Delivery reports do until they are served; so does, for
+    good, an exception in flight while confluent-kafka raises another one. Hence the thread: nothing is in flight here.
+    Any of the calls may be where librdkafka tells that the producer was fenced; reports then wait for the next poll.
+    """
+    if left_behind is not None:
+        left_behind.join()
+    last_calls: tuple[Callable[[], object], ...] = (
+        producer.purge,
+        lambda: producer.abort_transaction(timeout_s),
+        lambda: producer.poll(0),
+        lambda: producer.poll(0),
+    )
+    for call in last_calls:
+        with kafka_errors_ignored():
+            call()

@@ -1,0 +1,87 @@
+"""Producers without transactions: each record is durable, and that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from placet.streams.errors import FatalError, LogUnreachable
+from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
+from placet.streams.records import Place, ProducerRecord
+
+__all__ = ["DurableProducer", "produce_durably"]
+
+_FLUSH_TIMEOUT_S: Final = 30.0
+
+
+class DurableProducer:
+    """An idempotent producer without transactions, for clients: it tells of each record when all replicas have it.
+
+    `send` may be called from any thread, and never waits; what became of the records is told in `serve`.
+
+    Args:
+        options: librdkafka's options.
+    """
+
+    def __init__(self, options: Mapping[str, object]) -> None:
+        self._producer = Producer(dict(options))
+
+    def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
+        """Send a record; `done` is called with "" and its place once it is durable, else with what went wrong.
+
+        Raises:
+            LogUnreachable: the queue is full: the brokers do not take what was sent before.
+        """
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            offset = message.offset()
+            if error is not None:
+                done(error.str(), None)
+            elif offset is None or offset < 0:
+                done("it was taken before, and the broker does not say where it lies", None)
+            else:
+                done("", Place(message.topic() or "", message.partition() or 0, offset))
+
+        topic, partition, key, value, headers = record
+        try:
+            self._producer.produce(topic, value, key, partition, delivered, None, 0, headers)  # type: ignore[arg-type]  # the stub's headers are mutable unions
+        except BufferError:
+            raise LogUnreachable("the queue of records to send is full: wait for those that were sent") from None
+
+    def serve(self) -> int:
+        """Tell what became of records; return how many are still under way.
+
+        Raises:
+            FatalError: librdkafka says that the producer is of no use any more; what is under way fails.
+        """
+        try:
+            self._producer.poll(0)
+        except CLIENT_ERRORS as error:
+            raise FatalError(f"producer: {kafka_reason(error).str()}") from error
+        return len(self._producer)
+
+    def close(self, timeout_s: float = _FLUSH_TIMEOUT_S) -> None:
+        """Wait for what is under way."""
+        with kafka_errors_ignored():
+            self._producer.flush(timeout_s)
+
+
+def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
+    """Return a function that writes key and value to partition 0 of a topic and waits until all replicas have it.
+
+    It raises `FatalError` when they don't.
+    """
+
+    def produce(key: bytes, value: bytes) -> None:
+        failed: list[str] = []
+        producer = Producer(dict(options))
+        producer.produce(
+            topic, value, key, 0, on_delivery=lambda error, _message: failed.append(error.str()) if error else None
+        )
+        left = producer.flush(_FLUSH_TIMEOUT_S)
+        if left or failed:
+            raise FatalError(f"a record for {topic} was not written: {''.join(failed) or 'no answer in time'}")
+
+    return produce

@@ -1,0 +1,50 @@
+"""A consumer group's plain member, for those who follow a topic and keep what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import TopicPartition as ClientPartition
+
+from placet.streams.errors import LogUnreachable
+from placet.streams.kafka.polled import MIGRATED, drain, records_of
+from placet.streams.records import ConsumerRecord, TopicPartition
+
+__all__ = ["GroupReader"]
+
+
+class GroupReader:
+    """A plain member of a consumer group, for those who follow a topic and keep what they read.
+
+    Args:
+        options: librdkafka's options: group.id, group.protocol=consumer, isolation.level=read_committed.
+        topic: what is read; where the group has no position yet, from the beginning.
+    """
+
+    def __init__(self, options: Mapping[str, object], topic: str) -> None:
+        self._consumer = Consumer(dict(options))
+        self._consumer.subscribe([topic])
+
+    def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:
+        """Wait for the first record, then take what is there.
+
+        Raises:
+            LogUnreachable, TaskMigrated, FatalError: make a new reader, or stop.
+        """
+        return records_of(drain(self._consumer, records_max, timeout_ms / 1000))
+
+    def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
+        """Keep these next positions for the group. False: a partition moved on to another member, which reads again."""
+        try:
+            parts = [ClientPartition(*partition, position) for partition, position in positions.items()]
+            done = self._consumer.commit(offsets=parts, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() in MIGRATED:
+                return False
+            raise LogUnreachable(f"keeping the position: {error}") from error
+        return all(partition.error is None for partition in done or ())
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()

@@ -1,0 +1,128 @@
+"""Another gate of our name: found before we fence it, and named when it fenced us.
+
+Two producers of one transactional id fence each other without end, and each looks ill. The consumer group tells them
+apart: its members carry their client's id, which is made of app and instance, and an id that is theirs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from time import monotonic
+from typing import Final, Protocol
+
+from placet.schemas.errors import PlacetError, SettingsError
+from placet.streams.loop.observer import Observer
+
+__all__ = ["GroupMember", "Namesake"]
+
+MARGIN_S: Final = 2.0
+"""How much longer than its session a dead member is waited for: the broker looks at sessions now and then."""
+_LOOK_AGAIN_S: Final = 0.1
+
+
+class GroupMember(Protocol):
+    """A member of a consumer group, as its coordinator lists it."""
+
+    member_id: str
+    client_id: str
+    host: str  # with a slash before it
+
+
+class Namesake:
+    """Looks into the group for members with our client id that are not us.
+
+    A group that can't be looked at is no reason to stop: the gate goes on, and a fence will tell.
+
+    Args:
+        members: asks the group's coordinator; bounded in time; raises `PlacetError`.
+        client_id: what our consumer calls itself.
+        instance: the gate's name, for people.
+        session_s: the group's session timeout.
+        static: whether membership is static. Such a member stays listed after it has left in good order, and Kafka
+            admits its successor at once, but no second one: so a static gate is told by Kafka, and does not wait.
+        observer: is told what is waited for.
+    """
+
+    def __init__(
+        self,
+        members: Callable[[], list[GroupMember]],
+        client_id: str,
+        instance: str,
+        session_s: float,
+        observer: Observer,
+        *,
+        static: bool,
+    ) -> None:
+        self._members = members
+        self._client_id = client_id
+        self._instance = instance
+        self._patience_s = session_s + MARGIN_S
+        self._observer = observer
+        self._static = static
+        self._own: set[str] = set()
+        self._seen_since_s: dict[str, float] = {}
+
+    def wait(self, stopping: Event, awake: Callable[[], None]) -> None:
+        """Wait, before joining, until no member has our name: a predecessor that was killed goes with its session.
+
+        Args:
+            stopping: ends the waiting.
+            awake: is called at each look.
+
+        Raises:
+            SettingsError: it is still there after its session: another gate, alive.
+        """
+        if self._static:
+            return
+        others, began_s = self._others() or [], monotonic()
+        if others:
+            self._observer.event(
+                "waiting for a gate of this name to leave the group",
+                host=others[0].host.lstrip("/"),
+                at_most_s=self._patience_s,
+            )
+        while others:
+            if monotonic() - began_s > self._patience_s:
+                raise self._taken_by(others[0])
+            awake()
+            if stopping.wait(_LOOK_AGAIN_S):
+                return
+            found = self._others()
+            if found is None:  # a coordinator that was away gives everybody a new session
+                began_s = monotonic()
+            else:
+                others = found
+
+    def look(self, own_id: str, *, fenced: bool) -> None:
+        """Look whose fault it is that we are out of the group, once our consumer has left it.
+
+        Args:
+            own_id: the member id that our consumer had.
+            fenced: whether a newer producer of our name fenced ours. If not, a member of our name may be a dead one.
+
+        Raises:
+            SettingsError: another gate of our name is at work.
+        """
+        self._own.add(own_id)
+        others, now_s = self._others() or [], monotonic()
+        self._seen_since_s = {other.member_id: self._seen_since_s.get(other.member_id, now_s) for other in others}
+        for other in others:
+            if fenced or now_s - self._seen_since_s[other.member_id] > self._patience_s:
+                raise self._taken_by(other)
+
+    def _others(self) -> list[GroupMember] | None:
+        """Return the members of our name; None where the group can't be asked."""
+        try:
+            found = self._members()
+        except PlacetError as error:
+            self._observer.event("could not look for gates of this name", why=str(error))
+            return None
+        return [member for member in found if member.client_id == self._client_id and member.member_id not in self._own]
+
+    def _taken_by(self, other: GroupMember) -> SettingsError:
+        host = other.host.lstrip("/")
+        return SettingsError(
+            f'another gate is called "{self._instance}" (host {host}). Each gate needs a name of its own, for '
+            "its transactions: give this one another with --instance or PLACET_INSTANCE, or stop the other one."
+        )

@@ -1,0 +1,39 @@
+"""Who is told what a gate does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from placet.streams.loop.task import Counts
+
+__all__ = ["Observer"]
+
+
+class Observer(Protocol):
+    """Who is told what happens: metrics and log. Called once per batch or less, never per record."""
+
+    def decided(self, entity: str, partition: int, counts: Counts, end_to_end_s: float) -> None:
+        """A task's batch was committed."""
+
+    def transaction(self, result: str, duration_s: float) -> None:
+        """A transaction ended: committed, aborted, migrated or skewed."""
+
+    def tasks(self, phases: dict[str, str]) -> None:
+        """The tasks of this instance and their phases changed."""
+
+    def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
+        """A task was restored."""
+
+    def restoring(self, progress: dict[str, tuple[int, int | None]], waits_for: dict[str, str]) -> None:
+        """Of each task that is restored: records read so far, offsets still ahead (None: not known yet), and what it
+        waits for, "" for nothing that is known."""
+
+    def lag(self, records: Mapping[tuple[str, int], int]) -> None:
+        """How many inputs wait, by topic and partition."""
+
+    def event(self, name: str, **details: object) -> None:
+        """Something that an operator wants to read about."""
+
+    def looped(self) -> None:
+        """The loop came around."""

@@ -1,0 +1,317 @@
+"""One task: the single writer of one partition of one entity type. Records in, records of one transaction out.
+
+A task never talks to Kafka: `process` turns a batch into the records of one transaction and stages the state after it;
+`committed` puts what was staged into the store once the transaction has committed, `discard` forgets it. The same
+class runs under the worker and, in memory, under `placet.testing.TestDriver`.
+
+Inputs that a transaction has no room for are left over: they belong to the task, which takes them first the next time,
+and are gone with it, or with `discard`. So whoever restores a task, or reads from its positions again, needs not know.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from heapq import merge
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from placet.processors.address import written_key
+from placet.processors.judge import NO_CONSEQUENCES, Candidate, Consequences, Judged, consequences, read, rule_on
+from placet.processors.machine import Machine
+from placet.schemas.codec import Codec, encode_dead_letter
+from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
+from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
+from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT
+from placet.streams.loop.batch import Batch
+from placet.streams.loop.housekeeping import Housekeeping
+from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
+from placet.streams.state import layout
+from placet.streams.state.store import StateStore
+from placet.streams.topology import EntityTopics, TaskId
+
+__all__ = ["Counts", "Phase", "Task", "in_log_time_order"]
+
+Counts = Counter[tuple[Kind, Outcome, Reason]]
+"""How many decisions of each kind one batch gave."""
+
+_ACCEPTED = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
+_READ_AHEAD_RECORDS: Final = 512
+"""Inputs are read so many at once, for the processor's caches, and not all: there may be room for a few only."""
+_BYTES_DO_NOT_DECODE = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
+
+
+class Phase(Enum):
+    """Where a task is in its life: RESTORING -> RUNNING -> CLOSED."""
+
+    RESTORING = "restoring"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class _Ruling(NamedTuple):
+    """An input and its decision, on the way from the ladder to the encoder."""
+
+    record: ConsumerRecord
+    at: Coordinates
+    decision: Decision
+    writes: Consequences
+    headers: Headers
+
+
+class Task:
+    """The state machine of one partition: positions, ledger chain, staged state.
+
+    Attributes:
+        positions: next position of each input topic behind the last commit.
+        left: inputs that were polled and not taken yet, from `positions` on.
+        counts: what the last batch decided.
+        oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
+
+    Args:
+        task_id: entity type and partition.
+        topics: the entity type's topics.
+        dead_letters: the topic for bytes that do not decode.
+        machine: the compiled definition.
+        codec: the entity type's bytes.
+        store: the local store; the task is its only owner and closes it.
+        partitions: how many partitions each of the topics has.
+    """
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        topics: EntityTopics,
+        dead_letters: str,
+        machine: Machine,
+        codec: Codec,
+        store: StateStore,
+        partitions: int,
+    ) -> None:
+        self.task_id = task_id
+        self.topics = topics
+        self.store = store
+        self.machine = machine
+        self.phase = Phase.RESTORING
+        self.positions: dict[str, int] = {}
+        self.counts: Counts = Counter()
+        self.oldest_at = 0
+        self._dead_letters = dead_letters
+        self._codec = codec
+        self._partitions = partitions
+        self._changelog = TopicPartition(topics.changelog, task_id.partition)
+        self._kinds = {topics.signals: Kind.SIGNAL, topics.proposals: Kind.PROPOSAL}
+        self._form = layout.StateFormat(codec, machine.decimal_fields)
+        self._housekeeping = Housekeeping(store, topics, task_id.partition, machine.horizon_ms, self._form)
+        self._genesis: Genesis | None = None
+        self._last: Commit | None = None
+        self._task_epoch = 0
+        self._batch: Batch | None = None
+        self._batch_left: list[ConsumerRecord] = []
+        self.left: list[ConsumerRecord] = []
+
+    def open(self, last: Commit | None, positions: Mapping[str, int], genesis: Genesis | None) -> None:
+        """Start running from what the log says.
+
+        Args:
+            last: the newest commit in the ledger, or None for a task that never committed.
+            positions: next position to read of each input topic.
+            genesis: the entry to write first, for a task that has none in its ledger.
+        """
+        self._last, self._genesis = last, genesis
+        self._task_epoch = last.task_epoch + 1 if last else 1
+        self.positions = dict(positions)
+        self.phase = Phase.RUNNING
+
+    def process(
+        self,
+        records: list[ConsumerRecord],
+        clock_ms: int,
+        control_position: int,
+        idle_ms: int | None = None,
+        bytes_max: int = sys.maxsize,
+    ) -> list[ProducerRecord]:
+        """Decide a batch and stage what follows from it.
+
+        Args:
+            records: of this task's input partitions; per topic in order, from the task's next positions on. None at
+                all, with none left over either, says that the partition is idle, read to its end: its log time moves
+                on.
+            clock_ms: the machine's clock, read once for the whole batch.
+            control_position: next position of the control topic.
+            idle_ms: where log time moves on to without records: no input that is still to come is older. The clock,
+                where clock and log are one and the same.
+            bytes_max: no input is begun once the batch has this size; the rest is left over. At least one is taken.
+
+        Returns:
+            Everything to write in the transaction; the ledger's commit record comes last.
+        """
+        assert self.phase is Phase.RUNNING, f"{self.task_id} is {self.phase.value}"
+        last = self._last or _BEFORE_THE_FIRST
+        sequence, decided_at, log_time = last.sequence + 1, max(last.decided_at, clock_ms), last.log_time
+        partition, digest = self.task_id.partition, self.machine.digest
+        batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
+        ordered = list(in_log_time_order(self.left + records if self.left else records))
+        if not ordered:
+            log_time = max(log_time, clock_ms if idle_ms is None else idle_ms)
+        rulings: list[_Ruling] = []
+        for index, (record, candidate) in enumerate(self._read(ordered)):
+            log_time = max(log_time, record.timestamp)
+            at = Coordinates(
+                record.topic, partition, record.offset, log_time, decided_at,
+                self._task_epoch, sequence, index, digest, control_position,
+            )  # fmt: skip
+            rulings.append(self._rule_on(batch, record, candidate, at))
+            if batch.size_bytes >= bytes_max:
+                break
+        self._batch_left = ordered[len(rulings) :]
+        self.oldest_at = min((ruling.record.timestamp for ruling in rulings), default=clock_ms)
+        self._send(batch, rulings)
+        self.counts = Counter(batch.counted)
+        self._housekeeping.add_to(batch, log_time, self._task_epoch, sequence)
+        if self._genesis:
+            batch.send(self._ledger_record(b"genesis", self._genesis))
+        batch.commit = Commit(
+            self._task_epoch, sequence, self._spans(rulings), log_time, decided_at, batch.watermark,
+            control_position, digest, batch.decisions, batch.changes, batch.digest, last.digest,
+        )  # fmt: skip
+        batch.send(self._ledger_record(b"commit", batch.commit))
+        return batch.records
+
+    def committed(self, written: Mapping[str, int]) -> None:
+        """Store what the committed transaction staged: the only write to the store while running.
+
+        Args:
+            written: next position of changelog and ledger, by topic, as far as the transaction wrote to them.
+        """
+        batch, self._batch = self._batch, None
+        self.left, self._batch_left = self._batch_left, []
+        assert batch is not None, "committed() follows process()"
+        assert batch.commit is not None, "process() gave a commit record"
+        self._last, self._genesis = batch.commit, None
+        self.positions.update((span.topic, span.end) for span in batch.commit.spans)
+        writes = batch.writes()
+        writes.update(layout.position_writes(written))
+        self.store.write(writes)
+        self._housekeeping.committed()
+
+    def discard(self) -> None:
+        """Forget what an aborted transaction staged, and what was polled: it is to be read again from `positions`."""
+        self._batch = None
+        self.left, self._batch_left = [], []
+
+    @property
+    def next_positions(self) -> dict[str, int]:
+        """Next position to poll of each input topic: behind what is left over."""
+        return self.positions | {record.topic: record.offset + 1 for record in self.left}
+
+    @property
+    def staged_positions(self) -> dict[str, int]:
+        """Next position of each input topic once what is staged has committed."""
+        assert self._batch is not None and self._batch.commit is not None, "process() gave a commit record"  # noqa: PT018
+        return {span.topic: span.end for span in self._batch.commit.spans}
+
+    def needs_housekeeping(self, clock_ms: int) -> bool:
+        """Tell whether something expired, if the partition is idle: it needs a transaction without inputs."""
+        return self._last is not None and self._housekeeping.is_due(max(self._last.log_time, clock_ms))
+
+    def close(self) -> None:
+        """Give the store back."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.CLOSED
+            self.store.close()
+
+    def _read(self, records: list[ConsumerRecord]) -> Iterator[tuple[ConsumerRecord, Candidate | Judged]]:
+        machine, decoder, kinds = self.machine, self._codec, self._kinds
+        partition, partitions = self.task_id.partition, self._partitions
+        for begin in range(0, len(records), _READ_AHEAD_RECORDS):
+            ahead = records[begin : begin + _READ_AHEAD_RECORDS]
+            candidates = [
+                read(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
+                for record in ahead
+            ]
+            yield from zip(ahead, candidates, strict=True)
+
+    def _rule_on(self, batch: Batch, record: ConsumerRecord, candidate: Candidate | Judged, at: Coordinates) -> _Ruling:
+        if isinstance(candidate, Judged):
+            batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
+            return _Ruling(record, at, candidate.decision, NO_CONSEQUENCES, [])
+        judged = rule_on(
+            self.machine, batch, candidate, record.key,
+            at.partition, self._partitions, at.log_time, at.decided_at,
+        )  # fmt: skip
+        if judged.decision.outcome is not _ACCEPTED:
+            return _Ruling(record, at, judged.decision, NO_CONSEQUENCES, [])
+        writes = consequences(judged, at)
+        headers = self._stage(batch, judged, writes, record.key or b"", at)
+        return _Ruling(record, at, judged.decision, writes, headers)
+
+    def _stage(self, batch: Batch, judged: Judged, writes: Consequences, entity: bytes, at: Coordinates) -> Headers:
+        """Let the next input see what this one did. Returns the changelog headers that let a restore do the same."""
+        change, memory, applied = writes
+        if judged.after is not judged.before:
+            batch.put_state(entity, judged.after)
+        if judged.message is not None:
+            batch.watermark = max(batch.watermark, min(judged.message.event_time, at.log_time))
+        if memory is not None:
+            key = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
+            stored = layout.memory_key(Kind(memory.kind), entity, memory.dedup_key)
+            batch.remember(stored, layout.dump_memory(memory.memory))
+            batch.remember(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
+        if applied is not None and judged.after.status == ABSENT and not judged.after.deleted_at:
+            batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))  # nothing else reminds of it
+        headers = [] if change is None else layout.change_headers(change)
+        for header in headers:
+            batch.remember(*layout.stored_by(entity, *header))
+        return headers
+
+    def _send(self, batch: Batch, rulings: list[_Ruling]) -> None:
+        """Encode what was decided: per input what follows from it, then its decision."""
+        codec, topics, partition = self._codec, self.topics, self.task_id.partition
+        changes = [codec.encode_change(change) if (change := ruling.writes.change) else None for ruling in rulings]
+        decisions = [codec.encode_decision(ruling.decision, ruling.at) for ruling in rulings]
+        for ruling, changed, decided in zip(rulings, changes, decisions, strict=True):
+            record, at, decision, (_, memory, applied), headers = ruling
+            key = written_key(record.key)
+            if changed is not None:
+                value, state_header = changed
+                batch.send_counted(ProducerRecord(topics.changelog, partition, key, value, state_header + headers))
+                batch.changes += 1
+            if memory is not None:
+                name = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
+                batch.send(self._ledger_record(name, memory))
+            if applied is not None:
+                name = layout.applied_ledger_key(applied.entity_id, applied.name)
+                batch.send(self._ledger_record(name, applied))
+            if decision.reason in _BYTES_DO_NOT_DECODE:
+                batch.send(ProducerRecord(self._dead_letters, -1, key, encode_dead_letter(record, decision, at)))
+            batch.send_counted(ProducerRecord(topics.decisions, partition, key, decided))
+            batch.counted.append((decision.kind, decision.outcome, decision.reason))
+        batch.decisions += len(rulings)
+
+    def _ledger_record(self, key: bytes, entry: Genesis | Commit | MemoryEntry | AppliedEntry) -> ProducerRecord:
+        return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
+
+    def _spans(self, rulings: list[_Ruling]) -> tuple[Span, ...]:
+        """What the transaction takes of each input topic: every one of them, even unmoved."""
+        ends = dict(self.positions)
+        for ruling in rulings:
+            ends[ruling.record.topic] = ruling.record.offset + 1
+        return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
+
+
+_BEFORE_THE_FIRST = Commit(0, 0, (), 0, 0, 0, 0, b"", 0, 0, b"", b"")
+
+
+def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]:
+    """Order a batch by log time, per topic as it came: a timestamp that steps back counts as the one before it."""
+    by_topic: dict[str, list[tuple[int, str, ConsumerRecord]]] = {}
+    for record in records:
+        lane = by_topic.setdefault(record.topic, [])
+        lane.append((max(record.timestamp, lane[-1][0]) if lane else record.timestamp, record.topic, record))
+    lanes = list(by_topic.values())
+    merged = lanes[0] if len(lanes) == 1 else merge(*lanes, key=itemgetter(0, 1))
+    return (record for _, _, record in merged)

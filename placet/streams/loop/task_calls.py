@@ -1,0 +1,147 @@
+"""How the loop calls a task: what goes wrong in it is raised by the reaction that it calls for, and names the task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from placet.schemas.errors import PlacetError
+from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
+from placet.streams.kafka.producer import Transaction
+from placet.streams.loop.task import Task
+from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.state.store import StoreDamaged
+from placet.streams.topology import TaskId
+
+__all__ = [
+    "TRANSACTION_BYTES_MAX",
+    "Moment",
+    "lanes_of",
+    "needs_housekeeping",
+    "positions_of",
+    "process",
+    "room_for",
+    "store",
+]
+
+TRANSACTION_BYTES_MAX: Final = 8 << 20
+"""States that a transaction reads and writes: it is held in memory several times over, decoded, encoded and queued."""
+_LEFT_BYTES_MAX: Final = 8 << 20
+_PARTITION_OF: Final = attrgetter("topic", "partition")
+
+
+def room_for(tasks: Iterable[Task], records_max: int) -> int:
+    """How many records to poll beside those that are left over: one at least, for polling must go on."""
+    left = [record for task in tasks for record in task.left]
+    if left and sum(len(record.key or b"") + len(record.value or b"") for record in left) > _LEFT_BYTES_MAX:
+        return 1
+    return max(1, records_max - len(left))
+
+
+def lanes_of(
+    records: list[ConsumerRecord], tasks: Mapping[TaskId, Task], entities: Mapping[str, str]
+) -> dict[TaskId, list[ConsumerRecord]]:
+    """Hand records to their tasks: each once and in order, whatever a seek left in the client's queue.
+
+    Args:
+        records: as they were polled, per partition in order.
+        tasks: those that run; what is not theirs is left out.
+        entities: the entity type of each input topic.
+    """
+    lanes: dict[TaskId, list[ConsumerRecord]] = {}
+    positions = {
+        (topic, task_id.partition): position
+        for task_id, task in tasks.items()
+        for topic, position in task.next_positions.items()
+    }
+    for partition, run in groupby(records, key=_PARTITION_OF):
+        position = positions.get(partition)
+        if position is None:
+            continue
+        topic, number = partition
+        lane = lanes.setdefault(TaskId(entities[topic], number), [])
+        for record in run:
+            if record.offset >= position:
+                position = record.offset + 1
+                lane.append(record)
+        positions[partition] = position
+    return {task_id: lane for task_id, lane in lanes.items() if lane}
+
+
+class Moment(NamedTuple):
+    """When a batch is decided, the same for all of its tasks.
+
+    Attributes:
+        clock_ms: the machine's clock, ms since the epoch.
+        idle_ms: where log time moves on to in tasks without inputs, ms since the epoch.
+        control_position: next position of the control topic.
+    """
+
+    clock_ms: int
+    idle_ms: int
+    control_position: int
+
+
+def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:
+    """Let a task decide. What it raises is its own doing, and takes out this task alone.
+
+    Raises:
+        TaskStopped: its code raised, or what it reads can't be read.
+        TaskCorrupted: its store is damaged.
+        FatalError: the disk does not take its writes.
+    """
+    try:
+        with _damage_of(task):
+            return task.process(records, now.clock_ms, now.control_position, now.idle_ms, bytes_max)
+    except (TaskStopped, TaskCorrupted, FatalError):
+        raise
+    except PlacetError as error:
+        raise TaskStopped(task.task_id, str(error)) from error
+    except Exception as error:
+        raise TaskStopped(task.task_id, f"{type(error).__name__}: {error}") from error
+
+
+def store(task: Task, transaction: Transaction) -> TaskCorrupted | None:
+    """Let a task store what was committed. Damage is returned, not raised: other tasks have yet to store theirs."""
+    topics, partition = (task.topics.changelog, task.topics.ledger), task.task_id.partition
+    written = {
+        topic: transaction.written[TopicPartition(topic, partition)]
+        for topic in topics
+        if TopicPartition(topic, partition) in transaction.written
+    }
+    try:
+        with _damage_of(task):
+            task.committed(written)
+    except TaskCorrupted as error:
+        return error
+    return None
+
+
+def needs_housekeeping(task: Task, clock_ms: int) -> bool:
+    """Tell whether something expired in an idle partition.
+
+    Raises:
+        TaskCorrupted: the task's store is damaged.
+    """
+    with _damage_of(task):
+        return task.needs_housekeeping(clock_ms)
+
+
+def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
+    """Next positions of every input partition of every task in the transaction, moved or not: behind what it took."""
+    return {
+        TopicPartition(topic, task.task_id.partition): at
+        for task in tasks
+        for topic, at in task.staged_positions.items()
+    }
+
+
+@contextmanager
+def _damage_of(task: Task) -> Iterator[None]:
+    try:
+        yield
+    except StoreDamaged as error:
+        raise TaskCorrupted(task.task_id, str(error)) from error

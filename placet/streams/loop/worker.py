@@ -1,0 +1,354 @@
+"""The run loop: one poll, one transaction. Read `run_once` and you know the system.
+
+consume -> decode -> decide -> stage -> commit -> flush. No transaction is ever open while polling, so rebalance
+callbacks have nothing to commit; they only take notes, and `_follow_assignment` acts on them at its own pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from time import monotonic
+from typing import Final
+
+from placet.schemas.errors import PlacetError
+from placet.streams.entity_type import EntityType
+from placet.streams.errors import (
+    FatalError,
+    ProducerFenced,
+    TaskCorrupted,
+    TaskMigrated,
+    TaskStopped,
+    TransactionAborted,
+)
+from placet.streams.kafka.consumer import GroupConsumer
+from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.loop.back_off import BackOff
+from placet.streams.loop.idle import IdleQuestion
+from placet.streams.loop.namesake import Namesake
+from placet.streams.loop.observer import Observer
+from placet.streams.loop.task import Task
+from placet.streams.loop.task_calls import (
+    TRANSACTION_BYTES_MAX,
+    Moment,
+    lanes_of,
+    positions_of,
+    process,
+    room_for,
+    store,
+)
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.restorer import Job, Restorer
+from placet.streams.rules.control import Control
+from placet.streams.state.store import StateStore
+from placet.streams.topology import TaskId, dead_letters_topic
+
+__all__ = ["Worker"]
+
+_RESTORING_TIMEOUT_MS: Final = 10
+_CLOSE_TIMEOUT_S: Final = 10.0
+_LEAVE_TIMEOUT_S: Final = 2.0  # the tasks wait meanwhile
+_HOUSEKEEPING_EVERY_S: Final = 5.0
+
+
+class Worker:
+    """Moves batches from the input topics to the outputs, each in one transaction, until told to stop.
+
+    Args:
+        entity_types: by entity name.
+        make_consumer: joins the group; called again after the group moved on.
+        producer: the transactional producer.
+        restorer: brings tasks up to the log.
+        control: the topic of rules.
+        clock: the machine's clock, ms since the epoch.
+        observer: metrics and log.
+        stopping: set from outside to end the loop after its batch.
+        idle: asks which partitions are read to their end.
+        records_max: most records of one batch.
+        poll_timeout_ms: longest wait for a batch's first record.
+        namesake: looks for another gate of our name.
+        bytes_max: size of the states of one transaction, after which its tasks leave inputs over for the next.
+    """
+
+    def __init__(
+        self,
+        entity_types: dict[str, EntityType],
+        make_consumer: Callable[[], GroupConsumer],
+        producer: TransactionalProducer,
+        restorer: Restorer,
+        control: Control,
+        clock: Callable[[], int],
+        observer: Observer,
+        stopping: Event,
+        idle: IdleQuestion,
+        *,
+        records_max: int,
+        poll_timeout_ms: int,
+        namesake: Namesake,
+        bytes_max: int = TRANSACTION_BYTES_MAX,
+    ) -> None:
+        self._stopping = stopping
+        self._entity_types = entity_types
+        self._topics = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
+        self._make_consumer = make_consumer
+        self._consumer = make_consumer()
+        self._producer = producer
+        self._restorer = restorer
+        self._control = control
+        self._clock = clock
+        self._observer = observer
+        self._idle = idle
+        self._records_max = records_max
+        self._poll_timeout_ms = poll_timeout_ms
+        self._namesake = namesake
+        self._bytes_max = bytes_max
+        self._tasks: dict[TaskId, Task] = {}
+        self._restoring: dict[TaskId, tuple[Job, float]] = {}
+        self._stopped: set[TaskId] = set()
+        self._housekeeping_at_s = 0.0
+        self._back_off = BackOff(stopping.wait)
+
+    def run(self) -> None:
+        """Loop until told to stop; then finish, close the tasks and leave the group.
+
+        Raises:
+            ClockSkew, FatalError, SettingsError: the process has to end; all is closed, nothing half done.
+        """
+        failure: PlacetError | None = None
+        try:
+            while not self._stopping.is_set():
+                try:
+                    # Not while it is in flight: confluent-kafka leaks it, with all its frames know, if it raises then.
+                    self._react_to(failure)
+                    failure = None
+                    self.run_once()
+                except (TransactionAborted, TaskMigrated, TaskStopped, TaskCorrupted) as error:
+                    failure = error
+        finally:
+            self._close()
+
+    def _react_to(self, failure: PlacetError | None) -> None:
+        """Do what an error of the last round calls for. That may fail as well: the group can move on meanwhile."""
+        match failure:
+            case TransactionAborted():
+                self._adopt_the_log(failure)
+            case TaskMigrated():
+                self._join_again(failure)
+            case TaskStopped():
+                self._take_out(failure)
+            case TaskCorrupted():
+                self._rebuild(failure)
+                self._read_again()
+
+    def run_once(self) -> None:
+        """Move one batch from the input topics to the outputs, atomically."""
+        self._back_off.begin()
+        room = room_for(self._tasks.values(), self._records_max)
+        records = self._consumer.poll_batch(room, self._wait_ms())
+        if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
+            self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
+        ready = self._follow_assignment(records)
+        if not ready:
+            return
+        began_s, clock_ms, bytes_max = monotonic(), self._clock(), self._bytes_max // len(ready)
+        now = Moment(clock_ms, self._idle.log_time, self._control.position)
+        with self._producer.transaction() as transaction:
+            for task, task_records in ready:
+                transaction.send(process(task, task_records, now, bytes_max))
+            transaction.commit(positions_of(task for task, _ in ready), self._consumer.metadata_of_this_batch())
+        damaged = [error for task, _ in ready if (error := store(task, transaction))]
+        self._report(ready, clock_ms, monotonic() - began_s)
+        for error in damaged:
+            self._rebuild(error)
+
+    def _wait_ms(self) -> int:
+        """How long to wait for a record: not long while a restored task may want to start, not at all for more."""
+        if any(task.left for task in self._tasks.values()):
+            return 0
+        return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
+
+    def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
+        """Open, restore and close tasks; return the running ones that have something to do.
+
+        What a task can't take yet is not lost: it starts with a seek to the ledger's positions.
+        """
+        self._observer.looped()
+        for published, why in self._control.follow():
+            told = {"entity": published.entity, "version": published.version, "why": why}
+            self._observer.event("published version passed over", **told)
+        self._producer.serve()
+        revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
+        for task_id in revoked:
+            self._close_task(task_id)
+        for task_id in self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped:
+            self._restore(task_id, None)
+        self._start_restored()
+        self._stop_unreadable()
+        work = lanes_of(records, self._tasks, self._topics)
+        for task_id, task in self._tasks.items():
+            if task.left:
+                work.setdefault(task_id, [])
+        if monotonic() >= self._housekeeping_at_s:
+            self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
+            self._observer.lag(self._consumer.lag(self._flowing()))
+            self._idle.ask(self._tasks.values())
+        for task_id in self._idle.take_idle(self._tasks.values(), self._consumer.reached):
+            work.setdefault(task_id, [])
+        return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
+
+    def _stop_unreadable(self) -> None:
+        """Stop the task of a partition that can't be read on.
+
+        Raises:
+            TaskStopped: what is to be read next is not there.
+        """
+        for partition in self._consumer.take_out_of_range():
+            task = self._tasks.get(self._task_of(partition))
+            why = task and self._consumer.why_unreadable(partition, task.next_positions[partition.topic])
+            if task and why:
+                raise TaskStopped(task.task_id, why)
+
+    def _flowing(self) -> dict[TopicPartition, int]:
+        """The next position of every input partition of the running tasks."""
+        return {
+            TopicPartition(topic, task_id.partition): position
+            for task_id, task in self._tasks.items()
+            for topic, position in task.positions.items()
+        }
+
+    def _complete(self) -> set[TaskId]:
+        """Tasks all of whose input partitions are ours."""
+        assigned = self._consumer.assigned
+        return {task_id for task_id in map(self._task_of, assigned) if assigned.issuperset(self._inputs_of(task_id))}
+
+    def _task_of(self, partition: TopicPartition) -> TaskId:
+        return TaskId(self._topics[partition.topic], partition.partition)
+
+    def _inputs_of(self, task_id: TaskId) -> list[TopicPartition]:
+        topics = self._entity_types[task_id.entity].topics
+        return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
+
+    def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
+        job = Job(task_id, self._entity_types[task_id.entity], store, damage)
+        self._restoring[task_id] = (job, monotonic())
+        self._restorer.submit(job)
+        self._show_tasks()
+
+    def _start_restored(self) -> None:
+        """Start the tasks whose restore is done; take out those whose log contradicts itself.
+
+        Raises:
+            FatalError: the disk takes nothing: others shall take over.
+        """
+        for aside in self._restorer.take_set_aside():
+            self._observer.event(aside.event, task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
+        for outcome in self._restorer.take_done():
+            task_id, kind = outcome.job.task_id, outcome.job.entity_type
+            _, began_s = self._restoring.pop(task_id)
+            if isinstance(outcome.error, FatalError):
+                raise outcome.error
+            if outcome.restored is None or outcome.store is None:
+                self._name_stopped(task_id, str(outcome.error))
+                continue
+            task = Task(
+                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, outcome.store,
+                kind.partitions,
+            )  # fmt: skip
+            task.open(outcome.restored.last, outcome.restored.positions, outcome.restored.genesis)
+            self._tasks[task_id] = task
+            self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
+            self._observer.restored(
+                str(task_id), outcome.restored.records, monotonic() - began_s, outcome.restored.warning
+            )
+            self._show_tasks()
+        if self._restoring:
+            progress = {str(task): (job.records, job.ahead) for task, (job, _) in self._restoring.items()}
+            waits_for = {str(task): job.waits_for for task, (job, _) in self._restoring.items()}
+            self._observer.restoring(progress, waits_for)
+
+    def _close_task(self, task_id: TaskId) -> None:
+        if task_id in self._restoring:
+            del self._restoring[task_id]
+            self._restorer.cancel(task_id)
+        task = self._tasks.pop(task_id, None)
+        if task is not None:
+            task.close()
+        self._stopped.discard(task_id)
+        self._show_tasks()
+
+    def _adopt_the_log(self, error: TransactionAborted) -> None:
+        """Nobody knows how far the transaction got, so the log is asked: every task restores its tail."""
+        self._observer.transaction("aborted", 0.0)
+        self._observer.event("transaction aborted", why=str(error))
+        tasks, self._tasks = self._tasks, {}
+        for task_id, task in tasks.items():
+            self._consumer.pause(self._inputs_of(task_id))
+            self._restore(task_id, task.store)
+        self._back_off.pause()
+
+    def _take_out(self, error: TaskStopped) -> None:
+        """Nothing was committed: the failed task is taken out, the others read their batch again."""
+        task = self._tasks.pop(error.task)
+        self._consumer.pause(self._inputs_of(error.task))
+        task.close()
+        self._name_stopped(error.task, str(error))
+        self._read_again()
+
+    def _rebuild(self, error: TaskCorrupted) -> None:
+        """Its store is damaged: the task restores another one. Whatever it had committed is on the log."""
+        task = self._tasks.pop(error.task)
+        self._consumer.pause(self._inputs_of(error.task))
+        task.close()
+        self._restore(error.task, None, str(error))
+
+    def _read_again(self) -> None:
+        """Nothing was committed of what was polled last: every task forgets it, and reads it once more."""
+        self._observer.transaction("aborted", 0.0)
+        for task in self._tasks.values():
+            task.discard()
+            self._consumer.start(
+                {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}
+            )
+
+    def _name_stopped(self, task_id: TaskId, why: str) -> None:
+        self._stopped.add(task_id)
+        self._observer.event("task stopped", task=str(task_id), why=why)
+        self._show_tasks()
+
+    def _join_again(self, error: TaskMigrated) -> None:
+        """Drop everything of the old membership, and come back as a new member.
+
+        Raises:
+            SettingsError: another gate of our name is in our place.
+        """
+        self._observer.transaction("migrated", 0.0)
+        self._observer.event("joining the group again", why=str(error))
+        for task_id in [*self._tasks, *self._restoring]:
+            self._close_task(task_id)
+        self._stopped.clear()
+        self._consumer.close_in_time(_LEAVE_TIMEOUT_S)
+        self._producer.abandon()
+        self._namesake.look(self._consumer.member_id(), fenced=isinstance(error, ProducerFenced))
+        self._back_off.pause()
+        self._consumer = self._make_consumer()
+
+    def _report(self, ready: list[tuple[Task, list[ConsumerRecord]]], clock_ms: int, duration_s: float) -> None:
+        self._back_off.succeeded()
+        self._observer.transaction("committed", duration_s)
+        for task, _ in ready:
+            waited_ms = clock_ms - task.oldest_at
+            self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
+
+    def _show_tasks(self) -> None:
+        phases = {str(task): "running" for task in self._tasks}
+        phases |= {str(task): "restoring" for task in self._restoring}
+        phases |= {str(task): "stopped" for task in self._stopped}
+        self._observer.tasks(phases)
+
+    def _close(self) -> None:
+        for task_id in [*self._tasks, *self._restoring]:
+            self._close_task(task_id)
+        self._restorer.close()
+        self._producer.abandon()
+        self._consumer.close_in_time(_CLOSE_TIMEOUT_S)
+        self._control.close()

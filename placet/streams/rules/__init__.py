@@ -1,0 +1,1 @@
+"""The control topic: which definitions are published, and what must hold before one is."""

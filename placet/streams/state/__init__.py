@@ -1,0 +1,1 @@
+"""The local store of a task: what lies under which key, in RocksDB or in memory."""

@@ -1,0 +1,233 @@
+"""RocksDB under a task: one database per partition, one column family, write-ahead log on.
+
+Only this module knows rocksdict. Traps it is built around: a second opener rewrites rocksdict's config file before it
+fails on the lock, so options are always passed explicitly; and once more for the column family, or an existing one is
+opened as its own file says, which can't name a cache or a filter; raw mode, because the default pickles; puts and
+writes hold the GIL, so buffers are small; positions live beside the values, because several column families can tear;
+errors are bare Exceptions, told apart by RocksDB's words; an iterator that meets damage just ends, as at the end of the
+data, and only its status says so: `items()` has no status.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    MemtableFactory,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from placet.schemas.errors import PlacetError
+from placet.streams.errors import FatalError
+from placet.streams.state.store import StoreDamaged, Writes
+
+__all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
+
+_WRITE_BUFFER_BYTES: Final = 16 << 20
+_BLOCK_CACHE_BYTES: Final = 32 << 20
+_BLOOM_BITS_PER_KEY: Final = 10
+_MEMTABLE_BLOOM_SHARE: Final = 0.05
+"""Most looks are for a dedup key that is new: filters answer them, in memory as on disk."""
+_WORTH_A_LIST: Final = 20_000
+"""Opening twice takes as long as putting this many records where they belong."""
+_LIST_BYTES: Final = 8 << 20
+_LISTS_MAX: Final = 4
+_FILES_MAX: Final = 16
+"""Small lists, for the last is sorted and written while everyone waits; files are merged once, not again and again."""
+
+_THE_DISK: Final = (
+    "No space left on device", "Disk quota exceeded", "File too large", "Read-only file system", "Permission denied",
+    "Operation not permitted", "Too many open files", "Cannot allocate memory",
+)  # fmt: skip
+"""What the machine refuses: the files are sound, and a new database would meet the same. All else is damage."""
+
+_block_cache: list[Cache] = []
+
+
+class StoreLocked(PlacetError):
+    """Another process has the folder open. Reaction: wait; two gates must not share a state directory."""
+
+
+def _options() -> Options:
+    if not _block_cache:  # one cache for all partitions of the process
+        _block_cache.append(Cache(_BLOCK_CACHE_BYTES))
+    table = BlockBasedOptions()
+    table.set_block_cache(_block_cache[0])
+    table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
+    table.set_cache_index_and_filter_blocks(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_memtable_whole_key_filtering(True)
+    options.set_memtable_prefix_bloom_ratio(_MEMTABLE_BLOOM_SHARE)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_max_background_jobs(2)
+    return options
+
+
+def _filling_options() -> Options:
+    options = _options()
+    options.set_memtable_factory(MemtableFactory.vector())
+    options.set_allow_concurrent_memtable_write(False)  # only the usual one can
+    options.set_memtable_prefix_bloom_ratio(0)  # nothing is looked for
+    options.set_write_buffer_size(_LIST_BYTES)
+    options.set_max_write_buffer_number(_LISTS_MAX)
+    options.set_level_zero_file_num_compaction_trigger(_FILES_MAX)
+    return options
+
+
+class RocksDBStore:
+    """One task's store in a folder of its own.
+
+    Raises:
+        StoreDamaged: there is something in the folder that can't be opened.
+        StoreLocked: another process has it.
+        FatalError: the folder can't be made or written, whatever is in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = _locked(folder)
+        self._write_options = WriteOptions()
+        try:
+            self._db = self._open_database(_options())
+        except PlacetError:
+            os.close(self._lock)
+            raise
+
+    def get(self, key: bytes) -> bytes | None:
+        """See `StateStore`."""
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:  # rocksdict has no other
+            raise self._failed(error) from error
+        return value
+
+    def write(self, writes: Writes) -> None:
+        """See `StateStore`. What failed in the background, such as a compaction that met damage, is told here."""
+        self._apply(writes, self._write_options)
+
+    @contextmanager
+    def filling(self, records: int, /) -> Iterator[Callable[[Writes], None]]:
+        """See `StateStore`. Without the write-ahead log: batches still reach the disk whole and in order.
+
+        The GIL is held while keys are put where they belong in memory, which is half of a restore's time: for many
+        records the database is opened with a plain list there, sorted by a thread of its own when it goes to disk.
+
+        Raises:
+            FatalError: the disk does not take it.
+            StoreDamaged: what was written can't be opened again.
+        """
+        options = WriteOptions()
+        options.disable_wal = True  # type: ignore[assignment,method-assign]  # a property; the stubs are wrong
+        in_a_list = records >= _WORTH_A_LIST
+        if in_a_list:
+            self._close_database()
+            self._db = self._open_database(_filling_options())
+        try:
+            yield lambda writes: self._apply(writes, options)
+        finally:
+            self._flush()
+            if in_a_list:
+                self._close_database()
+                self._db = self._open_database(_options())
+
+    def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """See `StateStore`."""
+        found: list[tuple[bytes, bytes]] = []
+        pairs = self._db.iter()
+        try:
+            pairs.seek(max(prefix, start))
+            while len(found) < limit and pairs.valid() and (key := pairs.key()).startswith(prefix):
+                found.append((key, pairs.value()))
+                pairs.next()
+            pairs.status()  # raises where it ended because it met damage
+        except Exception as error:
+            raise self._failed(error) from error
+        finally:
+            del pairs  # an error's traceback would keep it, and with it the database and its lock
+        return found
+
+    def close(self) -> None:
+        """See `StateStore`."""
+        self._close_database()
+        os.close(self._lock)
+
+    def _apply(self, writes: Writes, options: WriteOptions) -> None:
+        try:
+            self._db.write(_batch(writes), options)
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _flush(self) -> None:
+        try:
+            self._db.flush()
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> PlacetError:
+        if any(words in str(error) for words in _THE_DISK):
+            return _unusable(self._folder, error)
+        return StoreDamaged(f"{self._folder}: {error}")
+
+    def _open_database(self, options: Options) -> Rdict:
+        try:
+            return Rdict(str(self._folder / "db"), options, column_families={"default": options})
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def _close_database(self) -> None:
+        """Close it, unless opening it again failed. RocksDB keeps its lock while a handle lives: it is dropped too."""
+        if db := vars(self).pop("_db", None):
+            with suppress(Exception):  # it says once more that it could not be written: then it is behind the log
+                db.close()
+
+
+def _locked(folder: Path) -> int:
+    """Make the folder and lock it, by a file of ours: a loser must not even touch rocksdict's config file in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise StoreLocked(f"{folder} is in use by another process") from error
+        raise _unusable(folder, error) from error
+    return lock
+
+
+def _unusable(folder: Path, error: Exception) -> FatalError:
+    return FatalError(
+        f"{folder} can't be written: {error}. Nothing is lost, the log has it all: make room or mend the disk, then "
+        "start again. Meanwhile others take over."
+    )
+
+
+def _batch(writes: Writes) -> WriteBatch:
+    batch = WriteBatch(raw_mode=True)
+    put, delete = batch.put, batch.delete
+    for key, value in writes.items():
+        if value is None:
+            delete(key)
+        else:
+            put(key, value)
+    return batch

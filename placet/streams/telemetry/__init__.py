@@ -1,0 +1,1 @@
+"""What a gate tells of itself: log lines, metrics, the endpoint that serves them."""

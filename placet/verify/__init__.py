@@ -1,0 +1,1 @@
+"""Decides a log again and compares every byte: `placet verify`."""

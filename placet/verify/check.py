@@ -1,0 +1,164 @@
+"""One task's check, transaction by transaction. Pure: records in, findings out.
+
+    inputs, decisions ── Decisions ── one for each, legal order, re-run ─┐
+    changelog ────────── Changes ──── what follows from them ────────────┼─ what each commit says of its transaction
+    ledger ───────────── Chain ────── commits link ──────────────────────┘
+
+The recorded order is checked to be legal, never to be the only one. After a difference the check goes on from what is
+recorded, so that one fault is named once and not by everything that came after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from placet.processors.decide import memory_is_live
+from placet.processors.replay import Replay
+from placet.schemas.ledger import AppliedEntry, MemoryEntry
+from placet.schemas.state import Memory
+from placet.streams.records import ConsumerRecord
+from placet.streams.state import layout
+from placet.verify.changes import Changes
+from placet.verify.decisions import Decisions, Step
+from placet.verify.ledger import Chain, differing_entries, wrong_in_commit
+from placet.verify.records import Transaction
+from placet.verify.report import Check, Since, TaskReport
+from placet.verify.rules import Rulebook
+from placet.verify.scope import Scope
+
+__all__ = ["TaskCheck"]
+
+
+class TaskCheck:
+    """Checks the transactions of one task in order.
+
+    Args:
+        scope: the task, and what of it is to be looked at.
+        rulebook: the definitions of its entity type.
+        inputs: by topic, committed records from the start's position on.
+        report: takes what is found.
+    """
+
+    def __init__(
+        self, scope: Scope, rulebook: Rulebook, inputs: Mapping[str, Iterator[ConsumerRecord]], report: TaskReport
+    ) -> None:
+        self._scope = scope
+        self._rulebook = rulebook
+        self._report = report
+        self._replay = Replay(scope.task_id.partition, scope.partitions)
+        self._decisions = Decisions(scope, rulebook, self._replay, inputs, report)
+        self._changes = Changes(scope, rulebook, self._replay, report)
+        self._memories: dict[bytes, Memory] = {}
+        self._chain = Chain(report, scope.topic_ids, scope.partitions, scope.uncompacted_since)
+        start = scope.start
+        if start.commit is not None:
+            self._replay.watermark = start.commit.watermark
+            report.since = Since(start.sequence + 1, start.commit.log_time, start.why)
+
+    def check(self, transactions: Iterable[Transaction]) -> None:
+        """Check all of them, then what is left over."""
+        for transaction in transactions:
+            if self._is_open(transaction):
+                continue
+            self._chain.take(transaction)
+            if transaction.sequence <= self._scope.start.sequence:
+                self._adopt(transaction)
+            else:
+                self._check(transaction)
+        self._decisions.check_rest()
+        self._changes.check_last_states()
+
+    def _is_open(self, transaction: Transaction) -> bool:
+        """Tell whether a transaction is younger than the positions: it may be half visible, and is left alone."""
+        scope = self._scope
+        if transaction.sequence <= scope.covered:
+            return False
+        if transaction.commit is not None:
+            record, commit = transaction.commit
+            idle = not commit.decisions and record.timestamp >= scope.settled_before
+            return idle or any(span.end > scope.positions.get(span.topic, span.end) for span in commit.spans)
+        inputs = [(found.at.topic, found.at.offset) for found in transaction.decisions]
+        inputs += [(found.change.topic, found.change.offset) for found in transaction.changes if found.change]
+        if inputs:
+            return any(offset >= scope.positions.get(topic, 0) for topic, offset in inputs)
+        return transaction.newest.timestamp >= scope.settled_before
+
+    def _adopt(self, transaction: Transaction) -> None:
+        """Take what is before the start for granted: it makes the state that the re-run begins with."""
+        for _, decision, at in transaction.decisions:
+            self._replay.adopt_decision(decision, at, self._rulebook.horizon_ms(at.definition_digest))
+        self._changes.adopt(transaction)
+        for _, entry in transaction.entries:
+            if isinstance(entry, AppliedEntry):
+                self._replay.adopt_applied(entry)
+        self._note_memories(transaction)
+
+    def _check(self, transaction: Transaction) -> None:
+        log_time = self._decisions.log_time
+        steps = self._decisions.check(transaction)
+        counted = self._changes.check(transaction, steps)
+        self._check_entries(transaction, steps)
+        if transaction.commit is not None:
+            record, commit = transaction.commit
+            # Older tombstones may be gone, and the digest covers them.
+            whole = counted if record.timestamp >= self._scope.uncompacted_since else None
+            wrong = list(wrong_in_commit(commit, steps, whole, self._replay.watermark, log_time))
+            if wrong:
+                self._report.find(Check.LEDGER, record, f"commit {transaction}: {'; '.join(wrong)}")
+            self._replay.watermark = commit.watermark
+            return
+        newest = transaction.newest
+        if newest.timestamp >= self._scope.uncompacted_since:
+            self._report.find(Check.CHAIN, newest, f"the ledger holds no commit of its transaction {transaction}")
+
+    def _check_entries(self, transaction: Transaction, steps: list[Step]) -> None:
+        """Compare the memory that no change carries, and what the ledger deletes."""
+        due = [pair for step in steps for pair in _entries_of(step)]
+        written = [found for found in transaction.entries if isinstance(found.entry, MemoryEntry | AppliedEntry)]
+        missing, strays = differing_entries(due, written)
+        for record, _ in strays:
+            self._report.find(Check.LEDGER, record, f"{_name(record.key)}: no input of {transaction} leads to it")
+        if transaction.commit is not None and transaction.commit[0].timestamp >= self._scope.uncompacted_since:
+            for key, _ in missing:
+                self._report.find(Check.LEDGER, transaction.commit[0], f"{_name(key)} of {transaction} is missing")
+        self._note_memories(transaction)
+        for record, entry in transaction.entries:
+            if entry is None:
+                why = self._why_not_deleted(record, transaction)
+                if why:
+                    self._report.find(Check.TOMBSTONE, record, f"{_name(record.key)}: {why}")
+
+    def _note_memories(self, transaction: Transaction) -> None:
+        for record, entry in transaction.entries:
+            if isinstance(entry, MemoryEntry):
+                self._memories[record.key or b""] = entry.memory
+
+    def _why_not_deleted(self, record: ConsumerRecord, transaction: Transaction) -> str:
+        """Say why a ledger's key may not be deleted yet; "" when it may, or when that is not known any more."""
+        if transaction.commit is None or record.timestamp < self._scope.uncompacted_since:
+            return ""
+        commit = transaction.commit[1]
+        role, _, rest = _name(record.key).partition("/")
+        if role == "applied":
+            entity_id, _, name = rest.rpartition("/")
+            return "the entity is not forgotten" if name in self._replay.state(entity_id).applied else ""
+        memory = self._memories.pop(record.key or b"", None)
+        horizon_ms = self._rulebook.horizon_ms(commit.definition_digest)
+        live = memory is not None and memory_is_live(memory, commit.log_time, horizon_ms)
+        return "the memory still counts" if live else ""
+
+
+def _entries_of(step: Step) -> Iterator[tuple[bytes, bytes]]:
+    """What an input that changed nothing leaves in the ledger, as key and value."""
+    if step.rerun is None or step.in_force is None:
+        return
+    _, memory, applied = step.rerun.writes
+    encode = step.in_force.codec.encode_ledger
+    if memory is not None:
+        yield layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key), encode(memory)
+    if applied is not None:
+        yield layout.applied_ledger_key(applied.entity_id, applied.name), encode(applied)
+
+
+def _name(key: bytes | None) -> str:
+    return (key or b"").decode("utf-8", "replace")

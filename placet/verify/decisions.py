@@ -1,0 +1,214 @@
+"""Decisions against inputs: one for each, in a legal order, and byte for byte what the rules say. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from placet.processors.address import written_key
+from placet.processors.replay import Replay, Rerun
+from placet.schemas.decision import Reason
+from placet.schemas.ledger import Commit, Span
+from placet.schemas.messages import Kind
+from placet.streams.records import ConsumerRecord, ProducerRecord
+from placet.streams.state import layout
+from placet.verify.records import Lane, RecordedDecision, Transaction
+from placet.verify.report import Check, TaskReport
+from placet.verify.rules import InForce, Rulebook
+from placet.verify.scope import Scope
+from placet.verify.values import differing
+
+__all__ = ["Decisions", "Step"]
+
+_CONFLUENT: Final = b"\x00"
+_CONSTANT: Final = ("decided_at", "definition_digest", "control_position")
+_RUNG_1: Final = 100
+
+
+class Step(NamedTuple):
+    """One decision that belongs to its transaction, and what the re-run made of it, where there was one.
+
+    `change` is the record that should follow from it.
+    """
+
+    recorded: RecordedDecision
+    in_force: InForce | None = None
+    rerun: Rerun | None = None
+    change: ProducerRecord | None = None
+
+
+class Decisions:
+    """Walks along inputs and decisions.
+
+    Args:
+        scope: the task, and what of it is to be looked at.
+        rulebook: the definitions of its entity type.
+        replay: the re-run.
+        inputs: by topic, committed records from the start's position on.
+        report: takes what is found.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        rulebook: Rulebook,
+        replay: Replay,
+        inputs: Mapping[str, Iterator[ConsumerRecord]],
+        report: TaskReport,
+    ) -> None:
+        commit = scope.start.commit
+        starts = {span.topic: span.end for span in commit.spans} if commit else {}
+        self.sequence = commit.sequence if commit else 0
+        self.log_time = commit.log_time if commit else 0
+        self._decided_at = commit.decided_at if commit else 0
+        self._scope = scope
+        self._rulebook = rulebook
+        self._replay = replay
+        self._report = report
+        self._lanes = {topic: Lane(records, starts.get(topic, 0)) for topic, records in inputs.items()}
+        self._passed: dict[tuple[str, int], ConsumerRecord] = {}
+        self._kinds = {scope.topics.signals: Kind.SIGNAL, scope.topics.proposals: Kind.PROPOSAL}
+
+    def check(self, transaction: Transaction) -> list[Step]:
+        """Check a transaction's decisions; return those that belong to it, in the recorded order."""
+        steps: list[Step] = []
+        commit = transaction.commit
+        spans = {span.topic: span for span in commit[1].spans} if commit else {}
+        # What an idle transaction, of which nothing is left, did to the log time is not known.
+        exact = transaction.sequence == self.sequence + 1
+        self._passed.clear()
+        for recorded in transaction.decisions:
+            source = self._source(recorded, spans.get(recorded.at.topic), transaction)
+            if source is not None:
+                wrong = list(self._illegal(recorded, source, steps, exact=exact or bool(steps)))
+                if wrong:
+                    self._report.find(Check.ORDER, recorded.record, "; ".join(wrong))
+                self.log_time = recorded.at.log_time
+                steps.append(self._step(recorded, source))
+        if commit and not commit[1].decisions and exact:
+            self._check_idle(*commit)
+        self._stand_after(transaction, steps, commit[1] if commit else None)
+        return steps
+
+    def check_rest(self) -> None:
+        """Find the inputs below the group's position that no decision named."""
+        for topic, lane in self._lanes.items():
+            for record in lane.skip_to(self._scope.positions[topic]):
+                self._find_lost(record)
+
+    def _stand_after(self, transaction: Transaction, steps: list[Step], commit: Commit | None) -> None:
+        self.sequence = transaction.sequence
+        if commit is not None:
+            self.log_time, self._decided_at = commit.log_time, commit.decided_at
+        elif steps:
+            self._decided_at = steps[-1].recorded.at.decided_at
+        self._report.decisions += len(steps)
+
+    def _check_idle(self, record: ConsumerRecord, commit: Commit) -> None:
+        """A transaction without inputs may move log time on, but never past an input that waits."""
+        if commit.log_time <= self.log_time:
+            return
+        for span in commit.spans:
+            lane = self._lanes.get(span.topic)
+            waiting = lane.next_record if lane else None
+            if waiting is not None and waiting.offset >= span.end and waiting.timestamp < commit.log_time:
+                self._report.find(
+                    Check.ORDER,
+                    record,
+                    f"without inputs, log_time moved on to {commit.log_time}, past the input {span.topic} offset "
+                    f"{waiting.offset}, appended at {waiting.timestamp}",
+                )
+
+    def _source(self, recorded: RecordedDecision, span: Span | None, transaction: Transaction) -> ConsumerRecord | None:
+        """Return the input that a decision is on, the next of its topic; say what it is instead."""
+        record, _, at = recorded
+        lane = self._lanes.get(at.topic)
+        named = f"input {at.topic} partition {at.partition} offset {at.offset}"
+        if lane is None or at.partition != record.partition:
+            self._report.find(Check.STRAY, record, f"it is on {named}, which is not of this task")
+            return None
+        if at.offset < lane.position:
+            passed = self._passed.pop((at.topic, at.offset), None)
+            if passed is None:
+                self._report.find(Check.DOUBLED, record, f"a second decision on {named}")
+            else:
+                self._report.find(Check.ORDER, record, f"{named} was taken after a later one of its topic")
+            return passed
+        if span is not None and not span.start <= at.offset < span.end:
+            self._report.find(
+                Check.STRAY, record, f"it is on {named}; its transaction took {span.start} to {span.end - 1}"
+            )
+            return None
+        others: set[tuple[str, int]] = set()
+        for skipped in lane.skip_to(at.offset):
+            others = others or {(other.at.topic, other.at.offset) for other in transaction.decisions}
+            if (at.topic, skipped.offset) in others:
+                self._passed[at.topic, skipped.offset] = skipped
+            else:
+                self._find_lost(skipped)
+        source = lane.take(at.offset)
+        if source is None:
+            self._report.find(Check.STRAY, record, f"it is on {named}, where there is no input")
+        else:
+            self._report.inputs += 1
+        return source
+
+    def _find_lost(self, record: ConsumerRecord) -> None:
+        self._report.inputs += 1
+        self._report.find(Check.LOST, record, "no decision on this input, though the group's position is beyond it")
+
+    def _illegal(
+        self, recorded: RecordedDecision, source: ConsumerRecord, steps: list[Step], *, exact: bool
+    ) -> Iterator[str]:
+        """Say how a decision's place and times can't be: `exact` tells whether the log time before is known."""
+        at = recorded.at
+        if at.index != len(steps):
+            yield f"index {at.index} stands at place {len(steps)} of its transaction"
+        lowest = max(self.log_time, source.timestamp)
+        if at.log_time < lowest or (exact and at.log_time != lowest):
+            yield f"log_time is {at.log_time}; with the input's own time and the one before it is {lowest}"
+        if at.decided_at < self._decided_at:
+            yield f"decided_at {at.decided_at} is before that of an earlier transaction, {self._decided_at}"
+        if steps:
+            first = steps[0].recorded.at
+            for name in _CONSTANT:
+                if getattr(at, name) != getattr(first, name):
+                    yield f"{name} differs from that of the transaction's first decision"
+
+    def _step(self, recorded: RecordedDecision, source: ConsumerRecord) -> Step:
+        """Run one input again, and compare the decision."""
+        record, decision, at = recorded
+        in_force = self._rulebook.in_force(at.definition_digest, at.control_position, (record.value or b"\xc3")[0])
+        if in_force is None:
+            name = at.definition_digest.hex()
+            self._report.find(Check.DECISION, record, f"the control topic holds no definition of digest {name}")
+            return Step(recorded)
+        if decision.reason is Reason.UNKNOWN_SCHEMA and (source.value or b"").startswith(_CONFLUENT):
+            return Step(recorded)  # when a registry came to know a schema is written nowhere
+        self._forget_as_recorded(recorded, in_force)
+        machine, codec = in_force
+        rerun = self._replay.rerun(machine, codec, self._kinds[at.topic], source.key, source.value, at)
+        if codec.encode_decision(rerun.decision, at) != record.value:
+            self._report.find(Check.DECISION, record, differing(decision, rerun.decision))
+        elif record.key != written_key(source.key):
+            self._report.find(
+                Check.DECISION, record, f"its key is {record.key!r:.100}, the input's {source.key!r:.100}"
+            )
+        change = rerun.writes.change
+        if change is None:
+            return Step(recorded, in_force, rerun)
+        value, headers = codec.encode_change(change)
+        headers += layout.change_headers(change)
+        follows = ProducerRecord(self._scope.topics.changelog, record.partition, source.key, value, headers)
+        return Step(recorded, in_force, rerun, follows)
+
+    def _forget_as_recorded(self, recorded: RecordedDecision, in_force: InForce) -> None:
+        """A tombstone that compaction took away shows in the decisions after it: they begin anew at version 0."""
+        _, decision, at = recorded
+        if decision.version_before > 0 or decision.reason // _RUNG_1 == 1:
+            return
+        if self._replay.state(decision.entity_id).version == 0:
+            return
+        before = min(at.log_time, self._scope.uncompacted_since)  # a later one would be held
+        if not self._replay.why_not_forgotten(decision.entity_id, before, in_force.machine.horizon_ms):
+            self._replay.forget(decision.entity_id)
