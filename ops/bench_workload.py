@@ -12,9 +12,9 @@ from random import Random
 from typing import NamedTuple
 
 from placet.processors.address import partition_of
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Reason
-from placet.schemas.definition import load_definition
+from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind, Message, Value
 
 DEFINITION = Path(__file__).with_name("bench.yaml")

@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, TopicPartition
 from demo_without_a_gate import Input, Read, Row
 from fastavro import parse_schema, schemaless_reader
 
-from placet.schemas.codec import Codec
-from placet.schemas.contracts import contracts
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Decision, Outcome
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
 from placet.streams.topology import EntityTopics

@@ -14,8 +14,8 @@ from demo_tally import Kill, Tally
 from demo_view import View
 from demo_world import APP, DEFINITION, PARTITIONS, DemoError, World
 
-from placet.schemas.codec import Codec
-from placet.schemas.definition import load_definition
+from placet.schemas.codec.codec import Codec
+from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.topology import entity_topics
 

@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from placet.schemas.decision import Decision, Retry
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.testing import TestDriver
 

@@ -20,11 +20,11 @@ from ops.examples import answered
 from placet.cli.exit_codes import MEANINGS
 from placet.processors.address import murmur2, partition_of
 from placet.processors.machine import compile_machine
-from placet.schemas.codec import Codec
-from placet.schemas.contracts import DEAD_LETTER, DECISION, contracts
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.contracts import DEAD_LETTER, DECISION, contracts
 from placet.schemas.decision import REASONS, Reason
-from placet.schemas.definition import Definition, parse_definition
-from placet.schemas.definition_jsonschema import json_schema
+from placet.schemas.definition.jsonschema import json_schema
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Message
 from placet.streams.client_options import OWNED_OPTIONS, WITHOUT_A_BROKER

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
         ReadTimeout,
         Snapshot,
     )
+    from placet.processors.expressions.scope import Scope
     from placet.schemas.decision import Decision, Outcome, Reason, Retry
-    from placet.schemas.definition import Definition, load_definition, parse_definition
+    from placet.schemas.definition.model import Definition, load_definition, parse_definition
     from placet.schemas.errors import DefinitionError, InvalidPayload, PlacetError, SettingsError
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "ReadTimeout",
     "Reason",
     "Retry",
+    "Scope",
     "SettingsError",
     "Snapshot",
     "load_definition",
@@ -55,25 +57,26 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
-    "Decision": "decision",
-    "Definition": "definition",
-    "DefinitionError": "errors",
-    "InvalidPayload": "errors",
-    "Outcome": "decision",
-    "PlacetError": "errors",
-    "Reason": "decision",
-    "Retry": "decision",
-    "SettingsError": "errors",
-    "load_definition": "definition",
-    "parse_definition": "definition",
+    "Decision": "schemas.decision",
+    "Definition": "schemas.definition.model",
+    "DefinitionError": "schemas.errors",
+    "InvalidPayload": "schemas.errors",
+    "Outcome": "schemas.decision",
+    "PlacetError": "schemas.errors",
+    "Reason": "schemas.decision",
+    "Retry": "schemas.decision",
+    "Scope": "processors.expressions.scope",
+    "SettingsError": "schemas.errors",
+    "load_definition": "schemas.definition.model",
+    "parse_definition": "schemas.definition.model",
 }
-"""The module in placet.schemas of those names that do not come from placet.client."""
+"""The module of those names that do not come from placet.client."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'placet' has no attribute {name!r}")
-    home = f"placet.schemas.{_ELSEWHERE[name]}" if name in _ELSEWHERE else "placet.client"
+    home = f"placet.{_ELSEWHERE.get(name, 'client')}"
     found = globals()[name] = getattr(import_module(home), name)
     return found
 

@@ -21,10 +21,10 @@ import msgspec
 
 from placet.processors.address import partition_of
 from placet.processors.machine import compile_machine
-from placet.schemas.codec import Codec, DeadLetter, decode_dead_letter
-from placet.schemas.contracts import contracts
+from placet.schemas.codec.codec import Codec, DeadLetter, decode_dead_letter
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
-from placet.schemas.definition import Definition, load_definition, parse_definition
+from placet.schemas.definition.model import Definition, load_definition, parse_definition
 from placet.schemas.ledger import LedgerEntry
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import UNSEEN, Change, EntityState

@@ -15,7 +15,7 @@ import pytest
 
 from ops.diagrams import FOLDER, blocks_of, pictures_of
 from placet.processors.machine import compile_machine
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -22,7 +22,7 @@ from placet.advisor.triggers import Reader
 from placet.client.aio import AsyncClient
 from placet.client.core import clock_ms
 from placet.client.errors import NotConnected
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.settings import Settings, load_settings
 from placet.streams.telemetry.log import configure_logs, log_thread_errors

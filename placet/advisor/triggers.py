@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from placet.advisor.advice import Signal, Think
 from placet.client.tracing import trace_headers
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Kind
 from placet.streams.records import ConsumerRecord

@@ -39,7 +39,7 @@ COMMANDS: dict[str, _Command] = {
     "history": _Command("placet.cli.state", "history_app", "Show how an entity came to its state."),
     "decisions": _Command("placet.cli.decisions", "app", "Show the gate's decisions, and follow them."),
     "topics": _Command("placet.cli.topics", "app", "Plan and apply the topics that an app needs."),
-    "top": _Command("placet.cli.top", "app", "Watch the gates: throughput, outcomes, lag, latency, restores."),
+    "top": _Command("placet.cli.top.command", "app", "Watch the gates: throughput, outcomes, lag, latency, restores."),
     "doctor": _Command("placet.cli.doctor", "app", "Check brokers, topics, timeouts, registry, state and clock."),
     "verify": _Command("placet.cli.verify", "app", "Decide the whole log again, and name the first difference."),
     "definitions": _Command("placet.cli.definitions", "app", "Check, show, draw and compare definition files."),

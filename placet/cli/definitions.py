@@ -21,13 +21,13 @@ from rich.table import Table
 from placet.processors.diagram import mermaid
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
-from placet.schemas.definition import Definition, load_definition, parse_definition, problems_of, read_text
-from placet.schemas.definition_checks import warnings
-from placet.schemas.definition_diff import Difference, differences, is_compatible
-from placet.schemas.definition_grammar import written_ms
-from placet.schemas.definition_jsonschema import json_schema
+from placet.schemas.definition.checks import warnings
+from placet.schemas.definition.diff import Difference, differences, is_compatible
+from placet.schemas.definition.field_types import expected
+from placet.schemas.definition.grammar import written_ms
+from placet.schemas.definition.jsonschema import json_schema
+from placet.schemas.definition.model import Definition, load_definition, parse_definition, problems_of, read_text
 from placet.schemas.errors import DefinitionError
-from placet.schemas.field_types import expected
 from placet.schemas.messages import Kind
 
 __all__ = ["app"]

@@ -20,10 +20,10 @@ from placet.client.archive import sole_entity
 from placet.client.past import GONE, iso
 from placet.client.snapshot import Snapshot
 from placet.schemas.decision import REASONS, Decision, Retry
-from placet.schemas.definition import Definition
-from placet.schemas.definition_grammar import Duration
+from placet.schemas.definition.field_types import Field
+from placet.schemas.definition.grammar import Duration
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
-from placet.schemas.field_types import Field
 from placet.schemas.messages import Value
 from placet.streams.settings import Settings
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.schemas.definition import Definition, load_definition
+from placet.schemas.definition.model import Definition, load_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.settings import Settings, load_settings
 

@@ -14,7 +14,7 @@ import typer
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.devbroker.broker import Broker
 from placet.devbroker.jars import OnProgress
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams import main as gate
 from placet.streams.kafka.admin import Admin

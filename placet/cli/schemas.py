@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from placet.cli.options import App, Output, OutputOption, settings_from
-from placet.schemas.avro_shapes import Record, parse_schema
-from placet.schemas.compatibility import Finding, check_all
-from placet.schemas.contracts import FIXED, Schema, contracts
-from placet.schemas.definition import load_definition
+from placet.schemas.avro.shapes import Record, parse_schema
+from placet.schemas.codec.compatibility import Finding, check_all
+from placet.schemas.codec.contracts import FIXED, Schema, contracts
+from placet.schemas.definition.model import load_definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.kafka.registry import Registered, Registry
 

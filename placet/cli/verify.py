@@ -17,7 +17,7 @@ from rich.table import Table
 
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, settings_from
-from placet.schemas.definition import load_definition
+from placet.schemas.definition.model import load_definition
 from placet.streams.kafka.admin import Admin
 from placet.streams.main import clock_ms, log_reader, relax_garbage_collection
 from placet.streams.recovery.kafka_log import KafkaLog

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Final
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.errors import DecodeError, PlacetError
 from placet.streams.records import ConsumerRecord, Place

@@ -12,9 +12,9 @@ from placet.client.compared import Case
 from placet.client.connect import Link, Rulebook, connect, read_rulebook, reader_options
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
-from placet.schemas.codec import Remarks
+from placet.schemas.codec.codec import Remarks
 from placet.schemas.decision import Coordinates, Decision
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.kafka.admin import Admin

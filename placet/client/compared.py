@@ -9,10 +9,10 @@ from typing import NamedTuple
 from placet.client.past import iso
 from placet.client.snapshot import Snapshot
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
-from placet.schemas.codec import Remarks
+from placet.schemas.codec.codec import Remarks
 from placet.schemas.decision import Coordinates, Decision, Reason
-from placet.schemas.definition import Definition
-from placet.schemas.definition_grammar import ProposalRule, SignalRule
+from placet.schemas.definition.grammar import ProposalRule, SignalRule
+from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD
 

@@ -12,9 +12,9 @@ from placet.processors.address import ENTITY_ID_BYTES_MAX
 from placet.processors.decide import decide
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.occasion import DEDUP_KEY_BYTES_MAX, occasion_of
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import InvalidPayload
 from placet.schemas.messages import Kind, Message, Value
 

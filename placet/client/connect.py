@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from placet.schemas.codec import Codec, Published, decode_control
-from placet.schemas.definition import Definition
+from placet.schemas.codec.codec import Codec, Published, decode_control
+from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
-from placet.schemas.wire import SINGLE_OBJECT, Wire
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import LogReader
 from placet.streams.kafka.registry import Registry

@@ -21,7 +21,7 @@ from placet.client.connect import Link, connect, producer_options, reader_option
 from placet.client.errors import NotConnected, NotDelivered
 from placet.client.mirror import Mirror
 from placet.schemas.decision import Decision
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError
 from placet.schemas.messages import Kind, Message
 from placet.streams.errors import LogUnreachable

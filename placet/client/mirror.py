@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
 from placet.schemas.state import EntityState
 from placet.streams.records import ConsumerRecord

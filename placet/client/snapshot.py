@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Value
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState

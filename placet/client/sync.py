@@ -10,9 +10,9 @@ from placet.client.changes import ChangeBatch, ChangeReader
 from placet.client.core import Call, Core
 from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Value
 
 __all__ = ["Client", "Proposal"]

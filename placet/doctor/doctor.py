@@ -21,7 +21,7 @@ from urllib.error import HTTPError, URLError
 
 from placet.doctor.rules import Rules, remarks
 from placet.processors.machine import compile_machine
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError, PlacetError, SettingsError
 from placet.streams.kafka.admin import Admin, Cluster, TopicInfo
 from placet.streams.records import TopicPartition

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from placet.schemas.codec import Published
-from placet.schemas.contracts import contracts
-from placet.schemas.definition import Definition
-from placet.schemas.definition_diff import differences
+from placet.schemas.codec.codec import Published
+from placet.schemas.codec.contracts import contracts
+from placet.schemas.definition.diff import differences
+from placet.schemas.definition.model import Definition
 from placet.schemas.in_force import InForce, can_not_read, in_force
 
 __all__ = ["Remark", "Rules", "remarks"]

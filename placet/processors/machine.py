@@ -15,19 +15,19 @@ from enum import IntEnum
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from placet.processors.assignments import assign, is_boolean
-from placet.processors.expressions import compile_expression
+from placet.processors.expressions.assignments import assign, is_boolean
+from placet.processors.expressions.compile import compile_expression
+from placet.processors.expressions.scope import Compiled, Evaluate, Failed, Scope, Variable
 from placet.processors.payloads import canonical_form, payload_check
-from placet.processors.scope import Compiled, Evaluate, Failed, Scope, Variable
-from placet.schemas.carried import KnownFields
-from placet.schemas.definition import Definition, ProposalRule, SignalRule, TransitionRule
-from placet.schemas.definition_errors import Problem
+from placet.schemas.codec.carried import KnownFields
+from placet.schemas.definition.field_types import Field, in_scale
+from placet.schemas.definition.functions import function_digest
+from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
+from placet.schemas.definition.problems import Problem
+from placet.schemas.definition.yaml import Path
 from placet.schemas.errors import DefinitionError
-from placet.schemas.field_types import Field, in_scale
-from placet.schemas.functions import function_digest
 from placet.schemas.messages import Kind, Priority, Value
 from placet.schemas.state import ABSENT
-from placet.schemas.strict_yaml import Path
 
 __all__ = [
     "Dedup",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from placet.schemas.field_types import Field, accepts, expected
+from placet.schemas.definition.field_types import Field, accepts, expected
 from placet.schemas.messages import Value
 
 __all__ = ["canonical_form", "payload_check"]

@@ -13,7 +13,7 @@ import msgspec
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.processors.judge import Consequences, Decoder, consequences, judge
 from placet.processors.machine import Machine
-from placet.schemas.carried import KnownFields
+from placet.schemas.codec.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Outcome
 from placet.schemas.ledger import AppliedEntry
 from placet.schemas.messages import Kind

@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from placet.schemas.codec_letters import Published
-from placet.schemas.contracts import Schema
-from placet.schemas.definition import Definition, parse_definition
-from placet.schemas.dialects import RECORD_BYTES_MAX, Dialects
+from placet.schemas.codec.contracts import Schema
+from placet.schemas.codec.letters import Published
+from placet.schemas.codec.wire import SINGLE_OBJECT
+from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, Dialects
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError
-from placet.schemas.wire import SINGLE_OBJECT
 
 __all__ = ["InForce", "Usable", "can_not_read", "in_force"]
 

@@ -35,7 +35,7 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log
     time of the creating input: an entity created again after its tombstone gets a new one. `deleted_at` is the log
     time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.
-    `carried` holds values of fields that the definition does not have (see `placet.schemas.carried`), None without any.
+    `carried` holds values of fields that the definition does not have (`schemas/codec/carried.py`), None without any.
     """
 
     version: int = 0

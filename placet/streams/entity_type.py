@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from placet.processors.machine import Machine
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.streams.topology import EntityTopics
 
 __all__ = ["EntityType"]

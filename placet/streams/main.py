@@ -12,9 +12,9 @@ from types import FrameType
 from typing import Final
 
 from placet.processors.machine import compile_machine
-from placet.schemas.codec import Codec, Published
-from placet.schemas.definition import Definition
-from placet.schemas.wire import SINGLE_OBJECT, Wire
+from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.definition.model import Definition
 from placet.streams.entity_type import EntityType
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import GroupConsumer, LogReader

@@ -16,7 +16,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit, Genesis, LedgerEntry

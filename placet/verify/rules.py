@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from placet.processors.machine import Machine, compile_machine
-from placet.schemas.codec import Codec, Published
-from placet.schemas.definition import parse_definition
+from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.in_force import in_force
-from placet.schemas.wire import SINGLE_OBJECT, Wire
 
 __all__ = ["InForce", "Rulebook"]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from placet.schemas.codec import Codec, Published, encode_control, encode_dead_letter
-from placet.schemas.contracts import contracts
+from placet.schemas.codec.codec import Codec, Published, encode_control, encode_dead_letter
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Conflict, Coordinates, Decision, First, Outcome, Reason
-from placet.schemas.definition import load_definition
+from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, Held, LedgerEntry, MemoryEntry, Span, Timer
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import Applied, Change, EntityState, Memory

@@ -15,10 +15,10 @@ import pytest
 from placet.cli.exit_codes import ExitCode
 from placet.client import Client
 from placet.devbroker.broker import Broker
-from placet.schemas.codec import Published, encode_control
-from placet.schemas.contracts import contracts
+from placet.schemas.codec.codec import Published, encode_control
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

@@ -14,12 +14,12 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from typer.testing import CliRunner
 
 from placet.cli.schemas import app
-from placet.schemas.codec import Codec
-from placet.schemas.contracts import contracts
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.wire import confluent_head
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
-from placet.schemas.wire import confluent_head
 from placet.streams.kafka.registry import Registry, RegistryUnreachable, subjects
 from tests.golden import samples
 from tests.integration.apicurio import Apicurio, apicurio

@@ -17,7 +17,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
-from placet.schemas.definition import load_definition
+from placet.schemas.definition.model import load_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.records import TopicPartition

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from placet.processors.address import partition_of
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.testing import Decided, TestDriver
 from tests.model.naive import AHEAD_MAX_MS, NaiveGate

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.state import layout

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from placet.schemas.codec import STATE_HEADER, Codec
-from placet.schemas.contracts import contracts
+from placet.schemas.codec.codec import STATE_HEADER, Codec
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Decision, Outcome, Reason
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.state import EntityState
 from placet.streams.records import TopicPartition

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from placet.schemas.avro_reader import Unresolvable, read_record
-from placet.schemas.avro_shapes import parse_schema
-from placet.schemas.avro_writer import dict_writer
-from placet.schemas.codec import Codec, decode_control, decode_dead_letter
-from placet.schemas.codec_records import state_header
-from placet.schemas.contracts import contracts
+from placet.schemas.avro.reader import Unresolvable, read_record
+from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.avro.writer import dict_writer
+from placet.schemas.codec.codec import Codec, decode_control, decode_dead_letter
+from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.records import state_header
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import Applied, EntityState

@@ -11,7 +11,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from placet.schemas.decision import Coordinates, Decision, Outcome
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind, Message
 from placet.streams.loop.task import Task

@@ -10,7 +10,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TaskCorrupted, TaskStopped

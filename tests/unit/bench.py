@@ -8,7 +8,7 @@ from placet.processors.address import partition_of
 from placet.processors.judge import Judged, consequences, judge
 from placet.processors.machine import compile_machine
 from placet.schemas.decision import Coordinates, Decision
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, EntityState, Memory
 

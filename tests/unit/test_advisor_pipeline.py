@@ -14,9 +14,9 @@ from placet.advisor.pipeline import Pipeline
 from placet.advisor.triggers import Reader
 from placet.client.errors import DecisionTimeout, NotConnected, ReadTimeout
 from placet.client.snapshot import Snapshot
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord

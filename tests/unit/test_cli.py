@@ -22,7 +22,7 @@ from placet.cli import topics as topics_command
 from placet.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
 from placet.client import errors as client_errors
 from placet.schemas import errors as first_errors
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.streams import errors as loop_errors
 from placet.streams.errors import ClockSkew, FatalError

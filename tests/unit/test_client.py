@@ -23,10 +23,10 @@ from placet.client.explain import explain
 from placet.client.mirror import Mirror
 from placet.client.past import GONE, as_of, at_version, differences, iso, newest, steps
 from placet.client.tracing import trace_headers
-from placet.schemas.codec import Codec, Remarks
-from placet.schemas.contracts import contracts
+from placet.schemas.codec.codec import Codec, Remarks
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import REASONS, Decision, Retry
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority
 from placet.streams.records import ConsumerRecord, Place, TopicPartition

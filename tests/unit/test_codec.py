@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from placet.schemas.avro_scalars import READERS
-from placet.schemas.avro_shapes import parse_schema
-from placet.schemas.avro_writer import write_long, write_string
-from placet.schemas.codec import Codec, decode_control, decode_dead_letter, encode_control, encode_dead_letter
-from placet.schemas.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
+from placet.schemas.avro.scalars import READERS
+from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.avro.writer import write_long, write_string
+from placet.schemas.codec.codec import Codec, decode_control, decode_dead_letter, encode_control, encode_dead_letter
+from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
+from placet.schemas.codec.wire import single_object_head
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import EntityState
-from placet.schemas.wire import single_object_head
 from placet.streams.records import ConsumerRecord
 from tests.golden import oracle, samples
 

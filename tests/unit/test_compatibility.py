@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from placet.cli.schemas import app
-from placet.schemas.avro_shapes import Record, parse_schema
-from placet.schemas.compatibility import Finding, Level, check, check_all, level_of
-from placet.schemas.contracts import contracts
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.avro.shapes import Record, parse_schema
+from placet.schemas.codec.compatibility import Finding, Level, check, check_all, level_of
+from placet.schemas.codec.contracts import contracts
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
 from tests.golden import samples
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placet.processors.machine import compile_machine, compile_problems
-from placet.schemas.definition import load_definition, parse_definition, problems_of
-from placet.schemas.definition_checks import warnings
+from placet.schemas.definition.checks import warnings
+from placet.schemas.definition.model import load_definition, parse_definition, problems_of
+from placet.schemas.definition.yaml import read_yaml
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Priority
-from placet.schemas.strict_yaml import read_yaml
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "placet" / "schemas" / "examples").glob("*.yaml"))
 

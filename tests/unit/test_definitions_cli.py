@@ -12,10 +12,10 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from placet.cli.definitions import app
-from placet.schemas.definition import load_definition, parse_definition
-from placet.schemas.definition_diff import differences, is_compatible
-from placet.schemas.definition_jsonschema import json_schema
-from placet.schemas.strict_yaml import read_yaml
+from placet.schemas.definition.diff import differences, is_compatible
+from placet.schemas.definition.jsonschema import json_schema
+from placet.schemas.definition.model import load_definition, parse_definition
+from placet.schemas.definition.yaml import read_yaml
 
 EXAMPLES = Path(__file__).parents[2] / "placet" / "schemas" / "examples"
 NAMES = ["flight", "refund", "wearable"]

@@ -9,7 +9,7 @@ import pytest
 
 from placet.processors.diagram import GUARD_LENGTH_MAX, mermaid
 from placet.processors.machine import compile_machine
-from placet.schemas.definition import load_definition, parse_definition
+from placet.schemas.definition.model import load_definition, parse_definition
 
 EXAMPLES = Path(__file__).parents[2] / "placet" / "schemas" / "examples"
 

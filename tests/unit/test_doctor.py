@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 
 from placet.doctor.doctor import Check, Status, examine, timeouts
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import BrokerUnreachable, ClockReading, Cluster, TopicInfo
 from placet.streams.records import TopicPartition

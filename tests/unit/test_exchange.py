@@ -17,8 +17,8 @@ from placet.client.compose import Composer
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
 from placet.client.sync import Call, Proposal
-from placet.schemas.codec import Codec
-from placet.schemas.definition import parse_definition
+from placet.schemas.codec.codec import Codec
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Message
 from placet.streams.errors import LogUnreachable
 from placet.streams.records import Place, ProducerRecord, TopicPartition

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from placet.processors.assignments import assign, is_boolean
-from placet.processors.expressions import SOURCE_BYTES_MAX, compile_expression
-from placet.processors.scope import Compiled, Failed, Scope, Variable
+from placet.processors.expressions.assignments import assign, is_boolean
+from placet.processors.expressions.compile import SOURCE_BYTES_MAX, compile_expression
+from placet.processors.expressions.scope import Compiled, Failed, Scope, Variable
+from placet.schemas.definition.field_types import Field
 from placet.schemas.errors import DefinitionError
-from placet.schemas.field_types import Field
 
 TYPES: dict[str, Any] = {
     "count": "int",
@@ -413,9 +413,9 @@ def test_infinities_and_nan_are_no_doubles(value: float) -> None:
 def test_a_map_is_stored_in_the_same_order_in_every_process() -> None:
     """The order of a map that CEL makes differs from process to process."""
     program = (
-        "from placet.processors.assignments import assign\n"
-        "from placet.processors.expressions import compile_expression\n"
-        "from placet.schemas.field_types import Field\n"
+        "from placet.processors.expressions.assignments import assign\n"
+        "from placet.processors.expressions.compile import compile_expression\n"
+        "from placet.schemas.definition.field_types import Field\n"
         "field = Field.model_validate({'type': 'map', 'values': 'int'})\n"
         'text = \'{"z": 1, "y": 2, "a": 3, "c": 4}\'\n'
         "print(list(assign(compile_expression(text, {}), field)(None)))\n"

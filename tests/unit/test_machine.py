@@ -13,7 +13,7 @@ from placet.processors.machine import Dedup, Failed, Fence, Machine, Scope, comp
 from placet.processors.occasion import Occasion, occasion_of
 from placet.processors.staleness import made_stale_by
 from placet.schemas.decision import Decision, Outcome, Reason
-from placet.schemas.definition import load_definition, parse_definition
+from placet.schemas.definition.model import load_definition, parse_definition
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import UNSEEN, EntityState
 

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.settings import load_settings

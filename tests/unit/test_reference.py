@@ -10,8 +10,8 @@ import pytest
 from ops.examples import decisions_of
 from ops.reference import DOCS, PAGES, later
 from placet.schemas.decision import REASONS, Reason
-from placet.schemas.definition_jsonschema import json_schema
-from placet.schemas.field_types import TYPES
+from placet.schemas.definition.field_types import TYPES
+from placet.schemas.definition.jsonschema import json_schema
 
 REFUSALS = (DOCS / "refusals.md").read_text()
 SECTIONS = dict(re.findall(r"^### ([A-Z_]+)\n(.*?)(?=^##|\Z)", REFUSALS, re.MULTILINE | re.DOTALL))

@@ -7,9 +7,9 @@ import pytest
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.replay import Replay
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Outcome, Reason
-from placet.schemas.definition import load_definition
+from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import AppliedEntry
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Applied, Change

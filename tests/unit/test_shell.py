@@ -19,7 +19,7 @@ from placet.cli.propose import _pairs
 from placet.client.explain import Faster
 from placet.client.past import GONE
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
-from placet.schemas.field_types import Field
+from placet.schemas.definition.field_types import Field
 from placet.schemas.messages import Kind
 
 FIELDS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from placet.processors.machine import compile_machine
-from placet.schemas.codec import Codec, decode_dead_letter
+from placet.schemas.codec.codec import Codec, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, LedgerEntry, MemoryEntry, Span
 from placet.schemas.messages import Kind, Message
 from placet.streams.loop.task import Phase, Task, in_log_time_order

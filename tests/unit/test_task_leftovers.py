@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from placet.schemas.definition import parse_definition
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DefinitionError, InvalidPayload
 from placet.streams.records import TopicPartition
 from placet.streams.state.rocksdb import RocksDBStore

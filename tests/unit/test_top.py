@@ -6,10 +6,10 @@ from math import inf
 
 import pytest
 
-from placet.cli.top_frame import Frame, Gate, Level, Outcome, Partition, Phase
-from placet.cli.top_notes import spell_s
-from placet.cli.top_samples import by, increase, parse, quantile, total
-from placet.cli.top_watch import FORGET_AFTER_S, Watch
+from placet.cli.top.frame import Frame, Gate, Level, Outcome, Partition, Phase
+from placet.cli.top.notes import spell_s
+from placet.cli.top.samples import by, increase, parse, quantile, total
+from placet.cli.top.watch import FORGET_AFTER_S, Watch
 from placet.schemas import decision
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Kind

@@ -7,8 +7,8 @@ from html import unescape
 
 import pytest
 
-from placet.cli.top_frame import Frame
-from placet.cli.top_watch import Watch
+from placet.cli.top.frame import Frame
+from placet.cli.top.watch import Watch
 from tests.unit.top_sample import PICTURE, TestGate, drawn, look, picture, sample
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
-from placet.schemas.definition import Definition, parse_definition
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import TopicInfo
 from placet.streams.records import TopicPartition

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from placet.processors.decide import CLOCK_AHEAD_MAX_MS
-from placet.schemas.definition import load_definition, parse_definition
+from placet.schemas.codec.wire import Confluent
+from placet.schemas.definition.model import load_definition, parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.ledger import Commit, LedgerEntry, MemoryEntry
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
-from placet.schemas.wire import Confluent
 from placet.streams.records import ConsumerRecord
 from placet.streams.state import layout
 from placet.testing import TestDriver

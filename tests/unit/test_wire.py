@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from placet.schemas.avro_shapes import fingerprint, parse_schema
-from placet.schemas.codec import Codec
-from placet.schemas.contracts import FIXED, Schema, contracts
+from placet.schemas.avro.shapes import fingerprint, parse_schema
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.contracts import FIXED, Schema, contracts
+from placet.schemas.codec.wire import SINGLE_OBJECT, Confluent, confluent_head, head_size, single_object_head
 from placet.schemas.errors import DecodeError, SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
-from placet.schemas.wire import SINGLE_OBJECT, Confluent, confluent_head, head_size, single_object_head
 from tests.golden import oracle, samples
 
 CONTRACTS = contracts(samples.DEFINITION)

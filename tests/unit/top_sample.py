@@ -14,13 +14,13 @@ from pathlib import Path
 from prometheus_client import generate_latest
 from rich.console import Console
 
-from placet.cli.top_frame import Frame
-from placet.cli.top_known import Answer
-from placet.cli.top_samples import Numbers, parse
-from placet.cli.top_view import render
-from placet.cli.top_watch import Watch
+from placet.cli.top.frame import Frame
+from placet.cli.top.known import Answer
+from placet.cli.top.samples import Numbers, parse
+from placet.cli.top.view import render
+from placet.cli.top.watch import Watch
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition import load_definition
+from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind
 from placet.streams.settings import load_settings
 from placet.streams.telemetry.log import configure_logs

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from placet.schemas.codec import Codec, Published
-from placet.schemas.contracts import contracts
-from placet.schemas.definition import Definition, load_definition
+from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.contracts import contracts
+from placet.schemas.definition.model import Definition, load_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore import Take

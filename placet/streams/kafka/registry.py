@@ -16,12 +16,12 @@ from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from placet.schemas.avro_shapes import parse_schema
-from placet.schemas.compatibility import level_of
-from placet.schemas.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
-from placet.schemas.definition import Definition
+from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.codec.compatibility import level_of
+from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
+from placet.schemas.codec.wire import Confluent
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError, SettingsError, UnknownSchema
-from placet.schemas.wire import Confluent
 from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from placet.processors.address import written_key
 from placet.processors.judge import NO_CONSEQUENCES, Candidate, Consequences, Judged, consequences, read, rule_on
 from placet.processors.machine import Machine
-from placet.schemas.codec import Codec, encode_dead_letter
+from placet.schemas.codec.codec import Codec, encode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
 from placet.schemas.messages import Kind

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
 from placet.schemas.messages import Kind

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from placet.schemas.contracts import contracts
-from placet.schemas.definition import Definition
-from placet.schemas.definition_diff import Difference, differences
+from placet.schemas.codec.contracts import contracts
+from placet.schemas.definition.diff import Difference, differences
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.in_force import can_not_read, in_force
 from placet.streams.rules.control import Control, refuse_unfit

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from placet.schemas.codec import Codec
+from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind

@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind
 from placet.streams.settings import Settings
 from placet.streams.telemetry.endpoint import Endpoint

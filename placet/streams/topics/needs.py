@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
 
 __all__ = [

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from placet.schemas.definition import Definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.records import TopicPartition
 from placet.streams.topics.needs import RECORD_BYTES_MAX, TWO_IN_SYNC, Change, Need, TopicSpec, required_topics

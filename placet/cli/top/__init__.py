@@ -1,0 +1,1 @@
+"""`placet top`: a live view of all gates."""

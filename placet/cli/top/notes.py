@@ -1,0 +1,96 @@
+"""What an operator should look at, in sentences: computed from a frame's numbers, the worst first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from placet.cli.top.frame import Gate, Level, Note, Partition, Phase
+
+__all__ = ["Rises", "notes_on", "spell_s"]
+
+_NAMED_MAX = 6
+_YOUNG_S = 60.0
+
+
+class Rises(NamedTuple):
+    """What grew since the last look and should not have, over all gates."""
+
+    refused_facts: int
+    dead_letters: int
+    restore_warnings: int
+
+
+def notes_on(
+    gates: Iterable[Gate], partitions: Iterable[Partition], rises: Rises, window_s: float | None
+) -> tuple[Note, ...]:
+    """Say what needs somebody, then what is odd."""
+    gates, partitions = list(gates), list(partitions)
+    bad = [*_silent(gates), *_stopped(partitions), *_without_a_gate(partitions), *_same_names(gates)]
+    odd = [*_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
+    return (*(Note(level=Level.BAD, text=text) for text in bad), *(Note(level=Level.ODD, text=text) for text in odd))
+
+
+def spell_s(seconds: float) -> str:
+    """Spell a duration in its largest unit: 850 ms, 12 s, 3 min, 2 h, 5 d."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    if seconds >= 9.95:
+        return f"{seconds:.0f} s"
+    return f"{seconds:.1f}".removesuffix(".0") + " s" if seconds >= 0.9995 else f"{seconds * 1000:.0f} ms"
+
+
+def _silent(gates: list[Gate]) -> Iterator[str]:
+    for gate in gates:
+        if gate.silent_s is not None:
+            yield f"{gate.gate or gate.endpoint} has not answered for {spell_s(gate.silent_s)}: {gate.error}"
+
+
+def _stopped(partitions: list[Partition]) -> Iterator[str]:
+    for row in partitions:
+        if row.phase is Phase.STOPPED:
+            yield f"{row.entity}-{row.partition} is stopped on {', '.join(row.gates)}: see `task stopped` in its log"
+
+
+def _without_a_gate(partitions: list[Partition]) -> Iterator[str]:
+    known = Counter((row.app, row.entity) for row in partitions)
+    for app, entity in known:
+        alone = [row.partition for row in partitions if (row.app, row.entity, row.phase) == (app, entity, Phase.NOBODY)]
+        if alone:
+            names = ", ".join(map(str, alone[:_NAMED_MAX])) + (", …" if len(alone) > _NAMED_MAX else "")
+            yield f"no gate that answers has {len(alone)} of {known[app, entity]} partitions of {entity}: {names}"
+
+
+def _same_names(gates: list[Gate]) -> Iterator[str]:
+    names = Counter((gate.app, gate.gate) for gate in gates if gate.silent_s is None)
+    for (_, name), count in names.items():
+        if count > 1:
+            yield f"{count} gates are called {name}: they fence each other, give each its own PLACET_INSTANCE"
+
+
+def _restarted(gates: list[Gate]) -> Iterator[str]:
+    for gate in gates:
+        if gate.up_s is not None and gate.up_s < _YOUNG_S:
+            yield f"{gate.gate} started {spell_s(gate.up_s)} ago"
+
+
+def _aborted(gates: list[Gate]) -> Iterator[str]:
+    for gate in gates:
+        if gate.aborted:
+            yield f"{gate.gate} lost {_many(gate.aborted, 'transaction')} and decides again: its log says why"
+
+
+def _rising(rises: Rises, window_s: float) -> Iterator[str]:
+    lately = f"in the last {spell_s(round(window_s, 1))}"
+    if rises.refused_facts:
+        yield f"{_many(rises.refused_facts, 'fact')} refused {lately}: placet decisions tail --refused"
+    if rises.dead_letters:
+        yield f"{_many(rises.dead_letters, 'input')} did not decode {lately}: see the dead letters"
+    if rises.restore_warnings:
+        yield f"{_many(rises.restore_warnings, 'restore')} found something odd {lately}: the log has the sentence"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

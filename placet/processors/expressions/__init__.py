@@ -1,0 +1,1 @@
+"""Expressions of a definition: CEL, paths and literals, compiled to functions of a scope."""

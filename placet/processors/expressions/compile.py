@@ -1,0 +1,94 @@
+"""Expressions: from the text in a definition to a function of the scope.
+
+    literal          10, true, null, 'high'      ─► a constant
+    path             payload.x, state.y, status  ─► a plain accessor, never through CEL
+    python:…         a function's name           ─► that function, its exceptions caught
+    everything else  state.count < 10            ─► CEL, type-checked here, at load
+
+What comes out is total: it gives a value or `Failed`, and never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from placet.processors.expressions.cel import compile_cel, static_type, unknown_name
+from placet.processors.expressions.scope import DETAIL_LENGTH_MAX, Compiled, Evaluate, Failed, Scope, Variable
+from placet.schemas.definition.functions import is_function, load_function
+from placet.schemas.errors import DefinitionError
+
+__all__ = ["SOURCE_BYTES_MAX", "compile_expression"]
+
+SOURCE_BYTES_MAX = 4096
+"""Longest expression, in UTF-8 bytes."""
+
+_PATH = re.compile(r"(?:state|payload)\.[a-z][a-z0-9_]*|[a-z][a-z0-9_]*")
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
+_DOUBLE = re.compile(r"-?[0-9]{1,18}\.[0-9]{1,18}")
+_TEXT = re.compile(r"'([^'\\\n\r]*)'|\"([^\"\\\n\r]*)\"")
+_WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
+
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
+
+
+def compile_expression(text: str, names: Mapping[str, Variable]) -> Compiled:
+    """Compile one expression against the names that it may use.
+
+    Args:
+        text: the expression, as in the definition.
+        names: what is known, by dotted name such as `state.count`.
+
+    Raises:
+        DefinitionError: without file and line (the caller knows them): unknown name, wrong types, a trap.
+    """
+    text = text.strip()
+    if not text:
+        raise DefinitionError("the expression is empty", fix="Leave the key out, or write an expression.")
+    if len(text.encode()) > SOURCE_BYTES_MAX:
+        raise DefinitionError(
+            f"the expression is longer than {SOURCE_BYTES_MAX} bytes", fix="Use `python:package.module:function`."
+        )
+    if is_function(text):
+        return Compiled(_call(load_function(text), text), "PYTHON", ())
+    return _literal(text) or _path(text, names) or compile_cel(text, names)
+
+
+def _literal(text: str) -> Compiled | None:
+    if text in _WORDS:
+        return _constant(_WORDS[text], "NULL" if text == "null" else "BOOL")
+    if _INTEGER.fullmatch(text) and -(1 << 63) <= int(text) < 1 << 63:
+        return _constant(int(text), "INT")
+    if _DOUBLE.fullmatch(text):
+        return _constant(float(text), "DOUBLE")
+    if match := _TEXT.fullmatch(text):
+        return _constant(match[1] if match[1] is not None else match[2], "STRING")
+    return None
+
+
+def _constant(value: Any, result: str) -> Compiled:
+    return Compiled(lambda _scope: value, result, ())
+
+
+def _path(text: str, names: Mapping[str, Variable]) -> Compiled | None:
+    if text in names:
+        variable = names[text]
+        return Compiled(variable.read, static_type(variable.field), (text,), variable)
+    if _PATH.fullmatch(text):
+        raise unknown_name(text, names)
+    return None
+
+
+def _call(function: Callable[[Scope], Any], reference: str) -> Evaluate:
+    def evaluate(scope: Scope) -> Any:
+        view = scope._replace(fields=MappingProxyType(scope.fields), payload=MappingProxyType(scope.payload))
+        try:
+            return function(view)
+        except Exception as error:  # noqa: BLE001  a user's code may raise anything; it must refuse, not stop the gate
+            # Memory addresses differ from run to run; a decision's detail must not.
+            detail = _ADDRESS.sub("0x…", f"{reference}: {type(error).__name__}: {error}")
+            return Failed(detail[:DETAIL_LENGTH_MAX])
+
+    return evaluate

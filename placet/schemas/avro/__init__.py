@@ -1,0 +1,1 @@
+"""Avro, compiled: schemas as shapes, readers and writers of bytes."""

@@ -1,0 +1,187 @@
+"""What comes in, between a record's values and a message: does the payload belong to the name?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from placet.schemas.avro.shapes import Record
+from placet.schemas.avro.writer import dict_writer
+from placet.schemas.codec.contracts import payload_record
+from placet.schemas.definition.field_types import accepts, expected
+from placet.schemas.definition.model import Definition, Field
+from placet.schemas.errors import InvalidPayload
+from placet.schemas.messages import Kind, Message, Priority, Value
+
+__all__ = ["Remarks", "invalid_payload", "message_writer", "proposal_reader", "signal_reader"]
+
+ToMessage: TypeAlias = Callable[[Sequence[Any]], Message]
+
+_SHOWN_MAX = 512
+"""Characters of anything from outside that an error repeats."""
+_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+_TEXTS = ("name", "input_id", "entity_id", "proposer")
+_OPTIONAL_TEXTS = ("dedup_key", "caused_by")
+_TIMES = ("event_time", "issued_at", "base_version")
+_OPTIONAL_LONGS = ("valid_until", "base_incarnation")
+
+
+class Remarks(NamedTuple):
+    """What a proposer says beside the proposal; no part of any decision."""
+
+    rationale: str = ""
+    model: str = ""
+    metadata: Mapping[str, str] = {}
+
+
+def signal_reader(definition: Definition) -> ToMessage:
+    """Compile the way from the values of a Signal record to a message."""
+    branches = {name: payload_record("signal", definition.entity, name) for name in definition.signals}
+
+    def read(values: Sequence[Any]) -> Message:
+        input_id, entity_id, name, source, dedup_key, caused_by, event_time, issued_at, (branch, payload), *_ = values
+        if branches.get(name) != branch:
+            raise _mismatch(branches, input_id, entity_id, name, branch)
+        return Message(
+            Kind.SIGNAL, name, input_id, entity_id, payload, event_time, issued_at, dedup_key, caused_by,
+            None, 0, None, None, source,
+        )  # fmt: skip
+
+    return read
+
+
+def proposal_reader(definition: Definition) -> ToMessage:
+    """Compile the way from the values of a Proposal record to a message."""
+    branches = {name: payload_record("proposal", definition.entity, name) for name in definition.proposals}
+    usual = {name: rule.priority for name, rule in definition.proposals.items()}
+
+    def read(values: Sequence[Any]) -> Message:
+        (
+            input_id, entity_id, name, proposer, dedup_key, caused_by, given, issued_at, base_version,
+            base_incarnation, valid_until, (branch, payload), *_,
+        ) = values  # fmt: skip
+        if branches.get(name) != branch:
+            raise _mismatch(branches, input_id, entity_id, name, branch)
+        priority = usual[name] if given is None else _PRIORITIES.get(given)
+        if priority is None:
+            sentence = f"priority `{_short(given)}` is none of {', '.join(_PRIORITIES)}"
+            raise invalid_payload(sentence, input_id, entity_id, name)
+        return Message(
+            Kind.PROPOSAL, name, input_id, entity_id, payload, issued_at, issued_at, dedup_key, caused_by,
+            valid_until, base_version, base_incarnation, priority, proposer,
+        )  # fmt: skip
+
+    return read
+
+
+def _mismatch(branches: Mapping[str, object], input_id: str, entity_id: str, name: str, branch: str) -> InvalidPayload:
+    if name not in branches:
+        known = ", ".join(branches) or "none"
+        sentence = f"the definition has no `{_short(name)}`; it has {known}"
+    else:
+        sentence = f"the payload of `{name}` is a {branches[name]}, not a {_short(branch)}"
+    return invalid_payload(sentence, input_id, entity_id, name)
+
+
+def invalid_payload(sentence: str, input_id: object, entity_id: object, name: object) -> InvalidPayload:
+    """Return the refusal of an input, with what is known of it, cut: it goes into a decision, and may be hostile."""
+    known = [_short(part) if isinstance(part, str) else "" for part in (input_id, entity_id, name)]
+    return InvalidPayload(_short(sentence), input_id=known[0], entity_id=known[1], name=known[2])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
+
+
+def message_writer(definition: Definition, kind: Kind, record: Record) -> Callable[[Message, Remarks], bytes]:
+    """Compile the way from a message to a record's body, for clients: every value is checked first.
+
+    The function raises InvalidPayload, which names the field.
+    """
+    rules = definition.signals if kind is Kind.SIGNAL else definition.proposals
+    payloads = {name: rule.payload for name, rule in rules.items()}
+    checks = {
+        name: {field_name: accepts(field) for field_name, field in fields.items()} for name, fields in payloads.items()
+    }
+    body = dict_writer(record)
+
+    def write(message: Message, remarks: Remarks) -> bytes:
+        name = message.name
+        if name not in payloads:
+            raise _mismatch(payloads, message.input_id, message.entity_id, name, "")
+        _check_envelope(message, remarks)
+        payload = _complete(message, payloads[name], checks[name])
+        choice = (payload_record(kind.name.lower(), definition.entity, name), payload)
+        values = _signal_values(message) if kind is Kind.SIGNAL else _proposal_values(definition, message, remarks)
+        try:
+            return body({**values, "payload": choice})
+        except ValueError as error:  # a number of more than 64 bits, half a surrogate pair
+            raise InvalidPayload(str(error), name=name) from None
+
+    return write
+
+
+def _check_envelope(message: Message, remarks: Remarks) -> None:
+    wrong = [field for field in _TEXTS if not isinstance(getattr(message, field), str)]
+    wrong += [field for field in _OPTIONAL_TEXTS if not isinstance(getattr(message, field), str | None)]
+    wrong += [field for field in _TIMES if type(getattr(message, field)) is not int]
+    wrong += [field for field in _OPTIONAL_LONGS if type(getattr(message, field)) not in (int, type(None))]
+    texts = (remarks.rationale, remarks.model, *remarks.metadata, *remarks.metadata.values())
+    wrong += [] if all(isinstance(text, str) for text in texts) else ["rationale, model or metadata"]
+    if wrong:
+        raise InvalidPayload(f"`{wrong[0]}` is of a wrong type", name=str(message.name))
+
+
+def _complete(
+    message: Message, fields: Mapping[str, Field], checks: Mapping[str, Callable[[Any], bool]]
+) -> dict[str, Value]:
+    """Return the payload with its defaults, or say which field is wrong."""
+    given = message.payload
+    for name in given:
+        if name not in fields:
+            raise _wrong(message, f"`{name}` is no field of `{message.name}`; it has {', '.join(fields) or 'none'}")
+    payload: dict[str, Value] = {}
+    for name, field in fields.items():
+        if name not in given and not field.has_default and not field.optional:
+            raise _wrong(message, f"`{name}` is missing: {expected(field)}")
+        payload[name] = given.get(name, field.default)
+        if not checks[name](payload[name]):
+            raise _wrong(message, f"`{name}` is {payload[name]!r}: expected {expected(field)}")
+    return payload
+
+
+def _wrong(message: Message, sentence: str) -> InvalidPayload:
+    return invalid_payload(sentence, message.input_id, message.entity_id, message.name)
+
+
+def _signal_values(message: Message) -> dict[str, Any]:
+    return {
+        "signal_id": message.input_id,
+        "entity_id": message.entity_id,
+        "name": message.name,
+        "dedup_key": message.dedup_key,
+        "caused_by": message.caused_by,
+        "event_time": message.event_time,
+        "issued_at": message.issued_at,
+        "source": message.proposer,
+    }
+
+
+def _proposal_values(definition: Definition, message: Message, remarks: Remarks) -> dict[str, Any]:
+    usual = definition.proposals[message.name].priority
+    return {
+        "proposal_id": message.input_id,
+        "entity_id": message.entity_id,
+        "name": message.name,
+        "dedup_key": message.dedup_key,
+        "caused_by": message.caused_by,
+        "issued_at": message.issued_at,
+        "base_version": message.base_version,
+        "base_incarnation": message.base_incarnation,
+        "valid_until": message.valid_until,
+        "priority": None if message.priority in (None, usual) else message.priority.name.lower(),
+        "proposer": message.proposer,
+        "rationale": remarks.rationale,
+        "model": remarks.model or None,
+        "metadata": dict(remarks.metadata),
+    }

@@ -1,0 +1,169 @@
+"""Records that belong to no entity type: what the control topic says, and dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from placet.schemas.avro.writer import dict_writer, writer_of
+from placet.schemas.codec.contracts import FIXED
+from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, Dialects
+from placet.schemas.decision import Coordinates, Decision, Reason
+from placet.schemas.errors import DecodeError
+
+__all__ = [
+    "DeadLetter",
+    "Published",
+    "Undecoded",
+    "decode_control",
+    "decode_dead_letter",
+    "encode_control",
+    "encode_dead_letter",
+]
+
+LETTER_BYTES_MAX: Final = 900_000
+"""What of key, headers and value is kept, in bytes together: a broker takes records of 1 MiB unless told otherwise."""
+
+_DETAIL_MAX: Final = 4_096
+_PUBLISHED: Final = "placet.control.Published"
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A definition as the control topic holds it: all that is needed to decode and judge again what it ruled.
+
+    Attributes:
+        entity: the entity type.
+        version: version of the definition.
+        digest: 16 bytes, the record's key too.
+        document: canonical JSON; `parse_definition` reads it.
+        schemas: Avro schemas as JSON text, by role: signal, proposal, change.
+        published_at: ms since the epoch.
+    """
+
+    entity: str
+    version: int
+    digest: bytes
+    document: str
+    schemas: dict[str, str]
+    published_at: int
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """The bytes of an input that did not decode, and why. `value_size` is -1 where there was no value."""
+
+    topic: str
+    partition: int
+    offset: int
+    log_time: int
+    reason: Reason
+    detail: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    value_size: int
+
+
+class Undecoded(Protocol):
+    """A record as it was read."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The key."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """The value."""
+        ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]] | None:
+        """The headers."""
+        ...
+
+
+@lru_cache(maxsize=8)
+def _dialects(role: str, wire: Wire) -> Dialects:
+    return Dialects(role, FIXED[role], wire, RECORD_BYTES_MAX)
+
+
+def encode_control(entry: Published, wire: Wire = SINGLE_OBJECT) -> bytes:
+    """Return a control record's bytes.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    dialects = _dialects("control", wire)
+    write = writer_of(dialects.record.columns[0].shape)
+    return dialects.head + write((_PUBLISHED, msgspec.structs.asdict(entry)))
+
+
+def decode_control(value: bytes, wire: Wire = SINGLE_OBJECT) -> Published:
+    """Return a control record.
+
+    Raises:
+        DecodeError: the bytes are no control record that this release knows.
+    """
+    name, entry = _dialects("control", wire).values(value)[0]
+    if name != _PUBLISHED:
+        raise DecodeError(f"an unknown control record: {name}")
+    return Published(**entry)
+
+
+def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, wire: Wire = SINGLE_OBJECT) -> bytes:
+    """Return the dead letter of a record that did not decode, with the decision that refused it.
+
+    What is too long is cut, so that the letter itself is never refused: first the value, then headers, then the key.
+    """
+    key, headers, value = _fitting(record)
+    dialects = _dialects("dead_letter", wire)
+    columns: dict[str, Any] = {
+        "topic": at.topic,
+        "partition": at.partition,
+        "offset": at.offset,
+        "log_time": at.log_time,
+        "reason": decision.reason.name,
+        "reason_code": int(decision.reason),
+        "detail": decision.detail[:_DETAIL_MAX],
+        "key": key,
+        "value": value,
+        "headers": headers,
+        "value_size": -1 if record.value is None else len(record.value),
+    }
+    return dialects.head + dict_writer(dialects.record)(columns)
+
+
+def decode_dead_letter(value: bytes, wire: Wire = SINGLE_OBJECT) -> DeadLetter:
+    """Return a dead letter.
+
+    Raises:
+        DecodeError: the bytes are no dead letter that this release knows.
+    """
+    dialects = _dialects("dead_letter", wire)
+    columns = dict(zip(dialects.names, dialects.values(value), strict=False))
+    del columns["reason"]
+    try:
+        columns["reason"] = Reason(columns.pop("reason_code"))
+    except ValueError as error:
+        raise DecodeError(f"a dead letter with an unknown reason: {error}") from None
+    columns["headers"] = tuple((header["name"], header["value"]) for header in columns["headers"])
+    return DeadLetter(**columns)
+
+
+def _fitting(record: Undecoded) -> tuple[bytes | None, list[dict[str, Any]], bytes | None]:
+    """Return what fits of key, headers and value."""
+    left = LETTER_BYTES_MAX
+    key = None if record.key is None else record.key[:left]
+    left -= len(key or b"")
+    headers: list[dict[str, Any]] = []
+    for name, content in record.headers or ():
+        size = len(name) * 4 + len(content or b"") + 16
+        if size > left:
+            break
+        headers.append({"name": name.encode(errors="replace").decode(), "value": content or b""})
+        left -= size
+    return key, headers, None if record.value is None else record.value[:left]

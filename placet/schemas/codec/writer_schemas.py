@@ -1,0 +1,129 @@
+"""The schemas that records of one role are written with: ours, those of other definitions, those of a registry.
+
+A record's head finds the reader compiled for it in one look-up; whoever wrote it, its values come out as ours. Only a
+head that nobody here knows is asked for outside, once: what is refused stays refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from placet.schemas.avro.reader import Unresolvable, read_record
+from placet.schemas.avro.shapes import Record, parse_schema, without_defaults
+from placet.schemas.codec.contracts import Schema
+from placet.schemas.codec.wire import Wire, head_size, single_object_head
+from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
+
+__all__ = ["RECORD_BYTES_MAX", "Dialects"]
+
+RECORD_BYTES_MAX = 1 << 20
+"""Longest record that is decoded, in bytes: what a broker takes unless it is told otherwise."""
+
+Read: TypeAlias = Callable[[bytes, int], list[Any]]
+
+
+class Dialects:
+    """All ways in which records of one role may be written, and the head under which ours are.
+
+    Args:
+        role: one of `wire.ROLES`.
+        schema: ours.
+        wire: how our records are framed, and who knows other heads.
+        record_bytes_max: longer values are refused before anything else is done with them.
+        roles: every head known, with its role; shared by the roles of one entity type.
+        defaults: of columns that a writer does not have, as a schema would write them, where ours says null.
+        others: tell what columns are not the same, see `read_record`.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        schema: Schema,
+        wire: Wire,
+        record_bytes_max: int,
+        roles: dict[bytes, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        *,
+        others: bool = False,
+    ) -> None:
+        self.role, self.record = role, parse_schema(schema)
+        self._wanted = _with_defaults(self.record, defaults or {})
+        self.names = [column.name for column in self.record.columns]
+        self.head = wire.head(role, schema)
+        self._size, self._bytes_max, self._wire = len(self.head), record_bytes_max, wire
+        self._roles = {} if roles is None else roles
+        self._others = others
+        self._readers: dict[bytes, Read] = {}
+        self._records: dict[bytes, Record] = {}
+        self._refused: dict[bytes, str] = {}
+        self._add(self.head, self.record)
+        self._add(single_object_head(schema), self.record)
+
+    def values(self, value: bytes) -> list[Any]:
+        """Return a record's values in the order of our columns.
+
+        Raises:
+            DecodeError: the bytes are no record of this role.
+            UnknownSchema: nobody knows their schema.
+        """
+        if len(value) > self._bytes_max:
+            raise DecodeError(f"the value has {len(value)} bytes; at most {self._bytes_max}")
+        size = self._size
+        read = self._readers.get(value[:size])
+        if read is None:
+            size = head_size(value)
+            read = self._readers.get(value[:size]) or self._meet(value[:size])
+        return read(value, size)
+
+    def learn(self, schema: Schema) -> None:
+        """Take in the schema of another definition, under its fingerprint and under the registry's id, if it has one.
+
+        Raises:
+            Unresolvable: it can't be read as ours, or has the fingerprint of a known one and means something else.
+        """
+        record, head = parse_schema(schema), single_object_head(schema)
+        known = self._records.get(head)
+        if known is not None and without_defaults(known) != without_defaults(record):
+            raise Unresolvable(
+                f"{record.name}: two schemas differ in a logical type only, so that their records can't be told apart; "
+                "a field is never given another type: give it another name"
+            )
+        if known is None:
+            self._add(head, record)
+            with suppress(PlacetError):  # not registered, or nobody to ask: then a record's id is asked for when met
+                self._add(self._wire.head(self.role, schema), record)
+
+    def refuse(self, schema: Schema, why: str) -> None:
+        """Say why a schema can't be read: whoever meets a record of it is told."""
+        self._refused.setdefault(single_object_head(schema), why)
+        with suppress(PlacetError):
+            self._refused.setdefault(self._wire.head(self.role, schema), why)
+
+    def _add(self, head: bytes, record: Record) -> Read:
+        if record.name != self.record.name:
+            raise Unresolvable(f"{record.name} is not {self.record.name}")
+        read = self._readers[head] = read_record(record, self._wanted, others=self._others)
+        self._records[head], self._roles[head] = record, self.role
+        return read
+
+    def _meet(self, head: bytes) -> Read:
+        """Find the reader of a head that is new here."""
+        if head in self._roles:
+            raise DecodeError(f"a {self._roles[head]} record stands where a {self.role} is expected")
+        if head in self._refused:
+            raise DecodeError(self._refused[head])
+        text = self._wire.schema_of(head)
+        if text is None:
+            raise UnknownSchema(f"nobody here knows the schema {head.hex()}")
+        try:
+            return self._add(head, parse_schema(text))
+        except DecodeError as error:
+            self._refused[head] = str(error)
+            raise
+
+
+def _with_defaults(record: Record, defaults: Mapping[str, Any]) -> Record:
+    columns = (column._replace(default=defaults.get(column.name, column.default)) for column in record.columns)
+    return Record(record.name, tuple(columns))

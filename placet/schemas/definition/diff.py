@@ -1,0 +1,180 @@
+"""What changes between two versions of a definition, and whether what is on the log already survives it.
+
+Compatible means: states and inputs written under the old definition can be read and handled under the new one, and a
+retry that spans the change is still recognised. Rules (guards, targets, fences) may change freely with the version:
+every decision names the definition that took it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from placet.schemas.definition.field_types import Field, expected
+from placet.schemas.definition.grammar import written_ms
+from placet.schemas.definition.model import Definition, ProposalRule, SignalRule
+
+__all__ = ["Difference", "differences", "is_compatible"]
+
+
+class Difference(NamedTuple):
+    """One change: where, what, whether it is compatible, and why (or what to do)."""
+
+    path: str
+    change: str
+    compatible: bool
+    why: str
+
+
+_VERSION_FIX = "The gate refuses it: raise `version`."
+
+
+def is_compatible(found: list[Difference]) -> bool:
+    """Whether a list of differences holds no incompatible one."""
+    return all(difference.compatible for difference in found)
+
+
+def differences(old: Definition, new: Definition) -> list[Difference]:
+    """All differences, in the order of the file; empty when the rules are the same."""
+    if old.digest == new.digest:
+        return []
+    return [
+        *_heads(old, new),
+        *_statuses(old, new),
+        *_fields("fields", old.fields, new.fields, state=True),
+        *_inputs("signals", old.signals, new.signals),
+        *_inputs("proposals", old.proposals, new.proposals),
+        *_invariants(old, new),
+        *_sources(old, new),
+    ]
+
+
+def _heads(old: Definition, new: Definition) -> Iterator[Difference]:
+    if old.entity != new.entity:
+        why = "Topics and state belong to the old name: this is another entity type."
+        yield Difference("entity", f"{old.entity} -> {new.entity}", False, why)
+    if new.version < old.version:
+        yield Difference("version", f"{old.version} -> {new.version}", False, f"Lower. {_VERSION_FIX}")
+    elif new.version == old.version:
+        yield Difference("version", f"{old.version}, with other rules", False, f"Same version. {_VERSION_FIX}")
+    else:
+        yield Difference("version", f"{old.version} -> {new.version}", True, "Higher, as it must be.")
+    if new.horizon_ms < old.horizon_ms:
+        why = "Retries older than the new horizon get TOO_LATE instead of DUPLICATE: refused, never applied twice."
+        yield Difference("horizon", _change_of(old.horizon_ms, new.horizon_ms), True, why)
+    elif new.horizon_ms > old.horizon_ms:
+        why = (
+            "What was applied before the old horizon is forgotten already: a retry of it would count as new. "
+            f"Deploy when no retry can be older than {written_ms(old.horizon_ms)}."
+        )
+        yield Difference("horizon", _change_of(old.horizon_ms, new.horizon_ms), False, why)
+
+
+def _change_of(old_ms: int, new_ms: int) -> str:
+    return f"{written_ms(old_ms)} -> {written_ms(new_ms)}"
+
+
+def _statuses(old: Definition, new: Definition) -> Iterator[Difference]:
+    for status in old.statuses:
+        if status not in new.statuses:
+            yield Difference(f"statuses.{status}", "removed", False, "Entities may be in it: keep it, without ways in.")
+    for status in new.statuses:
+        if status not in old.statuses:
+            yield Difference(f"statuses.{status}", "added", True, "No entity is in it yet.")
+    for status in old.statuses:
+        if status in new.statuses and (status in old.final) != (status in new.final):
+            change = "is final now" if status in new.final else "is not final any more"
+            yield Difference(f"final.{status}", change, True, "A rule: `any` covers other statuses now.")
+
+
+def _fields(path: str, old: Mapping[str, Field], new: Mapping[str, Field], *, state: bool) -> Iterator[Difference]:
+    for name in old:
+        if name not in new:
+            lost = "Sinks' columns lose it; values stay in the states, unseen."
+            why = lost if state else "Producers still send it; retries differ."
+            yield Difference(f"{path}.{name}", "removed", False, f"{why} Keep it, and stop using it.")
+        else:
+            yield from _field(f"{path}.{name}", old[name], new[name])
+    for name, field in new.items():
+        if name in old:
+            continue
+        if field.optional or field.has_default:
+            yield Difference(f"{path}.{name}", "added", True, "Null or the default stands where it is missing.")
+        else:
+            where = "in the states that exist" if state else "in what is on the log and what producers send"
+            yield Difference(
+                f"{path}.{name}", "added without default", False, f"It is missing {where}: add a default or `| null`."
+            )
+
+
+def _field(path: str, old: Field, new: Field) -> Iterator[Difference]:
+    if new.takes(old):
+        if not old.takes(new):
+            yield Difference(path, f"{expected(old)} -> {expected(new)}", True, "Every old value fits.")
+    else:
+        why = "Old values do not fit. A field is never re-typed: add one with a new name."
+        yield Difference(path, f"{expected(old)} -> {expected(new)}", False, why)
+    if (old.has_default, old.default) != (new.has_default, new.default):
+        lost = old.has_default and not new.has_default and not new.optional
+        change = f"default {_default(old)} -> {_default(new)}"
+        why = "What was written without it has no value now." if lost else "Counts where the field is missing."
+        yield Difference(path, change, not lost, why)
+
+
+def _default(field: Field) -> str:
+    return repr(field.default) if field.has_default else "none"
+
+
+def _inputs(
+    section: str, old: Mapping[str, SignalRule | ProposalRule], new: Mapping[str, SignalRule | ProposalRule]
+) -> Iterator[Difference]:
+    for name, rule in old.items():
+        path = f"{section}.{name}"
+        if name not in new:
+            why = 'Records of it on the log and from producers no longer decode. Keep it, with a guard of "false".'
+            yield Difference(path, "removed", False, why)
+            continue
+        yield from _fields(f"{path}.payload", rule.payload, new[name].payload, state=False)
+        yield from _settings(path, rule.written(), new[name].written())
+    for name in new:
+        if name not in old:
+            yield Difference(f"{section}.{name}", "added", True, "Nobody sends it yet.")
+
+
+_SETTINGS: dict[str, tuple[bool, str]] = {
+    "dedup": (False, "Occasions get other keys: a retry that spans the change would be applied again."),
+    "late": (True, "A rule."),
+    "fence": (True, "A rule: other changes make it stale."),
+    "valid_for": (True, "A rule: it expires at another time."),
+    "priority": (True, "A rule."),
+    "transitions": (True, "Rules: what was sent under the old ones is judged by the new ones."),
+}
+
+
+def _settings(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
+    for key, (compatible, why) in _SETTINGS.items():
+        if old.get(key) == new.get(key):
+            continue
+        change = "changed" if key == "transitions" else f"{_shown(old.get(key))} -> {_shown(new.get(key))}"
+        yield Difference(f"{path}.{key}", change, compatible, why)
+
+
+def _shown(value: Any) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value or "none")
+
+
+def _invariants(old: Definition, new: Definition) -> Iterator[Difference]:
+    for name in old.invariants:
+        if name not in new.invariants:
+            yield Difference(f"invariants.{name}", "removed", True, "A rule less.")
+    for name, text in new.invariants.items():
+        if old.invariants.get(name) != text:
+            change = "changed" if name in old.invariants else "added"
+            why = "An entity that breaks it already accepts only changes that mend it."
+            yield Difference(f"invariants.{name}", change, True, why)
+
+
+def _sources(old: Definition, new: Definition) -> Iterator[Difference]:
+    for reference, digest in new.sources.items():
+        if old.sources.get(reference, digest) != digest:
+            yield Difference(reference, "other code", True, "A rule.")

@@ -1,0 +1,245 @@
+"""The definition model: what a user writes about one entity type, read strictly and checked.
+
+    text ─ strict_yaml ─► data with lines ─ pydantic ─► Definition ─ definition_checks ─► ready to compile
+
+Every error is a `DefinitionError` with file, line, path and fix. The grammar is in the models below, one class for each
+block of the file. `from: any` means every declared status but the final ones; `absent` is never part of it: creation
+is written out, `from: absent`. A final status may be left only to `absent`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field as Key
+from pydantic import PrivateAttr, StrictInt, StrictStr, ValidationError
+
+from placet.schemas.definition.field_types import Field
+from placet.schemas.definition.functions import function_digest, is_function
+from placet.schemas.definition.grammar import (
+    Block,
+    Duration,
+    Finals,
+    ProposalRule,
+    Rule,
+    SignalRule,
+    Statuses,
+    TransitionRule,
+    written_ms,
+)
+from placet.schemas.definition.model import checks as definition_checks
+from placet.schemas.definition.model import problems as definition_errors
+from placet.schemas.definition.problems import Problem
+from placet.schemas.definition.yaml import Document, read_yaml
+from placet.schemas.errors import DefinitionError
+
+__all__ = [
+    "ANY",
+    "Definition",
+    "Field",
+    "ProposalRule",
+    "Rule",
+    "SignalRule",
+    "TransitionRule",
+    "load_definition",
+    "parse_definition",
+    "problems_of",
+    "read_text",
+]
+
+ANY = "any"
+"""Written in `from`: every declared status but the final ones."""
+
+HORIZON_MS = 24 * 3_600_000
+"""The horizon where a definition names none: a day."""
+
+
+class Definition(Block):
+    """One entity type: its statuses, fields, signals, proposals and invariants.
+
+    `sources` holds the digests of the `python:` functions; it is filled in when a definition is loaded, travels in
+    `document`, and is compared with the code at hand when the definition is compiled.
+    """
+
+    entity: StrictStr = Key(description="the entity type, singular; its topics are `<app>.<entity>.signals` …")
+    version: StrictInt = Key(
+        ge=1,
+        le=2**31 - 1,
+        description="of this definition; the gate refuses the same version with other rules, and a lower one",
+    )
+    horizon_ms: Duration = Key(
+        default=HORIZON_MS,
+        alias="horizon",
+        json_schema_extra={"default": "24h"},
+        description="how long a retry is recognised; what was issued earlier is refused (`TOO_LATE`)",
+    )
+    statuses: Statuses = Key(description="`absent` is built in and not listed: before creation and after deletion")
+    final: Finals = Key(
+        default=(), description="may be left only to `absent`; staying in one, to set a field, is allowed"
+    )
+    fields: dict[str, Field] = Key(default_factory=dict, description="what is remembered of each entity")
+    signals: dict[str, SignalRule] = Key(
+        default_factory=dict,
+        description="the facts; a name may not be a proposal's too, as decisions are found by name",
+    )
+    proposals: dict[str, ProposalRule] = Key(default_factory=dict, description="what an AI may ask for")
+    invariants: dict[str, StrictStr] = Key(
+        default_factory=dict,
+        description="true of every new state; a change that breaks one is refused (`INVARIANT_VIOLATED`)",
+    )
+    sources: dict[str, StrictStr] = Key(
+        default_factory=dict, description="digests of `python:` functions, written by Placet into what it publishes"
+    )
+    _read_from: Document | None = PrivateAttr(default=None)
+
+    @cached_property
+    def document(self) -> str:
+        """Canonical JSON, defaults filled in; `parse_definition(document)` gives an equal definition."""
+        return _json(self.written())
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes of blake2b over the canonical JSON without `doc` texts: docs are no rules."""
+        return hashlib.blake2b(_json(_without_docs(self.written())).encode(), digest_size=16).digest()
+
+    def written(self) -> dict[str, Any]:
+        """The canonical form, defaults filled in."""
+        return {
+            "entity": self.entity,
+            "version": self.version,
+            "horizon": written_ms(self.horizon_ms),
+            "statuses": list(self.statuses),
+            "final": list(self.final),
+            "fields": {name: field.written() for name, field in self.fields.items()},
+            "signals": {name: rule.written() for name, rule in self.signals.items()},
+            "proposals": {name: rule.written() for name, rule in self.proposals.items()},
+            "invariants": dict(self.invariants),
+            "sources": dict(self.sources),
+        }
+
+    def rules(self) -> list[tuple[str, str, SignalRule | ProposalRule]]:
+        """All rules with their section ("signals" or "proposals") and name, in file order."""
+        signals: list[tuple[str, str, SignalRule | ProposalRule]] = [
+            ("signals", name, rule) for name, rule in self.signals.items()
+        ]
+        return signals + [("proposals", name, rule) for name, rule in self.proposals.items()]
+
+    def statuses_from(self, transition: TransitionRule) -> tuple[str, ...]:
+        """The statuses that a transition leaves, `any` resolved."""
+        if transition.from_ != (ANY,):
+            return transition.from_
+        return tuple(status for status in self.statuses if status not in self.final)
+
+    def error(self, found: Problem) -> DefinitionError:
+        """A problem of this definition as an error that names file and line."""
+        return definition_errors.locate(found, self._read_from)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Definition) and self.document == other.document
+
+    def __hash__(self) -> int:
+        return hash(self.document)
+
+
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+
+
+def _json(form: dict[str, Any]) -> str:
+    """JSON that is YAML as well: what YAML does not take as it is, or takes for a line's end, is escaped."""
+    text = json.dumps(form, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _without_docs(form: dict[str, Any]) -> dict[str, Any]:
+    def strip(fields: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        return {name: {key: v for key, v in field.items() if key != "doc"} for name, field in fields.items()}
+
+    def strip_rules(rules: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        return {name: {**rule, "payload": strip(rule["payload"])} for name, rule in rules.items()}
+
+    return {
+        **form,
+        "fields": strip(form["fields"]),
+        "signals": strip_rules(form["signals"]),
+        "proposals": strip_rules(form["proposals"]),
+    }
+
+
+def _read(document: Document) -> tuple[Definition | None, list[Problem]]:
+    """The definition, or what is wrong with it."""
+    try:
+        written = Definition.model_validate(document.data)
+    except ValidationError as error:
+        return None, definition_errors.explain(error)
+    sources, problems = _digest_functions(written)
+    definition = written.model_copy(update={"sources": {**written.sources, **sources}})
+    definition._read_from = document  # noqa: SLF001  our own class, built here
+    return definition, [*problems, *definition_checks.check(definition)]
+
+
+def _digest_functions(written: Definition) -> tuple[dict[str, str], list[Problem]]:
+    """Digests of the `python:` functions that the document does not carry yet."""
+    sources: dict[str, str] = {}
+    problems: list[Problem] = []
+    for path, text in definition_checks.expressions(written):
+        if is_function(text) and text not in written.sources:
+            try:
+                sources[text] = function_digest(text)
+            except DefinitionError as error:
+                problems.append(Problem(path, error.message, error.fix))
+    return sources, problems
+
+
+def problems_of(text: str, file: str = "<text>") -> list[DefinitionError]:
+    """Everything that is wrong with a definition's text, in file order; empty when it loads."""
+    try:
+        document = read_yaml(text, file)
+    except DefinitionError as error:
+        return [error]
+    _, problems = _read(document)
+    return sorted((definition_errors.locate(found, document) for found in problems), key=lambda e: e.line)
+
+
+def parse_definition(text: str, file: str = "<text>") -> Definition:
+    """Read a definition from YAML or from its canonical JSON.
+
+    Args:
+        text: the whole document.
+        file: its name for error messages.
+
+    Raises:
+        DefinitionError: the first thing that is wrong, with file, line, path and fix.
+    """
+    document = read_yaml(text, file)
+    definition, problems = _read(document)
+    if definition is None or problems:
+        raise min((definition_errors.locate(found, document) for found in problems), key=lambda e: e.line)
+    return definition
+
+
+def load_definition(path: Path) -> Definition:
+    """Read a definition from a UTF-8 file.
+
+    Raises:
+        DefinitionError: the file cannot be read, or its text is no definition.
+    """
+    return parse_definition(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """A definition file's text.
+
+    Raises:
+        DefinitionError: the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(
+            f"cannot be read: {error}", file=str(path), fix="Give the path of a UTF-8 YAML file."
+        ) from error
