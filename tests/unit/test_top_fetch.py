@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from placet.cli import main
-from placet.cli.top.command import fetch as top_fetch
+from placet.cli.top import fetch as top_fetch
 from placet.cli.top.fetch import Fetcher, source_of
 from placet.cli.top.known import Answer
 from placet.devbroker.settings import free_port

@@ -1,4 +1,4 @@
-"""What `placet top` shows at one moment: the numbers of all gates, as JSON prints them. Built in `top_watch`.
+"""What `placet top` shows at one moment: the numbers of all gates, as JSON prints them. Built in `watch`.
 
 Units stand in the names. None is "not known": a rate before the second look, a number of a gate that does not answer.
 """

@@ -1,7 +1,7 @@
 """Avro's scalars from bytes to values: strict and bounded.
 
 A reader is a function `(bytes, position) -> (value, next position)`. On torn bytes it raises IndexError or
-struct.error, or returns a position past the end; `avro_reader.read_record` makes one error of all that. Avro 1.12
+struct.error, or returns a position past the end; `reader.read_record` makes one error of all that. Avro 1.12
 specification, "Binary Encoding".
 """
 

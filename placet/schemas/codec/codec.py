@@ -1,9 +1,9 @@
 """The codec: one entity type's bytes, both ways. All that is encoded or decoded goes through here.
 
-    Codec ─┬─ Dialects   which schema wrote this, and the reader compiled for it     dialects, avro_reader, avro_scalars
-           ├─ inputs     values to messages, messages to bytes                       codec_inputs
-           ├─ records    decisions, changes, ledger entries                          codec_records, avro_writer
-           └─ letters    control records and dead letters, of no entity type         codec_letters
+    Codec ─┬─ Dialects   which schema wrote this, and the reader compiled for it     writer_schemas, avro.reader
+           ├─ inputs     values to messages, messages to bytes                       inputs
+           ├─ records    decisions, changes, ledger entries                          records, avro.writer
+           └─ letters    control records and dead letters, of no entity type         letters
 
 Encoding and decoding are compiled from the schemas when a codec is made. fastavro is the reference that tests compare
 every byte with; on the way itself it is half as fast, and hostile bytes end its process.

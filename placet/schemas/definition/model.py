@@ -1,6 +1,6 @@
 """The definition model: what a user writes about one entity type, read strictly and checked.
 
-    text ─ strict_yaml ─► data with lines ─ pydantic ─► Definition ─ definition_checks ─► ready to compile
+    text ─ yaml ─► data with lines ─ pydantic ─► Definition ─ checks ─► ready to compile
 
 Every error is a `DefinitionError` with file, line, path and fix. The grammar is in the models below, one class for each
 block of the file. `from: any` means every declared status but the final ones; `absent` is never part of it: creation
@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import Field as Key
 from pydantic import PrivateAttr, StrictInt, StrictStr, ValidationError
 
+from placet.schemas.definition import checks
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.functions import function_digest, is_function
 from placet.schemas.definition.grammar import (
@@ -32,9 +33,7 @@ from placet.schemas.definition.grammar import (
     TransitionRule,
     written_ms,
 )
-from placet.schemas.definition.model import checks as definition_checks
-from placet.schemas.definition.model import problems as definition_errors
-from placet.schemas.definition.problems import Problem
+from placet.schemas.definition.problems import Problem, explain, locate
 from placet.schemas.definition.yaml import Document, read_yaml
 from placet.schemas.errors import DefinitionError
 
@@ -137,7 +136,7 @@ class Definition(Block):
 
     def error(self, found: Problem) -> DefinitionError:
         """A problem of this definition as an error that names file and line."""
-        return definition_errors.locate(found, self._read_from)
+        return locate(found, self._read_from)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Definition) and self.document == other.document
@@ -175,18 +174,18 @@ def _read(document: Document) -> tuple[Definition | None, list[Problem]]:
     try:
         written = Definition.model_validate(document.data)
     except ValidationError as error:
-        return None, definition_errors.explain(error)
+        return None, explain(error)
     sources, problems = _digest_functions(written)
     definition = written.model_copy(update={"sources": {**written.sources, **sources}})
     definition._read_from = document  # noqa: SLF001  our own class, built here
-    return definition, [*problems, *definition_checks.check(definition)]
+    return definition, [*problems, *checks.check(definition)]
 
 
 def _digest_functions(written: Definition) -> tuple[dict[str, str], list[Problem]]:
     """Digests of the `python:` functions that the document does not carry yet."""
     sources: dict[str, str] = {}
     problems: list[Problem] = []
-    for path, text in definition_checks.expressions(written):
+    for path, text in checks.expressions(written):
         if is_function(text) and text not in written.sources:
             try:
                 sources[text] = function_digest(text)
@@ -202,7 +201,7 @@ def problems_of(text: str, file: str = "<text>") -> list[DefinitionError]:
     except DefinitionError as error:
         return [error]
     _, problems = _read(document)
-    return sorted((definition_errors.locate(found, document) for found in problems), key=lambda e: e.line)
+    return sorted((locate(found, document) for found in problems), key=lambda e: e.line)
 
 
 def parse_definition(text: str, file: str = "<text>") -> Definition:
@@ -218,7 +217,7 @@ def parse_definition(text: str, file: str = "<text>") -> Definition:
     document = read_yaml(text, file)
     definition, problems = _read(document)
     if definition is None or problems:
-        raise min((definition_errors.locate(found, document) for found in problems), key=lambda e: e.line)
+        raise min((locate(found, document) for found in problems), key=lambda e: e.line)
     return definition
 
 
