@@ -23,20 +23,13 @@ from placet.streams.errors import (
 )
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.loop import task_calls
 from placet.streams.loop.back_off import BackOff
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
 from placet.streams.loop.task import Task
-from placet.streams.loop.task_calls import (
-    TRANSACTION_BYTES_MAX,
-    Moment,
-    lanes_of,
-    positions_of,
-    process,
-    room_for,
-    store,
-)
+from placet.streams.loop.task_calls import Moment
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restorer import Job, Restorer
 from placet.streams.rules.control import Control
@@ -85,7 +78,7 @@ class Worker:
         records_max: int,
         poll_timeout_ms: int,
         namesake: Namesake,
-        bytes_max: int = TRANSACTION_BYTES_MAX,
+        bytes_max: int = task_calls.TRANSACTION_BYTES_MAX,
     ) -> None:
         self._stopping = stopping
         self._entity_types = entity_types
@@ -143,7 +136,7 @@ class Worker:
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
         self._back_off.begin()
-        room = room_for(self._tasks.values(), self._records_max)
+        room = task_calls.room_for(self._tasks.values(), self._records_max)
         records = self._consumer.poll_batch(room, self._wait_ms())
         if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
             self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
@@ -154,9 +147,10 @@ class Worker:
         now = Moment(clock_ms, self._idle.log_time, self._control.position)
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
-                transaction.send(process(task, task_records, now, bytes_max))
-            transaction.commit(positions_of(task for task, _ in ready), self._consumer.metadata_of_this_batch())
-        damaged = [error for task, _ in ready if (error := store(task, transaction))]
+                transaction.send(task_calls.process(task, task_records, now, bytes_max))
+            positions = task_calls.positions_of(task for task, _ in ready)
+            transaction.commit(positions, self._consumer.metadata_of_this_batch())
+        damaged = [error for task, _ in ready if (error := task_calls.store(task, transaction))]
         self._report(ready, clock_ms, monotonic() - began_s)
         for error in damaged:
             self._rebuild(error)
@@ -184,7 +178,7 @@ class Worker:
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
-        work = lanes_of(records, self._tasks, self._topics)
+        work = task_calls.lanes_of(records, self._tasks, self._topics)
         for task_id, task in self._tasks.items():
             if task.left:
                 work.setdefault(task_id, [])
