@@ -16,8 +16,8 @@ from placet.advisor.advice import Limits, Think
 from placet.advisor.logs import tame_client_logs
 from placet.advisor.meter import Meter
 from placet.advisor.pipeline import Pipeline
-from placet.advisor.source import Source, Start
-from placet.advisor.taken import Taken
+from placet.advisor.source import SignalSource, Start
+from placet.advisor.taken import GatePositions
 from placet.advisor.triggers import Reader
 from placet.client.aio import AsyncClient
 from placet.client.core import clock_ms
@@ -162,10 +162,12 @@ class Advisor:
         topic = entity_topics(self._settings.app, client.definition.entity).signals
         reader = Reader(client.codec, self._thinkers, self._meter.count)
         max_age_ms = self.limits.max_age_ms(client.definition.horizon_ms)
-        taken = Taken(self._settings, topic)
+        taken = GatePositions(self._settings, topic)
         pipeline = Pipeline(client, reader, self.limits, max_age_ms, self._meter, taken.has_taken, clock_ms)
         group = f"{self._settings.app}.advisor.{self.name}"
-        source = Source(self._settings, topic, group, start=self._start, take=pipeline.take, assigned=pipeline.assigned)
+        source = SignalSource(
+            self._settings, topic, group, start=self._start, take=pipeline.take, assigned=pipeline.assigned
+        )
         try:
             await taken.open()
             await source.open()
@@ -176,7 +178,7 @@ class Advisor:
                 with suppress(TimeoutError):  # of a Kafka that is away: what is not committed comes again
                     await asyncio.wait_for(last_word, _CLOSE_WITHIN_S)
 
-    async def _until_stopped(self, pipeline: Pipeline, source: Source) -> None:
+    async def _until_stopped(self, pipeline: Pipeline, source: SignalSource) -> None:
         """Raise what ends it before it is asked to end."""
         stopped = asyncio.create_task(self._stopped.wait())
         work = {asyncio.create_task(source.ended()), asyncio.create_task(_commit(pipeline, source))}
@@ -195,7 +197,7 @@ class Advisor:
             raise SettingsError(f"the advisor `{self.name}` has {said}; `{definition.entity}` has the signals {known}")
 
 
-async def _commit(pipeline: Pipeline, source: Source) -> None:
+async def _commit(pipeline: Pipeline, source: SignalSource) -> None:
     committed: dict[int, int] = {}
     while True:
         await asyncio.sleep(_COMMIT_EVERY_S)

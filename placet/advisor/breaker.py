@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Breaker", "Phase"]
+__all__ = ["Breaker", "BreakerPhase"]
 
 
-class Phase(StrEnum):
+class BreakerPhase(StrEnum):
     """Whether the model is asked."""
 
     CLOSED = "closed"
@@ -39,18 +39,18 @@ class Breaker:
         self._probing = False
         self.opened = 0
 
-    def phase(self, now_s: float) -> Phase:
+    def phase(self, now_s: float) -> BreakerPhase:
         """Return where it stands."""
         if self._opened_at_s is None:
-            return Phase.CLOSED
-        return Phase.OPEN if now_s < self._opened_at_s + self._open_s else Phase.HALF_OPEN
+            return BreakerPhase.CLOSED
+        return BreakerPhase.OPEN if now_s < self._opened_at_s + self._open_s else BreakerPhase.HALF_OPEN
 
     def begin(self, now_s: float) -> bool:
         """Ask to think; False: not now, see `wait_s`. Whoever got True tells `learn` how it went."""
         match self.phase(now_s):
-            case Phase.CLOSED:
+            case BreakerPhase.CLOSED:
                 return True
-            case Phase.HALF_OPEN if not self._probing:
+            case BreakerPhase.HALF_OPEN if not self._probing:
                 self._probing = True
                 return True
         return False

@@ -14,12 +14,12 @@ from time import monotonic
 from typing import Any, Final
 
 from placet.advisor.advice import Limits
-from placet.advisor.breaker import Breaker, Phase
+from placet.advisor.breaker import Breaker, BreakerPhase
 from placet.advisor.meter import Meter
 from placet.advisor.progress import Progress
 from placet.advisor.thinking import Thinking
 from placet.advisor.triggers import Reader, Trigger
-from placet.advisor.waiting import Drop, Waiting
+from placet.advisor.waiting import Drop, TriggerQueue
 from placet.client.aio import AsyncClient
 from placet.client.errors import ReadTimeout
 from placet.schemas.errors import DecodeError
@@ -67,7 +67,7 @@ class Pipeline:
         self._has_taken = has_taken
         self._clock_ms = clock_ms
         self._breaker = Breaker(limits.failures, limits.open_s)
-        self._waiting: Waiting[Trigger] = Waiting(limits.queue, limits.drop)
+        self._waiting: TriggerQueue[Trigger] = TriggerQueue(limits.queue, limits.drop)
         self._thinking = Thinking(client, limits, meter, self._is_too_old)
         self._progress: dict[int, Progress] = {}
         self._in_hand: set[Hashable] = set()
@@ -81,7 +81,7 @@ class Pipeline:
         meter.watch({
             "waiting": lambda: len(self._waiting),
             "thinking": lambda: len(self._thoughts),
-            "breaker_open": lambda: self._breaker.phase(monotonic()) is not Phase.CLOSED,
+            "breaker_open": lambda: self._breaker.phase(monotonic()) is not BreakerPhase.CLOSED,
         })  # fmt: skip
 
     async def take(self, record: ConsumerRecord, generation: int) -> None:

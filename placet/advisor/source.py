@@ -25,7 +25,7 @@ from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord
 from placet.streams.settings import Settings
 
-__all__ = ["Source", "Start", "Take"]
+__all__ = ["SignalSource", "Start", "Take"]
 
 Start = Literal["earliest", "latest"]
 Take = Callable[[ConsumerRecord, int], Awaitable[None]]
@@ -72,7 +72,7 @@ class _App(faust.App):
         """Make no folders: there are no tables."""
 
 
-class Source:
+class SignalSource:
     """Reads one topic as a member of a consumer group.
 
     Args:

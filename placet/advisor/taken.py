@@ -21,13 +21,13 @@ from placet.streams.errors import LogUnreachable
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import get_logger
 
-__all__ = ["Taken"]
+__all__ = ["GatePositions"]
 
 _FRESH_S: Final = 0.05
 _REQUEST_TIMEOUT_MS: Final = 5_000
 
 
-class Taken:
+class GatePositions:
     """Asks how far the gate's consumer group has come, at most every 50 ms.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Hashable
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Drop", "Waiter", "Waiting"]
+__all__ = ["Drop", "TriggerQueue", "Waiter"]
 
 
 class Drop(StrEnum):
@@ -36,7 +36,7 @@ class Waiter(Protocol):
 W = TypeVar("W", bound=Waiter)
 
 
-class Waiting(Generic[W]):
+class TriggerQueue(Generic[W]):
     """The waiting room, in order of arrival.
 
     Args:

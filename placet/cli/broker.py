@@ -41,7 +41,7 @@ STOPPED = 3
 STOPPED_IN_ORDER = 128 + signal.SIGTERM
 
 
-class Output(StrEnum):
+class BrokerOutput(StrEnum):
     """How a command prints what it found."""
 
     TEXT = "text"
@@ -56,7 +56,7 @@ DataDir = Annotated[
         help="The broker's folder.  [default: placet/broker under $XDG_STATE_HOME or ~/.local/state]",
     ),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
+OutputOption = Annotated[BrokerOutput, typer.Option("--output", "-o", help="How to print it.")]
 
 
 @app.command()
@@ -71,7 +71,7 @@ def start(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="As --foreground, with a temporary folder that is removed at the end.")
     ] = False,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = BrokerOutput.TEXT,
 ) -> None:
     """Start Kafka and wait until it serves clients; it goes on when this command ends. The first time, fetch it.
 
@@ -109,7 +109,7 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def status(data_dir: DataDir = None, output: OutputOption = Output.TEXT) -> None:
+def status(data_dir: DataDir = None, output: OutputOption = BrokerOutput.TEXT) -> None:
     """Tell whether the broker runs, where, and what it takes.
 
     Exit code: 0 it runs, 3 it is stopped, 1 the folder can't be read as a broker's (why is on stderr).
@@ -146,7 +146,7 @@ def logs(
                 time.sleep(LOOK_EACH_S)
 
 
-def _stay(broker: Broker, output: Output) -> None:
+def _stay(broker: Broker, output: BrokerOutput) -> None:
     """Holds the broker until it ends, this command is ended, or the one who called it is gone."""
     caller = os.getppid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -162,9 +162,9 @@ def _stay(broker: Broker, output: Output) -> None:
             raise SettingsError(f"The broker ended by itself: {why}.")
 
 
-def _show(found: BrokerStatus, output: Output) -> None:
+def _show(found: BrokerStatus, output: BrokerOutput) -> None:
     values = {**asdict(found), "data_dir": str(found.data_dir)}
-    if output is Output.JSON:
+    if output is BrokerOutput.JSON:
         typer.echo(json.dumps(values))
         return
     values["running"] = None

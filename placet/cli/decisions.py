@@ -10,7 +10,7 @@ import typer
 from placet.cli.entity import RETRY_WORDS, Where, changes_form, decision_form, of_entity, print_json, shown
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import Output
-from placet.client.archive import Archive, Decided
+from placet.client.archive import Archive, ArchivedDecision
 from placet.client.compared import Case
 from placet.client.explain import Explanation, Faster, explain
 from placet.client.past import GONE, iso
@@ -45,7 +45,7 @@ def tail(
     Example:  placet decisions tail --refused --follow
     """
 
-    def wanted(decided: Decided) -> bool:
+    def wanted(decided: ArchivedDecision) -> bool:
         decision = decided.decision
         return (entity_id is None or decision.entity_id == entity_id) and not (refused and decision.applied)
 
@@ -60,7 +60,7 @@ def tail(
                 _print_line(decided, where.output)
 
 
-def _input_of(decided: Decided) -> tuple[str, int, int]:
+def _input_of(decided: ArchivedDecision) -> tuple[str, int, int]:
     return decided.at.topic, decided.at.partition, decided.at.offset
 
 
@@ -93,7 +93,7 @@ def explain_command(
         _print(case, explanation, found[-2::-1])
 
 
-def _print_line(decided: Decided, output: Output) -> None:
+def _print_line(decided: ArchivedDecision, output: Output) -> None:
     decision, at = decided
     if output is Output.JSON:
         typer.echo(json.dumps({**decision_form(decision), "decided_at": iso(at.decided_at)}, ensure_ascii=False))
@@ -101,7 +101,7 @@ def _print_line(decided: Decided, output: Output) -> None:
     typer.echo(_line(decided))
 
 
-def _line(decided: Decided) -> str:
+def _line(decided: ArchivedDecision) -> str:
     decision, at = decided
     reason = "" if decision.outcome is Outcome.ACCEPTED else decision.reason.name
     return (
@@ -110,7 +110,7 @@ def _line(decided: Decided) -> str:
     )
 
 
-def _form(case: Case, explanation: Explanation, earlier: list[Decided]) -> dict[str, Any]:
+def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> dict[str, Any]:
     at = case.at
     return {
         **decision_form(case.decision),
@@ -138,7 +138,7 @@ def _place(at: Coordinates) -> str:
     return f"{at.topic}-{at.partition}@{at.offset}"
 
 
-def _print(case: Case, explanation: Explanation, earlier: list[Decided]) -> None:
+def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> None:
     decision, at = case.decision, case.at
     by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
     reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"

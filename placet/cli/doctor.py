@@ -19,7 +19,8 @@ from placet.cli.options import (
     definitions_of,
     settings_from,
 )
-from placet.doctor.doctor import Check, Status, examine
+from placet.doctor.doctor import examine
+from placet.doctor.result import CheckResult, Status
 from placet.streams.kafka.admin import Admin
 from placet.streams.main import read_rules
 
@@ -60,7 +61,7 @@ def doctor(
     raise typer.Exit(ExitCode.DIFFERENCE if failed else ExitCode.OK)
 
 
-def _print(checks: list[Check]) -> None:
+def _print(checks: list[CheckResult]) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPE_WIDTH

@@ -10,7 +10,7 @@ from placet.cli.entity import EntityId, Where, changes_form, of_entity, print_js
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import Output
 from placet.client.archive import Archive
-from placet.client.past import Step, as_of, at_version, iso, newest, steps
+from placet.client.past import PastVersion, as_of, at_version, iso, newest, steps
 from placet.client.snapshot import Snapshot
 from placet.schemas.messages import Value
 
@@ -116,12 +116,12 @@ def _why(snapshot: Snapshot) -> str:
     return f"{iso(change.decided_at)}: {change.kind.name.lower()} {change.name} ({change.input_id}){by}"
 
 
-def _step_form(step: Step) -> dict[str, Any]:
+def _step_form(step: PastVersion) -> dict[str, Any]:
     form = snapshot_form(step.after)
     own = {key: form[key] for key in ("version", "status", "cause", "who", "at", "forgotten")}
     return own | {"changes": changes_form(step.changes)}
 
 
-def _step_text(step: Step) -> str:
+def _step_text(step: PastVersion) -> str:
     changes = [f"      {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in step.changes.items()]
     return "\n".join([f"{step.after.version:>4}  {step.after.status:<12} {_why(step.after)}", *changes])

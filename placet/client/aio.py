@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Self, TypeVar, Unpack
 
-from placet.client.changes import ChangeBatch, ChangeReader
+from placet.client.changes import ChangeBatch, ChangelogMember
 from placet.client.core import Call, Core
 from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
@@ -272,7 +272,7 @@ class AsyncClient:
             DecodeError: a record can't be read.
             LogUnreachable, FatalError: begin again, or look at the rights.
         """
-        reader = ChangeReader(self._core.settings, self._core.exchange.link, group_id, batch_max)
+        reader = ChangelogMember(self._core.settings, self._core.exchange.link, group_id, batch_max)
         try:
             while True:
                 batch = await asyncio.to_thread(reader.poll)

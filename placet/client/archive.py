@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Final, NamedTuple, Self
 
 from placet.client.compared import Case
-from placet.client.connect import Link, Rulebook, connect, read_rulebook, reader_options
+from placet.client.connect import Link, PublishedDefinitions, connect, read_rulebook, reader_options
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Remarks
@@ -23,13 +23,13 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
 from placet.streams.topology import control_topic
 
-__all__ = ["Archive", "Decided", "sole_entity"]
+__all__ = ["Archive", "ArchivedDecision", "sole_entity"]
 
 _WAIT_MS: Final = 200
 _LOOK_AGAIN_S: Final = 0.25
 
 
-class Decided(NamedTuple):
+class ArchivedDecision(NamedTuple):
     """A decision, and where and when it was taken."""
 
     decision: Decision
@@ -47,7 +47,7 @@ def sole_entity(settings: Settings, timeout_s: float = 10.0) -> str:
         SettingsError: it has none, or several.
         LogUnreachable: no broker answered.
     """
-    rulebook, deadline_s = Rulebook(control_topic(settings.app)), monotonic() + timeout_s
+    rulebook, deadline_s = PublishedDefinitions(control_topic(settings.app)), monotonic() + timeout_s
     with Admin(settings.librdkafka()) as admin:
         there = bool(admin.describe_topics([rulebook.topic]))
         while there and not rulebook.published and monotonic() < deadline_s:
@@ -100,12 +100,12 @@ class Archive:
         self._scan(partition, keep)
         return found
 
-    def decisions_on(self, input_id: str) -> list[Decided]:
+    def decisions_on(self, input_id: str) -> list[ArchivedDecision]:
         """Return all decisions on inputs of this id, the latest one last."""
         needle = input_id.encode()
         return self._decisions(lambda decided: decided.decision.input_id == input_id, needle)
 
-    def latest_decisions(self, count: int, wanted: Callable[[Decided], bool]) -> list[Decided]:
+    def latest_decisions(self, count: int, wanted: Callable[[ArchivedDecision], bool]) -> list[ArchivedDecision]:
         """Return the last decisions that are wanted, of all partitions together, the latest one last."""
         return list(self._decisions(wanted, b"", count))[-count:] if count else []
 
@@ -115,8 +115,8 @@ class Archive:
         return self._admin.latest_offsets([TopicPartition(topic, number) for number in numbers], read_uncommitted=False)
 
     def follow_decisions(
-        self, positions: Mapping[TopicPartition, int], wanted: Callable[[Decided], bool]
-    ) -> Iterator[Decided]:
+        self, positions: Mapping[TopicPartition, int], wanted: Callable[[ArchivedDecision], bool]
+    ) -> Iterator[ArchivedDecision]:
         """Give decisions from these positions on, as they are taken, for ever."""
         self._reader.follow_also(positions)
         while True:
@@ -126,7 +126,7 @@ class Archive:
                 if decided is not None and wanted(decided):
                     yield decided
 
-    def case_of(self, decided: Decided) -> Case:
+    def case_of(self, decided: ArchivedDecision) -> Case:
         """Return a decision with its input, what was said beside it, its rules, and the entity's history."""
         decision, at = decided
         value = self._input_of(at)
@@ -161,13 +161,15 @@ class Archive:
         except DefinitionError:  # of a later release
             return None
 
-    def _decisions(self, wanted: Callable[[Decided], bool], needle: bytes, count: int | None = None) -> list[Decided]:
+    def _decisions(
+        self, wanted: Callable[[ArchivedDecision], bool], needle: bytes, count: int | None = None
+    ) -> list[ArchivedDecision]:
         """Return decisions, the last `count` of each partition; only bytes with the needle in them are decoded."""
-        found: list[Decided] = []
+        found: list[ArchivedDecision] = []
         for number in range(self.link.partitions):
-            kept: deque[Decided] = deque(maxlen=count)
+            kept: deque[ArchivedDecision] = deque(maxlen=count)
 
-            def keep(record: ConsumerRecord, kept: deque[Decided] = kept) -> None:
+            def keep(record: ConsumerRecord, kept: deque[ArchivedDecision] = kept) -> None:
                 decided = self._decided(record) if needle in (record.value or b"") else None
                 if decided is not None and wanted(decided):
                     kept.append(decided)
@@ -188,8 +190,8 @@ class Archive:
         target = self._admin.latest_offsets([partition], read_uncommitted=False)[partition]
         self._reader.read(partition, begin, target, take)
 
-    def _decided(self, record: ConsumerRecord) -> Decided | None:
+    def _decided(self, record: ConsumerRecord) -> ArchivedDecision | None:
         try:
-            return Decided(*self.link.codec.decode_decision(record.value or b""))
+            return ArchivedDecision(*self.link.codec.decode_decision(record.value or b""))
         except DecodeError:  # of a later release
             return None

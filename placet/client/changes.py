@@ -13,7 +13,7 @@ from placet.streams.kafka.group_reader import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
 
-__all__ = ["ChangeBatch", "ChangeReader"]
+__all__ = ["ChangeBatch", "ChangelogMember"]
 
 _POLL_MS = 200
 
@@ -21,10 +21,12 @@ _POLL_MS = 200
 class ChangeBatch:
     """What was read at once, in the order of each partition. Keep all of it, then `commit`."""
 
-    def __init__(self, snapshots: list[Snapshot], positions: dict[TopicPartition, int], reader: ChangeReader) -> None:
+    def __init__(
+        self, snapshots: list[Snapshot], positions: dict[TopicPartition, int], member: ChangelogMember
+    ) -> None:
         self.snapshots = snapshots
         self._positions = positions
-        self._reader = reader
+        self._member = member
 
     def __iter__(self) -> Iterator[Snapshot]:
         return iter(self.snapshots)
@@ -39,10 +41,10 @@ class ChangeBatch:
             LogUnreachable: no broker answered; whoever reads next gets the batch again.
             NotConnected: the loop over `changes` has ended; whoever reads next gets the batch again.
         """
-        return self._reader.commit(self._positions)
+        return self._member.commit(self._positions)
 
 
-class ChangeReader:
+class ChangelogMember:
     """A member of a consumer group on the changelog; partitions are shared among its members.
 
     Any thread may call any method: librdkafka does not bear being closed while another one polls.

@@ -10,8 +10,8 @@ from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
 from placet.processors.address import ENTITY_ID_BYTES_MAX
 from placet.processors.decide import decide
+from placet.processors.dedup_identity import DEDUP_KEY_BYTES_MAX, dedup_identity_of
 from placet.processors.machine import Machine, compile_machine
-from placet.processors.occasion import DEDUP_KEY_BYTES_MAX, occasion_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
@@ -110,7 +110,7 @@ class Composer:
         """Return what the ladder says of a proposal on this state; see `AsyncClient.would_accept`."""
         message = self.proposal(snapshot, name, payload, now_ms, proposal_id="would-accept", dedup_key="would-accept")
         rule = self.machine.rules[Kind.PROPOSAL, name]
-        occasion = occasion_of(rule, message)
+        occasion = dedup_identity_of(rule, message)
         if isinstance(occasion, str):
             raise InvalidPayload(occasion, name=name)
         return decide(self.machine, snapshot.state, message, occasion, None, now_ms, now_ms).decision

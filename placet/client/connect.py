@@ -20,13 +20,13 @@ from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.needs import output_bytes_max
 from placet.streams.topology import EntityTopics, control_topic, entity_topics
 
-__all__ = ["Link", "Rulebook", "connect", "producer_options", "read_rulebook", "reader_options"]
+__all__ = ["Link", "PublishedDefinitions", "connect", "producer_options", "read_rulebook", "reader_options"]
 
 _LOOK_AGAIN_S = 0.25
 
 
 @dataclass
-class Rulebook:
+class PublishedDefinitions:
     """The definitions on the control topic, in the order of the log, and how far it was read.
 
     `codecs` are taught every schema of their entity type, those that are known and those that come.
@@ -86,7 +86,7 @@ class Link:
     codec: Codec
     topics: EntityTopics
     partitions: int
-    rulebook: Rulebook
+    rulebook: PublishedDefinitions
 
 
 def connect(
@@ -110,7 +110,7 @@ def connect(
         LogUnreachable: no broker answered.
     """
     entity = wanted if isinstance(wanted, str) else wanted.entity
-    topics, rulebook = entity_topics(settings.app, entity), Rulebook(control_topic(settings.app))
+    topics, rulebook = entity_topics(settings.app, entity), PublishedDefinitions(control_topic(settings.app))
     deadline_s = monotonic() + timeout_s
     while True:
         described = admin.describe_topics([*topics, rulebook.topic])
@@ -126,7 +126,7 @@ def connect(
             raise SettingsError(_why_not(entity, settings.app, missing, rulebook))
 
 
-def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
+def read_rulebook(settings: Settings, admin: Admin, rulebook: PublishedDefinitions) -> None:
     """Read the control topic to its end."""
     partition = TopicPartition(rulebook.topic, 0)
     reader = LogReader(reader_options(settings, "rules"), [rulebook.topic])
@@ -144,13 +144,13 @@ def _wire(settings: Settings, entity: str) -> Wire:
     return Registry(settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
-def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
+def _definition_of(wanted: Definition | str, rulebook: PublishedDefinitions) -> Definition | None:
     if isinstance(wanted, Definition):
         return wanted
     return rulebook.newest(wanted)
 
 
-def _why_not(entity: str, app: str, missing: set[str], rulebook: Rulebook) -> str:
+def _why_not(entity: str, app: str, missing: set[str], rulebook: PublishedDefinitions) -> str:
     if missing:
         return f"There is no topic {', '.join(sorted(missing))}: run `placet topics apply`. Is the app `{app}`?"
     known = ", ".join(rulebook.entities()) or "none"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from placet.client.compared import Case, Compared, compared
-from placet.client.past import GONE, Step, differences, iso, steps
+from placet.client.past import GONE, PastVersion, differences, iso, steps
 from placet.schemas.decision import REASONS, Outcome, Reason, Retry
 from placet.schemas.state import ABSENT
 
@@ -76,7 +76,7 @@ def _commits(case: Case) -> list[Faster]:
     return sorted(gone + held, key=lambda faster: faster.version)
 
 
-def _counted(case: Case, step: Step) -> bool:
+def _counted(case: Case, step: PastVersion) -> bool:
     """Tell whether a change is what the decision was about."""
     decision, version, change = case.decision, step.after.version, step.after.change
     if decision.outcome is Outcome.ACCEPTED:
@@ -95,7 +95,7 @@ def _counted(case: Case, step: Step) -> bool:
     return counts and base < version <= decision.version_before
 
 
-def _faster(step: Step) -> Faster:
+def _faster(step: PastVersion) -> Faster:
     change = step.after.change
     if change is None:
         return Faster(step.after.version, "forgotten", "", "", {})

@@ -19,7 +19,7 @@ from placet.streams.records import ConsumerRecord
 __all__ = ["Mirror"]
 
 
-class _Reader(NamedTuple):
+class _Waiter(NamedTuple):
     """One who waits for a state of at least a version."""
 
     version: int
@@ -46,7 +46,7 @@ class Mirror:
         self._records: dict[bytes, ConsumerRecord] = {}
         self._asked: set[int] = set()
         self._loaded: set[int] = set()
-        self._readers: dict[bytes, list[_Reader]] = {}
+        self._readers: dict[bytes, list[_Waiter]] = {}
         self._told: dict[bytes, int] = {}
         self._lock = RLock()
 
@@ -56,7 +56,7 @@ class Mirror:
         partition = partition_of(key, self._partitions)
         with self._lock:
             version = max(at_least_version, self._told.get(key, 0))
-            self._readers.setdefault(key, []).append(_Reader(version, found))
+            self._readers.setdefault(key, []).append(_Waiter(version, found))
             asked = partition in self._asked
             self._asked.add(partition)
         found.add_done_callback(lambda _: self._drop(key, found))

@@ -11,7 +11,7 @@ from placet.client.snapshot import Snapshot
 from placet.schemas.messages import Value
 from placet.schemas.state import EVERY_FIELD, EntityState
 
-__all__ = ["GONE", "Gone", "Step", "as_of", "at_version", "differences", "iso", "newest", "steps"]
+__all__ = ["GONE", "Gone", "PastVersion", "as_of", "at_version", "differences", "iso", "newest", "steps"]
 
 
 class Gone(Enum):
@@ -26,14 +26,14 @@ class Gone(Enum):
 GONE: Final = Gone.GONE
 
 
-class Step(NamedTuple):
+class PastVersion(NamedTuple):
     """One version, and what it changed: (before, after) by field, `status` included; before may be `GONE`."""
 
     after: Snapshot
     changes: Mapping[str, tuple[Any, Any]]
 
 
-def steps(history: Sequence[Snapshot], initial: Mapping[str, Value] | None = None) -> list[Step]:
+def steps(history: Sequence[Snapshot], initial: Mapping[str, Value] | None = None) -> list[PastVersion]:
     """Return what each version changed.
 
     Args:
@@ -41,7 +41,7 @@ def steps(history: Sequence[Snapshot], initial: Mapping[str, Value] | None = Non
         initial: the fields of an entity never seen.
     """
     return [
-        Step(after, differences(_before(before, after, initial or {}), after))
+        PastVersion(after, differences(_before(before, after, initial or {}), after))
         for before, after in zip([None, *history], history, strict=False)
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self, Unpack
 
-from placet.client.changes import ChangeBatch, ChangeReader
+from placet.client.changes import ChangeBatch, ChangelogMember
 from placet.client.core import Call, Core
 from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
@@ -147,7 +147,7 @@ class Client:
 
     def changes(self, group_id: str, *, batch_max: int = 1_000) -> Iterator[ChangeBatch]:
         """Follow all changes as a member of a consumer group; see `AsyncClient.changes`."""
-        with ChangeReader(self._core.settings, self._core.exchange.link, group_id, batch_max) as reader:
+        with ChangelogMember(self._core.settings, self._core.exchange.link, group_id, batch_max) as reader:
             while True:
                 batch = reader.poll()
                 if batch is not None:

@@ -104,7 +104,7 @@ class Broker:
         jars = broker_jars.fetch(on_progress)
         archive = _archive(jars, on_progress)
         if folder.is_formatted(self.data_dir) and not self._cluster_id:  # of several, the others are its witnesses
-            self._bury(jars, archive, on_progress)
+            self._finish_predecessor(jars, archive, on_progress)
         self._launch(jars, archive, caller=None if detached else os.getpid())
         self._wait_until_ready(on_progress)
 
@@ -178,7 +178,7 @@ class Broker:
     ) -> None:
         self.close()
 
-    def _bury(self, jars: Sequence[Path], aot: Sequence[str], on_progress: OnProgress | None) -> None:
+    def _finish_predecessor(self, jars: Sequence[Path], aot: Sequence[str], on_progress: OnProgress | None) -> None:
         """Lets the controller, alone, miss the broker before: that one goes without a word, whether killed or stopped.
 
         In one process with a controller that believes the dead broker alive, the new one takes over the dead one's

@@ -41,7 +41,8 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": "500",
     "broker.session.timeout.ms": "3000",
     # A broker that takes its leave hands over its partitions, to no one here, and still ends transactions meanwhile: it
-    # finds no leaders, takes the topics for deleted and skips the commit markers (see `Broker._bury` for what follows).
+    # finds no leaders, takes the topics for deleted and skips the commit markers (what follows from that:
+    # `Broker._finish_predecessor`).
     "controlled.shutdown.enable": "false",
     # 128 MiB by default, a third of the heap.
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
@@ -61,7 +62,7 @@ JVM = (
 )
 
 
-# A controller alone, that misses the broker soon: see `Broker._bury`.
+# A controller alone, that misses the broker soon: see `Broker._finish_predecessor`.
 CONTROLLER_ALONE = {
     "process.roles": "controller",
     "broker.heartbeat.interval.ms": "100",

@@ -12,7 +12,7 @@ from placet.processors.machine import Machine
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Message
 
-__all__ = ["ENTITY_ID_BYTES_MAX", "broken_rule", "misplaced", "murmur2", "partition_of", "written_key"]
+__all__ = ["ENTITY_ID_BYTES_MAX", "address_error", "broken_rule", "murmur2", "partition_of", "written_key"]
 
 ENTITY_ID_BYTES_MAX = 512
 """Longest entity id, and longest input id, in bytes of UTF-8."""
@@ -45,7 +45,7 @@ def written_key(key: bytes | None) -> bytes | None:
     return key if key is None or len(key) <= ENTITY_ID_BYTES_MAX else key[:ENTITY_ID_BYTES_MAX]
 
 
-def misplaced(key: bytes | None, entity_id: str, partition: int, partitions: int) -> tuple[Reason, str] | None:
+def address_error(key: bytes | None, entity_id: str, partition: int, partitions: int) -> tuple[Reason, str] | None:
     """Return why a record is not where its entity is, or None."""
     home = partition if key is None else partition_of(key, partitions)
     if home != partition:

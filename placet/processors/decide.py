@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from placet.processors.dedup_identity import DedupIdentity
 from placet.processors.evolve import Remember, evolve
-from placet.processors.machine import Dedup, Failed, Fence, Machine, Rule, Scope, Transition
-from placet.processors.occasion import Occasion
+from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState, Memory
@@ -65,7 +65,7 @@ def decide(
     machine: Machine,
     state: EntityState,
     message: Message,
-    occasion: Occasion,
+    identity: DedupIdentity,
     memory: Memory | None,
     log_time: int,
     decided_at: int,
@@ -76,7 +76,7 @@ def decide(
         machine: the compiled definition.
         state: the entity's state before; `UNSEEN` for one never seen.
         message: the input, decoded, of the right partition and key, with a name that the machine knows.
-        occasion: its dedup key and payload digest, see `occasion_of`.
+        identity: its dedup key and payload digest, see `dedup_identity_of`.
         memory: what is remembered under the dedup key, or None.
         log_time: the input's log time, ms; monotone per task.
         decided_at: the batch's decision time, ms.
@@ -86,19 +86,19 @@ def decide(
     """
     rule = machine.rules[message.kind, message.name]
     refusal = (
-        _repeated(rule, state, message, occasion, memory, log_time, machine.horizon_ms)
+        _repeated(rule, state, message, identity, memory, log_time, machine.horizon_ms)
         or _out_of_time(machine, message, log_time)
         or _expired(rule, message, decided_at)
     )
     if refusal:
-        return _refuse(refusal, state, message, occasion)
+        return _refuse(refusal, state, message, identity)
     transitions = machine.table.get((message.kind, message.name, state.status))
     if transitions is None:
         refusal = _Refusal(Reason.ILLEGAL_TRANSITION, f"no `{message.name}` from `{state.status}`")
-        return _refuse(refusal, state, message, occasion)
+        return _refuse(refusal, state, message, identity)
     refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
     if refusal:
-        return _refuse(refusal, state, message, occasion)
+        return _refuse(refusal, state, message, identity)
     scope = Scope(
         _fields_of(machine, state),
         message.payload,
@@ -111,11 +111,11 @@ def decide(
     )
     transition = _first_that_holds(transitions, scope)
     if not isinstance(transition, Transition):
-        return _refuse(transition, state, message, occasion)
-    after = evolve(machine, state, transition, scope, _remember(rule, state, message, occasion), log_time)
+        return _refuse(transition, state, message, identity)
+    after = evolve(machine, state, transition, scope, _remember(rule, state, message, identity), log_time)
     if not isinstance(after, EntityState):
-        return _refuse(_Refusal(*after), state, message, occasion)
-    return Ruling(_answer(_ACCEPTED, _NOTHING_AGAINST, state, after, message, occasion), after)
+        return _refuse(_Refusal(*after), state, message, identity)
+    return Ruling(_answer(_ACCEPTED, _NOTHING_AGAINST, state, after, message, identity), after)
 
 
 def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
@@ -127,10 +127,10 @@ def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
 
 
 def _repeated(
-    rule: Rule,
+    rule: InputRule,
     state: EntityState,
     message: Message,
-    occasion: Occasion,
+    identity: DedupIdentity,
     memory: Memory | None,
     log_time: int,
     horizon_ms: int,
@@ -147,7 +147,7 @@ def _repeated(
         if rule.dedup is _NEWEST and applied.event_time != message.event_time:
             return None
         first, digest = First(applied.input_id, applied.version, applied.log_time), applied.payload_digest
-    if digest == occasion.payload_digest:
+    if digest == identity.payload_digest:
         return _Refusal(_REPEATED, "", first)
     return _Refusal(Reason.DEDUP_KEY_REUSED, "the same occasion was applied with another name or payload", first)
 
@@ -164,7 +164,7 @@ def _out_of_time(machine: Machine, message: Message, log_time: int) -> _Refusal 
     return None
 
 
-def _expired(rule: Rule, message: Message, decided_at: int) -> _Refusal | None:
+def _expired(rule: InputRule, message: Message, decided_at: int) -> _Refusal | None:
     """Rung 4: valid until the time given, and never longer than the definition allows."""
     until = message.valid_until
     if rule.valid_for_ms is not None:
@@ -175,7 +175,7 @@ def _expired(rule: Rule, message: Message, decided_at: int) -> _Refusal | None:
     return None
 
 
-def _fenced(rule: Rule, state: EntityState, message: Message) -> _Refusal | None:
+def _fenced(rule: InputRule, state: EntityState, message: Message) -> _Refusal | None:
     """Rung 8: did what the proposal was based on change since?"""
     if rule.kind is not _PROPOSAL or rule.fence is _NO_FENCE:
         return None
@@ -208,7 +208,7 @@ def _conflicts(base: int, versions: dict[str, int]) -> tuple[Conflict, ...]:
     return tuple(Conflict(version, tuple(sorted(fields))) for version, fields in sorted(by_version.items()))
 
 
-def _superseded(rule: Rule, state: EntityState, message: Message) -> _Refusal | None:
+def _superseded(rule: InputRule, state: EntityState, message: Message) -> _Refusal | None:
     """Rung 9: has a newer fact of the same name been applied?"""
     if not rule.late_refuse and rule.dedup is not _NEWEST:
         return None
@@ -236,19 +236,19 @@ def _first_that_holds(transitions: tuple[Transition, ...], scope: Scope) -> Tran
     return _Refusal(Reason.GUARD_FAILED, "; ".join(f"`{transition.guard_text}` is false" for transition in transitions))
 
 
-def _remember(rule: Rule, state: EntityState, message: Message, occasion: Occasion) -> Remember | None:
+def _remember(rule: InputRule, state: EntityState, message: Message, identity: DedupIdentity) -> Remember | None:
     """What the state is to remember by name, or None: signals by their newest event_time, and what happens once."""
     if rule.kind is _PROPOSAL and rule.dedup is not _ONCE:
         return None
     before = state.applied.get(rule.name)
     if before is not None and before.event_time > message.event_time:
         return None
-    return Remember(rule.name, message.event_time, message.input_id, occasion.payload_digest)
+    return Remember(rule.name, message.event_time, message.input_id, identity.payload_digest)
 
 
-def _refuse(refusal: _Refusal, state: EntityState, message: Message, occasion: Occasion) -> Ruling:
+def _refuse(refusal: _Refusal, state: EntityState, message: Message, identity: DedupIdentity) -> Ruling:
     outcome = _DUPLICATE if refusal.reason is _REPEATED else _REFUSED
-    return Ruling(_answer(outcome, refusal, state, state, message, occasion), state)
+    return Ruling(_answer(outcome, refusal, state, state, message, identity), state)
 
 
 def _answer(
@@ -257,7 +257,7 @@ def _answer(
     before: EntityState,
     after: EntityState,
     message: Message,
-    occasion: Occasion,
+    identity: DedupIdentity,
 ) -> Decision:
     return Decision(
         outcome,
@@ -266,8 +266,8 @@ def _answer(
         message.name,
         message.input_id,
         message.entity_id,
-        occasion.dedup_key,
-        occasion.payload_digest,
+        identity.dedup_key,
+        identity.payload_digest,
         after.version != before.version,
         before.version,
         after.version,

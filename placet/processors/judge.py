@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from placet.processors.address import ENTITY_ID_BYTES_MAX, broken_rule, misplaced
+from placet.processors.address import ENTITY_ID_BYTES_MAX, address_error, broken_rule
 from placet.processors.decide import decide, refuse_undecoded
+from placet.processors.dedup_identity import DedupIdentity, dedup_identity_of
 from placet.processors.machine import Machine
-from placet.processors.occasion import Occasion, occasion_of
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
@@ -16,15 +16,15 @@ from placet.schemas.state import UNSEEN, Change, EntityState, Memory
 
 __all__ = [
     "NO_CONSEQUENCES",
-    "Candidate",
+    "CheckedInput",
     "Consequences",
     "Decoder",
-    "Judged",
+    "Verdict",
     "View",
+    "check_input",
     "consequences",
+    "decide_input",
     "judge",
-    "read",
-    "rule_on",
 ]
 
 
@@ -51,7 +51,7 @@ class View(Protocol):
         ...
 
 
-class Judged(NamedTuple):
+class Verdict(NamedTuple):
     """A decision, the message where it was one, and the states before and after it."""
 
     decision: Decision
@@ -60,11 +60,11 @@ class Judged(NamedTuple):
     after: EntityState = UNSEEN
 
 
-class Candidate(NamedTuple):
-    """A message that may be decided: its name is known, its payload fits, and it names its occasion."""
+class CheckedInput(NamedTuple):
+    """A message that may be decided: its name is known, its payload fits, and it names its identity."""
 
     message: Message
-    occasion: Occasion
+    identity: DedupIdentity
 
 
 class Consequences(NamedTuple):
@@ -89,15 +89,15 @@ def judge(
     partitions: int,
     log_time: int,
     decided_at: int,
-) -> Judged:
+) -> Verdict:
     """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
-    candidate = read(machine, decoder, kind, key, value, partition, partitions)
-    if isinstance(candidate, Judged):
-        return candidate
-    return rule_on(machine, view, candidate, key, partition, partitions, log_time, decided_at)
+    checked = check_input(machine, decoder, kind, key, value, partition, partitions)
+    if isinstance(checked, Verdict):
+        return checked
+    return decide_input(machine, view, checked, key, partition, partitions, log_time, decided_at)
 
 
-def read(
+def check_input(
     machine: Machine,
     decoder: Decoder,
     kind: Kind,
@@ -105,55 +105,55 @@ def read(
     value: bytes | None,
     partition: int,
     partitions: int,
-) -> Candidate | Judged:
-    """Do what needs no state: decode, check sizes, names and values. What is refused here is judged already."""
+) -> CheckedInput | Verdict:
+    """Do what needs no state: decode, check sizes, names and values. What is refused here is decided already."""
     if value is None:
-        return Judged(_undecoded(kind, Reason.UNDECODABLE, "the record has no value", key))
+        return Verdict(_undecoded(kind, Reason.UNDECODABLE, "the record has no value", key))
     try:
         message = decoder.decode(kind, value)
     except InvalidPayload as error:
-        stray = misplaced(key, error.entity_id, partition, partitions) if error.entity_id else None
-        return Judged(_undecoded(kind, *(stray or (Reason.INVALID_PAYLOAD, str(error))), key, error))
+        misplaced = address_error(key, error.entity_id, partition, partitions) if error.entity_id else None
+        return Verdict(_undecoded(kind, *(misplaced or (Reason.INVALID_PAYLOAD, str(error))), key, error))
     except UnknownSchema as error:
-        return Judged(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
+        return Verdict(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
     except DecodeError as error:
-        return Judged(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
+        return Verdict(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
     broken = broken_rule(machine, message)
     if broken is None:
-        occasion = occasion_of(machine.rules[kind, message.name], message)
-        if not isinstance(occasion, str):
-            return Candidate(message, occasion)
-        broken = Reason.INVALID_PAYLOAD, occasion
-    stray = misplaced(key, message.entity_id, partition, partitions)
-    return Judged(_refused(*(stray or broken), message), message)
+        identity = dedup_identity_of(machine.rules[kind, message.name], message)
+        if not isinstance(identity, str):
+            return CheckedInput(message, identity)
+        broken = Reason.INVALID_PAYLOAD, identity
+    misplaced = address_error(key, message.entity_id, partition, partitions)
+    return Verdict(_refused(*(misplaced or broken), message), message)
 
 
-def rule_on(
+def decide_input(
     machine: Machine,
     view: View,
-    candidate: Candidate,
+    checked: CheckedInput,
     key: bytes | None,
     partition: int,
     partitions: int,
     log_time: int,
     decided_at: int,
-) -> Judged:
+) -> Verdict:
     """Decide on what was read, against the state."""
-    message, occasion = candidate
+    message, identity = checked
     state = view.state(message.entity_id)
     # An entity that has a state here was at the right place when it got it: no need to hash its key again.
     if state is UNSEEN or key != message.entity_id.encode():
-        stray = misplaced(key, message.entity_id, partition, partitions)
-        if stray:
-            return Judged(_refused(*stray, message), message)
-    memory = view.memory(message.kind, message.entity_id, occasion.dedup_key) if occasion.dedup_key else None
-    decision, after = decide(machine, state, message, occasion, memory, log_time, decided_at)
-    return Judged(decision, message, state, after)
+        misplaced = address_error(key, message.entity_id, partition, partitions)
+        if misplaced:
+            return Verdict(_refused(*misplaced, message), message)
+    memory = view.memory(message.kind, message.entity_id, identity.dedup_key) if identity.dedup_key else None
+    decision, after = decide(machine, state, message, identity, memory, log_time, decided_at)
+    return Verdict(decision, message, state, after)
 
 
-def consequences(judged: Judged, at: Coordinates) -> Consequences:
+def consequences(verdict: Verdict, at: Coordinates) -> Consequences:
     """Return what an accepted input writes: a change, or the memory that no change carries."""
-    decision, message, before, after = judged
+    decision, message, before, after = verdict
     if decision.outcome is not _ACCEPTED or message is None:
         return NO_CONSEQUENCES
     if decision.changed:

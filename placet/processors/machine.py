@@ -34,8 +34,8 @@ __all__ = [
     "Evaluate",
     "Failed",
     "Fence",
+    "InputRule",
     "Machine",
-    "Rule",
     "Scope",
     "Transition",
     "compile_machine",
@@ -78,7 +78,7 @@ class Transition(NamedTuple):
     number: int = 0
 
 
-class Rule(NamedTuple):
+class InputRule(NamedTuple):
     """What is known about one input name apart from its transitions.
 
     `canonical` gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
@@ -112,7 +112,7 @@ class Machine:
     digest: bytes
     horizon_ms: int
     initial_fields: dict[str, Value]
-    rules: dict[tuple[Kind, str], Rule]
+    rules: dict[tuple[Kind, str], InputRule]
     table: dict[tuple[Kind, str, str], tuple[Transition, ...]]
     invariants: tuple[tuple[str, str, Evaluate], ...]
     statuses: tuple[str, ...]
@@ -157,7 +157,7 @@ class _Compiler:
     def machine(self) -> Machine:
         definition = self._definition
         self._check_sources()
-        rules: dict[tuple[Kind, str], Rule] = {}
+        rules: dict[tuple[Kind, str], InputRule] = {}
         table: dict[tuple[Kind, str, str], tuple[Transition, ...]] = {}
         for section, name, written in definition.rules():
             kind = KINDS[section]
@@ -294,10 +294,10 @@ def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
 
 
-def _rule(kind: Kind, name: str, written: SignalRule | ProposalRule) -> Rule:
+def _rule(kind: Kind, name: str, written: SignalRule | ProposalRule) -> InputRule:
     dedup = written.dedup
     fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
-    return Rule(
+    return InputRule(
         kind=kind,
         name=name,
         dedup=Dedup[dedup.upper()] if isinstance(dedup, str) else Dedup.FIELDS,

@@ -80,20 +80,20 @@ class Replay:
             at: where and when it was decided, as recorded.
         """
         self._known_fields = machine.known_fields
-        judged = judge(
+        verdict = judge(
             machine, decoder, self, kind, key, value,
             self._partition, self._partitions, at.log_time, at.decided_at,
         )  # fmt: skip
-        writes = consequences(judged, at)
-        if judged.decision.outcome is Outcome.ACCEPTED and judged.message is not None:
-            entity_id = judged.message.entity_id
-            self.watermark = max(self.watermark, min(judged.message.event_time, at.log_time))
-            if judged.after is not judged.before:
-                self._states[entity_id] = judged.after
+        writes = consequences(verdict, at)
+        if verdict.decision.outcome is Outcome.ACCEPTED and verdict.message is not None:
+            entity_id = verdict.message.entity_id
+            self.watermark = max(self.watermark, min(verdict.message.event_time, at.log_time))
+            if verdict.after is not verdict.before:
+                self._states[entity_id] = verdict.after
             memory = _memory_in(writes)
             if memory is not None:
-                self._remember((kind, entity_id, judged.decision.dedup_key), memory, machine.horizon_ms)
-        return Rerun(judged.decision, writes)
+                self._remember((kind, entity_id, verdict.decision.dedup_key), memory, machine.horizon_ms)
+        return Rerun(verdict.decision, writes)
 
     def adopt_change(self, change: Change) -> None:
         """Take a recorded change for granted: the state where a re-run starts, or goes on after a difference."""

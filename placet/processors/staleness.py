@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from placet.processors.machine import Fence, Machine, Rule, Transition
+from placet.processors.machine import Fence, InputRule, Machine, Transition
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT
 
@@ -39,7 +39,7 @@ def _of(machine: Machine, kind: Kind, name: str) -> Iterator[tuple[str, Transiti
                 yield status, transition
 
 
-def _conflicts(rule: Rule, transition: Transition, status: str, legal: set[str]) -> bool:
+def _conflicts(rule: InputRule, transition: Transition, status: str, legal: set[str]) -> bool:
     if status == ABSENT and ABSENT not in legal:
         return False  # a proposal that is based on nothing has no business here
     moves = transition.target not in (None, status)

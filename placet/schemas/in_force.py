@@ -13,7 +13,7 @@ from typing import NamedTuple
 from placet.schemas.codec.contracts import Schema
 from placet.schemas.codec.letters import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT
-from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, Dialects
+from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError
 
@@ -72,7 +72,7 @@ def in_force(entity: str, published: Iterable[Published]) -> InForce:
 
 def can_not_read(change: Schema, earlier: Sequence[Usable]) -> str:
     """Say why a changelog's schema does not read what earlier versions wrote; "" where it reads all of them."""
-    reader = Dialects("change", change, SINGLE_OBJECT, RECORD_BYTES_MAX)
+    reader = WriterSchemas("change", change, SINGLE_OBJECT, RECORD_BYTES_MAX)
     for other in earlier:
         try:
             reader.learn(other.change)

@@ -9,11 +9,11 @@ from placet.processors.replay import Replay
 from placet.schemas.errors import DecodeError
 from placet.schemas.state import ABSENT, Change
 from placet.streams.records import ConsumerRecord
-from placet.verify.decisions import Step
-from placet.verify.records import RecordedChange, Transaction
+from placet.verify.decisions import RerunStep
+from placet.verify.records import RecordedChange, RecordedTransaction
 from placet.verify.report import Check, TaskReport
 from placet.verify.rules import Rulebook
-from placet.verify.scope import Scope
+from placet.verify.scope import VerifyScope
 from placet.verify.values import differing
 
 __all__ = ["Changes"]
@@ -31,15 +31,15 @@ class Changes:
         report: takes what is found.
     """
 
-    def __init__(self, scope: Scope, rulebook: Rulebook, replay: Replay, report: TaskReport) -> None:
+    def __init__(self, scope: VerifyScope, rulebook: Rulebook, replay: Replay, report: TaskReport) -> None:
         self._scope = scope
         self._rulebook = rulebook
         self._replay = replay
         self._report = report
         self._wrong_last: dict[str, ConsumerRecord] = {}
-        self._missing_last: dict[str, Step] = {}
+        self._missing_last: dict[str, RerunStep] = {}
 
-    def adopt(self, transaction: Transaction) -> None:
+    def adopt(self, transaction: RecordedTransaction) -> None:
         """Take the changes before the start for granted."""
         for recorded in transaction.changes:
             if recorded.change is None:
@@ -47,7 +47,7 @@ class Changes:
             else:
                 self._adopt(recorded.record, recorded.change)
 
-    def check(self, transaction: Transaction, steps: list[Step]) -> list[tuple[bytes, bytes]]:
+    def check(self, transaction: RecordedTransaction, steps: list[RerunStep]) -> list[tuple[bytes, bytes]]:
         """Check a transaction's changes and tombstones.
 
         Returns:
@@ -74,7 +74,7 @@ class Changes:
             self._uncaused(record, change, f"transaction {transaction} has no decision on its input")
         for recorded in transaction.changes:
             if recorded.change is None:
-                self._bury(transaction, recorded)
+                self._check_tombstone(transaction, recorded)
                 counted.append((recorded.record.key or b"", b""))
         self._report.changes += len(transaction.changes)
         return counted
@@ -89,7 +89,7 @@ class Changes:
                 sentence = f"version {state.version} of {entity_id!r} follows from it, and is not in the changelog"
                 self._report.find(Check.STATE, step.recorded.record, sentence)
 
-    def _by_input(self, transaction: Transaction) -> dict[tuple[str, int], tuple[ConsumerRecord, Change]]:
+    def _by_input(self, transaction: RecordedTransaction) -> dict[tuple[str, int], tuple[ConsumerRecord, Change]]:
         written: dict[tuple[str, int], tuple[ConsumerRecord, Change]] = {}
         for record, change, _ in transaction.changes:
             if change is None:
@@ -103,7 +103,7 @@ class Changes:
                 written[key] = (record, change)
         return written
 
-    def _compare(self, record: ConsumerRecord, change: Change, step: Step) -> None:
+    def _compare(self, record: ConsumerRecord, change: Change, step: RerunStep) -> None:
         decision = step.recorded.decision
         due = step.change
         self._missing_last.pop(change.entity_id, None)
@@ -119,7 +119,7 @@ class Changes:
         else:
             self._wrong_last.pop(change.entity_id, None)
 
-    def _find_missing(self, step: Step) -> None:
+    def _find_missing(self, step: RerunStep) -> None:
         record, decision, _ = step.recorded
         if not decision.changed:
             return  # that is the decision's fault, and was found there
@@ -145,7 +145,7 @@ class Changes:
                 change = own.decode_change(record.value or b"", record.headers)
         self._replay.adopt_change(change)
 
-    def _bury(self, transaction: Transaction, recorded: RecordedChange) -> None:
+    def _check_tombstone(self, transaction: RecordedTransaction, recorded: RecordedChange) -> None:
         """Check that an entity could be forgotten, and forget it."""
         entity_id, commit = recorded.entity_id, transaction.commit
         log_time = commit[1].log_time if commit else _ANY_TIME
@@ -161,7 +161,7 @@ class Changes:
         self._missing_last.pop(entity_id, None)
 
 
-def _difference(record: ConsumerRecord, step: Step) -> str:
+def _difference(record: ConsumerRecord, step: RerunStep) -> str:
     """Say what differs between a change as written and as it follows, both read by its own definition."""
     assert step.in_force is not None, "what follows from a re-run has rules"
     assert step.rerun is not None, "it has been run"

@@ -19,12 +19,12 @@ from placet.schemas.state import Memory
 from placet.streams.records import ConsumerRecord
 from placet.streams.state import layout
 from placet.verify.changes import Changes
-from placet.verify.decisions import Decisions, Step
+from placet.verify.decisions import Decisions, RerunStep
 from placet.verify.ledger import Chain, differing_entries, wrong_in_commit
-from placet.verify.records import Transaction
+from placet.verify.records import RecordedTransaction
 from placet.verify.report import Check, Since, TaskReport
 from placet.verify.rules import Rulebook
-from placet.verify.scope import Scope
+from placet.verify.scope import VerifyScope
 
 __all__ = ["TaskCheck"]
 
@@ -40,7 +40,7 @@ class TaskCheck:
     """
 
     def __init__(
-        self, scope: Scope, rulebook: Rulebook, inputs: Mapping[str, Iterator[ConsumerRecord]], report: TaskReport
+        self, scope: VerifyScope, rulebook: Rulebook, inputs: Mapping[str, Iterator[ConsumerRecord]], report: TaskReport
     ) -> None:
         self._scope = scope
         self._rulebook = rulebook
@@ -55,7 +55,7 @@ class TaskCheck:
             self._replay.watermark = start.commit.watermark
             report.since = Since(start.sequence + 1, start.commit.log_time, start.why)
 
-    def check(self, transactions: Iterable[Transaction]) -> None:
+    def check(self, transactions: Iterable[RecordedTransaction]) -> None:
         """Check all of them, then what is left over."""
         for transaction in transactions:
             if self._is_open(transaction):
@@ -68,7 +68,7 @@ class TaskCheck:
         self._decisions.check_rest()
         self._changes.check_last_states()
 
-    def _is_open(self, transaction: Transaction) -> bool:
+    def _is_open(self, transaction: RecordedTransaction) -> bool:
         """Tell whether a transaction is younger than the positions: it may be half visible, and is left alone."""
         scope = self._scope
         if transaction.sequence <= scope.covered:
@@ -83,7 +83,7 @@ class TaskCheck:
             return any(offset >= scope.positions.get(topic, 0) for topic, offset in inputs)
         return transaction.newest.timestamp >= scope.settled_before
 
-    def _adopt(self, transaction: Transaction) -> None:
+    def _adopt(self, transaction: RecordedTransaction) -> None:
         """Take what is before the start for granted: it makes the state that the re-run begins with."""
         for _, decision, at in transaction.decisions:
             self._replay.adopt_decision(decision, at, self._rulebook.horizon_ms(at.definition_digest))
@@ -93,7 +93,7 @@ class TaskCheck:
                 self._replay.adopt_applied(entry)
         self._note_memories(transaction)
 
-    def _check(self, transaction: Transaction) -> None:
+    def _check(self, transaction: RecordedTransaction) -> None:
         log_time = self._decisions.log_time
         steps = self._decisions.check(transaction)
         counted = self._changes.check(transaction, steps)
@@ -111,7 +111,7 @@ class TaskCheck:
         if newest.timestamp >= self._scope.uncompacted_since:
             self._report.find(Check.CHAIN, newest, f"the ledger holds no commit of its transaction {transaction}")
 
-    def _check_entries(self, transaction: Transaction, steps: list[Step]) -> None:
+    def _check_entries(self, transaction: RecordedTransaction, steps: list[RerunStep]) -> None:
         """Compare the memory that no change carries, and what the ledger deletes."""
         due = [pair for step in steps for pair in _entries_of(step)]
         written = [found for found in transaction.entries if isinstance(found.entry, MemoryEntry | AppliedEntry)]
@@ -128,12 +128,12 @@ class TaskCheck:
                 if why:
                     self._report.find(Check.TOMBSTONE, record, f"{_name(record.key)}: {why}")
 
-    def _note_memories(self, transaction: Transaction) -> None:
+    def _note_memories(self, transaction: RecordedTransaction) -> None:
         for record, entry in transaction.entries:
             if isinstance(entry, MemoryEntry):
                 self._memories[record.key or b""] = entry.memory
 
-    def _why_not_deleted(self, record: ConsumerRecord, transaction: Transaction) -> str:
+    def _why_not_deleted(self, record: ConsumerRecord, transaction: RecordedTransaction) -> str:
         """Say why a ledger's key may not be deleted yet; "" when it may, or when that is not known any more."""
         if transaction.commit is None or record.timestamp < self._scope.uncompacted_since:
             return ""
@@ -148,7 +148,7 @@ class TaskCheck:
         return "the memory still counts" if live else ""
 
 
-def _entries_of(step: Step) -> Iterator[tuple[bytes, bytes]]:
+def _entries_of(step: RerunStep) -> Iterator[tuple[bytes, bytes]]:
     """What an input that changed nothing leaves in the ledger, as key and value."""
     if step.rerun is None or step.in_force is None:
         return

@@ -12,27 +12,27 @@ from placet.schemas.ledger import Commit, Span
 from placet.schemas.messages import Kind
 from placet.streams.records import ConsumerRecord, ProducerRecord
 from placet.streams.state import layout
-from placet.verify.records import Lane, RecordedDecision, Transaction
+from placet.verify.records import Lane, RecordedDecision, RecordedTransaction
 from placet.verify.report import Check, TaskReport
-from placet.verify.rules import InForce, Rulebook
-from placet.verify.scope import Scope
+from placet.verify.rules import CompiledRules, Rulebook
+from placet.verify.scope import VerifyScope
 from placet.verify.values import differing
 
-__all__ = ["Decisions", "Step"]
+__all__ = ["Decisions", "RerunStep"]
 
 _CONFLUENT: Final = b"\x00"
 _CONSTANT: Final = ("decided_at", "definition_digest", "control_position")
 _RUNG_1: Final = 100
 
 
-class Step(NamedTuple):
+class RerunStep(NamedTuple):
     """One decision that belongs to its transaction, and what the re-run made of it, where there was one.
 
     `change` is the record that should follow from it.
     """
 
     recorded: RecordedDecision
-    in_force: InForce | None = None
+    in_force: CompiledRules | None = None
     rerun: Rerun | None = None
     change: ProducerRecord | None = None
 
@@ -50,7 +50,7 @@ class Decisions:
 
     def __init__(
         self,
-        scope: Scope,
+        scope: VerifyScope,
         rulebook: Rulebook,
         replay: Replay,
         inputs: Mapping[str, Iterator[ConsumerRecord]],
@@ -69,9 +69,9 @@ class Decisions:
         self._passed: dict[tuple[str, int], ConsumerRecord] = {}
         self._kinds = {scope.topics.signals: Kind.SIGNAL, scope.topics.proposals: Kind.PROPOSAL}
 
-    def check(self, transaction: Transaction) -> list[Step]:
+    def check(self, transaction: RecordedTransaction) -> list[RerunStep]:
         """Check a transaction's decisions; return those that belong to it, in the recorded order."""
-        steps: list[Step] = []
+        steps: list[RerunStep] = []
         commit = transaction.commit
         spans = {span.topic: span for span in commit[1].spans} if commit else {}
         # What an idle transaction, of which nothing is left, did to the log time is not known.
@@ -96,7 +96,7 @@ class Decisions:
             for record in lane.skip_to(self._scope.positions[topic]):
                 self._find_lost(record)
 
-    def _stand_after(self, transaction: Transaction, steps: list[Step], commit: Commit | None) -> None:
+    def _stand_after(self, transaction: RecordedTransaction, steps: list[RerunStep], commit: Commit | None) -> None:
         self.sequence = transaction.sequence
         if commit is not None:
             self.log_time, self._decided_at = commit.log_time, commit.decided_at
@@ -119,7 +119,9 @@ class Decisions:
                     f"{waiting.offset}, appended at {waiting.timestamp}",
                 )
 
-    def _source(self, recorded: RecordedDecision, span: Span | None, transaction: Transaction) -> ConsumerRecord | None:
+    def _source(
+        self, recorded: RecordedDecision, span: Span | None, transaction: RecordedTransaction
+    ) -> ConsumerRecord | None:
         """Return the input that a decision is on, the next of its topic; say what it is instead."""
         record, _, at = recorded
         lane = self._lanes.get(at.topic)
@@ -158,7 +160,7 @@ class Decisions:
         self._report.find(Check.LOST, record, "no decision on this input, though the group's position is beyond it")
 
     def _illegal(
-        self, recorded: RecordedDecision, source: ConsumerRecord, steps: list[Step], *, exact: bool
+        self, recorded: RecordedDecision, source: ConsumerRecord, steps: list[RerunStep], *, exact: bool
     ) -> Iterator[str]:
         """Say how a decision's place and times can't be: `exact` tells whether the log time before is known."""
         at = recorded.at
@@ -175,16 +177,16 @@ class Decisions:
                 if getattr(at, name) != getattr(first, name):
                     yield f"{name} differs from that of the transaction's first decision"
 
-    def _step(self, recorded: RecordedDecision, source: ConsumerRecord) -> Step:
+    def _step(self, recorded: RecordedDecision, source: ConsumerRecord) -> RerunStep:
         """Run one input again, and compare the decision."""
         record, decision, at = recorded
         in_force = self._rulebook.in_force(at.definition_digest, at.control_position, (record.value or b"\xc3")[0])
         if in_force is None:
             name = at.definition_digest.hex()
             self._report.find(Check.DECISION, record, f"the control topic holds no definition of digest {name}")
-            return Step(recorded)
+            return RerunStep(recorded)
         if decision.reason is Reason.UNKNOWN_SCHEMA and (source.value or b"").startswith(_CONFLUENT):
-            return Step(recorded)  # when a registry came to know a schema is written nowhere
+            return RerunStep(recorded)  # when a registry came to know a schema is written nowhere
         self._forget_as_recorded(recorded, in_force)
         machine, codec = in_force
         rerun = self._replay.rerun(machine, codec, self._kinds[at.topic], source.key, source.value, at)
@@ -196,13 +198,13 @@ class Decisions:
             )
         change = rerun.writes.change
         if change is None:
-            return Step(recorded, in_force, rerun)
+            return RerunStep(recorded, in_force, rerun)
         value, headers = codec.encode_change(change)
         headers += layout.change_headers(change)
         follows = ProducerRecord(self._scope.topics.changelog, record.partition, source.key, value, headers)
-        return Step(recorded, in_force, rerun, follows)
+        return RerunStep(recorded, in_force, rerun, follows)
 
-    def _forget_as_recorded(self, recorded: RecordedDecision, in_force: InForce) -> None:
+    def _forget_as_recorded(self, recorded: RecordedDecision, in_force: CompiledRules) -> None:
         """A tombstone that compaction took away shows in the decisions after it: they begin anew at version 0."""
         _, decision, at = recorded
         if decision.version_before > 0 or decision.reason // _RUNG_1 == 1:

@@ -8,8 +8,8 @@ from typing import Final
 
 from placet.schemas.ledger import Commit, Genesis
 from placet.streams.records import ConsumerRecord
-from placet.verify.decisions import Step
-from placet.verify.records import RecordedEntry, Transaction
+from placet.verify.decisions import RerunStep
+from placet.verify.records import RecordedEntry, RecordedTransaction
 from placet.verify.report import Check, TaskReport
 from placet.verify.values import shown
 
@@ -39,7 +39,7 @@ class Chain:
         self._partitions = partitions
         self._uncompacted_since = uncompacted_since
 
-    def take(self, transaction: Transaction) -> None:
+    def take(self, transaction: RecordedTransaction) -> None:
         """Check the commit of the next transaction against the last one held, and the genesis where it is."""
         commits = []
         for record, entry in transaction.entries:
@@ -102,7 +102,11 @@ def _wrong_links(before: Commit, commit: Commit, *, gap: bool) -> Iterator[str]:
 
 
 def wrong_in_commit(
-    commit: Commit, steps: Sequence[Step], counted: Iterable[tuple[bytes, bytes]] | None, watermark: int, log_time: int
+    commit: Commit,
+    steps: Sequence[RerunStep],
+    counted: Iterable[tuple[bytes, bytes]] | None,
+    watermark: int,
+    log_time: int,
 ) -> Iterator[str]:
     """Say what a commit tells wrong of its transaction.
 

@@ -25,7 +25,7 @@ from placet.streams.loop.housekeeping import TOMBSTONE_HEADER
 from placet.streams.records import ConsumerRecord
 from placet.verify.report import Check, TaskReport
 
-__all__ = ["Lane", "RecordedChange", "RecordedDecision", "RecordedEntry", "Transaction", "transactions"]
+__all__ = ["Lane", "RecordedChange", "RecordedDecision", "RecordedEntry", "RecordedTransaction", "transactions"]
 
 Key: TypeAlias = tuple[int, int]
 """What orders transactions: sequence, task epoch."""
@@ -63,7 +63,7 @@ class RecordedEntry(NamedTuple):
 
 
 @dataclass(slots=True)
-class Transaction:
+class RecordedTransaction:
     """All records of one transaction, topic by topic in the order of the log; `commit` is its record in the ledger."""
 
     sequence: int
@@ -121,7 +121,7 @@ def transactions(
     ledger: Iterable[ConsumerRecord],
     codec: Codec,
     report: TaskReport,
-) -> Iterator[Transaction]:
+) -> Iterator[RecordedTransaction]:
     """Bring the records of one partition's three output topics together, one transaction at a time.
 
     Args:
@@ -138,7 +138,7 @@ def transactions(
     )
     tagged = [_tagged(stream, number) for number, stream in enumerate(streams)]
     for (sequence, task_epoch), parts in groupby(merge(*tagged, key=itemgetter(0)), key=itemgetter(0)):
-        found = Transaction(sequence, task_epoch)
+        found = RecordedTransaction(sequence, task_epoch)
         for _, number, items in parts:
             (found.decisions, found.changes, found.entries)[number].extend(items)
         commits = ((record, entry) for record, entry in found.entries if isinstance(entry, Commit))

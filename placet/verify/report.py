@@ -9,7 +9,7 @@ from typing import NamedTuple
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.topology import TaskId
 
-__all__ = ["FINDINGS_SHOWN", "Check", "Finding", "Report", "Since", "TaskReport"]
+__all__ = ["FINDINGS_SHOWN", "Check", "Mismatch", "Report", "Since", "TaskReport"]
 
 FINDINGS_SHOWN = 20
 """How many findings of one task are kept by default; all are counted."""
@@ -35,7 +35,7 @@ class Check(StrEnum):
     POSITION = "position differs"
 
 
-class Finding(NamedTuple):
+class Mismatch(NamedTuple):
     """One difference, and the record at which it shows."""
 
     check: Check
@@ -76,7 +76,7 @@ class TaskReport:
         self.inputs = 0
         self.decisions = 0
         self.changes = 0
-        self.findings: list[Finding] = []
+        self.findings: list[Mismatch] = []
         self.counts: Counter[Check] = Counter()
         self.warnings: list[str] = []
         self._shown = shown
@@ -94,7 +94,7 @@ class TaskReport:
         """Note a difference at a place."""
         self.counts[check] += 1
         if len(self.findings) < self._shown:
-            self.findings.append(Finding(check, *at, offset, text))
+            self.findings.append(Mismatch(check, *at, offset, text))
 
 
 class Report(NamedTuple):
@@ -108,6 +108,6 @@ class Report(NamedTuple):
         return sum(task.differences for task in self.tasks)
 
     @property
-    def first(self) -> Finding | None:
+    def first(self) -> Mismatch | None:
         """The first difference found."""
         return next((finding for task in self.tasks for finding in task.findings), None)

@@ -18,12 +18,12 @@ from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.in_force import in_force
 
-__all__ = ["InForce", "Rulebook"]
+__all__ = ["CompiledRules", "Rulebook"]
 
 _CONFLUENT, _SINGLE_OBJECT = 0x00, 0xC3
 
 
-class InForce(NamedTuple):
+class CompiledRules(NamedTuple):
     """One definition, at one point of the control topic: how it decodes, decides and encodes."""
 
     machine: Machine
@@ -58,9 +58,9 @@ class Rulebook:
         self._record_bytes_max = record_bytes_max
         self._machines: dict[bytes, Machine] = {}
         self._readers: dict[bytes, Codec] = {}
-        self._in_force: dict[tuple[bytes, int, int], InForce] = {}
+        self._in_force: dict[tuple[bytes, int, int], CompiledRules] = {}
 
-    def in_force(self, digest: bytes, control_position: int, framing: int) -> InForce | None:
+    def in_force(self, digest: bytes, control_position: int, framing: int) -> CompiledRules | None:
         """Return a definition as a gate had it.
 
         Args:
@@ -74,7 +74,7 @@ class Rulebook:
         key = (digest, bisect_left(self._offsets, control_position), framing)
         found = self._in_force.get(key)
         if found is None and digest in self._by_digest:
-            found = self._in_force[key] = InForce(self._machine(digest), self._codec(*key))
+            found = self._in_force[key] = CompiledRules(self._machine(digest), self._codec(*key))
         return found
 
     def reader(self, digest: bytes = b"") -> Codec:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 from placet.streams.topology import EntityTopics, TaskId
 from placet.verify.start import Start
 
-__all__ = ["Scope"]
+__all__ = ["VerifyScope"]
 
 
-class Scope(NamedTuple):
+class VerifyScope(NamedTuple):
     """One task, and what of it is to be looked at. Times in ms since the epoch.
 
     Attributes:

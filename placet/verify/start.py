@@ -15,7 +15,7 @@ from placet.processors.decide import CLOCK_AHEAD_MAX_MS
 from placet.schemas.ledger import Commit, LedgerEntry, Span
 from placet.streams.records import ConsumerRecord
 
-__all__ = ["Held", "Start", "StartSearch"]
+__all__ = ["LogStart", "Start", "StartSearch"]
 
 
 class Start(NamedTuple):
@@ -29,7 +29,7 @@ class Start(NamedTuple):
     why: str = ""
 
 
-class Held(NamedTuple):
+class LogStart(NamedTuple):
     """What retention and compaction left. Times in ms since the epoch.
 
     Attributes:
@@ -58,7 +58,7 @@ class StartSearch:
         covered: sequence of the newest commit with decisions that is not beyond the positions.
     """
 
-    def __init__(self, held: Held, horizon_ms: int, positions: Mapping[str, int | None]) -> None:
+    def __init__(self, held: LogStart, horizon_ms: int, positions: Mapping[str, int | None]) -> None:
         self.last: Commit | None = None
         self.covered = 0
         self._positions = positions

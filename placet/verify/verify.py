@@ -28,8 +28,8 @@ from placet.verify.check import TaskCheck
 from placet.verify.records import transactions
 from placet.verify.report import FINDINGS_SHOWN, Check, Report, TaskReport
 from placet.verify.rules import Rulebook
-from placet.verify.scope import Scope
-from placet.verify.start import Held, StartSearch
+from placet.verify.scope import VerifyScope
+from placet.verify.start import LogStart, StartSearch
 
 __all__ = ["EntityPlace", "Progress", "rulebooks", "verify", "verify_task"]
 
@@ -162,7 +162,7 @@ def verify_task(
     _check_positions(report, positions, search.last, held.positions())
     start = search.start()
     begins = {span.topic: span.end for span in start.commit.spans} if start.commit else {}
-    scope = Scope(
+    scope = VerifyScope(
         report.task_id, place.topics, place.topic_ids, place.partitions, search.positions(),
         search.covered, start, uncompacted_since, now_ms - _SETTLED_MS,
     )  # fmt: skip
@@ -207,7 +207,7 @@ class _Partition:
         self._starts = self._log.start_offsets(asked)
         self._records = sum(end - self._starts[partition] for partition, end in self._ends.items())
 
-    def held(self, codec: Codec, uncompacted_since: int) -> Held:
+    def held(self, codec: Codec, uncompacted_since: int) -> LogStart:
         """Return what retention and compaction left."""
         begins = {partition.topic: offset for partition, offset in self._starts.items()}
         since = None
@@ -216,7 +216,7 @@ class _Partition:
                 since = codec.decode_decision(record.value or b"")[1].log_time
                 break
         inputs = {topic: begins[topic] for topic in self._topics.inputs}
-        return Held(inputs, begins[self._topics.decisions], since, uncompacted_since)
+        return LogStart(inputs, begins[self._topics.decisions], since, uncompacted_since)
 
     def read(self, topic: str, position: int | None = None, end: int | None = None) -> Iterator[ConsumerRecord]:
         """Read a topic from its first record, or from a position, to its end, or to a position."""

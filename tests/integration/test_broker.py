@@ -211,7 +211,7 @@ def test_restart_and_crash_keep_port_and_records(broker: Broker, topic: str) -> 
     assert not status(broker.data_dir).running
     broker.start()
     # A commit is decided before its markers are written: the coordinator writes them when it is back, and one time in
-    # six it did not (see `Broker._bury`).
+    # six it did not (see `Broker._finish_predecessor`).
     until(lambda: read_committed(broker, topic) == [*before, "after restart"], 30)
 
 

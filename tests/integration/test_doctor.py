@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
-from placet.doctor.doctor import RESTORED_RECORDS_PER_S, cold_restore
+from placet.doctor.brokers import RESTORED_RECORDS_PER_S, cold_restore
 from placet.schemas.definition.model import load_definition
 from placet.streams.kafka.admin import Admin
 from placet.streams.topics.needs import required_topics

@@ -16,7 +16,7 @@ from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.recovery.restore import Restoration, restore
-from placet.streams.recovery.restorer import Job, Outcome
+from placet.streams.recovery.restorer import Job, RestoreResult
 from placet.streams.state.layout import StateFormat
 from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
 from placet.streams.topology import TaskId
@@ -244,7 +244,7 @@ class Restorer:
 
     def __init__(self, world: LoopWorld) -> None:
         self._world = world
-        self._done: list[Outcome] = []
+        self._done: list[RestoreResult] = []
         self._fragile = True
 
     def submit(self, job: Job) -> None:
@@ -255,15 +255,15 @@ class Restorer:
         try:
             restored = world.restored(task_id, world.stores[task_id])
         except TaskStopped as error:
-            self._done.append(Outcome(job, None, None, error))
+            self._done.append(RestoreResult(job, None, None, error))
         else:
-            self._done.append(Outcome(job, restored, world.stores[task_id]))
+            self._done.append(RestoreResult(job, restored, world.stores[task_id]))
         self._fragile = True
 
     def cancel(self, task_id: TaskId) -> None:
         self._done = [outcome for outcome in self._done if outcome.job.task_id != task_id]
 
-    def take_done(self) -> list[Outcome]:
+    def take_done(self) -> list[RestoreResult]:
         if self._world.happens("late", 3):
             return []
         done, self._done = self._done, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from placet.processors.address import partition_of
-from placet.processors.judge import Judged, consequences, judge
+from placet.processors.judge import Verdict, consequences, judge
 from placet.processors.machine import compile_machine
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import parse_definition
@@ -77,7 +77,7 @@ class Bench:
         self._keep(judged, at)
         return judged.decision
 
-    def _keep(self, judged: Judged, at: int) -> None:
+    def _keep(self, judged: Verdict, at: int) -> None:
         decision = judged.decision
         if judged.after is not judged.before:
             self.states[decision.entity_id] = judged.after

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from placet.advisor.advice import Limits
-from placet.advisor.breaker import Breaker, Phase
+from placet.advisor.breaker import Breaker, BreakerPhase
 from placet.advisor.credentials import credentials
 from placet.advisor.logs import Sparse
 from placet.advisor.meter import ADVISOR_METRICS, EVENTS, Meter
 from placet.advisor.progress import Progress
 from placet.advisor.steps import backoff_s, sends_again_in_s, thinks_again
-from placet.advisor.waiting import Drop, Waiting
+from placet.advisor.waiting import Drop, TriggerQueue
 from placet.schemas.decision import Decision, Outcome, Reason
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
@@ -40,9 +40,9 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not() -> None
     failing(breaker, 2)
     breaker.learn("answered", 0)
     failing(breaker, 2)
-    assert breaker.phase(0) is Phase.CLOSED
+    assert breaker.phase(0) is BreakerPhase.CLOSED
     failing(breaker, 1)
-    assert breaker.phase(0) is Phase.OPEN
+    assert breaker.phase(0) is BreakerPhase.OPEN
     assert not breaker.begin(9.9)
     assert breaker.wait_s(4) == 6
     assert breaker.opened == 1
@@ -51,12 +51,12 @@ def test_failures_in_a_row_open_it_and_a_success_between_them_does_not() -> None
 def test_after_a_while_one_probe_is_let_through_and_closes_it() -> None:
     breaker = Breaker(failures=1, open_s=10)
     failing(breaker, 1)
-    assert breaker.phase(10) is Phase.HALF_OPEN
+    assert breaker.phase(10) is BreakerPhase.HALF_OPEN
     assert breaker.begin(10)
     assert not breaker.begin(10), "one probe, not two"
     assert breaker.wait_s(10) is None, "the probe's end is what is waited for"
     breaker.learn("answered", 11)
-    assert breaker.phase(11) is Phase.CLOSED
+    assert breaker.phase(11) is BreakerPhase.CLOSED
     assert breaker.begin(11)
     assert breaker.begin(11)
 
@@ -65,7 +65,7 @@ def test_a_probe_that_fails_opens_it_again_for_the_whole_time() -> None:
     breaker = Breaker(failures=3, open_s=10)
     failing(breaker, 3)
     failing(breaker, 1, now_s=10)
-    assert breaker.phase(19) is Phase.OPEN
+    assert breaker.phase(19) is BreakerPhase.OPEN
     assert breaker.opened == 2
 
 
@@ -76,7 +76,7 @@ def test_thoughts_begun_before_it_opened_do_not_open_it_again() -> None:
     for end_s in (1, 2, 3, 8):
         breaker.learn("given_up", end_s)
     assert breaker.opened == 1
-    assert breaker.phase(12) is Phase.HALF_OPEN, "10 s after the second failure, not after the last"
+    assert breaker.phase(12) is BreakerPhase.HALF_OPEN, "10 s after the second failure, not after the last"
 
 
 def test_a_probe_that_came_to_nothing_leaves_room_for_another() -> None:
@@ -95,8 +95,8 @@ class Waiter(NamedTuple):
     topic: str = "it"
 
 
-def room(drop: Drop, *names: str, bound: int = 3) -> Waiting[Waiter]:
-    made: Waiting[Waiter] = Waiting(bound, drop)
+def room(drop: Drop, *names: str, bound: int = 3) -> TriggerQueue[Waiter]:
+    made: TriggerQueue[Waiter] = TriggerQueue(bound, drop)
     for name in names:
         waiter = Waiter(name, name)
         made.offer(waiter)
@@ -104,7 +104,7 @@ def room(drop: Drop, *names: str, bound: int = 3) -> Waiting[Waiter]:
     return made
 
 
-def taken(waiting: Waiting[Waiter]) -> list[str]:
+def taken(waiting: TriggerQueue[Waiter]) -> list[str]:
     found = []
     while waiter := waiting.take():
         found.append(waiter.name)
@@ -178,7 +178,7 @@ def test_those_who_leave_are_named_and_are_not_taken() -> None:
 def test_everyone_who_came_is_waiting_or_taken_or_gone_and_never_too_many(
     drop: Drop, bound: int, moves: list[tuple[str, int]]
 ) -> None:
-    waiting: Waiting[Waiter] = Waiting(bound, drop)
+    waiting: TriggerQueue[Waiter] = TriggerQueue(bound, drop)
     came, went = 0, 0
     for move, about in moves:
         if move == "offer" and not (drop is Drop.WAIT and waiting.full):

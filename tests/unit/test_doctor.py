@@ -11,7 +11,9 @@ from threading import Thread
 
 import pytest
 
-from placet.doctor.doctor import Check, Status, examine, timeouts
+from placet.doctor.brokers import timeouts
+from placet.doctor.doctor import examine
+from placet.doctor.result import CheckResult, Status
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import BrokerUnreachable, ClockReading, Cluster, TopicInfo
@@ -81,7 +83,7 @@ def _or_raise(answer):
     return answer
 
 
-def checked(admin: FakeAdmin, folder: Path, **settings: object) -> dict[str, Check]:
+def checked(admin: FakeAdmin, folder: Path, **settings: object) -> dict[str, CheckResult]:
     given = load_settings({"app": "a", "state_dir": folder, **settings})
     return {check.name: check for check in examine(given, [LAMP], admin, {})}
 

@@ -12,7 +12,7 @@ import pytest
 
 from placet.client import DecisionTimeout, NotConnected, NotDelivered
 from placet.client.answers import Answers
-from placet.client.changes import ChangeReader
+from placet.client.changes import ChangelogMember
 from placet.client.compose import Composer
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
@@ -243,7 +243,7 @@ def test_a_reader_of_changes_is_not_closed_in_the_midst_of_a_poll(monkeypatch: p
     )
     monkeypatch.setattr("placet.client.changes.GroupReader", lambda _options, _topic: member)
     link: Any = SimpleNamespace(topics=entity_topics("app", "lamp"), codec=None)
-    reader = ChangeReader(load_settings({}), link, "group", 10)
+    reader = ChangelogMember(load_settings({}), link, "group", 10)
     with ThreadPoolExecutor(2) as threads:
         polling = threads.submit(reader.poll)
         assert began.wait(10)

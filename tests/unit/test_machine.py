@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from placet.processors.decide import decide
+from placet.processors.dedup_identity import DedupIdentity, dedup_identity_of
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Scope, compile_machine, compile_problems
-from placet.processors.occasion import Occasion, occasion_of
 from placet.processors.staleness import made_stale_by
 from placet.schemas.decision import Decision, Outcome, Reason
 from placet.schemas.definition.model import load_definition, parse_definition
@@ -54,8 +54,8 @@ class World:
         )
         rule = self.machine.rules[kind, name]
         assert rule.check_payload(payload) == ""
-        occasion = occasion_of(rule, message)
-        assert isinstance(occasion, Occasion)
+        occasion = dedup_identity_of(rule, message)
+        assert isinstance(occasion, DedupIdentity)
         decision, self.state = decide(self.machine, self.state, message, occasion, None, self.now, self.now)
         return decision
 

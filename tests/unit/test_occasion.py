@@ -7,7 +7,7 @@ from itertools import combinations
 import msgspec
 import pytest
 
-from placet.processors.occasion import Occasion, occasion_of
+from placet.processors.dedup_identity import DedupIdentity, dedup_identity_of
 from placet.schemas.messages import Message
 from tests.unit.bench import Bench, proposal, signal
 
@@ -28,9 +28,9 @@ proposals:
 BENCH = Bench(ROOM)
 
 
-def occasion(message: Message) -> Occasion:
-    found = occasion_of(BENCH.machine.rules[message.kind, message.name], message)
-    assert isinstance(found, Occasion), found
+def occasion(message: Message) -> DedupIdentity:
+    found = dedup_identity_of(BENCH.machine.rules[message.kind, message.name], message)
+    assert isinstance(found, DedupIdentity), found
     return found
 
 

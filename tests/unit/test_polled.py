@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 from confluent_kafka import Consumer
 
-from placet.streams.kafka.polled import what_is_there
+from placet.streams.kafka.poll_errors import what_is_there
 
 MIB = 1 << 20
 

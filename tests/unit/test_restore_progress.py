@@ -22,11 +22,11 @@ def lamp() -> TestDriver:
 def progress_of(driver: TestDriver, store: MemoryStore) -> list[tuple[int, int | None]]:
     told: list[tuple[int, int | None]] = []
 
-    def go_on(read: int, ahead: int | None) -> bool:
+    def on_progress(read: int, ahead: int | None) -> bool:
         told.append((read, ahead))
         return True
 
-    restored = restore(replace(job_of(driver, 0, 1, store), go_on=go_on), InPieces(driver, 4))
+    restored = restore(replace(job_of(driver, 0, 1, store), on_progress=on_progress), InPieces(driver, 4))
     assert restored is not None
     assert restored.records == sum(read for read, _ in told)
     return told
@@ -61,10 +61,10 @@ def test_while_a_transaction_is_open_nobody_knows() -> None:
             answers = iter([None])
             self.committed = lambda partitions: next(answers, driver.log.committed(partitions))  # type: ignore[assignment,return-value]
 
-    def go_on(_read: int, ahead: int | None) -> bool:
+    def on_progress(_read: int, ahead: int | None) -> bool:
         told.append(ahead)
         return True
 
-    restore(replace(job_of(driver, 0, 1, MemoryStore()), go_on=go_on), Opened())
+    restore(replace(job_of(driver, 0, 1, MemoryStore()), on_progress=on_progress), Opened())
     assert told[0] is None
     assert told[-1] == 0

@@ -11,7 +11,7 @@ import pytest
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.restorer import Job, Outcome, Restorer
+from placet.streams.recovery.restorer import Job, Restorer, RestoreResult
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state import rocksdb
 from placet.streams.state.store import StoreDamaged
@@ -26,7 +26,7 @@ def kind_of(driver: TestDriver, id_of: str = "id-of-{}") -> EntityType:
     return EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
 
 
-def next_of(restorer: Restorer) -> Outcome:
+def next_of(restorer: Restorer) -> RestoreResult:
     deadline_s = time.monotonic() + 20
     while not (done := restorer.take_done()):
         assert time.monotonic() < deadline_s, "the restore never ends"
@@ -35,7 +35,7 @@ def next_of(restorer: Restorer) -> Outcome:
     return outcome
 
 
-def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}") -> Outcome:
+def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}") -> RestoreResult:
     restorer = Restorer(lambda: driver.log, folder, lambda: driver.now_ms)
     try:
         restorer.submit(Job(TaskId("lamp", 0), kind_of(driver, id_of)))
@@ -44,7 +44,7 @@ def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}") -> Outco
         restorer.close()
 
 
-def opened(outcome: Outcome) -> rocksdb.RocksDBStore:
+def opened(outcome: RestoreResult) -> rocksdb.RocksDBStore:
     assert outcome.error is None
     assert isinstance(outcome.store, rocksdb.RocksDBStore)
     return outcome.store
@@ -183,7 +183,7 @@ def test_an_unreachable_log_is_made_anew_while_the_others_go_first(
         restorer.close()
 
 
-def damaged(driver: TestDriver, restorer: Restorer, why: str = "Corruption: block checksum mismatch") -> Outcome:
+def damaged(driver: TestDriver, restorer: Restorer, why: str = "Corruption: block checksum mismatch") -> RestoreResult:
     """What becomes of a task whose store turned out to be damaged while it ran."""
     restorer.submit(Job(TaskId("lamp", 0), kind_of(driver), None, why))
     return next_of(restorer)

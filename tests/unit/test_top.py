@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from placet.cli.top.frame import Frame, Gate, Level, Outcome, Partition, Phase
+from placet.cli.top.frame import Frame, Gate, NoteLevel, OutcomeRate, Partition, PartitionPhase
 from placet.cli.top.notes import spell_s
 from placet.cli.top.samples import by, increase, parse, quantile, total
 from placet.cli.top.watch import FORGET_AFTER_S, Watch
@@ -30,12 +30,12 @@ def partition(frame: Frame, number: int) -> Partition:
     return found
 
 
-def outcome(frame: Frame, reason: str) -> Outcome:
+def outcome(frame: Frame, reason: str) -> OutcomeRate:
     (found,) = [row for row in frame.outcomes if row.reason == reason]
     return found
 
 
-def notes(frame: Frame, level: Level) -> list[str]:
+def notes(frame: Frame, level: NoteLevel) -> list[str]:
     return [note.text for note in frame.notes if note.level is level]
 
 
@@ -140,7 +140,7 @@ def test_a_restarted_process_counts_from_zero_and_is_named() -> None:
     frame = look(watch, 4.0, {"a": after})
     assert gate(frame, "a").restarted
     assert frame.total.decisions_per_s == 275.0
-    assert notes(frame, Level.ODD) == ["a started 3 s ago"]
+    assert notes(frame, NoteLevel.ODD) == ["a started 3 s ago"]
 
 
 def test_counters_that_went_down_tell_of_a_restart_too() -> None:
@@ -176,7 +176,7 @@ def test_a_gate_that_stops_answering_is_shown_with_how_long_and_the_others_go_on
     gone = gate(frame, "b")
     assert (gone.silent_s, gone.error, gone.flow.decisions_per_s) == (7.0, "connection refused", None)
     assert (frame.answering, gate(frame, "a").silent_s, frame.total.decisions_per_s) == (1, None, 20.0)
-    assert notes(frame, Level.BAD)[0] == "b has not answered for 7 s: connection refused"
+    assert notes(frame, NoteLevel.BAD)[0] == "b has not answered for 7 s: connection refused"
 
 
 def test_one_that_never_answered_is_shown_by_its_endpoint() -> None:
@@ -231,7 +231,7 @@ def test_a_process_that_answers_at_two_addresses_counts_once() -> None:
 def test_two_processes_of_one_name_are_called_out() -> None:
     frame = look(Watch(), 0.0, {"a": TestGate("x", started_s=1), "b": TestGate("x", started_s=2)})
     assert len(frame.gates) == 2
-    assert "2 gates are called x" in " ".join(notes(frame, Level.BAD))
+    assert "2 gates are called x" in " ".join(notes(frame, NoteLevel.BAD))
 
 
 # -- partitions ------------------------------------------------------------------------------------------------------
@@ -240,12 +240,12 @@ def test_two_processes_of_one_name_are_called_out() -> None:
 def test_a_partition_that_no_gate_has_is_named() -> None:
     frame = look(Watch(), 0.0, {"a": TestGate("a").runs(0, 2, of=4)})
     assert [(row.partition, row.phase, row.gates) for row in frame.partitions] == [
-        (0, Phase.RUNNING, ("a",)),
-        (1, Phase.NOBODY, ()),
-        (2, Phase.RUNNING, ("a",)),
-        (3, Phase.NOBODY, ()),
+        (0, PartitionPhase.RUNNING, ("a",)),
+        (1, PartitionPhase.NOBODY, ()),
+        (2, PartitionPhase.RUNNING, ("a",)),
+        (3, PartitionPhase.NOBODY, ()),
     ]
-    assert notes(frame, Level.BAD) == ["no gate that answers has 2 of 4 partitions of flight: 1, 3"]
+    assert notes(frame, NoteLevel.BAD) == ["no gate that answers has 2 of 4 partitions of flight: 1, 3"]
 
 
 def test_the_lag_of_a_partition_is_that_of_both_its_inputs() -> None:
@@ -272,8 +272,8 @@ def test_a_restore_tells_how_far_it_is_and_how_long_it_takes() -> None:
 
 def test_a_stopped_task_is_named_with_its_gate() -> None:
     frame = look(Watch(), 0.0, {"a": TestGate("a").runs(0, of=2, flight_1="stopped")})
-    assert partition(frame, 1).phase is Phase.STOPPED
-    assert notes(frame, Level.BAD) == ["flight-1 is stopped on a: see `task stopped` in its log"]
+    assert partition(frame, 1).phase is PartitionPhase.STOPPED
+    assert notes(frame, NoteLevel.BAD) == ["flight-1 is stopped on a: see `task stopped` in its log"]
 
 
 def test_a_partition_that_moves_is_with_both_for_a_moment_and_counts_once() -> None:
@@ -291,7 +291,7 @@ def test_two_apps_do_not_mix() -> None:
     frame = look(Watch(), 0.0, {"x": one, "y": other})
     assert frame.apps == ("prod", "test")
     assert [(row.app, row.gates) for row in frame.partitions] == [("prod", ("a",)), ("test", ("a",))]
-    assert not notes(frame, Level.BAD), "one name in two apps is no conflict"
+    assert not notes(frame, NoteLevel.BAD), "one name in two apps is no conflict"
 
 
 # -- what to look at -------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_refused_facts_and_lost_transactions_are_said_while_they_happen() -> Non
     one.told.transaction("aborted", 0)
     frame = look(watch, 2.0, {"a": one})
     assert (frame.refused_facts, gate(frame, "a").aborted) == (3, 1)
-    assert notes(frame, Level.ODD) == [
+    assert notes(frame, NoteLevel.ODD) == [
         "a lost 1 transaction and decides again: its log says why",
         "3 facts refused in the last 2 s: placet decisions tail --refused",
     ]

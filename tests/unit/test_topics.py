@@ -13,7 +13,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import load_settings
-from placet.streams.topics.needs import Change, Must, Need, TopicSpec, needs_of, output_bytes_max, required_topics
+from placet.streams.topics.needs import AlterWhen, Must, Need, TopicSpec, needs_of, output_bytes_max, required_topics
 from placet.streams.topics.plan import Action, Step, apply, check_topics, observe, plan, verify
 from placet.streams.topology import EntityTopics
 
@@ -190,7 +190,7 @@ def test_each_wrong_setting_is_found_and_named(spec: TopicSpec, need: Need) -> N
         assert step.topic == spec.name
         assert step.finding == f"{need.config} is {wrong}, {need.must} {need.value}: {need.why}"
         assert step.todo
-        assert (step.action is Action.ALTER) == (need.change is Change.ALWAYS)
+        assert (step.action is Action.ALTER) == (need.change is AlterWhen.ALWAYS)
 
 
 @pytest.mark.parametrize(("spec", "need"), EVERY_NEED, ids=lambda it: getattr(it, "role", None) or it.config)

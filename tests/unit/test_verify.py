@@ -21,7 +21,7 @@ from placet.schemas.state import Change
 from placet.streams.records import ConsumerRecord
 from placet.streams.state import layout
 from placet.testing import TestDriver
-from placet.verify.report import Check, Finding
+from placet.verify.report import Check, Mismatch
 from placet.verify.rules import Rulebook
 from tests.unit.verify_history import DAY_MS, DEFINITION, History, history_of, long_history, published, small_history
 
@@ -29,7 +29,7 @@ DECISIONS, CHANGELOG, LEDGER = "test.order.decisions", "test.order.changelog", "
 SIGNALS, PROPOSALS = "test.order.signals", "test.order.proposals"
 
 
-def first_of(history: History, check: Check) -> Finding:
+def first_of(history: History, check: Check) -> Mismatch:
     report = history.verify()
     found = [finding for finding in report.findings if finding.check is check]
     assert found, f"no finding `{check.value}` among {[str(finding) for finding in report.findings]}"
@@ -346,7 +346,7 @@ def test_a_missing_commit() -> None:
     report = history.verify()
 
     assert {Check.CHAIN} == set(report.counts)
-    assert Finding(Check.CHAIN, LEDGER, 0, following.offset, report.findings[1].text) == report.findings[1]
+    assert Mismatch(Check.CHAIN, LEDGER, 0, following.offset, report.findings[1].text) == report.findings[1]
     assert "commits 3 to 3 are missing" in report.findings[1].text
     assert (report.findings[0].topic, report.findings[0].offset) == (DECISIONS, 2)
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from placet.cli import verify as command
 from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
-from placet.verify.report import Check, Finding, Report, Since, TaskReport
+from placet.verify.report import Check, Mismatch, Report, Since, TaskReport
 
 
 def report(findings: int) -> Report:
@@ -59,7 +59,7 @@ def test_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(text)
     assert code == 1
     assert found["differences"] == 5
-    assert found["first"] == Finding(Check.LOST, *later_place(), 0, "no decision on this input")._asdict()
+    assert found["first"] == Mismatch(Check.LOST, *later_place(), 0, "no decision on this input")._asdict()
     assert found["tasks"][0]["since"] == {"sequence": 1, "log_time": 0, "why": ""}
     assert found["tasks"][1]["counts"] == {"lost decision": 5}
     assert len(found["tasks"][1]["findings"]) == 2

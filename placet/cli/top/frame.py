@@ -9,10 +9,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-__all__ = ["Flow", "Frame", "Gate", "Level", "Note", "Outcome", "Partition", "Phase", "Restore"]
+__all__ = ["Flow", "Frame", "Gate", "Note", "NoteLevel", "OutcomeRate", "Partition", "PartitionPhase", "Restore"]
 
 
-class Phase(StrEnum):
+class PartitionPhase(StrEnum):
     """Where a partition's task is; NOBODY: none of the gates that answer has it."""
 
     RUNNING = "running"
@@ -21,7 +21,7 @@ class Phase(StrEnum):
     NOBODY = "nobody"
 
 
-class Level(StrEnum):
+class NoteLevel(StrEnum):
     """How much a note matters: BAD needs somebody now, ODD will pass or can wait."""
 
     BAD = "bad"
@@ -75,7 +75,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
 
 
-class Outcome(Struct, frozen=True, kw_only=True):
+class OutcomeRate(Struct, frozen=True, kw_only=True):
     """One outcome with one reason, of all gates; counts are since they started, `share` is of the last look's."""
 
     outcome: str
@@ -102,7 +102,7 @@ class Partition(Struct, frozen=True, kw_only=True):
     app: str
     entity: str
     partition: int
-    phase: Phase
+    phase: PartitionPhase
     gates: tuple[str, ...] = ()
     decisions_per_s: float | None = None
     lag_records: int | None = None
@@ -112,7 +112,7 @@ class Partition(Struct, frozen=True, kw_only=True):
 class Note(Struct, frozen=True, kw_only=True):
     """A sentence on what an operator should look at."""
 
-    level: Level
+    level: NoteLevel
     text: str
 
 
@@ -135,5 +135,5 @@ class Frame(Struct, frozen=True, kw_only=True):
     history: tuple[float, ...]
     notes: tuple[Note, ...]
     gates: tuple[Gate, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[OutcomeRate, ...]
     partitions: tuple[Partition, ...]

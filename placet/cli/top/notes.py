@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from placet.cli.top.frame import Gate, Level, Note, Partition, Phase
+from placet.cli.top.frame import Gate, Note, NoteLevel, Partition, PartitionPhase
 
 __all__ = ["Rises", "notes_on", "spell_s"]
 
@@ -29,7 +29,8 @@ def notes_on(
     gates, partitions = list(gates), list(partitions)
     bad = [*_silent(gates), *_stopped(partitions), *_without_a_gate(partitions), *_same_names(gates)]
     odd = [*_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
-    return (*(Note(level=Level.BAD, text=text) for text in bad), *(Note(level=Level.ODD, text=text) for text in odd))
+    levels = [*((NoteLevel.BAD, text) for text in bad), *((NoteLevel.ODD, text) for text in odd)]
+    return tuple(Note(level=level, text=text) for level, text in levels)
 
 
 def spell_s(seconds: float) -> str:
@@ -50,14 +51,15 @@ def _silent(gates: list[Gate]) -> Iterator[str]:
 
 def _stopped(partitions: list[Partition]) -> Iterator[str]:
     for row in partitions:
-        if row.phase is Phase.STOPPED:
+        if row.phase is PartitionPhase.STOPPED:
             yield f"{row.entity}-{row.partition} is stopped on {', '.join(row.gates)}: see `task stopped` in its log"
 
 
 def _without_a_gate(partitions: list[Partition]) -> Iterator[str]:
     known = Counter((row.app, row.entity) for row in partitions)
     for app, entity in known:
-        alone = [row.partition for row in partitions if (row.app, row.entity, row.phase) == (app, entity, Phase.NOBODY)]
+        nobody = (app, entity, PartitionPhase.NOBODY)
+        alone = [row.partition for row in partitions if (row.app, row.entity, row.phase) == nobody]
         if alone:
             names = ", ".join(map(str, alone[:_NAMED_MAX])) + (", …" if len(alone) > _NAMED_MAX else "")
             yield f"no gate that answers has {len(alone)} of {known[app, entity]} partitions of {entity}: {names}"

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from placet.cli.top.frame import Partition, Phase, Restore
+from placet.cli.top.frame import Partition, PartitionPhase, Restore
 from placet.cli.top.known import Known
 from placet.cli.top.samples import Numbers, by, rounded, sum_of_known
 
@@ -23,7 +23,7 @@ def partitions_of(answering: Sequence[Known]) -> tuple[Partition, ...]:
         for (entity,), count in by(one.numbers, "placet_partitions", "entity").items():
             for n in range(round(count)):
                 task = (one.name[0], entity, n)
-                rows.setdefault(task, Partition(app=task[0], entity=entity, partition=n, phase=Phase.NOBODY))
+                rows.setdefault(task, Partition(app=task[0], entity=entity, partition=n, phase=PartitionPhase.NOBODY))
     for one in answering:
         for row in _tasks(one):
             task = (row.app, row.entity, row.partition)
@@ -55,11 +55,11 @@ def _tasks(one: Known) -> Iterator[Partition]:
                 app=app,
                 entity=entity,
                 partition=task[2],
-                phase=Phase(phase),
+                phase=PartitionPhase(phase),
                 gates=(name,),
                 decisions_per_s=one.rate(rates.get(task, 0.0)),
                 lag_records=rounded(lags.get(task)),
-                restore=_restore(one, entity, partition) if phase == Phase.RESTORING else None,
+                restore=_restore(one, entity, partition) if phase == PartitionPhase.RESTORING else None,
             )
 
 

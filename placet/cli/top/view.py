@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from placet.cli.top.frame import Frame, Gate, Level, Note, Outcome, Partition, Phase
+from placet.cli.top.frame import Frame, Gate, Note, NoteLevel, OutcomeRate, Partition, PartitionPhase
 from placet.cli.top.notes import spell_s
 
 __all__ = ["render"]
@@ -23,13 +23,19 @@ _SPARKS_MIN, _BAR, _NAME_MAX = 12, 10, 18
 """Widths, in characters."""
 _STYLES: Final = {"ACCEPTED": "green", "DUPLICATE": "cyan", "REFUSED": "yellow"}
 _PHASE_STYLES: Final = {
-    Phase.RUNNING: "green", Phase.RESTORING: "magenta", Phase.STOPPED: "bold red", Phase.NOBODY: "bold red",
-}  # fmt: skip
+    PartitionPhase.RUNNING: "green",
+    PartitionPhase.RESTORING: "magenta",
+    PartitionPhase.STOPPED: "bold red",
+    PartitionPhase.NOBODY: "bold red",
+}
 _STATES: Final = {
-    Phase.RUNNING: "", Phase.RESTORING: "↻ restoring", Phase.STOPPED: "✕ stopped", Phase.NOBODY: "✕ nobody has it",
-}  # fmt: skip
-_TROUBLE: Final = (Phase.RUNNING, Phase.RESTORING, Phase.STOPPED, Phase.NOBODY)
-_LEVEL_STYLES: Final = {Level.BAD: "bold red", Level.ODD: "yellow"}
+    PartitionPhase.RUNNING: "",
+    PartitionPhase.RESTORING: "↻ restoring",
+    PartitionPhase.STOPPED: "✕ stopped",
+    PartitionPhase.NOBODY: "✕ nobody has it",
+}
+_TROUBLE: Final = (PartitionPhase.RUNNING, PartitionPhase.RESTORING, PartitionPhase.STOPPED, PartitionPhase.NOBODY)
+_LEVEL_STYLES: Final = {NoteLevel.BAD: "bold red", NoteLevel.ODD: "yellow"}
 _AROUND: Final = 5
 """Lines of the heading and the tiles."""
 _NOTES_MAX, _ROWS_MIN = 6, 3
@@ -60,7 +66,7 @@ def render(frame: Frame, height: int | None = None) -> RenderableType:
     )
 
 
-def _cut(frame: Frame, height: int | None) -> tuple[list[Note], list[Gate], list[Outcome], list[Partition]]:
+def _cut(frame: Frame, height: int | None) -> tuple[list[Note], list[Gate], list[OutcomeRate], list[Partition]]:
     """Choose the rows that fit: each table has a heading, a line behind it, and one for what is left out."""
     gates, outcomes, partitions = list(frame.gates), list(frame.outcomes), list(frame.partitions)
     notes = list(frame.notes)
@@ -163,15 +169,15 @@ def _gates(rows: list[Gate], frame: Frame) -> Table:
 def _tasks(gate: Gate) -> Text:
     """How many tasks run, and behind a sign those that are restored or stopped."""
     counts = (
-        (gate.running, "", Phase.RUNNING),
-        (gate.restoring, "↻", Phase.RESTORING),
-        (gate.stopped, "✕", Phase.STOPPED),
+        (gate.running, "", PartitionPhase.RUNNING),
+        (gate.restoring, "↻", PartitionPhase.RESTORING),
+        (gate.stopped, "✕", PartitionPhase.STOPPED),
     )
     parts = [Text(f"{sign}{count}", _PHASE_STYLES[phase]) for count, sign, phase in counts if count]
     return Text(" ").join(parts) if parts else Text("stands by", "bright_black")
 
 
-def _outcomes(rows: list[Outcome], frame: Frame) -> Table:
+def _outcomes(rows: list[OutcomeRate], frame: Frame) -> Table:
     table = _table("outcome", "reason", "facts/s >", "prop./s >", "share >", "", "since start >")
     for row in rows:
         style = _STYLES.get(row.outcome, "default")
@@ -190,7 +196,7 @@ def _partitions(rows: list[Partition], frame: Frame) -> Table:
     table = _table("partition", "gate", "decisions/s >", "", "lag >", "")
     fastest = max((row.decisions_per_s or 0.0 for row in frame.partitions), default=0.0)
     for row in rows:
-        style, runs = _PHASE_STYLES[row.phase], row.phase is Phase.RUNNING
+        style, runs = _PHASE_STYLES[row.phase], row.phase is PartitionPhase.RUNNING
         app = f"{row.app} " if len(frame.apps) > 1 else ""
         bar = _bar((row.decisions_per_s or 0.0) / fastest if fastest else 0.0, "cyan")
         if row.restore and row.restore.share is not None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from placet.cli.top.frame import Flow, Frame, Gate, Outcome
+from placet.cli.top.frame import Flow, Frame, Gate, OutcomeRate
 from placet.cli.top.known import Answer, Known, after, once_each
 from placet.cli.top.notes import Rises, notes_on
 from placet.cli.top.partitions import partitions_of
@@ -142,7 +142,7 @@ def _latency(answering: list[Known], name: str) -> tuple[float | None, float | N
     return quantile(0.5, buckets), quantile(0.99, buckets)
 
 
-def _outcomes(answering: list[Known]) -> tuple[Outcome, ...]:
+def _outcomes(answering: list[Known]) -> tuple[OutcomeRate, ...]:
     """Counts of all gates by outcome and reason, the most frequent first."""
     counts: dict[tuple[str, str], dict[str, float]] = {}
     rates: dict[tuple[str, str], dict[str, float]] = {}
@@ -154,7 +154,7 @@ def _outcomes(answering: list[Known]) -> tuple[Outcome, ...]:
                 row[kind] = row.get(kind, 0.0) + count / (scale or 1.0)
     all_s = sum(sum(row.values()) for row in rates.values())
     rows = [
-        Outcome(
+        OutcomeRate(
             outcome=outcome,
             reason=reason,
             facts=round(row.get("SIGNAL", 0)),

@@ -1,6 +1,6 @@
 """The codec: one entity type's bytes, both ways. All that is encoded or decoded goes through here.
 
-    Codec ─┬─ Dialects   which schema wrote this, and the reader compiled for it     writer_schemas, avro.reader
+    Codec ─┬─ WriterSchemas   which schema wrote this, and the reader compiled for it     writer_schemas, avro.reader
            ├─ inputs     values to messages, messages to bytes                       inputs
            ├─ records    decisions, changes, ledger entries                          records, avro.writer
            └─ letters    control records and dead letters, of no entity type         letters
@@ -41,7 +41,7 @@ from placet.schemas.codec.records import (
     write_ledger,
 )
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
-from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, Dialects
+from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, InvalidPayload
@@ -87,7 +87,7 @@ class Codec:
         state = {name: default_json(field) for name, field in definition.fields.items() if field.has_default}
         limits = {"signal": record_bytes_max, "proposal": record_bytes_max}
         dialects = {
-            role: Dialects(
+            role: WriterSchemas(
                 role,
                 schema,
                 wire,

@@ -11,7 +11,7 @@ import msgspec
 from placet.schemas.avro.writer import dict_writer, writer_of
 from placet.schemas.codec.contracts import FIXED
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
-from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, Dialects
+from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.decision import Coordinates, Decision, Reason
 from placet.schemas.errors import DecodeError
 
@@ -87,8 +87,8 @@ class Undecoded(Protocol):
 
 
 @lru_cache(maxsize=8)
-def _dialects(role: str, wire: Wire) -> Dialects:
-    return Dialects(role, FIXED[role], wire, RECORD_BYTES_MAX)
+def _dialects(role: str, wire: Wire) -> WriterSchemas:
+    return WriterSchemas(role, FIXED[role], wire, RECORD_BYTES_MAX)
 
 
 def encode_control(entry: Published, wire: Wire = SINGLE_OBJECT) -> bytes:

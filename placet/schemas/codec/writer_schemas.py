@@ -16,7 +16,7 @@ from placet.schemas.codec.contracts import Schema
 from placet.schemas.codec.wire import Wire, head_size, single_object_head
 from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
 
-__all__ = ["RECORD_BYTES_MAX", "Dialects"]
+__all__ = ["RECORD_BYTES_MAX", "WriterSchemas"]
 
 RECORD_BYTES_MAX = 1 << 20
 """Longest record that is decoded, in bytes: what a broker takes unless it is told otherwise."""
@@ -24,7 +24,7 @@ RECORD_BYTES_MAX = 1 << 20
 Read: TypeAlias = Callable[[bytes, int], list[Any]]
 
 
-class Dialects:
+class WriterSchemas:
     """All ways in which records of one role may be written, and the head under which ours are.
 
     Args:
@@ -74,7 +74,7 @@ class Dialects:
         read = self._readers.get(value[:size])
         if read is None:
             size = head_size(value)
-            read = self._readers.get(value[:size]) or self._meet(value[:size])
+            read = self._readers.get(value[:size]) or self._reader_for(value[:size])
         return read(value, size)
 
     def learn(self, schema: Schema) -> None:
@@ -108,7 +108,7 @@ class Dialects:
         self._records[head], self._roles[head] = record, self.role
         return read
 
-    def _meet(self, head: bytes) -> Read:
+    def _reader_for(self, head: bytes) -> Read:
         """Find the reader of a head that is new here."""
         if head in self._roles:
             raise DecodeError(f"a {self._roles[head]} record stands where a {self.role} is expected")

@@ -47,7 +47,7 @@ class Document(NamedTuple):
         return self.lines[path]
 
 
-class _Reader:
+class _YamlReader:
     """One pass over the events; `lines` fills as values are read."""
 
     def __init__(self, text: str, file: str) -> None:
@@ -154,7 +154,7 @@ def read_yaml(text: str, file: str = "<text>") -> Document:
     Raises:
         DefinitionError: not YAML, or one of the things that are refused; with line, path and fix.
     """
-    reader = _Reader(text, file)
+    reader = _YamlReader(text, file)
     try:
         return Document(reader.document(), file, reader.lines)
     except yaml.MarkedYAMLError as error:

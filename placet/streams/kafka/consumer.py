@@ -19,7 +19,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from placet.streams.errors import LogUnreachable, TaskMigrated
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.membership import membership, names_a_member
-from placet.streams.kafka.polled import OUT_OF_RANGE, drain, records_of, what_is_there
+from placet.streams.kafka.poll_errors import OUT_OF_RANGE, drain, records_of, what_is_there
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["GroupConsumer", "LogReader"]

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import LogUnreachable
-from placet.streams.kafka.polled import MIGRATED, drain, records_of
+from placet.streams.kafka.poll_errors import MIGRATED, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["GroupReader"]

@@ -16,7 +16,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Final
 
-__all__ = ["EXIT_HUNG", "Patience", "Watchdog"]
+__all__ = ["EXIT_HUNG", "Deadline", "Watchdog"]
 
 EXIT_HUNG: Final = 70
 """Exit code of a process that the watchdog ended (EX_SOFTWARE)."""
@@ -24,7 +24,7 @@ _LATE_S: Final = 1.0
 """A look that is later than this was not kept back by a busy machine: the process stood still."""
 
 
-class Patience:
+class Deadline:
     """How long one call is waited for. Moments are given, in seconds of a steady clock.
 
     One thread arms and disarms, another one looks: each of them writes fields of its own only.
@@ -67,7 +67,7 @@ class Watchdog:
     """
 
     def __init__(self, limit_ms: int) -> None:
-        self._patience = Patience(limit_ms / 1000, monotonic())
+        self._patience = Deadline(limit_ms / 1000, monotonic())
         self._stop = Event()
         self._thread = Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()

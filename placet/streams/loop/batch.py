@@ -40,7 +40,7 @@ class Batch:
     def __init__(self, store: StateStore, form: layout.StateFormat, watermark: int, changelog: TopicPartition) -> None:
         self.records: list[ProducerRecord] = []
         self.size_bytes = 0
-        self.counted: list[tuple[Kind, Outcome, Reason]] = []
+        self.outcomes: list[tuple[Kind, Outcome, Reason]] = []
         self.decisions = 0
         self.changes = 0
         self.watermark = watermark
@@ -111,14 +111,14 @@ class Batch:
         """Add a record to the transaction."""
         self.records.append(record)
 
-    def send_counted(self, record: ProducerRecord) -> None:
+    def send_digested(self, record: ProducerRecord) -> None:
         """Add a decision or a change: the commit record's digest covers its key and bytes, in this order."""
         self._digested += (record.key or b"", record.value or b"")
         self.records.append(record)
 
     @property
     def digest(self) -> bytes:
-        """16 bytes over what `send_counted` added."""
+        """16 bytes over what `send_digested` added."""
         return blake2b(b"".join(self._digested), digest_size=16).digest()
 
     def writes(self) -> dict[bytes, bytes | None]:

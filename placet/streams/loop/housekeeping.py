@@ -71,13 +71,13 @@ class Housekeeping:
 
     def _delete(self, batch: Batch, key: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
         if key.startswith(b"x"):
-            self._bury(batch, key[1:], log_time, task_epoch, sequence)
+            self._forget_entity(batch, key[1:], log_time, task_epoch, sequence)
             return
         batch.put(key, None)
         if key.startswith(b"u"):
             batch.send(ProducerRecord(self._topics.ledger, self._partition, key[1:], None))
 
-    def _bury(self, batch: Batch, entity: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
+    def _forget_entity(self, batch: Batch, entity: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
         entity_id = entity.decode()
         state = batch.state(entity_id)
         if state.status != ABSENT:  # created again meanwhile: it lives on
@@ -89,7 +89,7 @@ class Housekeeping:
             batch.remember(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
             return
         headers = [(TOMBSTONE_HEADER, tombstone_header(state.version, task_epoch, sequence))]
-        batch.send_counted(ProducerRecord(self._topics.changelog, self._partition, entity, None, headers))
+        batch.send_digested(ProducerRecord(self._topics.changelog, self._partition, entity, None, headers))
         for name in state.applied:
             key = layout.applied_ledger_key(entity_id, name)
             batch.send(ProducerRecord(self._topics.ledger, self._partition, key, None))

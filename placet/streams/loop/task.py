@@ -19,7 +19,15 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from placet.processors.address import written_key
-from placet.processors.judge import NO_CONSEQUENCES, Candidate, Consequences, Judged, consequences, read, rule_on
+from placet.processors.judge import (
+    NO_CONSEQUENCES,
+    CheckedInput,
+    Consequences,
+    Verdict,
+    check_input,
+    consequences,
+    decide_input,
+)
 from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec, encode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
@@ -52,7 +60,7 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-class _Ruling(NamedTuple):
+class DecidedInput(NamedTuple):
     """An input and its decision, on the way from the ladder to the encoder."""
 
     record: ConsumerRecord
@@ -157,25 +165,25 @@ class Task:
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
             log_time = max(log_time, clock_ms if idle_ms is None else idle_ms)
-        rulings: list[_Ruling] = []
-        for index, (record, candidate) in enumerate(self._read(ordered)):
+        decided: list[DecidedInput] = []
+        for index, (record, checked) in enumerate(self._check(ordered)):
             log_time = max(log_time, record.timestamp)
             at = Coordinates(
                 record.topic, partition, record.offset, log_time, decided_at,
                 self._task_epoch, sequence, index, digest, control_position,
             )  # fmt: skip
-            rulings.append(self._rule_on(batch, record, candidate, at))
+            decided.append(self._decide(batch, record, checked, at))
             if batch.size_bytes >= bytes_max:
                 break
-        self._batch_left = ordered[len(rulings) :]
-        self.oldest_at = min((ruling.record.timestamp for ruling in rulings), default=clock_ms)
-        self._send(batch, rulings)
-        self.counts = Counter(batch.counted)
+        self._batch_left = ordered[len(decided) :]
+        self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
+        self._send(batch, decided)
+        self.counts = Counter(batch.outcomes)
         self._housekeeping.add_to(batch, log_time, self._task_epoch, sequence)
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
-            self._task_epoch, sequence, self._spans(rulings), log_time, decided_at, batch.watermark,
+            self._task_epoch, sequence, self._spans(decided), log_time, decided_at, batch.watermark,
             control_position, digest, batch.decisions, batch.changes, batch.digest, last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
@@ -224,61 +232,63 @@ class Task:
             self.phase = Phase.CLOSED
             self.store.close()
 
-    def _read(self, records: list[ConsumerRecord]) -> Iterator[tuple[ConsumerRecord, Candidate | Judged]]:
+    def _check(self, records: list[ConsumerRecord]) -> Iterator[tuple[ConsumerRecord, CheckedInput | Verdict]]:
         machine, decoder, kinds = self.machine, self._codec, self._kinds
         partition, partitions = self.task_id.partition, self._partitions
         for begin in range(0, len(records), _READ_AHEAD_RECORDS):
             ahead = records[begin : begin + _READ_AHEAD_RECORDS]
-            candidates = [
-                read(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
+            checked_inputs = [
+                check_input(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
                 for record in ahead
             ]
-            yield from zip(ahead, candidates, strict=True)
+            yield from zip(ahead, checked_inputs, strict=True)
 
-    def _rule_on(self, batch: Batch, record: ConsumerRecord, candidate: Candidate | Judged, at: Coordinates) -> _Ruling:
-        if isinstance(candidate, Judged):
+    def _decide(
+        self, batch: Batch, record: ConsumerRecord, checked: CheckedInput | Verdict, at: Coordinates
+    ) -> DecidedInput:
+        if isinstance(checked, Verdict):
             batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
-            return _Ruling(record, at, candidate.decision, NO_CONSEQUENCES, [])
-        judged = rule_on(
-            self.machine, batch, candidate, record.key,
+            return DecidedInput(record, at, checked.decision, NO_CONSEQUENCES, [])
+        verdict = decide_input(
+            self.machine, batch, checked, record.key,
             at.partition, self._partitions, at.log_time, at.decided_at,
         )  # fmt: skip
-        if judged.decision.outcome is not _ACCEPTED:
-            return _Ruling(record, at, judged.decision, NO_CONSEQUENCES, [])
-        writes = consequences(judged, at)
-        headers = self._stage(batch, judged, writes, record.key or b"", at)
-        return _Ruling(record, at, judged.decision, writes, headers)
+        if verdict.decision.outcome is not _ACCEPTED:
+            return DecidedInput(record, at, verdict.decision, NO_CONSEQUENCES, [])
+        writes = consequences(verdict, at)
+        headers = self._stage(batch, verdict, writes, record.key or b"", at)
+        return DecidedInput(record, at, verdict.decision, writes, headers)
 
-    def _stage(self, batch: Batch, judged: Judged, writes: Consequences, entity: bytes, at: Coordinates) -> Headers:
+    def _stage(self, batch: Batch, verdict: Verdict, writes: Consequences, entity: bytes, at: Coordinates) -> Headers:
         """Let the next input see what this one did. Returns the changelog headers that let a restore do the same."""
         change, memory, applied = writes
-        if judged.after is not judged.before:
-            batch.put_state(entity, judged.after)
-        if judged.message is not None:
-            batch.watermark = max(batch.watermark, min(judged.message.event_time, at.log_time))
+        if verdict.after is not verdict.before:
+            batch.put_state(entity, verdict.after)
+        if verdict.message is not None:
+            batch.watermark = max(batch.watermark, min(verdict.message.event_time, at.log_time))
         if memory is not None:
             key = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
             stored = layout.memory_key(Kind(memory.kind), entity, memory.dedup_key)
             batch.remember(stored, layout.dump_memory(memory.memory))
             batch.remember(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
-        if applied is not None and judged.after.status == ABSENT and not judged.after.deleted_at:
+        if applied is not None and verdict.after.status == ABSENT and not verdict.after.deleted_at:
             batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))  # nothing else reminds of it
         headers = [] if change is None else layout.change_headers(change)
         for header in headers:
             batch.remember(*layout.stored_by(entity, *header))
         return headers
 
-    def _send(self, batch: Batch, rulings: list[_Ruling]) -> None:
+    def _send(self, batch: Batch, decided: list[DecidedInput]) -> None:
         """Encode what was decided: per input what follows from it, then its decision."""
         codec, topics, partition = self._codec, self.topics, self.task_id.partition
-        changes = [codec.encode_change(change) if (change := ruling.writes.change) else None for ruling in rulings]
-        decisions = [codec.encode_decision(ruling.decision, ruling.at) for ruling in rulings]
-        for ruling, changed, decided in zip(rulings, changes, decisions, strict=True):
-            record, at, decision, (_, memory, applied), headers = ruling
+        changes = [codec.encode_change(change) if (change := one.writes.change) else None for one in decided]
+        decisions = [codec.encode_decision(one.decision, one.at) for one in decided]
+        for one, changed, encoded in zip(decided, changes, decisions, strict=True):
+            record, at, decision, (_, memory, applied), headers = one
             key = written_key(record.key)
             if changed is not None:
                 value, state_header = changed
-                batch.send_counted(ProducerRecord(topics.changelog, partition, key, value, state_header + headers))
+                batch.send_digested(ProducerRecord(topics.changelog, partition, key, value, state_header + headers))
                 batch.changes += 1
             if memory is not None:
                 name = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
@@ -288,18 +298,18 @@ class Task:
                 batch.send(self._ledger_record(name, applied))
             if decision.reason in _BYTES_DO_NOT_DECODE:
                 batch.send(ProducerRecord(self._dead_letters, -1, key, encode_dead_letter(record, decision, at)))
-            batch.send_counted(ProducerRecord(topics.decisions, partition, key, decided))
-            batch.counted.append((decision.kind, decision.outcome, decision.reason))
-        batch.decisions += len(rulings)
+            batch.send_digested(ProducerRecord(topics.decisions, partition, key, encoded))
+            batch.outcomes.append((decision.kind, decision.outcome, decision.reason))
+        batch.decisions += len(decided)
 
     def _ledger_record(self, key: bytes, entry: Genesis | Commit | MemoryEntry | AppliedEntry) -> ProducerRecord:
         return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
 
-    def _spans(self, rulings: list[_Ruling]) -> tuple[Span, ...]:
+    def _spans(self, decided: list[DecidedInput]) -> tuple[Span, ...]:
         """What the transaction takes of each input topic: every one of them, even unmoved."""
         ends = dict(self.positions)
-        for ruling in rulings:
-            ends[ruling.record.topic] = ruling.record.offset + 1
+        for one in decided:
+            ends[one.record.topic] = one.record.offset + 1
         return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
 
 

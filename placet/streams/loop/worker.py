@@ -124,11 +124,11 @@ class Worker:
         """Do what an error of the last round calls for. That may fail as well: the group can move on meanwhile."""
         match failure:
             case TransactionAborted():
-                self._adopt_the_log(failure)
+                self._restore_all(failure)
             case TaskMigrated():
                 self._join_again(failure)
             case TaskStopped():
-                self._take_out(failure)
+                self._stop_task(failure)
             case TaskCorrupted():
                 self._rebuild(failure)
                 self._read_again()
@@ -184,7 +184,7 @@ class Worker:
                 work.setdefault(task_id, [])
         if monotonic() >= self._housekeeping_at_s:
             self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
-            self._observer.lag(self._consumer.lag(self._flowing()))
+            self._observer.lag(self._consumer.lag(self._positions()))
             self._idle.ask(self._tasks.values())
         for task_id in self._idle.take_idle(self._tasks.values(), self._consumer.reached):
             work.setdefault(task_id, [])
@@ -202,7 +202,7 @@ class Worker:
             if task and why:
                 raise TaskStopped(task.task_id, why)
 
-    def _flowing(self) -> dict[TopicPartition, int]:
+    def _positions(self) -> dict[TopicPartition, int]:
         """The next position of every input partition of the running tasks."""
         return {
             TopicPartition(topic, task_id.partition): position
@@ -270,7 +270,7 @@ class Worker:
         self._stopped.discard(task_id)
         self._show_tasks()
 
-    def _adopt_the_log(self, error: TransactionAborted) -> None:
+    def _restore_all(self, error: TransactionAborted) -> None:
         """Nobody knows how far the transaction got, so the log is asked: every task restores its tail."""
         self._observer.transaction("aborted", 0.0)
         self._observer.event("transaction aborted", why=str(error))
@@ -280,7 +280,7 @@ class Worker:
             self._restore(task_id, task.store)
         self._back_off.pause()
 
-    def _take_out(self, error: TaskStopped) -> None:
+    def _stop_task(self, error: TaskStopped) -> None:
         """Nothing was committed: the failed task is taken out, the others read their batch again."""
         task = self._tasks.pop(error.task)
         self._consumer.pause(self._inputs_of(error.task))

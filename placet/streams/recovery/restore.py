@@ -72,10 +72,10 @@ class Restoration:
 
     Attributes:
         topic_ids: ids of the entity type's topics, as the cluster knows them now.
-        go_on: called between batches with the records read since the last call and the offsets still ahead, None while
-            they are not known; returns False when the task is not ours any more.
+        on_progress: called between batches with the records read since the last call and the offsets still ahead, None
+            while they are not known; returns False when the task is not ours any more.
         control: the topic of rules, if there is one: who wrote states published before.
-        rules_known: waits until the rules are read up to an offset; returns as `go_on` does.
+        rules_known: waits until the rules are read up to an offset; returns as `on_progress` does.
     """
 
     task_id: TaskId
@@ -86,7 +86,7 @@ class Restoration:
     form: layout.StateFormat
     store: StateStore
     now_ms: int
-    go_on: Callable[[int, int | None], bool] = field(default=lambda _read, _ahead: True)
+    on_progress: Callable[[int, int | None], bool] = field(default=lambda _read, _ahead: True)
     control: TopicPartition | None = None
     rules_known: Callable[[int], bool] = field(default=lambda _end: True)
 
@@ -99,7 +99,7 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     """Bring the store up to the log, and check that the log agrees with itself.
 
     Returns:
-        What the task starts from, or None when `go_on` ended it.
+        What the task starts from, or None when `on_progress` ended it.
 
     Raises:
         TaskCorrupted: the store is foreign or ahead of the log: set it aside and call again with an empty one.
@@ -109,7 +109,7 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     inputs = [job.partition(topic) for topic in job.topics.inputs]
     committed = log.committed(inputs)
     while committed is None:  # a transaction of the last owner is still open
-        if not job.go_on(0, None):
+        if not job.on_progress(0, None):
             return None
         committed = log.committed(inputs)
     changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
@@ -122,7 +122,7 @@ def restore(job: Restoration, log: Log) -> Restored | None:
     ledgers_part = targets[ledger] - positions[ledger]
     chain = _Chain(job, targets[ledger])
     changelogs_part = targets[changelog] - positions[changelog]
-    if not job.go_on(0, changelogs_part + ledgers_part):
+    if not job.on_progress(0, changelogs_part + ledgers_part):
         return None
     with job.store.filling(changelogs_part) as write:
         progress = _Progress(job, targets[changelog] + ledgers_part, write)
@@ -195,7 +195,7 @@ class _Progress:
         writes.update(layout.position_writes({job.topics.changelog: position}))
         self._write(writes)
         self.records += len(records)
-        return job.go_on(len(records), self._end - position)
+        return job.on_progress(len(records), self._end - position)
 
 
 class _Chain:
@@ -236,7 +236,7 @@ class _Chain:
         writes.update(layout.position_writes({job.topics.ledger: position}))
         job.store.write(writes)
         self.records += len(records)
-        return job.go_on(len(records), self._end - position)
+        return job.on_progress(len(records), self._end - position)
 
     def _link(self, entry: Commit, offset: int) -> None:
         last, self.last = self.last, entry

@@ -25,7 +25,7 @@ from placet.streams.state.rocksdb import RocksDBStore, StoreLocked
 from placet.streams.state.store import StateStore, StoreDamaged
 from placet.streams.topology import TaskId
 
-__all__ = ["Job", "Outcome", "Restorer"]
+__all__ = ["Job", "RestoreResult", "Restorer"]
 
 _RETRY_AFTER_S = 0.5
 _RULES_WITHIN_S = 5.0  # the loop looks at the rules once a second
@@ -68,7 +68,7 @@ class RestoreLog(Log, Protocol):
         ...
 
 
-class Outcome(NamedTuple):
+class RestoreResult(NamedTuple):
     """A finished job: what to start from and its store, or why not; the store is closed then."""
 
     job: Job
@@ -107,7 +107,7 @@ class Restorer:
         self._rules = [control] if control else []
         self._rules_position = rules_position
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        self._done: deque[Outcome] = deque()
+        self._done: deque[RestoreResult] = deque()
         self._pending: dict[TaskId, Job] = {}
         self._lock = Lock()
         self._log: RestoreLog | None = None  # the thread's own
@@ -128,7 +128,7 @@ class Restorer:
         if job is not None:
             job.cancelled.set()
 
-    def take_done(self) -> list[Outcome]:
+    def take_done(self) -> list[RestoreResult]:
         """Return the jobs finished since the last call; those given up meanwhile are closed here."""
         outcomes = []
         while self._done:
@@ -158,13 +158,13 @@ class Restorer:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             try:
-                outcome = Outcome(job, *self._restore(job))
+                outcome = RestoreResult(job, *self._restore(job))
                 if outcome.restored is None and self._put_back(outcome):
                     continue
             except PlacetError as error:
-                outcome = Outcome(job, None, None, error)
+                outcome = RestoreResult(job, None, None, error)
             except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
-                outcome = Outcome(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
+                outcome = RestoreResult(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
             self._done.append(outcome)
         self._close_log()
 
@@ -206,7 +206,7 @@ class Restorer:
                 raise
         return None, None
 
-    def _put_back(self, outcome: Outcome) -> bool:
+    def _put_back(self, outcome: RestoreResult) -> bool:
         """Let a job wait for its next turn, store in hand. False: it was given up."""
         with self._lock:
             if outcome.job.cancelled.is_set():
@@ -223,7 +223,7 @@ class Restorer:
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
         moved_at_s = monotonic()
 
-        def go_on(read: int, ahead: int | None) -> bool:
+        def on_progress(read: int, ahead: int | None) -> bool:
             nonlocal moved_at_s
             job.records += read
             job.ahead = ahead
@@ -243,8 +243,8 @@ class Restorer:
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)
         return Restoration(
-            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(), go_on,
-            self._control, rules_known,
+            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(),
+            on_progress, self._control, rules_known,
         )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:

@@ -16,7 +16,7 @@ __all__ = [
     "DEFAULT_PARTITIONS",
     "RECORD_BYTES_MAX",
     "TWO_IN_SYNC",
-    "Change",
+    "AlterWhen",
     "Must",
     "Need",
     "TopicSpec",
@@ -49,7 +49,7 @@ class Must(StrEnum):
     AT_MOST = "must be at most"
 
 
-class Change(StrEnum):
+class AlterWhen(StrEnum):
     """When `apply` may change a setting that is not as needed."""
 
     ALWAYS = "always"
@@ -65,7 +65,7 @@ class Need(NamedTuple):
     value: str
     why: str
     wanted: str = ""
-    change: Change = Change.ALWAYS
+    change: AlterWhen = AlterWhen.ALWAYS
     advice: str = ""
 
     def met_by(self, found: str | None) -> bool:
@@ -99,7 +99,7 @@ _RECREATE = (
 _LOG_APPEND_TIME = Need(
     "message.timestamp.type", Must.IS, "LogAppendTime",
     "dedup, horizon and retention run on the broker's time; producers' times may be anything",
-    change=Change.UNWRITTEN, advice=_RECREATE,
+    change=AlterWhen.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
 _CLEAN_LEADERS = Need(
     "unclean.leader.election.enable", Must.IS, "false", "an unclean leader forgets what was committed"
@@ -109,11 +109,11 @@ TWO_IN_SYNC = Need(
 )
 _COMPACT = Need(
     "cleanup.policy", Must.IS, "compact", "the last record of each key must stay for ever",
-    change=Change.UNWRITTEN, advice=_RECREATE,
+    change=AlterWhen.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
 _DELETE = Need(
     "cleanup.policy", Must.IS, "delete", "compaction would drop records of the same key, decided or not",
-    change=Change.UNWRITTEN, advice=_RECREATE,
+    change=AlterWhen.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
 def _input_limit(record_bytes_max: int) -> Need:
     return Need(
         "max.message.bytes", Must.AT_MOST, str(record_bytes_max), "the dead letters must hold every input",
-        change=Change.NEVER, advice="Set PLACET_RECORD_BYTES_MAX to the topic's limit, or lower that limit by hand.",
+        change=AlterWhen.NEVER, advice="Set PLACET_RECORD_BYTES_MAX to the topic's limit, or lower that limit by hand.",
     )  # fmt: skip
 
 

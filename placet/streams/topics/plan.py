@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.records import TopicPartition
-from placet.streams.topics.needs import RECORD_BYTES_MAX, TWO_IN_SYNC, Change, Need, TopicSpec, required_topics
+from placet.streams.topics.needs import RECORD_BYTES_MAX, TWO_IN_SYNC, AlterWhen, Need, TopicSpec, required_topics
 
 if TYPE_CHECKING:
     from placet.streams.kafka.admin import Admin, TopicInfo
     from placet.streams.settings import Settings
 
-__all__ = ["Action", "Problem", "Step", "apply", "check_topics", "observe", "plan", "verify"]
+__all__ = ["Action", "Step", "TopicProblem", "apply", "check_topics", "observe", "plan", "verify"]
 
 _APPLY_TIMEOUT_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.2
@@ -50,7 +50,7 @@ class Step(NamedTuple):
     configs: Mapping[str, str] = {}
 
 
-class Problem(NamedTuple):
+class TopicProblem(NamedTuple):
     """Why a gate will not run on a topic, and what to do."""
 
     topic: str
@@ -118,7 +118,7 @@ def _differences(spec: TopicSpec, info: TopicInfo, written: bool) -> Iterable[St
         if need.met_by(found):
             continue
         finding = f"{need.config} is {found}, {need.must} {need.value}: {need.why}"
-        if need.change is Change.NEVER or (need.change is Change.UNWRITTEN and written):
+        if need.change is AlterWhen.NEVER or (need.change is AlterWhen.UNWRITTEN and written):
             yield Step(Action.REFUSE, spec.name, finding, need.advice)
         else:
             configs = {need.config: need.wanted or need.value}
@@ -170,11 +170,12 @@ def apply(
     done: dict[tuple[str, frozenset[str]], Step] = {}
     before: list[Step] = []
     while steps := plan(specs, *observe(admin, specs)):
-        refused = [Problem(step.topic, step.finding, step.todo) for step in steps if step.action is Action.REFUSE]
+        refused = [TopicProblem(step.topic, step.finding, step.todo) for step in steps if step.action is Action.REFUSE]
         if refused:
             raise _refusal(refused, "Nothing was changed, there is something to decide first")
         if time.monotonic() > deadline_s:
-            late = [Problem(step.topic, step.finding, "Look at the brokers' logs, then try again.") for step in steps]
+            todo = "Look at the brokers' logs, then try again."
+            late = [TopicProblem(step.topic, step.finding, todo) for step in steps]
             raise _refusal(late, f"The cluster was told, but does not show it after {timeout_s:g} s")
         if steps == before:
             time.sleep(_LOOK_AGAIN_S)  # brokers learn from the controller one after the other
@@ -194,14 +195,14 @@ def _execute(admin: Admin, step: Step, replication_factor: int) -> None:
 
 def verify(
     admin: Admin, app: str, definitions: Sequence[Definition], record_bytes_max: int = RECORD_BYTES_MAX
-) -> list[Problem]:
+) -> list[TopicProblem]:
     """Return why a gate must not run on these topics; an empty list means that it may.
 
     Raises:
         BrokerUnreachable, SettingsError: see `Admin`.
     """
     specs = required_topics(app, definitions, record_bytes_max=record_bytes_max)
-    return [Problem(step.topic, step.finding, step.todo) for step in plan(specs, *observe(admin, specs))]
+    return [TopicProblem(step.topic, step.finding, step.todo) for step in plan(specs, *observe(admin, specs))]
 
 
 def check_topics(admin: Admin, settings: Settings, definitions: Sequence[Definition]) -> None:
@@ -216,7 +217,7 @@ def check_topics(admin: Admin, settings: Settings, definitions: Sequence[Definit
         raise _refusal(problems, "The topics are not as they must be")
 
 
-def _refusal(problems: Sequence[Problem], headline: str) -> SettingsError:
+def _refusal(problems: Sequence[TopicProblem], headline: str) -> SettingsError:
     found = [f"  {problem.topic}: {problem.text}" for problem in problems]
     todo = dict.fromkeys(problem.todo for problem in problems)  # often the same for all
     return SettingsError("\n".join([f"{headline}:", *found, *todo]))

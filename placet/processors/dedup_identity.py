@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from placet.processors.machine import Dedup, Rule
+from placet.processors.machine import Dedup, InputRule
 from placet.schemas.messages import Kind, Message
 
-__all__ = ["DEDUP_KEY_BYTES_MAX", "Occasion", "occasion_of"]
+__all__ = ["DEDUP_KEY_BYTES_MAX", "DedupIdentity", "dedup_identity_of"]
 
 DEDUP_KEY_BYTES_MAX = 512
 """Longest dedup key: it is stored once per accepted input for the whole horizon."""
@@ -27,14 +27,14 @@ _pack = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
 
 
-class Occasion(NamedTuple):
+class DedupIdentity(NamedTuple):
     """The dedup key ("" where the entity's state itself remembers) and the 16-byte payload digest."""
 
     dedup_key: str
     payload_digest: bytes
 
 
-def occasion_of(rule: Rule, message: Message) -> Occasion | str:
+def dedup_identity_of(rule: InputRule, message: Message) -> DedupIdentity | str:
     """Return the input's occasion, or a sentence that says why it names none."""
     digest = blake2b(_pack((rule.name, rule.canonical(message.payload))), digest_size=16).digest()
     key = _key_of(rule, message)
@@ -42,10 +42,10 @@ def occasion_of(rule: Rule, message: Message) -> Occasion | str:
         return "it names no occasion: give dedup_key, or caused_by, or let the definition compute it with `dedup`"
     if len(key) > DEDUP_KEY_BYTES_MAX // 4 and len(key.encode()) > DEDUP_KEY_BYTES_MAX:
         return f"its dedup key is longer than {DEDUP_KEY_BYTES_MAX} bytes"
-    return Occasion(key, digest)
+    return DedupIdentity(key, digest)
 
 
-def _key_of(rule: Rule, message: Message) -> str | None:
+def _key_of(rule: InputRule, message: Message) -> str | None:
     if rule.dedup is _KEY:
         if message.dedup_key:
             return f"key:{message.dedup_key}"
