@@ -23,7 +23,7 @@ NAVIGATION = {
 }
 """The pages by what they are for. One that is not there yet is left out; one that is named nowhere comes last."""
 
-PROJECT_PAGES = ("README", "ARCHITECTURE", "CONTRIBUTING", "CHANGELOG")
+PROJECT_PAGES = ("README", "ARCHITECTURE", "CONTRIBUTING", "SECURITY", "CHANGELOG")
 
 project = "Placet"
 root_doc = "docs/index"

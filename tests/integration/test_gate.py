@@ -21,6 +21,7 @@ from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
 from placet.devbroker.settings import free_port
 from placet.schemas.decision import Outcome, Reason
+from placet.streams.kafka.admin import Admin
 from tests.integration.gates import Gate, World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -248,7 +249,7 @@ def test_scaling_from_two_to_three_to_one_under_load(world: World) -> None:
     world.load(3_000)
     third = world.gate("c")
     world.load(3_000, first=3_000, seed=2)
-    wait_until(lambda: "task restored" in third.text() or '"restored"' in third.text(), 60, "the third has a task")
+    wait_until(lambda: third.events("restored"), 60, "the third has a task")
     world.load(3_000, first=6_000, seed=3)
     assert (first.terminate(), third.terminate()) == (0, 0)
     world.load(3_000, first=9_000, seed=4)
@@ -256,6 +257,27 @@ def test_scaling_from_two_to_three_to_one_under_load(world: World) -> None:
     world.decided(90)
     assert second.terminate() == 0
     verified(world)
+
+
+def test_a_static_member_that_restarts_in_time_moves_no_partition(world: World, broker: Broker) -> None:
+    with Admin({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+        admin.alter_group_configs(world.app, {"consumer.session.timeout.ms": "30000"})
+    first, second = (world.gate(name, PLACET_STATIC="true") for name in ("a", "b"))
+    wait_until(lambda: running(first) == running(second) == 2, 60, "each has two of four tasks")
+    told = second.events("tasks")
+    assert first.terminate() == 0
+    world.gate("a", attempt=1, PLACET_STATIC="true")
+    world.load(500)
+    world.flush()
+    world.decided(60)
+    assert second.events("tasks") == told, "nothing came to the other gate, and nothing left it"
+    verified(world)
+
+
+def running(gate: Gate) -> int:
+    """How many tasks run in a gate, as it said last."""
+    told = gate.events("tasks")
+    return len(told[-1]["running"]) if told else 0
 
 
 def test_a_static_member_comes_back_after_kill_9(world: World) -> None:
