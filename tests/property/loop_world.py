@@ -263,11 +263,10 @@ class Restorer:
     def cancel(self, task_id: TaskId) -> None:
         self._done = [outcome for outcome in self._done if outcome.job.task_id != task_id]
 
-    def take_done(self) -> list[RestoreResult]:
-        if self._world.happens("late", 3):
-            return []
-        done, self._done = self._done, []
-        return done
+    def take_done(self) -> RestoreResult | None:
+        if not self._done or self._world.happens("late", 3):
+            return None
+        return self._done.pop(0)
 
     def take_set_aside(self) -> list[Any]:
         return []

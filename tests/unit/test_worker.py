@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future
+from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,13 +14,17 @@ from unittest.mock import ANY, MagicMock, call
 import pytest
 
 from placet.schemas.errors import DecodeError, SettingsError
+from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.restorer import Restorer
+from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
+from tests.unit.test_restore_progress import lamp
 
 TOPICS = entity_topics("app", "order")
 TASK = TaskId("order", 0)
@@ -55,7 +61,7 @@ class Turn:
         self.consumer.reached.side_effect = lambda _partition, position: position
         self.consumer.lag.return_value = {SIGNALS: 0, PROPOSALS: 0}  # as known from an earlier ownership
         restorer = MagicMock()
-        restorer.take_done.return_value = []
+        restorer.take_done.return_value = None
         entity_types = {"order": SimpleNamespace(topics=TOPICS)}
         self.idle = IdleQuestion(self.brokers.ask, lambda: CLOCK_MS, SKEW_MS)
         self.worker = Worker(
@@ -187,3 +193,31 @@ def test_a_gate_that_is_out_looks_for_another_of_its_name_after_it_has_left(erro
     with pytest.raises(SettingsError):
         worker._join_again(error)
     assert order.mock_calls == [call.leave(ANY), call.look("ours", fenced=fenced)]
+
+
+def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -> None:
+    """Its store would stay open, and the next restore of that task wait for ever for the process that has it: this."""
+    driver = lamp()
+    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
+    kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
+    inputs = {TopicPartition(topic, number) for topic in driver.topics.inputs for number in (0, 1)}
+    consumer = MagicMock(assigned=inputs)
+    consumer.take_revoked.return_value = set()
+    consumer.start.side_effect = TaskMigrated("a partition is not ours any more")
+    worker = Worker(
+        {"lamp": kind}, lambda: consumer, MagicMock(), restorer, MagicMock(), lambda: driver.now_ms,
+        MagicMock(), Event(), MagicMock(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
+    )  # fmt: skip
+    worker._follow_assignment([])
+    deadline_s = time.monotonic() + 20
+    while len(restorer._done) < 2:
+        assert time.monotonic() < deadline_s, "both are restored"
+        time.sleep(0.01)
+    assert [done.error for done in restorer._done] == [None, None]
+    with pytest.raises(TaskMigrated) as failed:
+        worker._follow_assignment([])
+    worker._react_to(failed.value)
+    restorer.close()
+    for number in ("0", "1"):
+        RocksDBStore(tmp_path / "app" / "lamp" / number).close()

@@ -172,9 +172,9 @@ class Worker:
             self._observer.event("published version passed over", **told)
         self._producer.serve()
         revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
-        for task_id in revoked:
+        for task_id in sorted(revoked):
             self._close_task(task_id)
-        for task_id in self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped:
+        for task_id in sorted(self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped):
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
@@ -236,7 +236,7 @@ class Worker:
         """
         for aside in self._restorer.take_set_aside():
             self._observer.event(aside.event, task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
-        for outcome in self._restorer.take_done():
+        while (outcome := self._restorer.take_done()) is not None:
             task_id, kind = outcome.job.task_id, outcome.job.entity_type
             _, began_s = self._restoring.pop(task_id)
             if isinstance(outcome.error, FatalError):

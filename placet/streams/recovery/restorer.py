@@ -128,19 +128,20 @@ class Restorer:
         if job is not None:
             job.cancelled.set()
 
-    def take_done(self) -> list[RestoreResult]:
-        """Return the jobs finished since the last call; those given up meanwhile are closed here."""
-        outcomes = []
+    def take_done(self) -> RestoreResult | None:
+        """Return the next finished job, None without any; those given up meanwhile are closed here.
+
+        One at a time: whoever fails with it has not taken the others, and can still cancel them.
+        """
         while self._done:
-            outcome = self._done.popleft()
-            if outcome.job.cancelled.is_set():
-                if outcome.store is not None:
-                    outcome.store.close()
-                continue
-            with self._lock:
-                self._pending.pop(outcome.job.task_id, None)
-            outcomes.append(outcome)
-        return outcomes
+            done = self._done.popleft()
+            if not done.job.cancelled.is_set():
+                with self._lock:
+                    self._pending.pop(done.job.task_id, None)
+                return done
+            if done.store is not None:
+                done.store.close()
+        return None
 
     def take_set_aside(self) -> list[Aside]:
         """Return the folders set aside since the last call."""
