@@ -21,8 +21,9 @@ import msgspec
 
 from placet.processors.address import partition_of
 from placet.processors.machine import compile_machine
-from placet.schemas.codec.codec import Codec, DeadLetter, decode_dead_letter
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.model import Definition, load_definition, parse_definition
 from placet.schemas.ledger import LedgerEntry

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
-from placet.schemas.codec.codec import Codec, Published, decode_control
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.control import Published, decode_control
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, SettingsError

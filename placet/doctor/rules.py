@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from placet.schemas.codec.codec import Published
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import Published
 from placet.schemas.definition.diff import differences
 from placet.schemas.definition.model import Definition
 from placet.schemas.in_force import InForce, can_not_read, in_force

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from placet.schemas.codec.contracts import Schema
-from placet.schemas.codec.letters import Published
+from placet.schemas.codec.control import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.definition.model import Definition, parse_definition

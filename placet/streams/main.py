@@ -12,7 +12,8 @@ from types import FrameType
 from typing import Final
 
 from placet.processors.machine import compile_machine
-from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.control import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.streams.entity_type import EntityType

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from placet.processors.machine import Machine, compile_machine
-from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.control import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError

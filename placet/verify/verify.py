@@ -14,7 +14,8 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, NamedTuple
 
-from placet.schemas.codec.codec import Codec, Published, decode_control
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.control import Published, decode_control
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import LogUnreachable

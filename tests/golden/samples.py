@@ -15,8 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from placet.schemas.codec.codec import Codec, Published, encode_control, encode_dead_letter
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import Published, encode_control
+from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Conflict, Coordinates, Decision, First, Outcome, Reason
 from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, Held, LedgerEntry, MemoryEntry, Span, Timer

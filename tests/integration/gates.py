@@ -18,7 +18,8 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from placet.processors.address import partition_of
-from placet.schemas.codec.codec import Codec, DeadLetter, decode_dead_letter
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import Commit

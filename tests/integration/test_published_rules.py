@@ -15,8 +15,8 @@ import pytest
 from placet.cli.exit_codes import ExitCode
 from placet.client import Client
 from placet.devbroker.broker import Broker
-from placet.schemas.codec.codec import Published, encode_control
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from tests.integration.gates import Gate, World, wait_until

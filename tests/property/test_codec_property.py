@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from placet.schemas.avro.reader import Unresolvable, read_record
 from placet.schemas.avro.shapes import parse_schema
 from placet.schemas.avro.writer import dict_writer
-from placet.schemas.codec.codec import Codec, decode_control, decode_dead_letter
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import decode_control
+from placet.schemas.codec.dead_letter import decode_dead_letter
 from placet.schemas.codec.records import state_header
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Kind, Message, Priority

@@ -14,8 +14,10 @@ import pytest
 from placet.schemas.avro.scalars import READERS
 from placet.schemas.avro.shapes import parse_schema
 from placet.schemas.avro.writer import write_long, write_string
-from placet.schemas.codec.codec import Codec, decode_control, decode_dead_letter, encode_control, encode_dead_letter
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
+from placet.schemas.codec.control import decode_control, encode_control
+from placet.schemas.codec.dead_letter import decode_dead_letter, encode_dead_letter
 from placet.schemas.codec.wire import single_object_head
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.model import Definition, parse_definition

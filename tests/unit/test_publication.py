@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 
 from placet.doctor.rules import remarks
-from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force

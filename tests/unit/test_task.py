@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from placet.processors.machine import compile_machine
-from placet.schemas.codec.codec import Codec, decode_dead_letter
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.dead_letter import decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, LedgerEntry, MemoryEntry, Span

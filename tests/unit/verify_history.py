@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from placet.schemas.codec.codec import Codec, Published
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition, load_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord, TopicPartition

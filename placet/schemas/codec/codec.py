@@ -1,9 +1,10 @@
 """The codec: one entity type's bytes, both ways. All that is encoded or decoded goes through here.
 
-    Codec ─┬─ WriterSchemas   which schema wrote this, and the reader compiled for it     writer_schemas, avro.reader
-           ├─ inputs     values to messages, messages to bytes                       inputs
-           ├─ records    decisions, changes, ledger entries                          records, avro.writer
-           └─ letters    control records and dead letters, of no entity type         letters
+    Codec ─┬─ writer_schemas   which schema wrote this, and the reader compiled for it (avro.reader)
+           ├─ inputs           values to messages, messages to bytes
+           └─ records          decisions, changes, ledger entries (avro.writer)
+
+Control records and dead letters belong to no entity type: see `control` and `dead_letter`.
 
 Encoding and decoding are compiled from the schemas when a codec is made. fastavro is the reference that tests compare
 every byte with; on the way itself it is half as fast, and hostile bytes end its process.
@@ -22,14 +23,6 @@ from placet.schemas.avro.shapes import parse_schema
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.codec.contracts import DECISION, LEDGER, Schema, contracts, default_json
 from placet.schemas.codec.inputs import Remarks, invalid_payload, message_writer, proposal_reader, signal_reader
-from placet.schemas.codec.letters import (
-    DeadLetter,
-    Published,
-    decode_control,
-    decode_dead_letter,
-    encode_control,
-    encode_dead_letter,
-)
 from placet.schemas.codec.records import (
     STATE_HEADER,
     change_reader,
@@ -53,13 +46,7 @@ __all__ = [
     "RECORD_BYTES_MAX",
     "STATE_HEADER",
     "Codec",
-    "DeadLetter",
-    "Published",
     "Remarks",
-    "decode_control",
-    "decode_dead_letter",
-    "encode_control",
-    "encode_dead_letter",
 ]
 
 _NO_METADATA: Final[Mapping[str, str]] = {}
@@ -86,7 +73,7 @@ class Codec:
         roles: dict[bytes, str] = {}
         state = {name: default_json(field) for name, field in definition.fields.items() if field.has_default}
         limits = {"signal": record_bytes_max, "proposal": record_bytes_max}
-        dialects = {
+        by_role = {
             role: WriterSchemas(
                 role,
                 schema,
@@ -98,22 +85,20 @@ class Codec:
             )
             for role, schema in schemas.items()
         }
-        self._by_name = {dialect.record.name: dialect for dialect in dialects.values()}
+        self._by_name = {one.record.name: one for one in by_role.values()}
         self._bytes_max = record_bytes_max
-        self._inputs = {Kind.SIGNAL: dialects["signal"], Kind.PROPOSAL: dialects["proposal"]}
+        self._inputs = {Kind.SIGNAL: by_role["signal"], Kind.PROPOSAL: by_role["proposal"]}
         self._decoders = {
-            Kind.SIGNAL: (dialects["signal"].values, signal_reader(definition)),
-            Kind.PROPOSAL: (dialects["proposal"].values, proposal_reader(definition)),
+            Kind.SIGNAL: (by_role["signal"].values, signal_reader(definition)),
+            Kind.PROPOSAL: (by_role["proposal"].values, proposal_reader(definition)),
         }
-        self._write_message = {
-            kind: message_writer(definition, kind, dialect.record) for kind, dialect in self._inputs.items()
-        }
-        self._change = dialects["change"]
+        self._write_message = {kind: message_writer(definition, kind, one.record) for kind, one in self._inputs.items()}
+        self._change = by_role["change"]
         self.known_fields = KnownFields(definition.fields)
         self._write_change = change_writer(self._change.record)
         self._read_change = change_reader(self._change.record, self.known_fields)
-        self._decision, self._decision_head = dialects["decision"], dialects["decision"].head
-        self._ledger = dialects["ledger"]
+        self._decision, self._decision_head = by_role["decision"], by_role["decision"].head
+        self._ledger = by_role["ledger"]
 
     def learn(self, schema: Schema | str) -> None:
         """Take in a writer's schema of another definition of this entity type, by its fingerprint.

@@ -29,7 +29,8 @@ from placet.processors.judge import (
     decide_input,
 )
 from placet.processors.machine import Machine
-from placet.schemas.codec.codec import Codec, encode_dead_letter
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
 from placet.schemas.messages import Kind

@@ -12,8 +12,8 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from placet.schemas.codec.codec import Published, decode_control, encode_control
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import Published, decode_control, encode_control
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.entity_type import EntityType

@@ -1,4 +1,4 @@
-"""Records that belong to no entity type: what the control topic says, and dead letters."""
+"""Dead letters: the bytes of inputs that did not decode, with the decision that refused them."""
 
 from __future__ import annotations
 
@@ -8,48 +8,19 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from placet.schemas.avro.writer import dict_writer, writer_of
+from placet.schemas.avro.writer import dict_writer
 from placet.schemas.codec.contracts import FIXED
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.decision import Coordinates, Decision, Reason
 from placet.schemas.errors import DecodeError
 
-__all__ = [
-    "DeadLetter",
-    "Published",
-    "Undecoded",
-    "decode_control",
-    "decode_dead_letter",
-    "encode_control",
-    "encode_dead_letter",
-]
+__all__ = ["DeadLetter", "Undecoded", "decode_dead_letter", "encode_dead_letter"]
 
 LETTER_BYTES_MAX: Final = 900_000
 """What of key, headers and value is kept, in bytes together: a broker takes records of 1 MiB unless told otherwise."""
 
 _DETAIL_MAX: Final = 4_096
-_PUBLISHED: Final = "placet.control.Published"
-
-
-class Published(msgspec.Struct, frozen=True):
-    """A definition as the control topic holds it: all that is needed to decode and judge again what it ruled.
-
-    Attributes:
-        entity: the entity type.
-        version: version of the definition.
-        digest: 16 bytes, the record's key too.
-        document: canonical JSON; `parse_definition` reads it.
-        schemas: Avro schemas as JSON text, by role: signal, proposal, change.
-        published_at: ms since the epoch.
-    """
-
-    entity: str
-    version: int
-    digest: bytes
-    document: str
-    schemas: dict[str, str]
-    published_at: int
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -87,31 +58,8 @@ class Undecoded(Protocol):
 
 
 @lru_cache(maxsize=8)
-def _dialects(role: str, wire: Wire) -> WriterSchemas:
-    return WriterSchemas(role, FIXED[role], wire, RECORD_BYTES_MAX)
-
-
-def encode_control(entry: Published, wire: Wire = SINGLE_OBJECT) -> bytes:
-    """Return a control record's bytes.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-    dialects = _dialects("control", wire)
-    write = writer_of(dialects.record.columns[0].shape)
-    return dialects.head + write((_PUBLISHED, msgspec.structs.asdict(entry)))
-
-
-def decode_control(value: bytes, wire: Wire = SINGLE_OBJECT) -> Published:
-    """Return a control record.
-
-    Raises:
-        DecodeError: the bytes are no control record that this release knows.
-    """
-    name, entry = _dialects("control", wire).values(value)[0]
-    if name != _PUBLISHED:
-        raise DecodeError(f"an unknown control record: {name}")
-    return Published(**entry)
+def _schemas(wire: Wire) -> WriterSchemas:
+    return WriterSchemas("dead_letter", FIXED["dead_letter"], wire, RECORD_BYTES_MAX)
 
 
 def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, wire: Wire = SINGLE_OBJECT) -> bytes:
@@ -120,7 +68,7 @@ def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, w
     What is too long is cut, so that the letter itself is never refused: first the value, then headers, then the key.
     """
     key, headers, value = _fitting(record)
-    dialects = _dialects("dead_letter", wire)
+    schemas = _schemas(wire)
     columns: dict[str, Any] = {
         "topic": at.topic,
         "partition": at.partition,
@@ -134,7 +82,7 @@ def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, w
         "headers": headers,
         "value_size": -1 if record.value is None else len(record.value),
     }
-    return dialects.head + dict_writer(dialects.record)(columns)
+    return schemas.head + dict_writer(schemas.record)(columns)
 
 
 def decode_dead_letter(value: bytes, wire: Wire = SINGLE_OBJECT) -> DeadLetter:
@@ -143,8 +91,8 @@ def decode_dead_letter(value: bytes, wire: Wire = SINGLE_OBJECT) -> DeadLetter:
     Raises:
         DecodeError: the bytes are no dead letter that this release knows.
     """
-    dialects = _dialects("dead_letter", wire)
-    columns = dict(zip(dialects.names, dialects.values(value), strict=False))
+    schemas = _schemas(wire)
+    columns = dict(zip(schemas.names, schemas.values(value), strict=False))
     del columns["reason"]
     try:
         columns["reason"] = Reason(columns.pop("reason_code"))

@@ -1,0 +1,66 @@
+"""Records of the control topic: definitions as they are published. They belong to no entity type."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from placet.schemas.avro.writer import writer_of
+from placet.schemas.codec.contracts import FIXED
+from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
+from placet.schemas.errors import DecodeError
+
+__all__ = ["Published", "decode_control", "encode_control"]
+
+_PUBLISHED: Final = "placet.control.Published"
+
+
+class Published(msgspec.Struct, frozen=True):
+    """A definition as the control topic holds it: all that is needed to decode and judge again what it ruled.
+
+    Attributes:
+        entity: the entity type.
+        version: version of the definition.
+        digest: 16 bytes, the record's key too.
+        document: canonical JSON; `parse_definition` reads it.
+        schemas: Avro schemas as JSON text, by role: signal, proposal, change.
+        published_at: ms since the epoch.
+    """
+
+    entity: str
+    version: int
+    digest: bytes
+    document: str
+    schemas: dict[str, str]
+    published_at: int
+
+
+@lru_cache(maxsize=8)
+def _schemas(wire: Wire) -> WriterSchemas:
+    return WriterSchemas("control", FIXED["control"], wire, RECORD_BYTES_MAX)
+
+
+def encode_control(entry: Published, wire: Wire = SINGLE_OBJECT) -> bytes:
+    """Return a control record's bytes.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    schemas = _schemas(wire)
+    write = writer_of(schemas.record.columns[0].shape)
+    return schemas.head + write((_PUBLISHED, msgspec.structs.asdict(entry)))
+
+
+def decode_control(value: bytes, wire: Wire = SINGLE_OBJECT) -> Published:
+    """Return a control record.
+
+    Raises:
+        DecodeError: the bytes are no control record that this release knows.
+    """
+    name, entry = _schemas(wire).values(value)[0]
+    if name != _PUBLISHED:
+        raise DecodeError(f"an unknown control record: {name}")
+    return Published(**entry)
