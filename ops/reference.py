@@ -27,10 +27,10 @@ from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Message
-from placet.streams.client_options import OWNED_OPTIONS, WITHOUT_A_BROKER
+from placet.streams.librdkafka_options import OWNED_OPTIONS, WITHOUT_A_BROKER
 from placet.streams.settings import PREFIX, Settings
 from placet.streams.telemetry.metrics import METRICS
-from placet.streams.topics.needs import RECORD_BYTES_MAX, needs_of
+from placet.streams.topics.configs import RECORD_BYTES_MAX, needs_of
 from placet.streams.topology import EntityTopics
 from placet.testing import START_MS
 

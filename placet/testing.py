@@ -31,7 +31,7 @@ from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import UNSEEN, Change, EntityState
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.memory_log import MemoryLog
+from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restore import Restoration, restore
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore

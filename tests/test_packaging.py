@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import schemas
-from placet.processors.decide import decide
+from placet.processors.ladder import decide
 from placet.schemas.definition.model import load_definition
 from placet.testing import TestDriver
 import placet
@@ -36,7 +36,7 @@ def test_the_archives_hold_the_package_once_and_nothing_else(built: Path) -> Non
     wheel, sdist = next(built.glob("*.whl")), next(built.glob("*.tar.gz"))
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"placet", wheel.name.split("-py3")[0] + ".dist-info"}
-    for needed in ("placet/py.typed", "placet/schemas/avro/decision.avsc", "placet/devbroker/jgo.lock.toml",
+    for needed in ("placet/py.typed", "placet/schemas/contracts/decision.avsc", "placet/devbroker/jgo.lock.toml",
                    "placet/schemas/examples/flight.yaml"):  # fmt: skip
         assert needed in names
     with tarfile.open(sdist) as archive:

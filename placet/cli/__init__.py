@@ -34,7 +34,7 @@ COMMANDS: dict[str, _Command] = {
     "dev": _Command("placet.cli.run", "dev_app", "Try a definition: a Kafka that goes away again, topics and a gate."),
     "signal": _Command("placet.cli.signal", "app", "Report a fact."),
     "propose": _Command("placet.cli.propose", "app", "Propose a change, as an agent would."),
-    "explain": _Command("placet.cli.decisions", "explain_app", "Say why an input was decided as it was."),
+    "explain": _Command("placet.cli.explain", "app", "Say why an input was decided as it was."),
     "state": _Command("placet.cli.state", "app", "Show the state of an entity, now or as it was."),
     "history": _Command("placet.cli.state", "history_app", "Show how an entity came to its state."),
     "decisions": _Command("placet.cli.decisions", "app", "Show the gate's decisions, and follow them."),

@@ -7,7 +7,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from placet.cli.entity import (
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import Output
+from placet.cli.shared import (
     EntityId,
     Payload,
     Timeout,
@@ -19,8 +21,6 @@ from placet.cli.entity import (
     print_decision,
     print_json,
 )
-from placet.cli.exit_codes import ExitCode
-from placet.cli.options import Output
 from placet.client.snapshot import Snapshot
 from placet.client.sync import Client
 from placet.schemas.decision import Decision

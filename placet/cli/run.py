@@ -20,7 +20,7 @@ from placet.streams import main as gate
 from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import configure_logs, log_thread_errors
-from placet.streams.topics.needs import required_topics
+from placet.streams.topics.configs import required_topics
 from placet.streams.topics.plan import apply
 from placet.streams.topology import entity_topics
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from placet.cli.options import App, Output, OutputOption, settings_from
-from placet.schemas.avro.shapes import Record, parse_schema
+from placet.schemas.avro.schema import Record, parse_schema
 from placet.schemas.codec.compatibility import Finding, check_all
 from placet.schemas.codec.contracts import FIXED, Schema, contracts
 from placet.schemas.definition.model import load_definition

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from placet.cli.entity import (
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import Output
+from placet.cli.shared import (
     EntityId,
     Payload,
     Timeout,
@@ -18,8 +20,6 @@ from placet.cli.entity import (
     print_json,
     time_of,
 )
-from placet.cli.exit_codes import ExitCode
-from placet.cli.options import Output
 from placet.client.sync import Client
 
 __all__ = ["app"]

@@ -21,7 +21,7 @@ from placet.cli.options import (
 from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
 from placet.streams.topics import plan as topics
-from placet.streams.topics.needs import TopicSpec, required_topics
+from placet.streams.topics.configs import TopicSpec, required_topics
 from placet.streams.topics.plan import Action, Step
 
 __all__ = ["app"]

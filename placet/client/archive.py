@@ -8,8 +8,8 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, NamedTuple, Self
 
-from placet.client.compared import Case
 from placet.client.connect import Link, PublishedDefinitions, connect, read_rulebook, reader_options
+from placet.client.explain_rows import Case
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Remarks

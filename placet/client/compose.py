@@ -9,8 +9,8 @@ from functools import cached_property
 from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
 from placet.processors.address import ENTITY_ID_BYTES_MAX
-from placet.processors.decide import decide
-from placet.processors.dedup_identity import DEDUP_KEY_BYTES_MAX, dedup_identity_of
+from placet.processors.dedup import DEDUP_KEY_BYTES_MAX, dedup_identity_of
+from placet.processors.ladder import decide
 from placet.processors.machine import Machine, compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision

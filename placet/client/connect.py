@@ -18,7 +18,7 @@ from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import client_logger
-from placet.streams.topics.needs import output_bytes_max
+from placet.streams.topics.configs import output_bytes_max
 from placet.streams.topology import EntityTopics, control_topic, entity_topics
 
 __all__ = ["Link", "PublishedDefinitions", "connect", "producer_options", "read_rulebook", "reader_options"]

@@ -10,7 +10,7 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Value
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
-from placet.streams.loop.housekeeping import TOMBSTONE_HEADER
+from placet.streams.loop.expiry import TOMBSTONE_HEADER
 from placet.streams.records import ConsumerRecord
 
 __all__ = ["Snapshot", "snapshot_of"]

@@ -28,11 +28,10 @@ from placet.devbroker import jars as broker_jars
 from placet.devbroker.folder import BrokerStatus, Stamp, default_data_dir, status
 from placet.devbroker.folder import stop as stop_detached
 from placet.devbroker.jars import KAFKA_VERSION, OnProgress
-from placet.devbroker.settings import HOST, JVM, check_port, free_port, properties
+from placet.devbroker.settings import DEFAULT_PORT, HOST, JVM, check_port, free_port, properties
 from placet.schemas.errors import SettingsError
 
 __all__ = [
-    "DEFAULT_PORT",
     "Broker",
     "BrokerStatus",
     "default_data_dir",
@@ -43,7 +42,6 @@ __all__ = [
     "usual_port",
 ]
 
-DEFAULT_PORT = 9092
 READY_LINE = "Kafka Server started"
 FENCED_LINE = "Fencing broker 1 "
 

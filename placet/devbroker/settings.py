@@ -9,9 +9,10 @@ from pathlib import Path
 
 from placet.schemas.errors import SettingsError
 
-__all__ = ["HOST", "JVM", "SETTINGS", "check_port", "free_port", "properties"]
+__all__ = ["DEFAULT_PORT", "HOST", "JVM", "SETTINGS", "check_port", "free_port", "properties"]
 
 HOST = "127.0.0.1"
+DEFAULT_PORT = 9092
 
 SETTINGS = {
     "process.roles": "broker,controller",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from placet.processors.address import ENTITY_ID_BYTES_MAX, address_error, broken_rule
-from placet.processors.decide import decide, refuse_undecoded
-from placet.processors.dedup_identity import DedupIdentity, dedup_identity_of
+from placet.processors.dedup import DedupIdentity, dedup_identity_of
+from placet.processors.ladder import decide, refuse_undecoded
 from placet.processors.machine import Machine
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema

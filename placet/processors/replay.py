@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import memory_kept_ms
 from placet.processors.judge import Consequences, Decoder, consequences, judge
 from placet.processors.machine import Machine
 from placet.schemas.codec.carried import KnownFields
@@ -131,11 +131,11 @@ class Replay:
         if state.status != ABSENT:
             return f"the entity is `{state.status}`"
         remembered_at = max([state.deleted_at, *(applied.log_time for applied in state.applied.values())])
-        left_ms = horizon_ms + CLOCK_AHEAD_MAX_MS - (log_time - remembered_at)
+        left_ms = memory_kept_ms(horizon_ms) - (log_time - remembered_at)
         return f"what it remembers counts for another {left_ms} ms" if left_ms >= 0 else ""
 
     def _remember(self, key: _MemoryKey, memory: Memory, horizon_ms: int) -> None:
-        if memory.log_time - self._younger_since > horizon_ms + CLOCK_AHEAD_MAX_MS:
+        if memory.log_time - self._younger_since > memory_kept_ms(horizon_ms):
             # All that is older by now was written before the younger generation began: it no longer counts.
             self._older, self._memories, self._younger_since = self._memories, {}, memory.log_time
         self._memories[key] = memory

@@ -19,16 +19,16 @@ from placet.schemas.definition.model import Definition
 from placet.streams.entity_type import EntityType
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import GroupConsumer, LogReader
-from placet.streams.kafka.durable_producer import produce_durably
-from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.kafka.plain_producer import produce_durably
 from placet.streams.kafka.registry import Registry
+from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.kafka_log import RESTORE_CALL_TIMEOUT_S, KafkaLog
-from placet.streams.recovery.restorer import Restorer
+from placet.streams.recovery.kafka_log import KafkaLog
+from placet.streams.recovery.restorer import RESTORE_CALL_TIMEOUT_S, Restorer
 from placet.streams.rules.control import Control
 from placet.streams.rules.publication import check_publication, refuse_passed_over
 from placet.streams.rules.survey import count_standing
@@ -36,7 +36,7 @@ from placet.streams.settings import Settings
 from placet.streams.state.state_dir import check_state_dir
 from placet.streams.telemetry.log import client_logger
 from placet.streams.telemetry.metrics import Metrics
-from placet.streams.topics.needs import output_bytes_max
+from placet.streams.topics.configs import output_bytes_max
 from placet.streams.topics.plan import check_topics
 from placet.streams.topology import control_topic, entity_topics
 

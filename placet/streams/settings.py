@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from placet.schemas.errors import SettingsError
-from placet.streams.client_options import OWNED_OPTIONS, WITHOUT_A_BROKER
+from placet.streams.librdkafka_options import OWNED_OPTIONS, WITHOUT_A_BROKER
 
 __all__ = [
     "PREFIX",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from placet.processors.decide import memory_is_live
+from placet.processors.dedup import memory_is_live
 from placet.processors.replay import Replay
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
 from placet.schemas.state import Memory

@@ -21,7 +21,7 @@ from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit, Genesis, LedgerEntry
 from placet.schemas.state import Change
-from placet.streams.loop.housekeeping import TOMBSTONE_HEADER
+from placet.streams.loop.expiry import TOMBSTONE_HEADER
 from placet.streams.records import ConsumerRecord
 from placet.verify.report import Check, TaskReport
 

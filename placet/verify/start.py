@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import memory_kept_ms
 from placet.schemas.ledger import Commit, LedgerEntry, Span
 from placet.streams.records import ConsumerRecord
 
@@ -63,7 +63,7 @@ class StartSearch:
         self.covered = 0
         self._positions = positions
         self._held = held
-        self._memory_ms = horizon_ms + CLOCK_AHEAD_MAX_MS
+        self._memory_ms = memory_kept_ms(horizon_ms)
         self._first: Commit | None = None
         self._found: Commit | None = None
 

@@ -38,7 +38,7 @@ _PORTION_RECORDS: Final = 20_000
 _PORTION_BYTES: Final = 32 << 20
 _SETTLED_MS: Final = 60_000
 """Longer than any transaction lives: its time limit lies below that of the group session."""
-_COMPACTION_MARGIN_MS: Final = 60_000
+_CLEANER_LEEWAY_MS: Final = 60_000
 _STABLE_WITHIN_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.2
 
@@ -154,7 +154,7 @@ def verify_task(
     held = _Partition(log, place, report.task_id, progress)
     positions = held.positions()
     held.look()
-    codec, uncompacted_since = rulebook.reader(), now_ms - place.compaction_lag_ms + _COMPACTION_MARGIN_MS
+    codec, uncompacted_since = rulebook.reader(), now_ms - place.compaction_lag_ms + _CLEANER_LEEWAY_MS
     search = StartSearch(held.held(codec, uncompacted_since), rulebook.horizon_ms(), positions)
     for record in held.read(place.topics.ledger):
         with suppress(DecodeError):  # found when it is read again

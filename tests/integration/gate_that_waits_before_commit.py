@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from placet.cli import main
-from placet.streams.kafka.producer import Transaction
+from placet.streams.kafka.transactional_producer import Transaction
 
 folder = Path(os.environ["HOLD"])
 step = {"positions": "_send_positions", "commit": "_end"}[os.environ.get("HOLD_BEFORE", "positions")]

@@ -19,7 +19,7 @@ from placet.devbroker.broker import Broker
 from placet.doctor.brokers import RESTORED_RECORDS_PER_S, cold_restore
 from placet.schemas.definition.model import load_definition
 from placet.streams.kafka.admin import Admin
-from placet.streams.topics.needs import required_topics
+from placet.streams.topics.configs import required_topics
 from placet.streams.topics.plan import apply
 
 pytestmark = pytest.mark.kafka

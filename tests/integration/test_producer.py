@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from placet.devbroker.broker import Broker
 from placet.streams.errors import TransactionAborted
-from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord
 from tests.integration.gates import wait_until

@@ -21,7 +21,7 @@ from placet.schemas.definition.model import load_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.records import TopicPartition
-from placet.streams.topics.needs import required_topics
+from placet.streams.topics.configs import required_topics
 from placet.streams.topics.plan import apply, observe, plan, verify
 from tests.integration.gates import wait_until
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.memory_log import MemoryLog
+from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restore import Take
 from placet.testing import TestDriver
 

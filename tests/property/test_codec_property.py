@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from placet.schemas.avro.reader import Unresolvable, read_record
-from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.avro.schema import parse_schema
 from placet.schemas.avro.writer import dict_writer
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts

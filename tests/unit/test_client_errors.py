@@ -12,8 +12,8 @@ from confluent_kafka import KafkaError, KafkaException
 from placet.streams.errors import FatalError, ProducerFenced, TransactionAborted
 from placet.streams.kafka import discard as discarding
 from placet.streams.kafka.client_errors import kafka_errors_ignored, kafka_reason
-from placet.streams.kafka.durable_producer import DurableProducer
-from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.kafka.plain_producer import DurableProducer
+from placet.streams.kafka.transactional_producer import TransactionalProducer
 
 
 def fenced() -> KafkaException:

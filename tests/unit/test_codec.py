@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from placet.schemas.avro.scalars import READERS
-from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.avro.scalar_readers import READERS
+from placet.schemas.avro.schema import parse_schema
 from placet.schemas.avro.writer import write_long, write_string
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from placet.cli.schemas import app
-from placet.schemas.avro.shapes import Record, parse_schema
+from placet.schemas.avro.schema import Record, parse_schema
 from placet.schemas.codec.compatibility import Finding, Level, check, check_all, level_of
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.definition.model import Definition, parse_definition

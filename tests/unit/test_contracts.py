@@ -10,7 +10,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from placet.schemas.avro.shapes import fingerprint, parse_schema
+from placet.schemas.avro.schema import fingerprint, parse_schema
 from placet.schemas.codec.contracts import FIXED, Schema, contracts, payload_record
 from placet.schemas.definition.model import load_definition, parse_definition
 from tests.golden import samples

@@ -19,7 +19,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import BrokerUnreachable, ClockReading, Cluster, TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import load_settings
-from placet.streams.topics.needs import required_topics
+from placet.streams.topics.configs import required_topics
 
 LAMP = parse_definition("""
 entity: lamp

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from placet.processors.decide import decide
-from placet.processors.dedup_identity import DedupIdentity, dedup_identity_of
+from placet.processors.dedup import DedupIdentity, dedup_identity_of
+from placet.processors.ladder import decide
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Scope, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
 from placet.schemas.decision import Decision, Outcome, Reason

@@ -12,8 +12,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from placet.streams.errors import TransactionAborted
-from placet.streams.kafka import producer as module
-from placet.streams.kafka.producer import Transaction, TransactionalProducer
+from placet.streams.kafka import transactional_producer as module
+from placet.streams.kafka.transactional_producer import Transaction, TransactionalProducer
 from placet.streams.records import ProducerRecord, TopicPartition
 
 

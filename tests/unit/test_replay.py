@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.replay import Replay
 from placet.schemas.codec.codec import Codec

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.errors import SettingsError
-from placet.streams.client_options import OWNED_OPTIONS, WITHOUT_A_BROKER
+from placet.streams.librdkafka_options import OWNED_OPTIONS, WITHOUT_A_BROKER
 from placet.streams.settings import Settings, _name_of_this_process, load_settings, unknown_variables
-from placet.streams.topics.needs import RECORD_BYTES_MAX
+from placet.streams.topics.configs import RECORD_BYTES_MAX
 
 SetEnvironment = Callable[..., None]
 

@@ -12,10 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from placet.cli import app
-from placet.cli.decisions import _commit_lines
-from placet.cli.entity import changes_form, decision_form, duration_of, payload_of, print_decision, shown, time_of
+from placet.cli.explain import _commit_lines
 from placet.cli.options import Output
 from placet.cli.propose import _pairs
+from placet.cli.shared import changes_form, decision_form, duration_of, payload_of, print_decision, shown, time_of
 from placet.client.explain import Faster
 from placet.client.past import GONE
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason

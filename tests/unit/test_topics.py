@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import load_settings
-from placet.streams.topics.needs import AlterWhen, Must, Need, TopicSpec, needs_of, output_bytes_max, required_topics
+from placet.streams.topics.configs import AlterWhen, Must, Need, TopicSpec, needs_of, output_bytes_max, required_topics
 from placet.streams.topics.plan import Action, Step, apply, check_topics, observe, plan, verify
 from placet.streams.topology import EntityTopics
 

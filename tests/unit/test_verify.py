@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.wire import Confluent
 from placet.schemas.definition.model import load_definition, parse_definition
 from placet.schemas.errors import SettingsError

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from placet.schemas.avro.shapes import fingerprint, parse_schema
+from placet.schemas.avro.schema import fingerprint, parse_schema
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import FIXED, Schema, contracts
 from placet.schemas.codec.wire import SINGLE_OBJECT, Confluent, confluent_head, head_size, single_object_head

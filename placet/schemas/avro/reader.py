@@ -17,7 +17,7 @@ from struct import error as TornNumber  # noqa: N812  lower case in the standard
 from textwrap import indent
 from typing import Any, NamedTuple
 
-from placet.schemas.avro.scalars import (
+from placet.schemas.avro.scalar_readers import (
     IN_PLACE,
     READERS,
     Reader,
@@ -27,7 +27,7 @@ from placet.schemas.avro.scalars import (
     to_decimal,
     varint,
 )
-from placet.schemas.avro.shapes import (
+from placet.schemas.avro.schema import (
     MISSING,
     Choice,
     Column,

@@ -15,8 +15,8 @@ from operator import attrgetter, call
 from struct import Struct
 from typing import Any, TypeAlias
 
-from placet.schemas.avro.scalars import EXACT
-from placet.schemas.avro.shapes import Choice, ListOf, MapOf, Nullable, Record, Scalar, Shape
+from placet.schemas.avro.scalar_readers import EXACT
+from placet.schemas.avro.schema import Choice, ListOf, MapOf, Nullable, Record, Scalar, Shape
 
 __all__ = [
     "Writer",

@@ -18,8 +18,8 @@ from contextlib import suppress
 from typing import Final
 
 from placet.schemas.avro.reader import Unresolvable
-from placet.schemas.avro.scalars import Unfit
-from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.avro.scalar_readers import Unfit
+from placet.schemas.avro.schema import parse_schema
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.codec.contracts import DECISION, LEDGER, Schema, contracts, default_json
 from placet.schemas.codec.inputs import Remarks, invalid_payload, message_writer, proposal_reader, signal_reader

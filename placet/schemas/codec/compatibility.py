@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from placet.schemas.avro.shapes import (
+from placet.schemas.avro.schema import (
     MISSING,
     Choice,
     Column,

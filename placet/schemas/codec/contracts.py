@@ -2,7 +2,7 @@
 
     Definition ─ contracts ─► signal, proposal     envelope columns, then `payload`: one record for each name
                               change               `placet_…` columns, then one column for each field of the state
-    avro/*.avsc ────────────► DECISION, LEDGER, CONTROL, DEAD_LETTER
+    contracts/*.avsc ───────► DECISION, LEDGER, CONTROL, DEAD_LETTER
 
 The columns that the ladder asks first stand first, those of one type side by side: they are read in one go. A field of
 the state is `T | null` with default null in the changelog, so that fields may come and go; nothing is an Avro enum, so
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from placet.schemas.avro.shapes import Scalar
+from placet.schemas.avro.schema import Scalar
 from placet.schemas.avro.writer import writer_of
 from placet.schemas.definition.model import Definition, Field
 
@@ -52,7 +52,7 @@ class Contracts(NamedTuple):
 
 
 def _load(name: str) -> Schema:
-    text = (files("placet.schemas") / "avro" / f"{name}.avsc").read_text(encoding="utf-8")
+    text = (files("placet.schemas") / "contracts" / f"{name}.avsc").read_text(encoding="utf-8")
     schema: Schema = json.loads(text)
     return schema
 

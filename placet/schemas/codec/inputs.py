@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from placet.schemas.avro.shapes import Record
+from placet.schemas.avro.schema import Record
 from placet.schemas.avro.writer import dict_writer
 from placet.schemas.codec.contracts import payload_record
 from placet.schemas.definition.field_types import accepts, expected

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from placet.schemas.avro.shapes import Choice, Record, parse_schema
+from placet.schemas.avro.schema import Choice, Record, parse_schema
 from placet.schemas.avro.writer import (
     Writer,
     attribute_writer,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from placet.schemas.avro.shapes import fingerprint, parse_schema
+from placet.schemas.avro.schema import fingerprint, parse_schema
 from placet.schemas.codec.contracts import Schema
 from placet.schemas.errors import DecodeError
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from placet.schemas.avro.reader import Unresolvable, read_record
-from placet.schemas.avro.shapes import Record, parse_schema, without_defaults
+from placet.schemas.avro.schema import Record, parse_schema, without_defaults
 from placet.schemas.codec.contracts import Schema
 from placet.schemas.codec.wire import Wire, head_size, single_object_head
 from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema

@@ -16,7 +16,7 @@ from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from placet.schemas.avro.shapes import parse_schema
+from placet.schemas.avro.schema import parse_schema
 from placet.schemas.codec.compatibility import level_of
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
 from placet.schemas.codec.wire import Confluent

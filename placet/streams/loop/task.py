@@ -36,7 +36,7 @@ from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Sp
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT
 from placet.streams.loop.batch import Batch
-from placet.streams.loop.housekeeping import Housekeeping
+from placet.streams.loop.expiry import Housekeeping
 from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
 from placet.streams.state import layout
 from placet.streams.state.store import StateStore

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
-from placet.streams.kafka.producer import Transaction
+from placet.streams.kafka.transactional_producer import Transaction
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.state.store import StoreDamaged

@@ -22,7 +22,7 @@ from placet.streams.errors import (
     TransactionAborted,
 )
 from placet.streams.kafka.consumer import GroupConsumer
-from placet.streams.kafka.producer import TransactionalProducer
+from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.loop import task_calls
 from placet.streams.loop.back_off import BackOff
 from placet.streams.loop.idle import IdleQuestion

@@ -11,10 +11,8 @@ from placet.streams.kafka.consumer import LogReader
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import Take
 
-__all__ = ["RESTORE_CALL_TIMEOUT_S", "KafkaLog"]
+__all__ = ["KafkaLog"]
 
-RESTORE_CALL_TIMEOUT_S: Final = 2.0
-"""Limit of each call of a restore: the others wait for their turn meanwhile."""
 _MOMENT_S: Final = 0.05
 
 

@@ -25,8 +25,10 @@ from placet.streams.state.rocksdb import RocksDBStore, StoreLocked
 from placet.streams.state.store import StateStore, StoreDamaged
 from placet.streams.topology import TaskId
 
-__all__ = ["Job", "RestoreResult", "Restorer"]
+__all__ = ["RESTORE_CALL_TIMEOUT_S", "Job", "RestoreResult", "Restorer"]
 
+RESTORE_CALL_TIMEOUT_S = 2.0
+"""Limit of each call of a restore: the others wait for their turn meanwhile."""
 _RETRY_AFTER_S = 0.5
 _RULES_WITHIN_S = 5.0  # the loop looks at the rules once a second
 _LOOK_EVERY_S = 0.02

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.records import TopicPartition
-from placet.streams.topics.needs import RECORD_BYTES_MAX, TWO_IN_SYNC, AlterWhen, Need, TopicSpec, required_topics
+from placet.streams.topics.configs import RECORD_BYTES_MAX, TWO_IN_SYNC, AlterWhen, Need, TopicSpec, required_topics
 
 if TYPE_CHECKING:
     from placet.streams.kafka.admin import Admin, TopicInfo

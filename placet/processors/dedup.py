@@ -1,4 +1,4 @@
-"""Which occasion an input stands for, and what it says: the dedup key and the payload digest of rung 2.
+"""Dedup: which occasion an input stands for (its key and payload digest, rung 2), and how long that is remembered.
 
 The key names the occasion, never the base version: after a lost reply and a second read the same occasion would
 otherwise be applied twice. The digest covers the name and the canonical payload; times, versions, traces, rationale
@@ -14,8 +14,19 @@ import msgspec
 
 from placet.processors.machine import Dedup, InputRule
 from placet.schemas.messages import Kind, Message
+from placet.schemas.state import Memory
 
-__all__ = ["DEDUP_KEY_BYTES_MAX", "DedupIdentity", "dedup_identity_of"]
+__all__ = [
+    "CLOCK_AHEAD_MAX_MS",
+    "DEDUP_KEY_BYTES_MAX",
+    "DedupIdentity",
+    "dedup_identity_of",
+    "memory_is_live",
+    "memory_kept_ms",
+]
+
+CLOCK_AHEAD_MAX_MS = 60_000
+"""How far `issued_at` and `event_time` may lie beyond the log's time before the input is refused."""
 
 DEDUP_KEY_BYTES_MAX = 512
 """Longest dedup key: it is stored once per accepted input for the whole horizon."""
@@ -43,6 +54,16 @@ def dedup_identity_of(rule: InputRule, message: Message) -> DedupIdentity | str:
     if len(key) > DEDUP_KEY_BYTES_MAX // 4 and len(key.encode()) > DEDUP_KEY_BYTES_MAX:
         return f"its dedup key is longer than {DEDUP_KEY_BYTES_MAX} bytes"
     return DedupIdentity(key, digest)
+
+
+def memory_kept_ms(horizon_ms: int) -> int:
+    """For how long of log time a memory counts: the horizon, and what a producer's clock may be ahead."""
+    return horizon_ms + CLOCK_AHEAD_MAX_MS
+
+
+def memory_is_live(memory: Memory, log_time: int, horizon_ms: int) -> bool:
+    """Tell whether a memory still counts: judged on log time, so that deleting it late changes nothing."""
+    return log_time - memory.log_time <= horizon_ms + CLOCK_AHEAD_MAX_MS
 
 
 def _key_of(rule: InputRule, message: Message) -> str | None:

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from placet.processors.dedup_identity import DedupIdentity
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS, DedupIdentity, memory_is_live
 from placet.processors.evolve import Remember, evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState, Memory
 
-__all__ = ["CLOCK_AHEAD_MAX_MS", "Ruling", "decide", "memory_is_live", "refuse_undecoded"]
-
-CLOCK_AHEAD_MAX_MS = 60_000
-"""How far `issued_at` and `event_time` may lie beyond the log's time before the input is refused."""
-
+__all__ = ["Ruling", "decide", "refuse_undecoded"]
 
 # Looked up once: in Python 3.11 naming a member of an enum costs more than a rung.
 _ACCEPTED, _DUPLICATE, _REFUSED = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REFUSED
@@ -45,11 +41,6 @@ class _Refusal(NamedTuple):
 
 
 _NOTHING_AGAINST = _Refusal(_NONE)
-
-
-def memory_is_live(memory: Memory, log_time: int, horizon_ms: int) -> bool:
-    """Tell whether a memory still counts: judged on log time, so that deleting it late changes nothing."""
-    return log_time - memory.log_time <= horizon_ms + CLOCK_AHEAD_MAX_MS
 
 
 def refuse_undecoded(

@@ -16,10 +16,10 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, definitions_of, settings_from
-from placet.client.archive import sole_entity
+from placet.client.archive import ArchivedDecision, sole_entity
 from placet.client.past import GONE, iso
 from placet.client.snapshot import Snapshot
-from placet.schemas.decision import REASONS, Decision, Retry
+from placet.schemas.decision import REASONS, Decision, Outcome, Retry
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
@@ -36,6 +36,7 @@ __all__ = [
     "Where",
     "changes_form",
     "decision_form",
+    "decision_line",
     "duration_of",
     "of_entity",
     "payload_of",
@@ -267,3 +268,13 @@ def shown(value: Any) -> str:
 def print_json(form: Any) -> None:
     """Print JSON; decimals as text, so that no digit is lost."""
     typer.echo(json.dumps(form, default=str, ensure_ascii=False, indent=_INDENT))
+
+
+def decision_line(decided: ArchivedDecision) -> str:
+    """Return a decision on one line."""
+    decision, at = decided
+    reason = "" if decision.outcome is Outcome.ACCEPTED else decision.reason.name
+    return (
+        f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {decision.name} of {decision.entity_id} "
+        f"({decision.input_id})"
+    )

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from placet.processors.address import partition_of
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.decision import REASONS, Conflict, Decision, First, Outcome, Reason, Retry
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.messages import Kind, Message

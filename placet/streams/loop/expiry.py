@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import memory_kept_ms
 from placet.schemas.state import ABSENT
 from placet.streams.loop.batch import Batch
 from placet.streams.records import ProducerRecord
@@ -35,7 +35,7 @@ class Housekeeping:
         self._topics = topics
         self._partition = partition
         self._form = form
-        self._keep_ms = horizon_ms + CLOCK_AHEAD_MAX_MS
+        self._keep_ms = memory_kept_ms(horizon_ms)
         self._cursor = self._seen = b"t"
 
     def is_due(self, log_time: int) -> bool:

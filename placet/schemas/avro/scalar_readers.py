@@ -12,7 +12,7 @@ from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from struct import Struct
 from typing import Any, TypeAlias
 
-from placet.schemas.avro.shapes import Scalar
+from placet.schemas.avro.schema import Scalar
 from placet.schemas.errors import DecodeError, InvalidPayload
 
 __all__ = ["EXACT", "IN_PLACE", "READERS", "Reader", "Unfit", "as_double", "decimal_reader", "to_decimal", "varint"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from placet.client.past import iso
 from placet.client.snapshot import Snapshot
-from placet.processors.decide import CLOCK_AHEAD_MAX_MS
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.codec import Remarks
 from placet.schemas.decision import Coordinates, Decision, Reason
 from placet.schemas.definition.grammar import ProposalRule, SignalRule

@@ -7,7 +7,7 @@ from itertools import combinations
 import msgspec
 import pytest
 
-from placet.processors.dedup_identity import DedupIdentity, dedup_identity_of
+from placet.processors.dedup import DedupIdentity, dedup_identity_of
 from placet.schemas.messages import Message
 from tests.unit.bench import Bench, proposal, signal
 

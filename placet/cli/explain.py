@@ -1,0 +1,132 @@
+"""`placet explain`: why an input was decided as it was."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import typer
+
+from placet.cli.exit_codes import ExitCode
+from placet.cli.options import Output
+from placet.cli.shared import (
+    RETRY_WORDS,
+    Where,
+    changes_form,
+    decision_form,
+    decision_line,
+    of_entity,
+    print_json,
+    shown,
+)
+from placet.client.archive import Archive, ArchivedDecision
+from placet.client.explain import Explanation, Faster, explain
+from placet.client.explain_rows import Case
+from placet.client.past import GONE, iso
+from placet.schemas.decision import Coordinates, Outcome
+
+__all__ = ["app"]
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_OTHERS_MAX: Final = 10
+
+
+@app.command("explain")
+@of_entity
+def explain_command(
+    input_id: Annotated[str, typer.Argument(metavar="PROPOSAL_ID", help="Or a signal's id.", show_default=False)],
+    *,
+    where: Where,
+) -> None:
+    """Say why an input was decided as it was: which rung, what it compared, who was faster, whether trying again helps.
+
+    Reads the decisions' log from end to end. Ids are the senders': where several inputs have this one, be they retries
+    or different proposals, the latest is explained, and the others are listed, the newest first.
+
+    Exit code: 0 explained, 1 no decision on this id is on the log, 3 wrong settings or topics, 4 no broker answered.
+
+    Example:  placet explain 3f0c0a58-6c0f-4f0e-9d5c-0f4f1c1f2a77
+    """
+    with Archive(where.settings, where.wanted) as archive:
+        found = archive.decisions_on(input_id)
+        if not found:
+            typer.echo(f"There is no decision on {input_id}: not yet, or the log has let go of it.", err=True)
+            raise typer.Exit(ExitCode.DIFFERENCE)
+        case = archive.case_of(found[-1])
+    explanation = explain(case)
+    if where.output is Output.JSON:
+        print_json(_form(case, explanation, found[-2::-1]))
+    else:
+        _print(case, explanation, found[-2::-1])
+
+
+def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> dict[str, Any]:
+    at = case.at
+    return {
+        **decision_form(case.decision),
+        "proposer": None if case.message is None else case.message.proposer,
+        "said": None if case.message is None else case.remarks._asdict(),
+        "decided": {
+            "at": iso(at.decided_at),
+            "input": _place(at),
+            "definition_version": None if case.rules is None else case.rules.version,
+            "times": len(earlier) + 1,
+        },
+        "others_of_this_id": [
+            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": _place(other.at)}}
+            for other in earlier
+        ],
+        "rung": {"number": explanation.rung, "question": explanation.question},
+        "meaning": explanation.meaning,
+        "compared": [row._asdict() for row in explanation.compared],
+        "commits": [{**faster._asdict(), "fields": changes_form(faster.fields)} for faster in explanation.conflicts],
+        "advice": explanation.advice,
+    }
+
+
+def _place(at: Coordinates) -> str:
+    return f"{at.topic}-{at.partition}@{at.offset}"
+
+
+def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> None:
+    decision, at = case.decision, case.at
+    by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
+    reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"
+    lines = [
+        f"{decision.kind.name.lower()} {decision.name} of {decision.entity_id}{by}: {decision.outcome.name}{reason}",
+        f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"
+        + (f", definition version {case.rules.version}" if case.rules else ""),
+    ]
+    lines += [f"  {what:<10} {text}" for what, text in _said(case)]
+    if earlier:
+        lines.append(f"  others     {len(earlier) + 1} inputs have this id; this is the latest, before it came")
+        lines += [f"             {decision_line(other)}, {_place(other.at)}" for other in earlier[:_OTHERS_MAX]]
+        left = len(earlier) - _OTHERS_MAX
+        lines += [f"             and {left} more, see --output json"] if left > 0 else []
+    rung = f"rung {explanation.rung}. " if explanation.rung else ""
+    lines += [f"  ladder     {rung}{explanation.question}", f"  meaning    {explanation.meaning}"]
+    lines += [
+        f"  compared   {row.what}: " + " | ".join(filter(None, (row.given, row.found))) for row in explanation.compared
+    ]
+    for faster in explanation.conflicts:
+        lines += _commit_lines(faster)
+    lines.append(
+        f"  try again? {'not needed' if decision.applied else RETRY_WORDS[explanation.retry]}. {explanation.advice}"
+    )
+    typer.echo("\n".join(lines))
+
+
+def _said(case: Case) -> list[tuple[str, str]]:
+    """What the proposer said for people; it decided nothing."""
+    rationale, model, metadata = case.remarks
+    rows = [("rationale", rationale), ("model", model), *(("metadata", f"{k}={v}") for k, v in metadata.items())]
+    return [row for row in rows if row[1]]
+
+
+def _commit_lines(faster: Faster) -> list[str]:
+    if all(after is GONE for _, after in faster.fields.values()) and faster.fields:
+        return [f"  commit     version {faster.version} changed {', '.join(faster.fields)}: {faster.cause}"]
+    who = f" by {faster.who}" if faster.who else ""
+    changes = [
+        f"             {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in faster.fields.items()
+    ]
+    return [f"  commit     version {faster.version}, {faster.at}: {faster.cause}{who}", *changes]
