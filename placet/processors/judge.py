@@ -1,4 +1,4 @@
-"""From bytes to a ruling and what follows from it: the whole of one input, pure, for the task and for replays alike."""
+"""Judges one input, from its bytes to the decision and its consequences. Pure: the task and replays both use it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class View(Protocol):
 
 
 class Verdict(NamedTuple):
-    """A decision, the message where it was one, and the states before and after it."""
+    """A decision, the message if the bytes decoded, and the entity's states before and after the decision."""
 
     decision: Decision
     message: Message | None = None

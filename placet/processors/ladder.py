@@ -1,8 +1,8 @@
 """The decision ladder: one input against one state, early returns, the happy path last.
 
 Pure and total: no clock, no I/O, no exception for a refusal. The order of the rungs is part of the contract: a repeat
-of an accepted proposal gets its first decision, not "stale". Rung 1 has two halves: `refuse_undecoded` answers for
-bytes that are no message; everything from the payload on is `decide`.
+of an accepted proposal hears of the first decision, not "stale". Rung 1 is in `judge.py`, which refuses with
+`refuse_undecoded`; `decide` starts with rung 2.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ONCE, _NEWEST, _NO_FENCE, _FIELDS = Dedup.ONCE, Dedup.NEWEST, Fence.NONE, Fence
 
 
 class Ruling(NamedTuple):
-    """A decision, and the state after it: the very object that came in where nothing is to be stored."""
+    """A decision, and the state after it: the same object as before if nothing has to be stored."""
 
     decision: Decision
     state: EntityState

@@ -197,10 +197,10 @@ _LOG_APPEND_TIME: Final = 2
 class TransactionalProducer:
     """A producer with a stable transactional id, remade on any suspicion.
 
-    An id whose last transaction the coordinator can't end is left for another one: it ends when each partition's leader
-    has the marker, and that takes half a minute where one of them went away without a word. What it holds back until
-    then is no different from what a dead gate left to its successor: a restore waits for it. As long as nobody says so
-    the id stays: only its own next producer ends at once what the last one left open.
+    If the coordinator says that it can't end the last transaction of an id yet, the next producer takes another id: the
+    transaction ends when the leader of each partition has the marker, which takes half a minute if a leader went away
+    silently. Until then a restore waits for this transaction, as for one that a dead gate left open. In all other cases
+    the id stays, because only the next producer with the same id ends an open transaction at once.
 
     Args:
         options: librdkafka's options, transactional.id among them.

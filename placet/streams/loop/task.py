@@ -4,8 +4,8 @@ A task never talks to Kafka: `process` turns a batch into the records of one tra
 `committed` puts what was staged into the store once the transaction has committed, `discard` forgets it. The same
 class runs under the worker and, in memory, under `placet.testing.TestDriver`.
 
-Inputs that a transaction has no room for are left over: they belong to the task, which takes them first the next time,
-and are gone with it, or with `discard`. So whoever restores a task, or reads from its positions again, needs not know.
+Inputs that a transaction has no room for are left over: the task takes them first the next time, and drops them when it
+closes or in `discard`. So code that restores a task, or reads from its positions again, does not handle them.
 """
 
 from __future__ import annotations

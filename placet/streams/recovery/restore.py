@@ -1,7 +1,7 @@
 """From the log to a store that a task can run on: changelog first, then the ledger, then the checks.
 
 The order matters: stable `committed()` -> end offsets read uncommitted -> both topics, committed records only, to
-those ends -> compare. Read the ends first, and a dead owner's transaction that commits in between would be missed.
+those ends -> compare. If the ends were read first, a dead owner's transaction that commits in between would be missed.
 Any contradiction stops the task by name; nothing is repaired silently.
 """
 
@@ -74,7 +74,7 @@ class Restoration:
         topic_ids: ids of the entity type's topics, as the cluster knows them now.
         on_progress: called between batches with the records read since the last call and the offsets still ahead, None
             while they are not known; returns False when the task is not ours any more.
-        control: the topic of rules, if there is one: who wrote states published before.
+        control: the control topic, if there is one; a gate publishes its definition there before it writes states.
         rules_known: waits until the rules are read up to an offset; returns as `on_progress` does.
     """
 
