@@ -15,7 +15,12 @@ from placet.streams.telemetry.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "placet").rglob("*.py"))
-TEXTS = [*MODULES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "ops").iterdir()), *ROOT.glob("*.md")]
+TEXTS = [
+    *MODULES,
+    *(file for folder in ("tests", "demo", "bench") for file in sorted((ROOT / folder).rglob("*.py"))),
+    *sorted((ROOT / "ops").iterdir()),
+    *ROOT.glob("*.md"),
+]
 MODULE_LINES_MAX, FUNCTION_LINES_MAX, RUN_LOOP_LINES_MAX = 350, 70, 30
 MARKS = tuple(word[::-1] for word in ("ODOT", "EMXIF", "KCAH"))
 BANNED_NAMES = re.compile(r"class \w*(Manager|Helper|Utils?|Base|Context)\b")

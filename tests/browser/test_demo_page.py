@@ -6,12 +6,11 @@ import json
 import re
 import subprocess
 from html import unescape
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.unit.demo import imported
 
 pytestmark = pytest.mark.browser
 
@@ -54,7 +53,7 @@ def report() -> dict[str, Any]:
 def seen(report: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str]:
     """What the browser tells of the page at both widths, and what it complained of."""
     folder = tmp_path_factory.mktemp("page")
-    (folder / "page.html").write_text(imported("demo_page").page(report))
+    (folder / "page.html").write_text(import_module("demo.page").page(report))
     (folder / "look.html").write_text(LOOK)
     done = subprocess.run(
         [*CHROMIUM, f"--user-data-dir={folder / 'profile'}", "--dump-dom", (folder / "look.html").as_uri()],

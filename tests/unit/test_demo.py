@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from random import Random
 from typing import Any
 
@@ -10,10 +11,9 @@ import pytest
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change, EntityState
-from tests.unit.demo import imported
 
 flights, minds, tally_of, history_of = (
-    imported(name) for name in ("demo_flights", "demo_minds", "demo_tally", "demo_history")
+    import_module(name) for name in ("demo.flights", "demo.minds", "demo.tally", "demo.history")
 )
 FLIGHT = "2013-02-08.UA1.EWR"
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.unit.demo import imported
-
-page_of, plots, stories = (imported(name) for name in ("demo_page", "demo_plots", "demo_stories"))
+page_of, plots, stories = (import_module(name) for name in ("demo.page", "demo.plots", "demo.stories"))
 REPORT = json.loads((Path(__file__).parents[1] / "browser" / "demo_report.json").read_text())
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.unit.demo import imported
-
-module = imported("demo_without_a_gate")
+module = import_module("demo.without_a_gate")
 Input, Read, Table, Watch = module.Input, module.Read, module.Table, module.Watch
-TABLE = Table.of(yaml.safe_load((Path(__file__).parents[2] / "ops" / "demo_flight.yaml").read_text()))
+TABLE = Table.of(yaml.safe_load((Path(__file__).parents[2] / "demo" / "flight.yaml").read_text()))
 FLIGHT = "2013-02-08.UA1.EWR"
 
 

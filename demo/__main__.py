@@ -4,13 +4,13 @@ Everything is real: an Apache Kafka in a temporary folder, `placet run` twice, t
 is read: what was decided and why, what would have happened without a gate, and `placet verify`. Nothing but the report
 is left behind, however it ends.
 
-demo_world     broker, gates, advisors: processes          demo_history        what is on the log, joined
-demo_flights   the facts                                   demo_without_a_gate the same inputs, last writer wins
-demo_advisors  the advisor process                         demo_report         one JSON object from all of it
-demo_minds     what the advisors think                     demo_page           an HTML page of it
-demo_run       feeding, watching, killing                  demo_plots          its pictures
-demo_tally     what was seen                               demo_terminal       the same for a terminal
-demo_view      what a terminal shows meanwhile
+world     broker, gates, advisors: processes     history          what is on the log, joined
+flights   the facts                              without_a_gate   the same inputs, last writer wins
+advisors  the advisor process                    report           one JSON object from all of it
+minds     what the advisors think                page, stories    an HTML page of it
+run       feeding, watching, killing             plots            its pictures
+tally     what was seen                          terminal         the same for a terminal
+view      what a terminal shows meanwhile
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from demo_flights import FLIGHTS_OF_THE_YEAR, facts
-from demo_history import Reader
-from demo_page import page
-from demo_report import ADVISORS, Comparison, report
-from demo_run import Run, clock_ms
-from demo_terminal import summary
-from demo_view import View
-from demo_without_a_gate import Table
-from demo_world import DEFINITION, PARTITIONS, DemoError, World
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from yaml import safe_load
 
+from demo.flights import FLIGHTS_OF_THE_YEAR, facts
+from demo.history import Reader
+from demo.page import page
+from demo.report import ADVISORS, Comparison, report
+from demo.run import Run, clock_ms
+from demo.terminal import summary
+from demo.view import View
+from demo.without_a_gate import Table
+from demo.world import DEFINITION, PARTITIONS, DemoError, World
 from placet.schemas.errors import PlacetError
 
 FLIGHTS, FIRST_DAY = 4_000, "02-06"

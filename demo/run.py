@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from demo_flights import DAY_MS, HOUR_MS, Fact
-from demo_tally import Kill, Tally
-from demo_view import View
-from demo_world import APP, DEFINITION, PARTITIONS, DemoError, World
 
+from demo.flights import DAY_MS, HOUR_MS, Fact
+from demo.tally import Kill, Tally
+from demo.view import View
+from demo.world import APP, DEFINITION, PARTITIONS, DemoError, World
 from placet.schemas.codec.codec import Codec
 from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind, Message

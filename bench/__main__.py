@@ -18,14 +18,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-import bench_phases as phases
-import bench_throughput as throughput
-from bench_workload import Workload, mixed
-from bench_world import BenchError, World
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench import phases, throughput
+from bench.workload import Workload, mixed
+from bench.world import BenchError, World
 from placet.schemas.errors import PlacetError
 
 Figures: TypeAlias = dict[str, Any]

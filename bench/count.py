@@ -21,8 +21,7 @@ from collections import Counter
 from pathlib import Path
 from time import thread_time
 
-from bench_workload import DEFINITION, mixed
-
+from bench.workload import DEFINITION, mixed
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.definition.model import load_definition
@@ -71,7 +70,7 @@ def instructions(file: Path, records: int) -> int:
     """Count the instructions of a process that decides so many inputs."""
     command = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
     told = subprocess.run(
-        [*command, sys.executable, __file__, "--decide", str(records), str(file)],
+        [*command, sys.executable, "-m", "bench.count", "--decide", str(records), str(file)],
         env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=True,
     ).stderr  # fmt: skip
     found = _REFS.search(told)
@@ -87,7 +86,7 @@ def this_python() -> str:
 def main() -> int:
     """Measure, and compare or keep."""
     parser = argparse.ArgumentParser(prog="ops/count", description=__doc__)
-    parser.add_argument("--keep", action="store_true", help="write the figure down in ops/count.json")
+    parser.add_argument("--keep", action="store_true", help="write the figure down in bench/count.json")
     parser.add_argument("--decide", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("file", nargs="?", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

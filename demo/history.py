@@ -7,9 +7,9 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
-from demo_without_a_gate import Input, Read, Row
 from fastavro import parse_schema, schemaless_reader
 
+from demo.without_a_gate import Input, Read, Row
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Decision, Outcome

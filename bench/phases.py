@@ -6,9 +6,10 @@ import shutil
 import time
 from typing import Any, NamedTuple
 
-from bench_workload import PARTITIONS, Proposals, each_once
-from bench_world import BenchError, Eyes, Gate, Progress, World
 from confluent_kafka import Producer
+
+from bench.workload import PARTITIONS, Proposals, each_once
+from bench.world import BenchError, Eyes, Gate, Progress, World
 
 _LATENCY_WARM_UP_S = 30.0
 """Java compiles what is hot during the first half minute, on the same cores: a broker in use has that behind it."""

@@ -25,8 +25,7 @@ from placet.devbroker.settings import free_port
 from placet.schemas.errors import PlacetError
 
 APP, PARTITIONS = "demo", 4
-DEFINITION = Path(__file__).with_name("demo_flight.yaml")
-_ADVISORS = Path(__file__).with_name("demo_advisors.py")
+DEFINITION = Path(__file__).with_name("flight.yaml")
 Say = Callable[[str], None]
 P = TypeVar("P", bound="Process")
 
@@ -221,7 +220,7 @@ class World:
     def _start_advisor(self, name: str) -> Process:
         options = ["--diary", str(self.folder / f"{name}.diary"), "--seed", str(self._seed), "--pace", str(self._pace)]
         return self._kept(
-            Process(name, [sys.executable, str(_ADVISORS), name, *options], self.environment(), self.folder)
+            Process(name, [sys.executable, "-m", "demo.advisors", name, *options], self.environment(), self.folder)
         )
 
     def _kept(self, process: P) -> P:

@@ -4,7 +4,7 @@ What Kafka and its client leave for a gate: the loop of the gate (one poll, one 
 options) with nothing inside. It writes as many records as the gate does on the bench's workload: each to decisions,
 seven of ten to the changelog.
 
-    bench_copier.py BOOTSTRAP_SERVERS GROUP INPUT DECISIONS CHANGELOG INSTANCE
+    bench/copier.py BOOTSTRAP_SERVERS GROUP INPUT DECISIONS CHANGELOG INSTANCE
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from demo_history import History
-from demo_tally import Tally
-from demo_without_a_gate import RULES, Breach, Input, Table, Watch, last_writer_wins
+from demo.history import History
+from demo.tally import Tally
+from demo.without_a_gate import RULES, Breach, Input, Table, Watch, last_writer_wins
 
 ADVISORS = {
     "desk": "goes by three rules",

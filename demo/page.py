@@ -11,8 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from demo_plots import Axes, Band, Column, Line, columns, lines, svg
-from demo_stories import story
+from demo.plots import Axes, Band, Column, Line, columns, lines, svg
+from demo.stories import story
 
 Report = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ BROAD, NARROW = 930, 350
 
 def page(found: Report) -> str:
     """Return the page."""
-    style = Path(__file__).with_name("demo_page.css").read_text(encoding="utf-8")
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     parts = (_head, _over_time, _stories, _rules, _answers, _speed, _advisors, _method)
     body = "".join(part(found) for part in parts)
     return (
@@ -228,7 +228,7 @@ own columns only.</li>
 would have read the very same row there: {inputs["counted"]:,} of {inputs["proposals"]:,}.
 {inputs["read_otherwise"]:,} would have read something else, {inputs["sent_again"]:,} were the same once more, as the
 gate had refused or had not answered. So nothing here is the gate’s own doing.</li>
-<li>The code that counts is no part of Placet: plain Python over dicts (<code>ops/demo_without_a_gate.py</code>). What
+<li>The code that counts is no part of Placet: plain Python over dicts (<code>demo/without_a_gate.py</code>). What
 the gate let through is counted by the same code.</li>
 <li>It cannot tell what the AIs would have proposed had they read the broken rows. Facts never break a rule here,
 whatever they find; a late write that happens to fit is not counted either.</li>

@@ -17,7 +17,7 @@ from placet.schemas.decision import Reason
 from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind, Message, Value
 
-DEFINITION = Path(__file__).with_name("bench.yaml")
+DEFINITION = Path(__file__).with_name("machine.yaml")
 PARTITIONS = 4
 
 

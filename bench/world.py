@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from bench_workload import DEFINITION, PARTITIONS, Input
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from bench.workload import DEFINITION, PARTITIONS, Input
 from placet.devbroker.broker import Broker
 from placet.devbroker.settings import free_port
 from placet.streams.topology import EntityTopics, entity_topics

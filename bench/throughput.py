@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench_workload import PARTITIONS, Workload
-from bench_world import BenchError, Eyes, Gate, Progress, Running, World
+from bench.workload import PARTITIONS, Workload
+from bench.world import BenchError, Eyes, Gate, Progress, Running, World
 
 _WARM_UP_SHARE = 0.2
-_COPIER = Path(__file__).with_name("bench_copier.py")
+_COPIER = Path(__file__).with_name("copier.py")
 
 
 def gates(world: World, workload: Workload, processes: int, progress: Progress, profile: Path | None = None) -> float:

@@ -1,4 +1,4 @@
-"""One advisor as a process of its own, on the harness: `python ops/demo_advisors.py desk|learner --diary FILE`.
+"""One advisor as a process of its own, on the harness: `python -m demo.advisors desk|learner --diary FILE`.
 
 It thinks as long as a model would: lognormal, mostly below a second, now and then for many. What it proposes is based
 on what it had read before. Nothing is scripted: whatever comes too late, twice or in conflict comes from thinking while
@@ -20,12 +20,11 @@ from random import Random
 from threading import Thread
 from typing import Any, NamedTuple
 
-from demo_minds import OPEN, Desk, Idea, Learner, Mind
-
+from demo.minds import OPEN, Desk, Idea, Learner, Mind
 from placet.advisor import Advice, Advisor, Limits, Signal, Snapshot
 from placet.schemas.errors import PlacetError
 
-DEFINITION = Path(__file__).with_name("demo_flight.yaml")
+DEFINITION = Path(__file__).with_name("flight.yaml")
 SIGMA = 1.0
 """Of the lognormal time to think: one thought of a hundred takes ten times as long as the median."""
 DIARY_EACH_S = 0.5
@@ -135,7 +134,7 @@ def _keep_diary(thinker: Thinker, diary: Path) -> None:
 
 def main() -> int:
     """Run one advisor until SIGTERM."""
-    parser = argparse.ArgumentParser(prog="ops/demo_advisors.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.advisors", description=__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--diary", type=Path, required=True, help="where it writes how it stands, as JSON lines")
     parser.add_argument("--seed", type=int, default=2013, help="of how long thoughts take")

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
-from demo_flights import HOUR_MS, LATE_MIN
 from river import compose, linear_model, optim, preprocessing
+
+from demo.flights import HOUR_MS, LATE_MIN
 
 Row = Mapping[str, Any]
 OPEN = ("scheduled", "holding")

@@ -1,0 +1,1 @@
+"""What ops/bench and ops/count measure, and with which workload."""
