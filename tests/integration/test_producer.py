@@ -41,7 +41,7 @@ def clients() -> int:
 def test_a_producer_thrown_away_takes_its_threads_along(
     producer: TransactionalProducer, broker: Broker, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("placet.streams.kafka.producer._CALL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("placet.streams.kafka.transactional_producer._CALL_TIMEOUT_S", 2.0)
     before = clients()
     for _ in range(3):
         wait_until(lambda: started(producer), 30, "the broker answers")
