@@ -89,11 +89,14 @@ class Outage:
         self.world.__exit__(kind, error, trace)
 
     def end_load(self) -> None:
-        """Stop the load; what was sent is delivered."""
+        """Stop the load. What was sent can be read: behind it lies a fact that all replicas have."""
         self._stop.set()
         if self._load.ident is not None:
             self._load.join()
         assert self._producer.flush(60) == 0
+        for key in self._keys:
+            self.world.signal(key, "added", {"amount": 1}, f"last-{key}")
+        self.world.flush()
 
     def leads(self, node: int) -> bool:
         """Whether a broker leads partitions still, as the others have it."""
