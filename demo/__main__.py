@@ -167,15 +167,19 @@ def day_of_2013(text: str) -> str:
     return text
 
 
+class _Interrupted(BaseException):
+    """A signal asks for the end. Not KeyboardInterrupt: where one meets code in `exec`, Python ends with -2 anyway."""
+
+
 def _interrupted(*_: object) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupted
 
 
 def main() -> int:
     """Run the demo; return the exit code."""
     asked = _arguments()
     out = Console(highlight=False, stderr=asked.output == "json")
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupted)
     try:
         with ExitStack() as stack:
@@ -184,7 +188,7 @@ def main() -> int:
     except (PlacetError, OSError) as error:
         out.print(f"ops/demo: {error}", style="red", markup=False)
         return 1
-    except KeyboardInterrupt:
+    except _Interrupted:
         out.print("Interrupted; everything is cleaned up.")
         return 130
     if asked.output == "json":

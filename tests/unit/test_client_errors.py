@@ -44,6 +44,13 @@ class Client:
         return call
 
 
+def test_an_error_that_the_client_lost_ends_the_transaction_and_not_the_gate() -> None:
+    lost = SystemError("<method 'flush' of 'cimpl.Producer' objects> returned NULL without setting an exception")
+    assert "lost its error" in kafka_reason(lost).str()
+    producer = TransactionalProducer({"transactional.id": "x"}, cast("Any", None), lambda: 0, 1)
+    assert isinstance(producer._translated(lost, "transaction"), TransactionAborted)
+
+
 def test_kafka_is_found_behind_a_system_error_and_a_bug_is_not_taken_for_it() -> None:
     assert kafka_reason(fenced()).code() == KafkaError._FENCED
     assert kafka_reason(wrapped(wrapped(fenced()))).code() == KafkaError._FENCED

@@ -2,7 +2,8 @@
 
 A fatal error of librdkafka, such as a fenced producer's, is raised by whatever call serves its events. Where the same
 call goes on to a delivery report, the report's callback runs with that exception pending, and Python turns it into
-"SystemError: … returned a result with an exception set", with Kafka's error as its cause.
+"SystemError: … returned a result with an exception set", with Kafka's error as its cause. And it may lose the error:
+"SystemError: … returned NULL without setting an exception" (seen in `flush`, after a freeze of the process).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ CLIENT_ERRORS: Final = (KafkaException, SystemError)
 """What a call into the client may raise on Kafka's account. A SystemError may still be a bug: ask `kafka_reason`."""
 
 
+_LOST: Final = "without setting an exception"
+
+
 def kafka_reason(error: BaseException) -> KafkaError:
     """Return Kafka's error behind an exception.
 
@@ -31,6 +35,8 @@ def kafka_reason(error: BaseException) -> KafkaError:
             reason: KafkaError = cause.args[0]
             return reason
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, SystemError) and _LOST in str(error):
+        return KafkaError(KafkaError._FAIL, f"confluent-kafka lost its error: {error}")
     raise error
 
 
