@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from placet.cli.output import Output, OutputOption
 from placet.devbroker import broker as embedded
 from placet.devbroker.broker import Broker, BrokerStatus
 from placet.devbroker.folder import LOG
@@ -41,13 +41,6 @@ STOPPED = 3
 STOPPED_IN_ORDER = 128 + signal.SIGTERM
 
 
-class BrokerOutput(StrEnum):
-    """How a command prints what it found."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 DataDir = Annotated[
     Path | None,
     typer.Option(
@@ -56,7 +49,6 @@ DataDir = Annotated[
         help="The broker's folder.  [default: placet/broker under $XDG_STATE_HOME or ~/.local/state]",
     ),
 ]
-OutputOption = Annotated[BrokerOutput, typer.Option("--output", "-o", help="How to print it.")]
 
 
 @app.command()
@@ -71,7 +63,7 @@ def start(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="As --foreground, with a temporary folder that is removed at the end.")
     ] = False,
-    output: OutputOption = BrokerOutput.TEXT,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Start Kafka and wait until it serves clients; it goes on when this command ends. The first time, fetch it.
 
@@ -109,7 +101,7 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def status(data_dir: DataDir = None, output: OutputOption = BrokerOutput.TEXT) -> None:
+def status(data_dir: DataDir = None, output: OutputOption = Output.TEXT) -> None:
     """Tell whether the broker runs, where, and what it takes.
 
     Exit code: 0 it runs, 3 it is stopped, 1 the folder can't be read as a broker's (why is on stderr).
@@ -146,7 +138,7 @@ def logs(
                 time.sleep(LOOK_EACH_S)
 
 
-def _stay(broker: Broker, output: BrokerOutput) -> None:
+def _stay(broker: Broker, output: Output) -> None:
     """Holds the broker until it ends, this command is ended, or the one who called it is gone."""
     caller = os.getppid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -162,9 +154,9 @@ def _stay(broker: Broker, output: BrokerOutput) -> None:
             raise SettingsError(f"The broker ended by itself: {why}.")
 
 
-def _show(found: BrokerStatus, output: BrokerOutput) -> None:
+def _show(found: BrokerStatus, output: Output) -> None:
     values = {**asdict(found), "data_dir": str(found.data_dir)}
-    if output is BrokerOutput.JSON:
+    if output is Output.JSON:
         typer.echo(json.dumps(values))
         return
     values["running"] = None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from placet.cli.options import Output
+from placet.cli.output import Output
 from placet.cli.shared import Where, decision_form, decision_line, of_entity
 from placet.client.archive import Archive, ArchivedDecision
 from placet.client.past import iso

@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from placet.cli.output import Output, OutputOption
 from placet.processors.diagram import mermaid
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
@@ -42,13 +43,6 @@ PIPE_WIDTH = 160
 """Columns of a table that is not printed to a terminal."""
 
 
-class DefinitionsOutput(StrEnum):
-    """How a command prints what it found."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 class Example(StrEnum):
     """The example definitions that come with Placet."""
 
@@ -58,13 +52,12 @@ class Example(StrEnum):
 
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.", show_default=False)]
-OutputOption = Annotated[DefinitionsOutput, typer.Option("--output", "-o", help="How to print it.")]
 
 
 @app.command()
 def validate(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definition files.", show_default=False)],
-    output: OutputOption = DefinitionsOutput.TEXT,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Check definition files: grammar, names, types, expressions. All errors are listed, each with its fix.
 
@@ -73,7 +66,7 @@ def validate(
     Example:  placet definitions validate flight.yaml refund.yaml
     """
     checked = [_checked(path) for path in paths]
-    if output is DefinitionsOutput.JSON:
+    if output is Output.JSON:
         typer.echo(json.dumps([_as_json(path, *found) for path, found in zip(paths, checked, strict=True)]))
     else:
         for path, found in zip(paths, checked, strict=True):
@@ -82,7 +75,7 @@ def validate(
 
 
 @app.command()
-def show(file: File, output: OutputOption = DefinitionsOutput.TEXT) -> None:
+def show(file: File, output: OutputOption = Output.TEXT) -> None:
     """Print the table that runs, the fields, and what makes each proposal stale.
 
     Exit code: 0 printed, 1 the definition is wrong (why is on stderr).
@@ -92,7 +85,7 @@ def show(file: File, output: OutputOption = DefinitionsOutput.TEXT) -> None:
     with _errors_to_stderr(1):
         definition = load_definition(file)
         machine = compile_machine(definition)
-    if output is DefinitionsOutput.JSON:
+    if output is Output.JSON:
         stale = {name: made_stale_by(machine, name) for name in definition.proposals}
         form = {**definition.written(), "digest": definition.digest.hex(), "made_stale_by": stale}
         typer.echo(json.dumps(form, ensure_ascii=False))
@@ -117,7 +110,7 @@ def diagram(file: File) -> None:
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="The definition that runs.", show_default=False)],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The one that is to run.", show_default=False)],
-    output: OutputOption = DefinitionsOutput.TEXT,
+    output: OutputOption = Output.TEXT,
 ) -> None:
     """Compare two definitions: does what is on the log survive the change?
 
@@ -132,7 +125,7 @@ def diff(
         before, after = load_definition(old), load_definition(new)
         compile_machine(after)
     found = differences(before, after)
-    if output is DefinitionsOutput.JSON:
+    if output is Output.JSON:
         typer.echo(json.dumps({"compatible": is_compatible(found), "differences": [d._asdict() for d in found]}))
     else:
         _print_differences(found)

@@ -10,15 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import (
-    App,
-    BootstrapServers,
-    Definitions,
-    Output,
-    OutputOption,
-    definitions_of,
-    settings_from,
-)
+from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.cli.output import Output, OutputOption
 from placet.doctor.doctor import examine
 from placet.doctor.result import CheckResult, Status
 from placet.streams.kafka.admin import Admin

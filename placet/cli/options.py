@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,14 +12,7 @@ from placet.schemas.definition.model import Definition, load_definition
 from placet.schemas.errors import SettingsError
 from placet.streams.settings import Settings, load_settings
 
-__all__ = ["App", "BootstrapServers", "Definitions", "Output", "OutputOption", "definitions_of", "settings_from"]
-
-
-class Output(StrEnum):
-    """How a command prints what it found."""
-
-    TEXT = "text"
-    JSON = "json"
+__all__ = ["App", "BootstrapServers", "Definitions", "definitions_of", "settings_from"]
 
 
 Definitions = Annotated[
@@ -32,7 +24,6 @@ BootstrapServers = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Kafka. Or KAFKA_BOOTSTRAP_SERVERS.  [localhost:9092]"),
 ]
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
 
 
 def settings_from(bootstrap_servers: str | None = None, **given: Any) -> Settings:

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import Output
+from placet.cli.output import Output
 from placet.cli.shared import (
     EntityId,
     Payload,

@@ -16,7 +16,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from placet.cli.options import App, Output, OutputOption, settings_from
+from placet.cli.options import App, settings_from
+from placet.cli.output import Output, OutputOption
 from placet.schemas.avro.schema import Record, parse_schema
 from placet.schemas.codec.compatibility import Finding, check_all
 from placet.schemas.codec.contracts import FIXED, Schema, contracts

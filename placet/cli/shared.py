@@ -15,7 +15,8 @@ from typing import Annotated, Any, Final, NamedTuple
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, definitions_of, settings_from
+from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.cli.output import Output, OutputOption
 from placet.client.archive import ArchivedDecision, sole_entity
 from placet.client.past import GONE, iso
 from placet.client.snapshot import Snapshot

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import Output
+from placet.cli.output import Output
 from placet.cli.shared import EntityId, Where, changes_form, of_entity, print_json, shown, snapshot_form, time_of
 from placet.client.archive import Archive
 from placet.client.past import PastVersion, as_of, at_version, iso, newest, steps

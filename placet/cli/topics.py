@@ -9,15 +9,8 @@ from typing import Annotated
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import (
-    App,
-    BootstrapServers,
-    Definitions,
-    Output,
-    OutputOption,
-    definitions_of,
-    settings_from,
-)
+from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.cli.output import Output, OutputOption
 from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
 from placet.streams.topics import plan as topics

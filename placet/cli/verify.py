@@ -16,7 +16,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import App, BootstrapServers, Definitions, Output, OutputOption, settings_from
+from placet.cli.options import App, BootstrapServers, Definitions, settings_from
+from placet.cli.output import Output, OutputOption
 from placet.schemas.definition.model import load_definition
 from placet.streams.kafka.admin import Admin
 from placet.streams.main import clock_ms, log_reader, relax_garbage_collection

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from placet.cli import app
 from placet.cli.explain import _commit_lines
-from placet.cli.options import Output
+from placet.cli.output import Output
 from placet.cli.propose import _pairs
 from placet.cli.shared import changes_form, decision_form, duration_of, payload_of, print_decision, shown, time_of
 from placet.client.explain import Faster

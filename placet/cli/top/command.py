@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import Output, OutputOption
+from placet.cli.output import Output, OutputOption
 from placet.cli.top.fetch import Fetcher, Source, source_of
 from placet.cli.top.frame import Frame
 from placet.cli.top.view import render
