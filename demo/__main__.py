@@ -168,7 +168,7 @@ def day_of_2013(text: str) -> str:
 
 
 class _Interrupted(BaseException):
-    """A signal asks for the end. Not KeyboardInterrupt: where one meets code in `exec`, Python ends with -2 anyway."""
+    """A signal asks for the end. Not KeyboardInterrupt: one that meets an `exec` of text ends `python -m` with -2."""
 
 
 def _interrupted(*_: object) -> None:
