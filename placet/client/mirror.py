@@ -46,7 +46,7 @@ class Mirror:
         self._records: dict[bytes, ConsumerRecord] = {}
         self._asked: set[int] = set()
         self._loaded: set[int] = set()
-        self._readers: dict[bytes, list[_Waiter]] = {}
+        self._waiters: dict[bytes, list[_Waiter]] = {}
         self._told: dict[bytes, int] = {}
         self._lock = RLock()
 
@@ -56,7 +56,7 @@ class Mirror:
         partition = partition_of(key, self._partitions)
         with self._lock:
             version = max(at_least_version, self._told.get(key, 0))
-            self._readers.setdefault(key, []).append(_Waiter(version, found))
+            self._waiters.setdefault(key, []).append(_Waiter(version, found))
             asked = partition in self._asked
             self._asked.add(partition)
         found.add_done_callback(lambda _: self._drop(key, found))
@@ -92,53 +92,53 @@ class Mirror:
             self._records.pop(key, None)
         else:
             self._records[key] = record
-        if key in self._readers or key in self._told:
+        if key in self._waiters or key in self._told:
             self._serve(key)
 
     def reached_end(self, partition: int) -> None:
-        """Note that all of a partition was read: its readers are served from now on."""
+        """Note that all of a partition was read: its waiters are served from now on."""
         if partition not in self._loaded:
             self._loaded.add(partition)
             self.serve_all()
 
     def serve_all(self) -> None:
         """Look again for everybody who waits: a partition is loaded, or a definition became known."""
-        for key in list(self._readers):
+        for key in list(self._waiters):
             self._serve(key)
 
     def fail(self, error: PlacetError) -> None:
         """Tell all who wait that nothing will come."""
         with self._lock:
-            for reader in [reader for readers in self._readers.values() for reader in readers]:
-                _settle(reader.found, error)
+            for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
+                _settle(waiter.found, error)
 
     def _serve(self, key: bytes) -> None:
         """Give the state to all who wait for it and for no later one."""
         with self._lock:
             if partition_of(key, self._partitions) not in self._loaded:
                 return
-            readers = list(self._readers.get(key, ()))
+            waiters = list(self._waiters.get(key, ()))
             try:
                 snapshot = self.newest(key.decode())
             except UnknownSchema:  # its definition stands on the control topic already: it is about to come
                 return
             except DecodeError as error:
-                for reader in readers:
-                    _settle(reader.found, error)
+                for waiter in waiters:
+                    _settle(waiter.found, error)
                 return
             if snapshot.version >= self._told.get(key, 0):
                 self._told.pop(key, None)
-            for reader in readers:
-                if reader.version <= snapshot.version:
-                    _settle(reader.found, snapshot)
+            for waiter in waiters:
+                if waiter.version <= snapshot.version:
+                    _settle(waiter.found, snapshot)
 
     def _drop(self, key: bytes, found: Future[Snapshot]) -> None:
         with self._lock:
-            left = [reader for reader in self._readers.get(key, ()) if reader.found is not found]
+            left = [waiter for waiter in self._waiters.get(key, ()) if waiter.found is not found]
             if left:
-                self._readers[key] = left
+                self._waiters[key] = left
             else:
-                self._readers.pop(key, None)
+                self._waiters.pop(key, None)
 
 
 def _settle(future: Future[Snapshot], found: Snapshot | PlacetError) -> None:

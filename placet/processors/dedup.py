@@ -63,7 +63,7 @@ def memory_kept_ms(horizon_ms: int) -> int:
 
 def memory_is_live(memory: Memory, log_time: int, horizon_ms: int) -> bool:
     """Tell whether a memory still counts: judged on log time, so that deleting it late changes nothing."""
-    return log_time - memory.log_time <= horizon_ms + CLOCK_AHEAD_MAX_MS
+    return log_time - memory.log_time <= memory_kept_ms(horizon_ms)
 
 
 def _key_of(rule: InputRule, message: Message) -> str | None:

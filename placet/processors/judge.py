@@ -61,7 +61,7 @@ class Verdict(NamedTuple):
 
 
 class CheckedInput(NamedTuple):
-    """A message that may be decided: its name is known, its payload fits, and it names its identity."""
+    """A message that may be decided: its name is known, its payload fits, and it names its occasion."""
 
     message: Message
     identity: DedupIdentity

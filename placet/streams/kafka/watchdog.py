@@ -67,7 +67,7 @@ class Watchdog:
     """
 
     def __init__(self, limit_ms: int) -> None:
-        self._patience = Deadline(limit_ms / 1000, monotonic())
+        self._deadline = Deadline(limit_ms / 1000, monotonic())
         self._stop = Event()
         self._thread = Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
@@ -75,21 +75,21 @@ class Watchdog:
     @contextmanager
     def armed(self, call: str) -> Iterator[None]:
         """Watch over one call."""
-        self._patience.arm(call, monotonic())
+        self._deadline.arm(call, monotonic())
         try:
             yield
         finally:
-            self._patience.disarm()
+            self._deadline.disarm()
 
     def close(self) -> None:
         """Stop watching."""
         self._stop.set()
 
     def _watch(self) -> None:
-        patience = self._patience
-        while not self._stop.wait(patience.pause_s):
-            hung = patience.look(monotonic())
+        deadline = self._deadline
+        while not self._stop.wait(deadline.pause_s):
+            hung = deadline.look(monotonic())
             if hung:
-                sys.stderr.write(f"placet: {hung} hung for {patience.limit_s:.0f} s; the process ends itself\n")
+                sys.stderr.write(f"placet: {hung} hung for {deadline.limit_s:.0f} s; the process ends itself\n")
                 faulthandler.dump_traceback(all_threads=True)
                 os._exit(EXIT_HUNG)

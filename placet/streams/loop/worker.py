@@ -236,23 +236,23 @@ class Worker:
         """
         for aside in self._restorer.take_set_aside():
             self._observer.event(aside.event, task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
-        while (outcome := self._restorer.take_done()) is not None:
-            task_id, kind = outcome.job.task_id, outcome.job.entity_type
+        while (result := self._restorer.take_done()) is not None:
+            task_id, kind = result.job.task_id, result.job.entity_type
             _, began_s = self._restoring.pop(task_id)
-            if isinstance(outcome.error, FatalError):
-                raise outcome.error
-            if outcome.restored is None or outcome.store is None:
-                self._name_stopped(task_id, str(outcome.error))
+            if isinstance(result.error, FatalError):
+                raise result.error
+            if result.restored is None or result.store is None:
+                self._name_stopped(task_id, str(result.error))
                 continue
             task = Task(
-                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, outcome.store,
+                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, result.store,
                 kind.partitions,
             )  # fmt: skip
-            task.open(outcome.restored.last, outcome.restored.positions, outcome.restored.genesis)
+            task.open(result.restored.last, result.restored.positions, result.restored.genesis)
             self._tasks[task_id] = task
             self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
             self._observer.restored(
-                str(task_id), outcome.restored.records, monotonic() - began_s, outcome.restored.warning
+                str(task_id), result.restored.records, monotonic() - began_s, result.restored.warning
             )
             self._show_tasks()
         if self._restoring:

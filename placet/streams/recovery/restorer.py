@@ -161,14 +161,14 @@ class Restorer:
     def _run(self) -> None:
         while (job := self._next()) is not None:
             try:
-                outcome = RestoreResult(job, *self._restore(job))
-                if outcome.restored is None and self._put_back(outcome):
+                result = RestoreResult(job, *self._restore(job))
+                if result.restored is None and self._put_back(result):
                     continue
             except PlacetError as error:
-                outcome = RestoreResult(job, None, None, error)
+                result = RestoreResult(job, None, None, error)
             except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
-                outcome = RestoreResult(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
-            self._done.append(outcome)
+                result = RestoreResult(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
+            self._done.append(result)
         self._close_log()
 
     def _next(self) -> Job | None:
@@ -209,13 +209,13 @@ class Restorer:
                 raise
         return None, None
 
-    def _put_back(self, outcome: RestoreResult) -> bool:
+    def _put_back(self, result: RestoreResult) -> bool:
         """Let a job wait for its next turn, store in hand. False: it was given up."""
         with self._lock:
-            if outcome.job.cancelled.is_set():
+            if result.job.cancelled.is_set():
                 return False
-            outcome.job.store = outcome.store
-            self._jobs.put(outcome.job)
+            result.job.store = result.store
+            self._jobs.put(result.job)
             return True
 
     def _close_log(self) -> None:

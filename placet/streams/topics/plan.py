@@ -1,6 +1,6 @@
 """Which topics there must be, what each must be like, and what to do about those that are not.
 
-    needs ────────────► specs ─┐
+    configs ──────────► specs ─┐
                                ├─ plan (pure) ──► steps ──► apply: creates what is missing, changes what is safe
     observe (asks) ───► found ─┘                  verify: the same steps, told as problems
 
