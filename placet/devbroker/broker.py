@@ -27,6 +27,7 @@ from placet.devbroker import folder
 from placet.devbroker import jars as broker_jars
 from placet.devbroker.folder import BrokerStatus, Stamp, default_data_dir, status
 from placet.devbroker.folder import stop as stop_detached
+from placet.devbroker.freeze import freeze, unfreeze
 from placet.devbroker.jars import KAFKA_VERSION, OnProgress
 from placet.devbroker.settings import DEFAULT_PORT, HOST, JVM, check_port, free_port, properties
 from placet.schemas.errors import SettingsError
@@ -127,11 +128,11 @@ class Broker:
 
     def pause(self) -> None:
         """The broker hears and says nothing more, its connections stay open, until `resume`."""
-        os.kill(self.pid, signal.SIGSTOP)
+        freeze(self.pid)
 
     def resume(self) -> None:
         """Ends a `pause`."""
-        os.kill(self.pid, signal.SIGCONT)
+        unfreeze(self.pid)
 
     def close(self) -> None:
         """Stops; a temporary folder is removed."""

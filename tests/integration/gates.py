@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from placet.devbroker.freeze import freeze, unfreeze
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
@@ -54,10 +54,10 @@ class Gate:
         self.process.wait(10)
 
     def pause(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def resume(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
+        unfreeze(self.process.pid)
 
     def terminate(self, timeout_s: float = 30) -> int:
         self.process.terminate()
