@@ -14,6 +14,7 @@ from placet.cli.options import App, BootstrapServers, Definitions, definitions_o
 from placet.cli.output import Output, OutputOption
 from placet.doctor.doctor import examine
 from placet.doctor.result import CheckResult, Status
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.main import read_rules
 
@@ -44,8 +45,9 @@ def doctor(
     """
     settings = settings_from(bootstrap_servers, definitions=definition, app=app)
     definitions = definitions_of(settings) if settings.definitions else ()
-    with Admin(settings.librdkafka()) as admin:
-        checks = list(examine(settings, definitions, admin, read_rules=lambda: read_rules(settings, admin)))
+    host = LocalHost()
+    with Admin(host, settings.librdkafka()) as admin:
+        checks = list(examine(settings, definitions, admin, read_rules=lambda: read_rules(host, settings, admin)))
     if output is Output.JSON:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:

@@ -17,6 +17,7 @@ from placet.devbroker.jars import OnProgress
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams import main as gate
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import configure_logs, log_thread_errors
@@ -112,7 +113,7 @@ def dev(
     with tempfile.TemporaryDirectory(prefix="placet-dev-") as folder, closing(Broker(port=port)) as broker:
         broker.start(_progress())
         settings = settings_from(broker.bootstrap_servers, **overrides, state_dir=Path(folder))
-        with Admin(settings.librdkafka()) as admin:
+        with Admin(LocalHost(), settings.librdkafka()) as admin:
             apply(admin, required_topics(settings.app, definitions, partitions, settings.record_bytes_max))
         typer.echo(_how_to_try(settings, definitions))
         try:

@@ -23,6 +23,7 @@ from placet.schemas.codec.compatibility import Finding, check_all
 from placet.schemas.codec.contracts import FIXED, Schema, contracts
 from placet.schemas.definition.model import load_definition
 from placet.schemas.errors import DecodeError, SettingsError
+from placet.streams.host import LocalHost
 from placet.streams.kafka.registry import Registered, Registry
 
 __all__ = ["app"]
@@ -122,7 +123,7 @@ def register(
     if url is None:
         raise SettingsError("No registry is given: use --registry URL or PLACET_REGISTRY__URL.")
     definition = load_definition(path)
-    done = Registry(url, settings.registry_options()).register(settings.app, definition, dry_run=dry_run)
+    done = Registry(LocalHost(), url, settings.registry_options()).register(settings.app, definition, dry_run=dry_run)
     if output is Output.JSON:
         typer.echo(json.dumps([item._asdict() for item in done]))
     else:

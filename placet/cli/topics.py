@@ -11,6 +11,7 @@ import typer
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.cli.output import Output, OutputOption
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
 from placet.streams.topics import plan as topics
@@ -49,7 +50,7 @@ def plan(
     Example:  placet topics plan --definition flight.yaml --partitions 12
     """
     settings, specs = _wanted(definition, app, bootstrap_servers, partitions)
-    with Admin(settings.librdkafka()) as admin:
+    with Admin(LocalHost(), settings.librdkafka()) as admin:
         steps = topics.plan(specs, *topics.observe(admin, specs))
     _show(steps, output, f"All {len(specs)} topics are as they must be.")
     if any(step.action is Action.REFUSE for step in steps):
@@ -79,7 +80,7 @@ def apply(
     if dry_run:
         plan(definition, app, bootstrap_servers, partitions, output)
     settings, specs = _wanted(definition, app, bootstrap_servers, partitions)
-    with Admin(settings.librdkafka()) as admin:
+    with Admin(LocalHost(), settings.librdkafka()) as admin:
         done = topics.apply(admin, specs, replication_factor)
     _show(done, output, f"All {len(specs)} topics are as they must be.")
 

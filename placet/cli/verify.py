@@ -19,8 +19,9 @@ from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, settings_from
 from placet.cli.output import Output, OutputOption
 from placet.schemas.definition.model import load_definition
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.main import clock_ms, log_reader, relax_garbage_collection
+from placet.streams.main import log_reader, relax_garbage_collection
 from placet.streams.recovery.kafka_log import KafkaLog
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import configure_logs
@@ -78,12 +79,11 @@ def verify(
 
 def _run(settings: Settings, entities: list[str], findings: int, progress: Progress) -> Report:
     relax_garbage_collection()
-    with Admin(settings.librdkafka()) as admin:
-        log = KafkaLog(log_reader(settings, "verify"), Admin(settings.librdkafka()))
+    host = LocalHost()
+    with Admin(host, settings.librdkafka()) as admin:
+        log = KafkaLog(log_reader(host, settings, "verify"), Admin(host, settings.librdkafka()))
         try:
-            return run_verify(
-                settings, admin, log, clock_ms, entities=entities, findings_max=findings, progress=progress
-            )
+            return run_verify(host, settings, admin, log, entities=entities, findings_max=findings, progress=progress)
         finally:
             log.close()
 

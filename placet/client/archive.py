@@ -17,6 +17,7 @@ from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.messages import Kind
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -48,7 +49,7 @@ def sole_entity(settings: Settings, timeout_s: float = 10.0) -> str:
         LogUnreachable: no broker answered.
     """
     rulebook, deadline_s = PublishedDefinitions(control_topic(settings.app)), monotonic() + timeout_s
-    with Admin(settings.librdkafka()) as admin:
+    with Admin(LocalHost(), settings.librdkafka()) as admin:
         there = bool(admin.describe_topics([rulebook.topic]))
         while there and not rulebook.published and monotonic() < deadline_s:
             read_rulebook(settings, admin, rulebook)
@@ -76,9 +77,9 @@ class Archive:
     """
 
     def __init__(self, settings: Settings, wanted: Definition | str) -> None:
-        self._admin = Admin(settings.librdkafka())
+        self._admin = Admin(LocalHost(), settings.librdkafka())
         self.link: Link = connect(settings, self._admin, wanted, 0.0, lambda _: True)
-        self._reader = LogReader(reader_options(settings, "archive"), self.link.topics)
+        self._reader = LogReader(LocalHost(), reader_options(settings, "archive"), self.link.topics)
 
     def __enter__(self) -> Self:
         return self

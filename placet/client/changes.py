@@ -9,6 +9,7 @@ from typing import Self
 from placet.client.connect import Link, reader_options
 from placet.client.errors import NotConnected
 from placet.client.snapshot import Snapshot, snapshot_of
+from placet.streams.host import LocalHost
 from placet.streams.kafka.group_reader import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
@@ -53,7 +54,8 @@ class ChangelogMember:
     def __init__(self, settings: Settings, link: Link, group_id: str, batch_max: int) -> None:
         options = reader_options(settings, f"changes.{group_id}")
         group = {"group.id": group_id, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
-        self._reader = GroupReader({**options, **group, "enable.partition.eof": False}, link.topics.changelog)
+        options = {**options, **group, "enable.partition.eof": False}
+        self._reader = GroupReader(LocalHost(), options, link.topics.changelog)
         self._codec = link.codec
         self._batch_max = batch_max
         self._lock = Lock()

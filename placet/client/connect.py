@@ -12,6 +12,7 @@ from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import LogReader
 from placet.streams.kafka.registry import Registry
@@ -130,7 +131,7 @@ def connect(
 def read_rulebook(settings: Settings, admin: Admin, rulebook: PublishedDefinitions) -> None:
     """Read the control topic to its end."""
     partition = TopicPartition(rulebook.topic, 0)
-    reader = LogReader(reader_options(settings, "rules"), [rulebook.topic])
+    reader = LogReader(LocalHost(), reader_options(settings, "rules"), [rulebook.topic])
     try:
         end = admin.latest_offsets([partition])[partition]
         reader.read(partition, rulebook.position, end, rulebook.take)
@@ -142,7 +143,7 @@ def _wire(settings: Settings, entity: str) -> Wire:
     """How records are framed: as the gate does it, by the registry's ids where there is one."""
     if settings.registry.url is None:
         return SINGLE_OBJECT
-    return Registry(settings.registry.url, settings.registry_options()).wire(settings.app, entity)
+    return Registry(LocalHost(), settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
 def _definition_of(wanted: Definition | str, rulebook: PublishedDefinitions) -> Definition | None:

@@ -25,6 +25,7 @@ from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError
 from placet.schemas.messages import Kind, Message
 from placet.streams.errors import LogUnreachable
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import LogReader
 from placet.streams.kafka.plain_producer import DurableProducer
@@ -132,7 +133,7 @@ class Exchange:
     def _run(self) -> None:
         error: PlacetError = NotConnected("a bug ended its thread, see stderr")
         try:
-            with Admin(self._settings.librdkafka()) as admin:
+            with Admin(LocalHost(), self._settings.librdkafka()) as admin:
                 self._open(admin)
                 self._serve()
             error = NotConnected("it was closed")
@@ -153,8 +154,8 @@ class Exchange:
             self.link.rulebook.topic: self._take_rules,
         }
         heard = {"error_cb": self._lost}
-        self._producer = DurableProducer({**producer_options(self._settings), **heard})
-        self._reader = LogReader(reader_options(self._settings, "reader", **heard), self._takers)
+        self._producer = DurableProducer(LocalHost(), {**producer_options(self._settings), **heard})
+        self._reader = LogReader(LocalHost(), reader_options(self._settings, "reader", **heard), self._takers)
         self._reader.follow_also({TopicPartition(self.link.rulebook.topic, 0): self.link.rulebook.position})
         self.opened.set_result(None)
 

@@ -16,8 +16,8 @@ from placet.doctor.result import CheckResult, Status
 from placet.processors.machine import compile_machine
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError
+from placet.streams.host import LocalHost
 from placet.streams.settings import Settings, unknown_variables
-from placet.streams.state.state_dir import try_folder
 
 __all__ = ["compiled", "python", "registry", "state_dir", "variables"]
 
@@ -61,7 +61,7 @@ def state_dir(folder: Path) -> CheckResult:
     """Try the folder of the local state."""
     name = "state dir"
     try:
-        try_folder(folder)
+        LocalHost().try_folder(folder)
         free_bytes = shutil.disk_usage(folder).free
     except OSError as error:
         todo = "Give PLACET_STATE_DIR a folder that this user may write to."

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import signal
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Event
 from types import FrameType
 from typing import Final
 
@@ -17,7 +15,9 @@ from placet.schemas.codec.control import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.streams.entity_type import EntityType
+from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.clients import Clients
 from placet.streams.kafka.consumer import GroupConsumer, LogReader
 from placet.streams.kafka.plain_producer import produce_durably
 from placet.streams.kafka.registry import Registry
@@ -32,6 +32,7 @@ from placet.streams.recovery.restorer import RESTORE_CALL_TIMEOUT_S, Restorer
 from placet.streams.rules.control import Control
 from placet.streams.rules.publication import check_publication, refuse_passed_over
 from placet.streams.rules.survey import count_standing
+from placet.streams.runtime import Flag
 from placet.streams.settings import Settings
 from placet.streams.state.state_dir import check_state_dir
 from placet.streams.telemetry.log import client_logger
@@ -43,7 +44,7 @@ from placet.streams.topology import control_topic, entity_topics
 _ELECTION_S: Final = 20.0
 """How long a start waits for new leaders: they are elected after broker.session.timeout.ms, 9 s by default."""
 
-__all__ = ["clock_ms", "log_reader", "read_rules", "relax_garbage_collection", "run"]
+__all__ = ["log_reader", "read_rules", "relax_garbage_collection", "run"]
 
 _FETCH_BYTES: Final = 262_144
 """Compressed, of one partition: the client unpacks all of it at once, and what repeats takes 250 times as much then."""
@@ -53,13 +54,13 @@ class _ToldToStop(Exception):
     """A signal came while the gate was being built."""
 
 
-def clock_ms() -> int:
-    """Return the machine's clock, in ms since the epoch: the only place where the gate reads it."""
-    return time.time_ns() // 1_000_000
-
-
-def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[], int] = clock_ms) -> int:
+def run(settings: Settings, definitions: Iterable[Definition], host: Host | None = None) -> int:
     """Run a gate until SIGTERM or SIGINT; finish the batch, commit, close, leave.
+
+    Args:
+        settings: complete.
+        definitions: what it decides by.
+        host: what it runs on; this machine where none is given.
 
     Returns:
         The exit code: 0 after a signal.
@@ -68,12 +69,12 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
         SettingsError: state folder, topics, timeouts or definitions are wrong; nothing was read or written.
         ClockSkew, FatalError: see there; everything is closed.
     """
-    definitions = tuple(definitions)
-    metrics = Metrics(settings, definitions)
-    with _signals_noted() as stopping, suppress(_ToldToStop):
+    definitions, host = tuple(definitions), host or LocalHost()
+    metrics = Metrics(host, settings, definitions)
+    with _signals_noted(host) as stopping, suppress(_ToldToStop):
         metrics.start()
         try:
-            worker = build(settings, definitions, clock, metrics, stopping)
+            worker = build(host, settings, definitions, metrics, stopping)
             relax_garbage_collection()
             worker.run()
         finally:
@@ -82,43 +83,43 @@ def run(settings: Settings, definitions: Iterable[Definition], clock: Callable[[
 
 
 def build(
-    settings: Settings, definitions: tuple[Definition, ...], clock: Callable[[], int], metrics: Metrics, stopping: Event
+    host: Host, settings: Settings, definitions: tuple[Definition, ...], metrics: Metrics, stopping: Flag
 ) -> Worker:
     """Check the world, then make the parts."""
-    check_state_dir(settings.state_dir / settings.app)
-    admin = Admin(settings.librdkafka(), _ELECTION_S)
+    check_state_dir(host, settings.state_dir / settings.app)
+    admin = Admin(host, settings.librdkafka(), _ELECTION_S)
     check_topics(admin, settings, definitions)
     session_timeout_ms = admin.session_timeout_ms(settings.app)
     settings.check_session_timeout(session_timeout_ms)
-    entity_types = {definition.entity: _entity_type(settings, admin, definition) for definition in definitions}
-    control = _control(settings, admin)
-    _publish(settings, definitions, entity_types, control, clock, metrics, stopping)
+    entity_types = {definition.entity: _entity_type(host, settings, admin, definition) for definition in definitions}
+    control = _control(host, settings, admin)
+    _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     restorer = Restorer(
-        lambda: _log(settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir, clock,
+        host, host, lambda: _log(host, settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir,
         TopicPartition(control_topic(settings.app), 0), lambda: control.position,
     )  # fmt: skip
     producer = TransactionalProducer(
-        _transaction_options(settings), Watchdog(settings.watchdog_ms), clock, settings.max_clock_skew_ms
+        host, _transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
     )
     namesake = Namesake(
         lambda: admin.group_members(settings.app), _client_id(settings), settings.instance, session_timeout_ms / 1000,
-        metrics, static=settings.static,
+        metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
     return Worker(
         entity_types,
-        lambda: GroupConsumer(_group_options(settings), inputs),
+        lambda: GroupConsumer(host, _group_options(settings), inputs),
         producer,
         restorer,
         control,
-        clock,
+        host,
         metrics,
         stopping,
-        IdleQuestion(admin.ask_ends, clock, settings.max_clock_skew_ms),
+        IdleQuestion(admin.ask_ends, host.now_ms, settings.max_clock_skew_ms),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
@@ -126,13 +127,13 @@ def build(
 
 
 def _publish(
+    host: Host,
     settings: Settings,
     definitions: tuple[Definition, ...],
     entity_types: dict[str, EntityType],
     control: Control,
-    clock: Callable[[], int],
     metrics: Metrics,
-    stopping: Event,
+    stopping: Flag,
 ) -> None:
     """Publish what runs here, once everything is checked that could stand against it."""
 
@@ -143,9 +144,11 @@ def _publish(
 
     def standing(entity: str, statuses: frozenset[str]) -> Mapping[str, int]:
         kind = entity_types[entity]
-        log = _log(settings, "survey", [kind.topics.changelog], _ELECTION_S)
+        log = _log(host, settings, "survey", [kind.topics.changelog], _ELECTION_S)
         try:
-            return count_standing(log, kind.codec, kind.topics.changelog, kind.partitions, statuses, looked)
+            return count_standing(
+                log, kind.codec, kind.topics.changelog, kind.partitions, statuses, host.monotonic_s, looked
+            )
         finally:
             log.close()
 
@@ -153,48 +156,52 @@ def _publish(
     control.learn(entity_types)
     for forced in check_publication(definitions, control, standing, force=settings.force):
         metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
-    control.publish(definitions, produce_durably(_producer_options(settings), control_topic(settings.app)), clock())
+    produce = produce_durably(host, _producer_options(settings), control_topic(settings.app))
+    control.publish(definitions, produce, host.now_ms())
     refuse_passed_over(definitions, control)  # what another gate published at the same moment may stand before it
     for published, why in control.teach(entity_types):
         metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
 
 
-def _log(settings: Settings, role: str, topics: Iterable[str], timeout_s: float) -> KafkaLog:
-    return KafkaLog(log_reader(settings, role, topics), Admin(settings.librdkafka(), timeout_s))
+def _log(host: Host, settings: Settings, role: str, topics: Iterable[str], timeout_s: float) -> KafkaLog:
+    return KafkaLog(log_reader(host, settings, role, topics), Admin(host, settings.librdkafka(), timeout_s))
 
 
-def _entity_type(settings: Settings, admin: Admin, definition: Definition) -> EntityType:
+def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Definition) -> EntityType:
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
-    codec = Codec(definition, _wire(settings, definition.entity), settings.record_bytes_max)
+    codec = Codec(definition, _wire(host, settings, definition.entity), settings.record_bytes_max)
     ids = {topic: info.topic_id for topic, info in described.items()}
     return EntityType(
         settings.app, compile_machine(definition), codec, topics, ids, described[topics.signals].partitions
     )
 
 
-def _wire(settings: Settings, entity: str) -> Wire:
+def _wire(host: Host, settings: Settings, entity: str) -> Wire:
     """How records are framed: by the registry's ids where there is one, else by fingerprints."""
     if settings.registry.url is None:
         return SINGLE_OBJECT
-    return Registry(settings.registry.url, settings.registry_options()).wire(settings.app, entity)
+    return Registry(host, settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
-def _control(settings: Settings, admin: Admin) -> Control:
+def _control(host: Host, settings: Settings, admin: Admin) -> Control:
     topic = control_topic(settings.app)
     partition = TopicPartition(topic, 0)
     return Control(
-        log_reader(settings, "control", [topic]), topic, lambda: admin.latest_offsets([partition])[partition]
+        host,
+        log_reader(host, settings, "control", [topic]),
+        topic,
+        lambda: admin.latest_offsets([partition])[partition],
     )
 
 
-def read_rules(settings: Settings, admin: Admin) -> list[Published]:
+def read_rules(host: Host, settings: Settings, admin: Admin) -> list[Published]:
     """Return what stands on the control topic, in its order.
 
     Raises:
         BrokerUnreachable, LogUnreachable: the brokers do not answer.
     """
-    control = _control(settings, admin)
+    control = _control(host, settings, admin)
     try:
         control.read()
         return list(control.published.values())
@@ -202,9 +209,10 @@ def read_rules(settings: Settings, admin: Admin) -> list[Published]:
         control.close()
 
 
-def log_reader(settings: Settings, role: str, topics: Iterable[str] = ()) -> LogReader:
+def log_reader(clients: Clients, settings: Settings, role: str, topics: Iterable[str] = ()) -> LogReader:
     """Make a reader of committed records; `role` tells its client id from the others."""
     return LogReader(
+        clients,
         settings.consumer_options()
         | {
             "client.id": f"{settings.app}.{settings.instance}.{role}",
@@ -293,9 +301,9 @@ def relax_garbage_collection() -> None:
 
 
 @contextmanager
-def _signals_noted() -> Iterator[Event]:
+def _signals_noted(host: Host) -> Iterator[Flag]:
     """Let SIGTERM and SIGINT set an event. Handlers only take a note: one that raises in a poll would lose records."""
-    stopping = Event()
+    stopping = host.flag()
 
     def note(_number: int, _frame: FrameType | None) -> None:
         stopping.set()

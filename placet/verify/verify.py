@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import Final, NamedTuple
 
 from placet.schemas.codec.codec import Codec
@@ -23,6 +22,7 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore import Log
+from placet.streams.runtime import Runtime
 from placet.streams.settings import Settings
 from placet.streams.topology import EntityTopics, TaskId, control_topic, entity_topics
 from placet.verify.check import TaskCheck
@@ -67,10 +67,10 @@ class EntityPlace(NamedTuple):
 
 
 def verify(
+    runtime: Runtime,
     settings: Settings,
     admin: Admin,
     log: Log,
-    clock: Callable[[], int],
     *,
     entities: Iterable[str] = (),
     findings_max: int = FINDINGS_SHOWN,
@@ -79,10 +79,10 @@ def verify(
     """Verify an app, task after task.
 
     Args:
+        runtime: clocks.
         settings: app and brokers, and the gates' limit of a record.
         admin: the cluster.
         log: reads committed records; its group is the app's.
-        clock: the machine's clock, ms since the epoch.
         entities: entity types to look at; all that the control topic knows when there are none.
         findings_max: how many findings of one task are kept; all are counted.
         progress: is told how far it is.
@@ -91,7 +91,7 @@ def verify(
         SettingsError: topics are missing, or definitions can't be run again on this machine.
         BrokerUnreachable, LogUnreachable: the brokers do not answer.
     """
-    books = rulebooks(settings, admin, log)
+    books = rulebooks(runtime, settings, admin, log)
     wanted = tuple(entities) or tuple(books)
     for entity in wanted:
         if entity not in books:
@@ -100,14 +100,14 @@ def verify(
     places = {entity: _place(settings, admin, entity) for entity in wanted}
     return Report(
         [
-            verify_task(log, books[entity], place, TaskReport(TaskId(entity, number), findings_max), clock(), progress)
+            verify_task(runtime, log, books[entity], place, TaskReport(TaskId(entity, number), findings_max), progress)
             for entity, place in places.items()
             for number in range(place.partitions)
         ]
     )
 
 
-def rulebooks(settings: Settings, admin: Admin, log: Log) -> dict[str, Rulebook]:
+def rulebooks(runtime: Runtime, settings: Settings, admin: Admin, log: Log) -> dict[str, Rulebook]:
     """Read the control topic: the definitions of each entity type, in order of their names.
 
     Raises:
@@ -126,7 +126,8 @@ def rulebooks(settings: Settings, admin: Admin, log: Log) -> dict[str, Rulebook]
         except DecodeError:
             continue  # a tombstone, or what a later version of Placet says
         found.setdefault(entry.entity, []).append((record.offset, entry))
-    registry = Registry(settings.registry.url, settings.registry_options()) if settings.registry.url else None
+    url, options = settings.registry.url, settings.registry_options()
+    registry = Registry(runtime, url, options) if url else None
     return {
         entity: Rulebook(
             entity, published, registry.wire(settings.app, entity) if registry else None, settings.record_bytes_max
@@ -136,22 +137,27 @@ def rulebooks(settings: Settings, admin: Admin, log: Log) -> dict[str, Rulebook]
 
 
 def verify_task(
-    log: Log, rulebook: Rulebook, place: EntityPlace, report: TaskReport, now_ms: int, progress: Progress = _untold
+    runtime: Runtime,
+    log: Log,
+    rulebook: Rulebook,
+    place: EntityPlace,
+    report: TaskReport,
+    progress: Progress = _untold,
 ) -> TaskReport:
     """Verify one partition of one entity type; see the module for the order of things.
 
     Args:
+        runtime: clocks.
         log: reads committed records and the group's positions.
         rulebook: the entity type's definitions.
         place: its topics.
         report: empty, names the task.
-        now_ms: ms since the epoch.
         progress: is told how far it is.
 
     Returns:
         The report, filled.
     """
-    held = _Partition(log, place, report.task_id, progress)
+    held, now_ms = _Partition(runtime, log, place, report.task_id, progress), runtime.now_ms()
     positions = held.positions()
     held.look()
     codec, uncompacted_since = rulebook.reader(), now_ms - place.compaction_lag_ms + _CLEANER_LEEWAY_MS
@@ -176,7 +182,8 @@ def verify_task(
 class _Partition:
     """What the log holds of one task."""
 
-    def __init__(self, log: Log, place: EntityPlace, task_id: TaskId, progress: Progress) -> None:
+    def __init__(self, runtime: Runtime, log: Log, place: EntityPlace, task_id: TaskId, progress: Progress) -> None:
+        self._runtime = runtime
         self._log = log
         self._topics = place.topics
         self._task_id = task_id
@@ -192,13 +199,13 @@ class _Partition:
             LogUnreachable: one was open all the time.
         """
         asked = [self._of(topic) for topic in self._topics.inputs]
-        deadline_s = monotonic() + _STABLE_WITHIN_S
+        deadline_s = self._runtime.monotonic_s() + _STABLE_WITHIN_S
         while (found := self._log.committed(asked)) is None:
-            if monotonic() > deadline_s:
+            if self._runtime.monotonic_s() > deadline_s:
                 raise LogUnreachable(
                     f"the group's positions of {self._task_id} were not stable in {_STABLE_WITHIN_S} s"
                 )
-            sleep(_ASK_AGAIN_S)
+            self._runtime.sleep(_ASK_AGAIN_S)
         return {partition.topic: position for partition, position in found.items()}
 
     def look(self) -> None:

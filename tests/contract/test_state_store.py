@@ -13,8 +13,8 @@ from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 import pytest
 
 from placet.streams.errors import FatalError
-from placet.streams.state.rocksdb import RocksDBStore, StoreDamaged, StoreLocked
-from placet.streams.state.store import MemoryStore, StateStore
+from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.store import MemoryStore, StateStore, StoreDamaged, StoreLocked
 
 
 @pytest.fixture(params=["memory", "rocksdb"])

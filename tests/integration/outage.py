@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from placet.devbroker.broker import Broker
 from placet.processors.address import partition_of
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from tests.cluster import Cluster
 from tests.integration.gates import World, wait_until
@@ -109,7 +110,7 @@ class Outage:
     def whole(self) -> bool:
         """Whether each replica is in sync again, those of Kafka's own topics too."""
         topics = [*self.world.topics, self.copies, "__consumer_offsets", "__transaction_state"]
-        with Admin({"bootstrap.servers": self.cluster.bootstrap_servers}) as admin:
+        with Admin(LocalHost(), {"bootstrap.servers": self.cluster.bootstrap_servers}) as admin:
             return not any(topic.under_replicated for topic in admin.describe_topics(topics).values())
 
     def check(self) -> None:

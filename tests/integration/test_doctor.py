@@ -18,6 +18,7 @@ from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
 from placet.doctor.brokers import RESTORED_RECORDS_PER_S, cold_restore
 from placet.schemas.definition.model import load_definition
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.topics.configs import required_topics
 from placet.streams.topics.plan import apply
@@ -38,7 +39,7 @@ def app() -> str:
 
 @pytest.fixture
 def admin(broker: Broker) -> Iterator[Admin]:
-    with Admin({"bootstrap.servers": broker.bootstrap_servers}) as it:
+    with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}) as it:
         yield it
 
 

@@ -14,6 +14,7 @@ import pytest
 from placet.devbroker.broker import Broker
 from placet.devbroker.settings import free_port
 from placet.schemas.decision import Outcome
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from tests.integration.gates import Gate, World, wait_until
 
@@ -27,7 +28,7 @@ LONG_S, SHORT_S = SESSION_S + WATCHDOG_S + 2.0, 1.5
 @pytest.fixture
 def world(broker: Broker, tmp_path: Path) -> Iterator[World]:
     with World(broker.bootstrap_servers, tmp_path, "frozen") as made:
-        with Admin({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+        with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}) as admin:
             admin.alter_group_configs(made.app, {"consumer.session.timeout.ms": str(int(SESSION_S * 1000))})
         yield made
 

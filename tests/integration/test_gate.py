@@ -21,6 +21,7 @@ from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
 from placet.devbroker.settings import free_port
 from placet.schemas.decision import Outcome, Reason
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from tests.integration.gates import Gate, World, wait_until
 
@@ -260,7 +261,7 @@ def test_scaling_from_two_to_three_to_one_under_load(world: World) -> None:
 
 
 def test_a_static_member_that_restarts_in_time_moves_no_partition(world: World, broker: Broker) -> None:
-    with Admin({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+    with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}) as admin:
         admin.alter_group_configs(world.app, {"consumer.session.timeout.ms": "30000"})
     first, second = (world.gate(name, PLACET_STATIC="true") for name in ("a", "b"))
     wait_until(lambda: running(first) == running(second) == 2, 60, "each has two of four tasks")

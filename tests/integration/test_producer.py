@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from placet.devbroker.broker import Broker
 from placet.streams.errors import TransactionAborted
+from placet.streams.host import LocalHost
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord
@@ -25,9 +25,9 @@ def producer(broker: Broker) -> Iterator[TransactionalProducer]:
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
     if "thrown-away" not in admin.list_topics(timeout=20).topics:
         admin.create_topics([NewTopic("thrown-away", 1)])["thrown-away"].result(20)
-    watchdog = Watchdog(60_000)
+    watchdog = Watchdog(LocalHost(), 60_000)
     options = {"bootstrap.servers": broker.bootstrap_servers, "transactional.id": "thrown-away", "linger.ms": 1_000}
-    yield TransactionalProducer(options, watchdog, lambda: time.time_ns() // 1_000_000, 60_000)
+    yield TransactionalProducer(LocalHost(), options, watchdog, 60_000)
     watchdog.close()
 
 

@@ -20,9 +20,11 @@ from placet.schemas.codec.wire import confluent_head
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
+from placet.streams.host import LocalHost
 from placet.streams.kafka.registry import Registry, RegistryUnreachable, subjects
 from tests.golden import samples
 from tests.integration.apicurio import Apicurio, apicurio
+from tests.staged import StagedHost
 
 APP = "demo"
 SUBJECTS = subjects(APP, "parcel")
@@ -43,7 +45,7 @@ def changed(**sections: object) -> Definition:
 
 @pytest.fixture
 def in_memory(request: pytest.FixtureRequest) -> Registry:
-    return Registry(f"mock://{request.node.name}")
+    return Registry(LocalHost(), f"mock://{request.node.name}")
 
 
 def test_subjects_follow_the_topics() -> None:
@@ -102,7 +104,7 @@ def test_a_record_of_a_version_that_only_the_registry_knows_is_read(in_memory: R
 
 def test_an_unknown_id_is_not_asked_for_again_for_a_while() -> None:
     clock = Clock()
-    registry = Registry("mock://unknown", clock=clock)
+    registry = Registry(StagedHost(monotonic_s=clock), "mock://unknown")
     with pytest.raises(UnknownSchema, match=r"does not know the schema id 1$"):
         registry.text_of(1)
     registry.register(APP, samples.DEFINITION)
@@ -114,7 +116,7 @@ def test_an_unknown_id_is_not_asked_for_again_for_a_while() -> None:
 
 def test_made_up_ids_can_not_keep_the_gate_busy_asking() -> None:
     clock = Clock()
-    registry = Registry("mock://flood", clock=clock)
+    registry = Registry(StagedHost(monotonic_s=clock), "mock://flood")
     for schema_id in range(1, 1000):
         with pytest.raises(UnknownSchema, match=r"id 1$" if schema_id == 1 else "asked too often"):
             registry.text_of(schema_id)
@@ -124,7 +126,7 @@ def test_made_up_ids_can_not_keep_the_gate_busy_asking() -> None:
 
 
 def test_a_registry_that_does_not_answer_is_said_so() -> None:
-    registry = Registry("http://127.0.0.1:1", {"max.retries": "0"})
+    registry = Registry(LocalHost(), "http://127.0.0.1:1", {"max.retries": "0"})
     with pytest.raises(RegistryUnreachable, match=r"127\.0\.0\.1:1"):
         registry.id_of("s", {"type": "record", "name": "R", "fields": []})
     with pytest.raises(UnknownSchema, match=r"127\.0\.0\.1:1"):
@@ -136,7 +138,7 @@ def test_a_registry_that_does_not_answer_is_said_so() -> None:
 @pytest.mark.parametrize(("url", "options"), [("gopher://x", {}), ("http://x", {"nonsense": "1"})])
 def test_wrong_options_are_settings_errors(url: str, options: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match="refuses its options"):
-        Registry(url, options)
+        Registry(LocalHost(), url, options)
 
 
 def test_the_command_registers_and_says_what_it_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +164,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apicurio]:
 
 @pytest.mark.long
 def test_apicurio_takes_our_schemas_and_refuses_what_breaks_them(running: Apicurio) -> None:
-    registry = Registry(running.url)
+    registry = Registry(LocalHost(), running.url)
     first = registry.register(APP, samples.DEFINITION)
     assert {item.state for item in registry.register(APP, samples.DEFINITION)} == {"registered"}
     assert [item.id for item in registry.register(APP, samples.DEFINITION)] == [item.id for item in first]
@@ -180,7 +182,7 @@ def test_apicurio_takes_our_schemas_and_refuses_what_breaks_them(running: Apicur
 
 @pytest.mark.long
 def test_the_clients_own_deserializer_reads_our_records_from_apicurio(running: Apicurio) -> None:
-    registry = Registry(running.url)
+    registry = Registry(LocalHost(), running.url)
     registry.register("other", samples.DEFINITION)
     codec = Codec(samples.DEFINITION, registry.wire("other", "parcel"))
     value, _ = codec.encode_change(samples.CHANGE)
@@ -193,12 +195,12 @@ def test_the_clients_own_deserializer_reads_our_records_from_apicurio(running: A
 
 @pytest.mark.long
 def test_a_record_of_a_version_that_only_apicurio_knows_is_read(running: Apicurio) -> None:
-    registry = Registry(running.url)
+    registry = Registry(LocalHost(), running.url)
     registry.register("third", samples.DEFINITION)
     codec = Codec(samples.DEFINITION, registry.wire("third", "parcel"))
     newer = changed(version=2, **_one_field_more())
-    Registry(running.url).register("third", newer)
-    value = Codec(newer, Registry(running.url).wire("third", "parcel")).encode_message(samples.SCANNED)
+    Registry(LocalHost(), running.url).register("third", newer)
+    value = Codec(newer, Registry(LocalHost(), running.url).wire("third", "parcel")).encode_message(samples.SCANNED)
     assert codec.decode(Kind.SIGNAL, value) == samples.SCANNED
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from placet.streams.errors import LogUnreachable
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.records import TopicPartition
 from tests.cluster import Cluster
@@ -36,7 +37,8 @@ def outage(cluster: Cluster, tmp_path: Path, request: pytest.FixtureRequest) -> 
 def ends(cluster: Cluster, outage: Outage) -> dict[TopicPartition, int]:
     """How far the decisions of each partition have come; nothing while a leader is elected."""
     partitions = [TopicPartition(outage.world.topics.decisions, number) for number in range(PARTITIONS)]
-    with suppress(LogUnreachable), Admin({"bootstrap.servers": cluster.bootstrap_servers}, timeout_s=2) as admin:
+    options = {"bootstrap.servers": cluster.bootstrap_servers}
+    with suppress(LogUnreachable), Admin(LocalHost(), options, timeout_s=2) as admin:
         return admin.latest_offsets(partitions)
     return {}
 

@@ -19,6 +19,7 @@ from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
 from placet.schemas.definition.model import load_definition
 from placet.schemas.errors import SettingsError
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.records import TopicPartition
 from placet.streams.topics.configs import required_topics
@@ -41,7 +42,7 @@ def app() -> str:
 
 @pytest.fixture
 def admin(broker: Broker) -> Iterator[Admin]:
-    with Admin({"bootstrap.servers": broker.bootstrap_servers}) as it:
+    with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}) as it:
         yield it
 
 
@@ -219,7 +220,7 @@ def test_the_session_timeout_is_the_groups_own_or_the_brokers(admin: Admin, app:
 
 
 def test_a_broker_that_hears_nothing_is_unreachable_in_time_and_answers_again(broker: Broker) -> None:
-    with Admin({"bootstrap.servers": broker.bootstrap_servers}, timeout_s=1.0) as admin:
+    with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}, timeout_s=1.0) as admin:
         before = admin.cluster()
         broker.pause()
         began_s = time.monotonic()
@@ -229,5 +230,5 @@ def test_a_broker_that_hears_nothing_is_unreachable_in_time_and_answers_again(br
             assert time.monotonic() - began_s < 6
         finally:
             broker.resume()
-    with Admin({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+    with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}) as admin:
         assert admin.cluster() == before

@@ -10,6 +10,7 @@ import pytest
 
 from placet.cli.exit_codes import ExitCode
 from placet.devbroker.broker import Broker
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from tests.integration.gates import Gate, World, wait_until
 
@@ -24,7 +25,7 @@ WAITS = "waiting for a gate of this name to leave the group"
 def world(broker: Broker, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     app = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_")).strip("-")[:80]
     with World(broker.bootstrap_servers, tmp_path, app, partitions=2) as made:
-        with Admin({"bootstrap.servers": broker.bootstrap_servers}) as admin:
+        with Admin(LocalHost(), {"bootstrap.servers": broker.bootstrap_servers}) as admin:
             admin.alter_group_configs(app, {"consumer.session.timeout.ms": "4000"})
         yield made
 

@@ -22,6 +22,7 @@ from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.property.strategies import Dice
+from tests.staged import StagedHost
 
 __all__ = ["PARTITIONS", "LoopWorld"]
 
@@ -86,9 +87,10 @@ class LoopWorld:
         ids = {topic: f"id-of-{topic}" for topic in driver.topics}
         self.kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, PARTITIONS)
         control = SimpleNamespace(position=1, follow=list, close=lambda: None)
+        host = StagedHost(now_ms=lambda: driver.now_ms)
         self.worker = Worker(
             {driver.machine.entity: self.kind}, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
-            cast("Any", Restorer(self)), cast("Any", control), lambda: driver.now_ms, MagicMock(), self.stopping,
+            cast("Any", Restorer(self)), cast("Any", control), host, MagicMock(), self.stopping,
             IdleQuestion(self.ask_ends, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
             namesake=MagicMock(), bytes_max=bytes_max,
         )  # fmt: skip

@@ -10,10 +10,12 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from placet.streams.errors import FatalError, ProducerFenced, TransactionAborted
+from placet.streams.host import LocalHost
 from placet.streams.kafka import discard as discarding
 from placet.streams.kafka.client_errors import kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.plain_producer import DurableProducer
 from placet.streams.kafka.transactional_producer import TransactionalProducer
+from tests.staged import StagedHost
 
 
 def fenced() -> KafkaException:
@@ -47,7 +49,7 @@ class Client:
 def test_an_error_that_the_client_lost_ends_the_transaction_and_not_the_gate() -> None:
     lost = SystemError("<method 'flush' of 'cimpl.Producer' objects> returned NULL without setting an exception")
     assert "lost its error" in kafka_reason(lost).str()
-    producer = TransactionalProducer({"transactional.id": "x"}, cast("Any", None), lambda: 0, 1)
+    producer = TransactionalProducer(LocalHost(), {"transactional.id": "x"}, cast("Any", None), 1)
     assert isinstance(producer._translated(lost, "transaction"), TransactionAborted)
 
 
@@ -63,7 +65,7 @@ def test_kafka_is_found_behind_a_system_error_and_a_bug_is_not_taken_for_it() ->
 @pytest.mark.parametrize("raised", [fenced(), wrapped(fenced())], ids=["plain", "amid a delivery report"])
 def test_a_fenced_producer_is_one_wherever_it_hears_of_it(raised: Exception) -> None:
     for use in (lambda producer: producer.serve(), _commit):
-        producer = TransactionalProducer({"transactional.id": "gate"}, cast("Any", None), lambda: 0, 1)
+        producer = TransactionalProducer(LocalHost(), {"transactional.id": "gate"}, cast("Any", None), 1)
         producer._producer = cast("Any", Client(None, raised) if use is _commit else Client(raised))
         with pytest.raises(ProducerFenced, match="fenced by a newer producer"):
             use(producer)
@@ -75,15 +77,14 @@ def _commit(producer: TransactionalProducer) -> None:
 
 
 def test_another_error_amid_a_delivery_report_aborts() -> None:
-    producer = TransactionalProducer({"transactional.id": "gate"}, cast("Any", None), lambda: 0, 1)
+    producer = TransactionalProducer(LocalHost(), {"transactional.id": "gate"}, cast("Any", None), 1)
     producer._producer = cast("Any", Client(wrapped(KafkaException(KafkaError(KafkaError._TIMED_OUT)))))
     with pytest.raises(TransactionAborted):
         producer.serve()
 
 
 def test_a_client_whose_producer_is_of_no_use_any_more_says_so_and_closes_in_peace() -> None:
-    producer = DurableProducer({"bootstrap.servers": "localhost:1"})
-    producer._producer = cast("Any", Client(wrapped(fenced()), fenced()))
+    producer = DurableProducer(StagedHost(client=Client(wrapped(fenced()), fenced())), {})
     with pytest.raises(FatalError, match="fenced by a newer producer"):
         producer.serve()
     producer.close()

@@ -9,24 +9,23 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from placet.streams.errors import FatalError, TaskMigrated
-from placet.streams.kafka import consumer as module
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.records import TopicPartition as Partition
+from tests.staged import StagedHost
 
 A, B = Partition("signals", 0), Partition("proposals", 0)
 
 
 @pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+def client() -> MagicMock:
     made = MagicMock()
     made.consumer_group_metadata.return_value = b""
-    monkeypatch.setattr(module, "Consumer", lambda _options: made)
     return made
 
 
 @pytest.fixture
 def member(client: MagicMock) -> GroupConsumer:
-    member = GroupConsumer({}, ["signals", "proposals"])
+    member = GroupConsumer(StagedHost(client=client), {}, ["signals", "proposals"])
     assign(member, client)
     return member
 
@@ -51,7 +50,7 @@ def calls(client: MagicMock) -> list[tuple[str, list[tuple[str, int, int]]]]:
 
 
 def test_nothing_is_given_to_the_client_before_its_position_is_known(client: MagicMock) -> None:
-    member = GroupConsumer({}, ["signals", "proposals"])
+    member = GroupConsumer(StagedHost(client=client), {}, ["signals", "proposals"])
     member._on_assign(client, listed(A, B))
     client.incremental_assign.assert_called_once_with([])
     assert member.assigned == {A, B}

@@ -19,10 +19,12 @@ from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
+from placet.streams.host import LocalHost
 from placet.streams.settings import load_settings
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.log import client_logger, configure_logs, get_logger, log_thread_errors
 from placet.streams.telemetry.metrics import METRICS, Metrics
+from tests.staged import StagedHost
 
 LAMP = parse_definition("""
 entity: lamp
@@ -55,7 +57,7 @@ def lines(log: io.StringIO) -> list[dict[str, object]]:
 
 
 def metrics(clock: Clock | None = None) -> Metrics:
-    return Metrics(load_settings({"app": "a"}), [LAMP], clock or Clock())
+    return Metrics(StagedHost(monotonic_s=clock or Clock()), load_settings({"app": "a"}), [LAMP])
 
 
 def get(endpoint: Endpoint, path: str, accept: str = "") -> tuple[int, str]:
@@ -86,7 +88,7 @@ def test_names_follow_prometheus_practice(metric: object) -> None:
 
 
 def test_everything_in_the_table_is_exported_with_its_kind_and_nothing_else() -> None:
-    endpoint = Endpoint(metrics(), "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), metrics(), "127.0.0.1", 0)
     _, text = get(endpoint, "/metrics")
     endpoint.close()
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
@@ -278,7 +280,7 @@ def test_what_runs_is_told() -> None:
 
 def test_a_gate_is_ready_when_it_looped_and_all_its_tasks_run() -> None:
     told = metrics()
-    endpoint = Endpoint(told, "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0)
     assert get(endpoint, "/readyz")[0] == 503, "it did not even loop"
     told.looped()
     assert get(endpoint, "/readyz")[0] == 200, "without tasks it stands by"
@@ -293,7 +295,7 @@ def test_a_gate_is_ready_when_it_looped_and_all_its_tasks_run() -> None:
 def test_a_gate_whose_loop_hangs_is_not_healthy() -> None:
     clock = Clock()
     told = metrics(clock)
-    endpoint = Endpoint(told, "127.0.0.1", 0, alive_within_s=60)
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0, alive_within_s=60)
     clock.now_s += 59
     assert get(endpoint, "/healthz")[0] == 200
     clock.now_s += 2
@@ -305,7 +307,7 @@ def test_a_gate_whose_loop_hangs_is_not_healthy() -> None:
 
 
 def test_the_endpoint_speaks_both_formats_and_knows_its_paths() -> None:
-    endpoint = Endpoint(metrics(), "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), metrics(), "127.0.0.1", 0)
     assert list(text_string_to_metric_families(get(endpoint, "/metrics?x=1")[1]))
     assert get(endpoint, "/metrics", "application/openmetrics-text")[1].endswith("# EOF\n")
     assert get(endpoint, "/nothing") == (404, "/metrics, /healthz and /readyz are here\n")
@@ -316,7 +318,7 @@ def test_the_endpoint_speaks_both_formats_and_knows_its_paths() -> None:
 def test_no_counter_has_a_twin_of_when_it_was_made(accept: str) -> None:
     told = metrics()
     told.transaction("committed", 0.1)
-    endpoint = Endpoint(told, "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0)
     assert "_created" not in get(endpoint, "/metrics", accept)[1]
     endpoint.close()
 
@@ -341,7 +343,7 @@ def test_a_scraper_that_goes_away_before_its_answer_leaves_no_word(
 
     told = metrics()
     monkeypatch.setattr(told, "loop_age_s", waits_for_the_end)
-    endpoint = Endpoint(told, "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0)
     scraper = socket.create_connection(("127.0.0.1", endpoint.port), timeout=5)
     scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # its close resets the connection
     scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: gate\r\n\r\n")
@@ -359,7 +361,7 @@ def test_a_bug_in_an_answer_is_one_line_of_the_log(
 ) -> None:
     told = metrics()
     monkeypatch.setattr(told, "loop_age_s", lambda: 1 / 0)
-    endpoint = Endpoint(told, "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0)
     with pytest.raises(ConnectionError):
         get(endpoint, "/healthz")
     served()
@@ -371,7 +373,7 @@ def test_a_bug_in_an_answer_is_one_line_of_the_log(
 
 
 def test_an_endpoint_listens_on_ipv6_too() -> None:
-    endpoint = Endpoint(metrics(), "::1", 0)
+    endpoint = Endpoint(LocalHost(), metrics(), "::1", 0)
     with urllib.request.urlopen(f"http://[::1]:{endpoint.port}/metrics", timeout=5) as answer:
         assert answer.status == 200
     endpoint.close()
@@ -382,7 +384,7 @@ def test_a_taken_port_is_said_with_what_to_do() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        told = Metrics(load_settings({"metrics_port": port, "metrics_host": "127.0.0.1"}))
+        told = Metrics(LocalHost(), load_settings({"metrics_port": port, "metrics_host": "127.0.0.1"}))
         with pytest.raises(SettingsError, match=rf"can't listen on 127\.0\.0\.1:{port} .*PLACET_METRICS_PORT"):
             told.start()
         told.close()
@@ -399,7 +401,7 @@ def test_the_endpoint_of_a_gate_ends_with_it() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = Metrics(load_settings({"metrics_port": port, "metrics_host": "127.0.0.1"}))
+    told = Metrics(LocalHost(), load_settings({"metrics_port": port, "metrics_host": "127.0.0.1"}))
     told.start()
     assert told.endpoint is not None
     assert get(told.endpoint, "/healthz")[0] == 200

@@ -47,21 +47,20 @@ class Time:
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    made = Time()
-    monkeypatch.setattr("placet.streams.loop.namesake.monotonic", made.monotonic)
-    return made
+def time() -> Time:
+    return Time()
 
 
-def namesake(group: Group, *, static: bool = False) -> tuple[Namesake, MagicMock]:
+def namesake(group: Group, time: Time, *, static: bool = False) -> tuple[Namesake, MagicMock]:
     observer = MagicMock()
-    return Namesake(group.members, "app.twin", "twin", SESSION_S, observer, static=static), observer
+    made = Namesake(group.members, "app.twin", "twin", SESSION_S, observer, time.monotonic, static=static)
+    return made, observer
 
 
 def waited(group: Group, time: Time) -> tuple[float, MagicMock]:
-    made, observer = namesake(group)
+    made, observer = namesake(group, time)
     began_s = time.now_s
-    made.wait(cast("Event", time), lambda: None)
+    made.wait(cast("Any", time), lambda: None)
     return time.now_s - began_s, observer
 
 
@@ -104,7 +103,7 @@ def test_a_coordinator_that_was_away_gives_a_dead_predecessor_a_new_session(time
     assert duration_s > SESSION_S + 2
 
 
-def test_waiting_ends_when_the_gate_is_told_to_stop_and_keeps_it_alive_until_then() -> None:
+def test_waiting_ends_when_the_gate_is_told_to_stop_and_keeps_it_alive_until_then(time: Time) -> None:
     group, looks = Group(["app.twin/m1"]), 0
     stopping = Event()
 
@@ -113,38 +112,38 @@ def test_waiting_ends_when_the_gate_is_told_to_stop_and_keeps_it_alive_until_the
         looks += 1
         stopping.set()
 
-    made, _ = namesake(group)
+    made, _ = namesake(group, time)
     made.wait(stopping, awake)
     assert looks == 1
 
 
 def test_a_static_gate_does_not_wait_as_one_that_left_in_good_order_is_still_listed(time: Time) -> None:
     group = Group(["app.twin/m1"])
-    made, _ = namesake(group, static=True)
-    made.wait(cast("Event", time), lambda: None)
+    made, _ = namesake(group, time, static=True)
+    made.wait(cast("Any", time), lambda: None)
     assert group.asked == 0
 
 
-def test_a_fenced_gate_ends_when_another_one_of_its_name_is_in_the_group() -> None:
-    made, _ = namesake(Group(["app.twin/theirs"]))
+def test_a_fenced_gate_ends_when_another_one_of_its_name_is_in_the_group(time: Time) -> None:
+    made, _ = namesake(Group(["app.twin/theirs"]), time)
     with pytest.raises(SettingsError, match="another gate is called"):
         made.look("ours", fenced=True)
 
 
-def test_a_gate_fenced_for_its_own_slow_transaction_goes_on_though_its_own_members_are_still_listed() -> None:
-    made, _ = namesake(Group(["app.twin/first", "app.other/x"], ["app.twin/first", "app.twin/second"]))
+def test_a_gate_fenced_for_its_own_slow_transaction_goes_on_though_its_own_members_are_still_listed(time: Time) -> None:
+    made, _ = namesake(Group(["app.twin/first", "app.other/x"], ["app.twin/first", "app.twin/second"]), time)
     made.look("first", fenced=True)
     made.look("second", fenced=True)
 
 
-def test_a_fenced_gate_goes_on_when_the_group_can_not_be_asked() -> None:
-    made, observer = namesake(Group(BrokerUnreachable("nobody there")))
+def test_a_fenced_gate_goes_on_when_the_group_can_not_be_asked(time: Time) -> None:
+    made, observer = namesake(Group(BrokerUnreachable("nobody there")), time)
     made.look("ours", fenced=True)
     observer.event.assert_called_once_with("could not look for gates of this name", why="nobody there")
 
 
 def test_a_static_gate_that_is_not_admitted_gives_way_after_a_dead_ones_session(time: Time) -> None:
-    made, _ = namesake(Group(["app.twin/theirs"]), static=True)
+    made, _ = namesake(Group(["app.twin/theirs"]), time, static=True)
     for attempt in range(5):
         made.look(f"ours-{attempt}", fenced=False)
         time.now_s += 11
@@ -153,7 +152,7 @@ def test_a_static_gate_that_is_not_admitted_gives_way_after_a_dead_ones_session(
 
 
 def test_one_that_is_followed_by_another_is_not_the_same_that_stays(time: Time) -> None:
-    made, _ = namesake(Group(["app.twin/one"], ["app.twin/two"], []), static=True)
+    made, _ = namesake(Group(["app.twin/one"], ["app.twin/two"], []), time, static=True)
     made.look("ours-1", fenced=False)
     time.now_s += 60
     made.look("ours-2", fenced=False)

@@ -12,9 +12,10 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from placet.streams.errors import TransactionAborted
-from placet.streams.kafka import transactional_producer as module
+from placet.streams.host import LocalHost
 from placet.streams.kafka.transactional_producer import Transaction, TransactionalProducer
 from placet.streams.records import ProducerRecord, TopicPartition
+from tests.staged import StagedHost
 
 
 class FullProducer:
@@ -49,7 +50,7 @@ class CountingWatchdog:
 
 def test_a_full_queue_loses_and_reorders_nothing() -> None:
     producer, watchdog = FullProducer(), CountingWatchdog()
-    transaction = Transaction(cast("Any", producer), cast("Any", watchdog), lambda: 0, 1)
+    transaction = Transaction(LocalHost(), cast("Any", producer), cast("Any", watchdog), 1)
     transaction.send(ProducerRecord("t", 0, b"k", b"%d" % n) for n in range(5))
     assert producer.values == [b"0", b"1", b"2", b"3", b"4"]
     assert producer.asked == [b"4"], "only the last record of a partition tells how far its log has come"
@@ -58,7 +59,7 @@ def test_a_full_queue_loses_and_reorders_nothing() -> None:
 
 def test_a_transaction_writes_nothing_before_the_markers_of_the_last_one_had_their_time() -> None:
     producer, not_before_s = FullProducer(), monotonic() + 0.05
-    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1, not_before_s)
+    transaction = Transaction(LocalHost(), cast("Any", producer), cast("Any", CountingWatchdog()), 1, not_before_s)
     transaction.send([ProducerRecord("t", 0, b"k", b"0")])
     assert monotonic() >= not_before_s
     assert producer.values == [b"0"]
@@ -83,7 +84,7 @@ class DeafProducer:
 
 def test_positions_that_are_not_taken_in_time_abort_and_the_call_is_left_behind() -> None:
     producer = DeafProducer()
-    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1, patience_s=0.05)
+    transaction = Transaction(LocalHost(), cast("Any", producer), cast("Any", CountingWatchdog()), 1, patience_s=0.05)
     with pytest.raises(TransactionAborted, match="no answer"):
         transaction.commit({TopicPartition("t", 0): 1}, b"")
     assert not producer.committed
@@ -100,7 +101,7 @@ def test_what_goes_wrong_while_positions_are_sent_is_raised_as_it_is() -> None:
             raise ValueError("a bug, not a broker")
 
     producer = BrokenProducer()
-    transaction = Transaction(cast("Any", producer), cast("Any", CountingWatchdog()), lambda: 0, 1)
+    transaction = Transaction(LocalHost(), cast("Any", producer), cast("Any", CountingWatchdog()), 1)
     with pytest.raises(ValueError, match="a bug"):
         transaction.commit({TopicPartition("t", 0): 1}, b"")
     assert not producer.committed
@@ -147,13 +148,12 @@ class TimedProducer:
 class TimedWorld:
     """Brokers that answer at once or not at all, and a producer that asks them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.answers = True
         self.starts: list[float] = []
         self.flushes: list[float] = []
-        monkeypatch.setattr(module, "Producer", lambda _options: TimedProducer(self))
-        watchdog = cast("Any", CountingWatchdog())
-        self.producer = TransactionalProducer({"transactional.id": "x"}, watchdog, lambda: 0, 1)
+        host, watchdog = StagedHost(client=TimedProducer(self)), cast("Any", CountingWatchdog())
+        self.producer = TransactionalProducer(host, {"transactional.id": "x"}, watchdog, 1)
 
     def commit(self) -> bool:
         """Whether one transaction commits."""
@@ -165,10 +165,8 @@ class TimedWorld:
         return True
 
 
-def test_a_commit_is_waited_for_briefly_once_one_has_succeeded_and_longer_after_each_in_vain(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    world = TimedWorld(monkeypatch)
+def test_a_commit_is_waited_for_briefly_once_one_has_succeeded_and_longer_after_each_in_vain() -> None:
+    world = TimedWorld()
     assert [world.commit(), world.commit()] == [True, True]
     assert world.flushes == [4.0, 1.5]
     world.answers = False
@@ -180,8 +178,8 @@ def test_a_commit_is_waited_for_briefly_once_one_has_succeeded_and_longer_after_
     assert world.starts == [4.0, 1.5, 1.65]
 
 
-def test_what_fails_before_the_brokers_are_asked_says_nothing_about_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    world = TimedWorld(monkeypatch)
+def test_what_fails_before_the_brokers_are_asked_says_nothing_about_them() -> None:
+    world = TimedWorld()
     assert world.commit()
     for _ in range(5):
         with pytest.raises(ZeroDivisionError), world.producer.transaction():

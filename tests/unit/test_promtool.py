@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from placet.schemas.decision import Outcome, Reason
+from placet.streams.host import LocalHost
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.metrics import METRICS
 from tests.unit.top_sample import FACT, USUAL, TestGate
@@ -26,7 +27,7 @@ def scrape() -> str:
     gate.told.restored("flight-1", 3, 0.1, "odd")
     gate.told.restoring({"flight-2": (3, 4)})
     gate.told.event("task stopped")
-    endpoint = Endpoint(gate.told, "127.0.0.1", 0)
+    endpoint = Endpoint(LocalHost(), gate.told, "127.0.0.1", 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()
     endpoint.close()

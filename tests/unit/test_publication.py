@@ -16,6 +16,7 @@ from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
 from placet.streams.entity_type import EntityType
+from placet.streams.host import LocalHost
 from placet.streams.records import TopicPartition
 from placet.streams.rules.control import Control
 from placet.streams.rules.publication import check_publication
@@ -63,7 +64,7 @@ def published(definition: Definition, **parts: Any) -> Published:
 
 
 def control_with(*definitions: Definition) -> Control:
-    control = Control(cast("Any", None), "control", lambda: 0)
+    control = Control(LocalHost(), cast("Any", None), "control", lambda: 0)
     control.published = {(d.entity, d.digest): published(d) for d in definitions}
     return control
 
@@ -187,7 +188,8 @@ def test_entities_are_counted_by_their_latest_state() -> None:
     driver.signal("l-0", "gone", signal_id="g")
     place = TopicPartition(driver.topics.changelog, 0)
     driver.log.append(place, 0, b"foreign", b"\xc3\x01later")
-    counts = count_standing(driver.log, driver.codec, driver.topics.changelog, 2, frozenset({"dim", "never"}))
+    wanted = frozenset({"dim", "never"})
+    counts = count_standing(driver.log, driver.codec, driver.topics.changelog, 2, wanted, LocalHost().monotonic_s)
     assert counts == {"dim": 4}
 
 

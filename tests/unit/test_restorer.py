@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
+from placet.streams.host import LocalHost
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restorer import Job, Restorer, RestoreResult
 from placet.streams.recovery.set_aside import SetAside
@@ -18,12 +20,18 @@ from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.property.test_restore import InPieces
+from tests.staged import StagedHost
 from tests.unit.test_restore_progress import lamp
 
 
 def kind_of(driver: TestDriver, id_of: str = "id-of-{}") -> EntityType:
     ids = {topic: id_of.format(topic) for topic in driver.topics}
     return EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
+
+
+def restorer_of(driver: TestDriver, folder: Path, make_log: Any = None, *more: Any, **calls: Any) -> Restorer:
+    host = StagedHost(now_ms=lambda: driver.now_ms, **calls)
+    return Restorer(host, host, make_log or (lambda: driver.log), folder, *more)
 
 
 def next_of(restorer: Restorer) -> RestoreResult:
@@ -34,8 +42,8 @@ def next_of(restorer: Restorer) -> RestoreResult:
     return done
 
 
-def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}") -> RestoreResult:
-    restorer = Restorer(lambda: driver.log, folder, lambda: driver.now_ms)
+def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}", **calls: Any) -> RestoreResult:
+    restorer = restorer_of(driver, folder, **calls)
     try:
         restorer.submit(Job(TaskId("lamp", 0), kind_of(driver, id_of)))
         return next_of(restorer)
@@ -69,14 +77,11 @@ def test_a_task_whose_log_contradicts_itself_gives_its_store_back(tmp_path: Path
     rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
 
 
-def test_where_no_store_can_be_made_the_process_ends_and_says_why(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object, **__: object) -> None:
+def test_where_no_store_can_be_made_the_process_ends_and_says_why(tmp_path: Path) -> None:
+    def full(*_: object, **__: object) -> Any:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(rocksdb, "Rdict", full)
-    outcome = restored(lamp(), tmp_path)
+    outcome = restored(lamp(), tmp_path, open_store=lambda folder: rocksdb.RocksDBStore(folder, full))
     assert isinstance(outcome.error, FatalError)
     assert "No space left on device" in str(outcome.error)
 
@@ -96,7 +101,7 @@ def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(
 
     log = InPieces(driver, 4)
     log.committed = committed  # type: ignore[method-assign, assignment]
-    restorer = Restorer(lambda: log, tmp_path, lambda: driver.now_ms)
+    restorer = restorer_of(driver, tmp_path, lambda: log)
     try:
         for partition in (0, 1):
             restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
@@ -123,7 +128,7 @@ def test_a_task_whose_leader_is_away_lets_the_others_go_first_and_says_so(tmp_pa
 
     log = InPieces(driver, 4)
     log.unreachable = unreachable  # type: ignore[method-assign]
-    restorer = Restorer(lambda: log, tmp_path, lambda: driver.now_ms)
+    restorer = restorer_of(driver, tmp_path, lambda: log)
     try:
         jobs = [Job(TaskId("lamp", partition), kind_of(driver)) for partition in (0, 1)]
         for job in jobs:
@@ -143,7 +148,7 @@ def test_a_task_whose_leader_is_away_lets_the_others_go_first_and_says_so(tmp_pa
 
 def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
     driver, made = lamp(), []
-    restorer = Restorer(lambda: made.append(1) or driver.log, tmp_path, lambda: driver.now_ms)  # type: ignore[func-returns-value]
+    restorer = restorer_of(driver, tmp_path, lambda: made.append(1) or driver.log)  # type: ignore[func-returns-value]
     try:
         for _ in range(2):
             restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
@@ -167,7 +172,7 @@ def test_an_unreachable_log_is_made_anew_while_the_others_go_first(
 
     log = InPieces(driver, 4)
     log.end_offsets = end_offsets  # type: ignore[method-assign, assignment]
-    restorer = Restorer(lambda: log, tmp_path, lambda: driver.now_ms)
+    restorer = restorer_of(driver, tmp_path, lambda: log)
     try:
         for partition in (0, 1):
             restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
@@ -189,7 +194,8 @@ def damaged(driver: TestDriver, restorer: Restorer, why: str = "Corruption: bloc
 
 
 def test_a_store_that_was_damaged_while_it_ran_is_set_aside_first_and_told_of(tmp_path: Path) -> None:
-    driver, restorer = lamp(), Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    driver = lamp()
+    restorer = restorer_of(driver, tmp_path)
     folder = tmp_path / "app" / "lamp" / "0"
     try:
         restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
@@ -211,7 +217,8 @@ def test_a_store_that_was_damaged_while_it_ran_is_set_aside_first_and_told_of(tm
 
 def test_a_store_that_is_damaged_again_soon_after_stops_its_task_and_no_other(tmp_path: Path) -> None:
     """Rebuilding for ever would hide a bad disk."""
-    driver, restorer = lamp(), Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    driver = lamp()
+    restorer = restorer_of(driver, tmp_path)
     try:
         opened(damaged(driver, restorer)).close()
         outcome = damaged(driver, restorer)
@@ -250,7 +257,8 @@ def test_a_folder_that_can_not_be_set_aside_ends_the_process(tmp_path: Path, mon
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "rename", refuses)
-    driver, restorer = lamp(), Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    driver = lamp()
+    restorer = restorer_of(driver, tmp_path)
     try:
         opened(restored(driver, tmp_path)).close()
         outcome = damaged(driver, restorer)
@@ -261,7 +269,7 @@ def test_a_folder_that_can_not_be_set_aside_ends_the_process(tmp_path: Path, mon
 
 
 def test_only_the_last_folder_set_aside_is_kept(tmp_path: Path) -> None:
-    folder, asides = tmp_path / "0", SetAside()
+    folder, asides = tmp_path / "0", SetAside(LocalHost(), LocalHost().monotonic_s)
     for name in ("first", "second"):
         folder.mkdir()
         (folder / name).touch()
@@ -281,7 +289,7 @@ def test_a_task_waits_for_the_rules_that_its_states_were_written_by(tmp_path: Pa
         looked.set()
         return known[0]
 
-    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms, control, position)
+    restorer = restorer_of(driver, tmp_path, None, control, position)
     try:
         restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
         assert looked.wait(10)
@@ -295,7 +303,7 @@ def test_a_task_waits_for_the_rules_that_its_states_were_written_by(tmp_path: Pa
 def test_a_folder_that_another_process_holds_delays_its_own_task_only(tmp_path: Path) -> None:
     driver = lamp()
     held = rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0")
-    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    restorer = restorer_of(driver, tmp_path)
     try:
         jobs = [Job(TaskId("lamp", partition), kind_of(driver)) for partition in (0, 1)]
         for job in jobs:

@@ -11,13 +11,14 @@ import pytest
 
 from placet.cli.exit_codes import ExitCode
 from placet.schemas.errors import SettingsError
+from placet.streams.host import LocalHost
 from placet.streams.state.state_dir import check_state_dir
 
 DEFINITION = Path(__file__).parents[1] / "integration" / "order.yaml"
 
 
 def test_a_folder_is_made_and_left_as_it_was(tmp_path: Path) -> None:
-    check_state_dir(tmp_path / "state" / "app")
+    check_state_dir(LocalHost(), tmp_path / "state" / "app")
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["state", "state/app"]
 
 
@@ -39,4 +40,4 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SettingsError, match=f"{tmp_path}: No space left on device"):
-        check_state_dir(tmp_path)
+        check_state_dir(LocalHost(), tmp_path)

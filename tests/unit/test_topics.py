@@ -10,6 +10,7 @@ import pytest
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.settings import load_settings
@@ -57,6 +58,7 @@ class FakeCluster:
     changes: list[str] = field(default_factory=list)
     _seen: dict[str, TopicInfo] = field(default_factory=dict)
     _behind: int = 0
+    clients: LocalHost = field(default_factory=LocalHost)
 
     def describe_topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         if self._behind == 0:

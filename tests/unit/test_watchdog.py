@@ -11,7 +11,8 @@ from placet.streams.kafka.watchdog import EXIT_HUNG, Deadline
 PROGRAM = """
 import threading
 from placet.streams.kafka.watchdog import Watchdog
-watchdog = Watchdog(200)
+from placet.streams.host import LocalHost
+watchdog = Watchdog(LocalHost(), 200)
 with watchdog.armed("a short call"):
     pass
 threading.Event().wait(0.5)

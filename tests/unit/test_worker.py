@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
-from threading import Event
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import ANY, MagicMock, call
@@ -16,6 +15,7 @@ import pytest
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
+from placet.streams.host import LocalHost
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
@@ -24,6 +24,7 @@ from placet.streams.recovery.restorer import Restorer
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
+from tests.staged import StagedHost
 from tests.unit.test_restore_progress import lamp
 
 TOPICS = entity_topics("app", "order")
@@ -65,8 +66,9 @@ class Turn:
         entity_types = {"order": SimpleNamespace(topics=TOPICS)}
         self.idle = IdleQuestion(self.brokers.ask, lambda: CLOCK_MS, SKEW_MS)
         self.worker = Worker(
-            cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(), lambda: CLOCK_MS,
-            MagicMock(), Event(), self.idle, records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
+            cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(),
+            StagedHost(now_ms=lambda: CLOCK_MS), MagicMock(), LocalHost().flag(), self.idle,
+            records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
         self.task = MagicMock(
@@ -198,7 +200,8 @@ def test_a_gate_that_is_out_looks_for_another_of_its_name_after_it_has_left(erro
 def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -> None:
     """Its store would stay open, and the next restore of that task wait for ever for the process that has it: this."""
     driver = lamp()
-    restorer = Restorer(lambda: driver.log, tmp_path, lambda: driver.now_ms)
+    host = StagedHost(now_ms=lambda: driver.now_ms)
+    restorer = Restorer(host, host, lambda: driver.log, tmp_path)
     ids = {topic: f"id-of-{topic}" for topic in driver.topics}
     kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
     inputs = {TopicPartition(topic, number) for topic in driver.topics.inputs for number in (0, 1)}
@@ -206,8 +209,8 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     consumer.take_revoked.return_value = set()
     consumer.start.side_effect = TaskMigrated("a partition is not ours any more")
     worker = Worker(
-        {"lamp": kind}, lambda: consumer, MagicMock(), restorer, MagicMock(), lambda: driver.now_ms,
-        MagicMock(), Event(), MagicMock(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
+        {"lamp": kind}, lambda: consumer, MagicMock(), restorer, MagicMock(), host,
+        MagicMock(), host.flag(), MagicMock(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
     )  # fmt: skip
     worker._follow_assignment([])
     deadline_s = time.monotonic() + 20

@@ -22,6 +22,7 @@ from placet.cli.top.watch import Watch
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind
+from placet.streams.host import LocalHost
 from placet.streams.settings import load_settings
 from placet.streams.telemetry.log import configure_logs
 from placet.streams.telemetry.metrics import Metrics
@@ -52,7 +53,7 @@ class TestGate:
 
     def __init__(self, name: str, *, app: str = "prod", started_s: float = NOON_S - 7_300) -> None:
         configure_logs("error", io.StringIO())
-        self.told = Metrics(load_settings({"app": app, "instance": name}), [FLIGHT])
+        self.told = Metrics(LocalHost(), load_settings({"app": app, "instance": name}), [FLIGHT])
         self.started_s = started_s
         self.cpu_s = 0.0
         self.memory_bytes = 412 * 2**20

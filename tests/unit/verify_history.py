@@ -20,6 +20,7 @@ from placet.testing import TestDriver
 from placet.verify.report import TaskReport
 from placet.verify.rules import Rulebook
 from placet.verify.verify import EntityPlace, verify_task
+from tests.staged import StagedHost
 
 DEFINITION = Path(__file__).parents[1] / "integration" / "order.yaml"
 DAY_MS = 86_400_000
@@ -44,7 +45,8 @@ class History:
     def verify(self, shown: int = 20) -> TaskReport:
         rulebook = Rulebook("order", self.published, None, 1 << 20)
         place = EntityPlace(self.topics, {topic: f"id-of-{topic}" for topic in self.topics}, 1, self.lag_ms)
-        return verify_task(self, rulebook, place, TaskReport(TaskId("order", 0), shown), self.now_ms)
+        host = StagedHost(now_ms=lambda: self.now_ms)
+        return verify_task(host, self, rulebook, place, TaskReport(TaskId("order", 0), shown))
 
     # -- damage ---------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ the last thing that librdkafka saw; what the broker refuses is a `SettingsError`
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -16,7 +15,6 @@ from typing import Any, Final, Self, TypeVar
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but without __all__
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -28,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams.kafka.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, BrokerUnreachable, refusal
 from placet.streams.kafka.broker_clock import BrokerClock, made
+from placet.streams.kafka.clients import AdminCalls, Clients
 from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, topic_info
 from placet.streams.records import TopicPartition
 
@@ -49,6 +48,7 @@ class Admin:
     """A cluster's front desk.
 
     Args:
+        clients: makes the clients.
         options: librdkafka's options, `Settings.librdkafka()`.
         timeout_s: limit of each call, in seconds. Within it, who gets no answer is asked again by a client of its own,
             which knows nothing of before: a controller or leader that went away is replaced after some seconds.
@@ -57,7 +57,8 @@ class Admin:
         SettingsError: librdkafka refuses an option.
     """
 
-    def __init__(self, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S) -> None:
+    def __init__(self, clients: Clients, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S) -> None:
+        self.clients = clients
         self._options = {**options, "metadata.max.age.ms": _LEADERS_KNOWN_MS}
         self._timeout_s = timeout_s
         self._try_s = min(timeout_s, _TRY_S)
@@ -185,7 +186,7 @@ class Admin:
             SettingsError: the topic has no LogAppendTime, or transactions are refused.
             BrokerUnreachable: no answer in time.
         """
-        clock = BrokerClock(self._options, self._timeout_s, self._note)
+        clock = BrokerClock(self.clients, self._options, self._timeout_s, self._note)
         try:
             return clock.read(topic, transactional_id, samples)
         except KafkaException as error:
@@ -269,7 +270,7 @@ class Admin:
         """Say which broker it is that does not answer: the others do."""
         named = ", ".join(f"{topic}-{number}" for topic, number in partitions)
         with suppress(KafkaException):
-            metadata = self._client.list_topics(partitions[0].topic, timeout=_GRACE_S)
+            metadata = self._client.list_topics(partitions[0].topic, _GRACE_S)
             leader = metadata.topics[partitions[0].topic].partitions[partitions[0].partition].leader
             broker = metadata.brokers.get(leader)
             who = f"broker {leader} ({broker.host}:{broker.port}), does not answer" if broker else "is not elected"
@@ -280,25 +281,23 @@ class Admin:
         return self._unreachable(f"no answer from the leader of {named}")
 
     def _tried(self, ask: Callable[[], Result]) -> Result:
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = self.clients.monotonic_s() + self._timeout_s
         while True:
             try:
                 return ask()
             except BrokerUnreachable:
-                if time.monotonic() + self._try_s > deadline_s:
+                if self.clients.monotonic_s() + self._try_s > deadline_s:
                     raise
-                time.sleep(_PAUSE_S)
+                self.clients.sleep(_PAUSE_S)
                 self._client = self._new_client()
 
-    def _new_client(self) -> AdminClient:
-        client: AdminClient = made(AdminClient, {**self._options, "error_cb": self._note})
-        return client
+    def _new_client(self) -> AdminCalls:
+        return made(self.clients.admin, {**self._options, "error_cb": self._note})
 
     def _raw_result(self, future: Future[Result]) -> Result:
-        try:
-            return future.result(self._try_s + 2 * _GRACE_S)
-        except TimeoutError:
-            raise self._unreachable("no answer") from None
+        if not self.clients.wait([future], self._try_s + 2 * _GRACE_S):
+            raise self._unreachable("no answer")
+        return future.result()
 
     def _result(self, future: Future[Any], what: str) -> Any:
         try:

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
-from threading import Thread
-from time import sleep
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import LogUnreachable, TaskMigrated
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
+from placet.streams.kafka.clients import Clients, ConsumerCalls
 from placet.streams.kafka.membership import membership, names_a_member
 from placet.streams.kafka.poll_errors import OUT_OF_RANGE, drain, records_of, what_is_there
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.runtime import Runtime
 
 __all__ = ["GroupConsumer", "LogReader"]
 
@@ -37,11 +37,12 @@ class GroupConsumer:
     pause, and ask for what retention has removed.
 
     Args:
+        clients: makes the client.
         options: librdkafka's options, complete.
         topics: all input topics.
     """
 
-    def __init__(self, options: Mapping[str, object], topics: Sequence[str]) -> None:
+    def __init__(self, clients: Clients, options: Mapping[str, object], topics: Sequence[str]) -> None:
         self.assigned: set[TopicPartition] = set()
         self._fetched: set[TopicPartition] = set()  # what the client was given
         self._flowing: set[TopicPartition] = set()  # and reads for us
@@ -51,7 +52,8 @@ class GroupConsumer:
         self._revoked: set[TopicPartition] = set()
         self._ends: dict[TopicPartition, int] = {}
         self._metadata: bytes = b""
-        self._consumer = Consumer(dict(options))
+        self._runtime: Runtime = clients
+        self._consumer = clients.consumer(options)
         self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke,
                                  on_lost=self._on_revoke)  # fmt: skip
 
@@ -186,7 +188,7 @@ class GroupConsumer:
             except KafkaException as error:
                 if pause_s is None:
                     raise TaskMigrated(f"can't seek in {to.topic}-{to.partition}: {error}") from error
-                sleep(pause_s)
+                self._runtime.sleep(pause_s)
         return None
 
     def lag(self, positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
@@ -214,19 +216,17 @@ class GroupConsumer:
 
     def close_in_time(self, timeout_s: float) -> None:
         """Leave the group, but do not wait longer than this: closing can block (confluent-kafka-python #1667)."""
-        thread = Thread(target=self._close, name="leave the group", daemon=True)
-        thread.start()
-        thread.join(timeout_s)
+        self._runtime.spawn("leave the group", self._close).join(timeout_s)
 
     def _close(self) -> None:
         with kafka_errors_ignored():  # fenced, it is out already
             self._consumer.close()
 
-    def _on_assign(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
+    def _on_assign(self, consumer: ConsumerCalls, partitions: list[ClientPartition]) -> None:
         consumer.incremental_assign([])  # acknowledges; without a call the binding would assign all of them
         self.assigned |= {TopicPartition(partition.topic, partition.partition) for partition in partitions}
 
-    def _on_revoke(self, consumer: Consumer, partitions: list[ClientPartition]) -> None:
+    def _on_revoke(self, consumer: ConsumerCalls, partitions: list[ClientPartition]) -> None:
         gone = {TopicPartition(partition.topic, partition.partition) for partition in partitions}
         consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(gone & self._fetched)])
         self.assigned -= gone
@@ -245,6 +245,7 @@ class LogReader:
     """Reads single partitions to their end, committed records only. It belongs to no group's assignment.
 
     Args:
+        clients: makes the client.
         options: librdkafka's options: group.id (for `committed`), isolation.level=read_committed,
             enable.partition.eof=true.
         topics: what will be read. Asked for at once: otherwise the first read of each waits for a timer of a second.
@@ -253,8 +254,8 @@ class LogReader:
         LogUnreachable: no broker answered.
     """
 
-    def __init__(self, options: Mapping[str, object], topics: Iterable[str] = ()) -> None:
-        self._consumer = Consumer(dict(options))
+    def __init__(self, clients: Clients, options: Mapping[str, object], topics: Iterable[str] = ()) -> None:
+        self._consumer = clients.consumer(options)
         try:
             for topic in topics:
                 self._consumer.list_topics(topic, _METADATA_TIMEOUT_S)

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Thread
-
-from confluent_kafka import Producer
+from functools import partial
 
 from placet.streams.kafka.client_errors import kafka_errors_ignored
+from placet.streams.kafka.clients import ProducerCalls
+from placet.streams.runtime import Runtime, Spawned
 
 __all__ = ["discard"]
 
 
-def discard(producer: Producer, left_behind: Thread | None, timeout_s: float) -> None:
+def discard(runtime: Runtime, producer: ProducerCalls, left_behind: Spawned | None, timeout_s: float) -> None:
     """Abort and end a producer, in a thread of its own: that takes as long as its last call, or an absent broker.
 
     Args:
+        runtime: starts the thread.
         producer: nobody else may refer to it any more.
         left_behind: a call that still uses the producer, and is waited for.
         timeout_s: of the abort.
     """
-    arguments = (producer, left_behind, timeout_s)
-    Thread(target=_discard, args=arguments, name="discard a producer", daemon=True).start()
+    runtime.spawn("discard a producer", partial(_discard, producer, left_behind, timeout_s))
 
 
-def _discard(producer: Producer, left_behind: Thread | None, timeout_s: float) -> None:
+def _discard(producer: ProducerCalls, left_behind: Spawned | None, timeout_s: float) -> None:
     """The work of `discard`.
 
     Python ends a producer when nothing refers to it any more. Delivery reports do until they are served; so does, for

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import LogUnreachable
+from placet.streams.kafka.clients import Clients
 from placet.streams.kafka.poll_errors import MIGRATED, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
@@ -18,12 +19,13 @@ class GroupReader:
     """A plain member of a consumer group, for those who follow a topic and keep what they read.
 
     Args:
+        clients: makes the client.
         options: librdkafka's options: group.id, group.protocol=consumer, isolation.level=read_committed.
         topic: what is read; where the group has no position yet, from the beginning.
     """
 
-    def __init__(self, options: Mapping[str, object], topic: str) -> None:
-        self._consumer = Consumer(dict(options))
+    def __init__(self, clients: Clients, options: Mapping[str, object], topic: str) -> None:
+        self._consumer = clients.consumer(options)
         self._consumer.subscribe([topic])
 
     def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, Message
 
 from placet.streams.errors import FatalError, LogUnreachable
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
+from placet.streams.kafka.clients import Clients
 from placet.streams.records import Place, ProducerRecord
 
 __all__ = ["DurableProducer", "produce_durably"]
@@ -22,11 +23,12 @@ class DurableProducer:
     `send` may be called from any thread, and never waits; what became of the records is told in `serve`.
 
     Args:
+        clients: makes the client.
         options: librdkafka's options.
     """
 
-    def __init__(self, options: Mapping[str, object]) -> None:
-        self._producer = Producer(dict(options))
+    def __init__(self, clients: Clients, options: Mapping[str, object]) -> None:
+        self._producer = clients.producer(options)
 
     def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
         """Send a record; `done` is called with "" and its place once it is durable, else with what went wrong.
@@ -46,7 +48,7 @@ class DurableProducer:
 
         topic, partition, key, value, headers = record
         try:
-            self._producer.produce(topic, value, key, partition, delivered, None, 0, headers)  # type: ignore[arg-type]  # the stub's headers are mutable unions
+            self._producer.produce(topic, value, key, partition, delivered, None, 0, headers)
         except BufferError:
             raise LogUnreachable("the queue of records to send is full: wait for those that were sent") from None
 
@@ -68,7 +70,7 @@ class DurableProducer:
             self._producer.flush(timeout_s)
 
 
-def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
+def produce_durably(clients: Clients, options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
     """Return a function that writes key and value to partition 0 of a topic and waits until all replicas have it.
 
     It raises `FatalError` when they don't.
@@ -76,10 +78,8 @@ def produce_durably(options: Mapping[str, object], topic: str) -> Callable[[byte
 
     def produce(key: bytes, value: bytes) -> None:
         failed: list[str] = []
-        producer = Producer(dict(options))
-        producer.produce(
-            topic, value, key, 0, on_delivery=lambda error, _message: failed.append(error.str()) if error else None
-        )
+        producer = clients.producer(options)
+        producer.produce(topic, value, key, 0, lambda error, _message: failed.append(error.str()) if error else None)
         left = producer.flush(_FLUSH_TIMEOUT_S)
         if left or failed:
             raise FatalError(f"a record for {topic} was not written: {''.join(failed) or 'no answer in time'}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
+from placet.streams.kafka.clients import ConsumerCalls
 from placet.streams.records import ConsumerRecord
 
 __all__ = ["MIGRATED", "OUT_OF_RANGE", "drain", "records_of", "what_is_there"]
@@ -87,7 +88,7 @@ def _raise_for(error: KafkaError, message: Message) -> None:
     # Everything else (a broker away, a coordinator moving) heals by itself while polling goes on.
 
 
-def drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Message]:
+def drain(consumer: ConsumerCalls, records_max: int, timeout_s: float) -> list[Message]:
     """Wait for the first message, then take what is there."""
     try:
         first = consumer.poll(timeout_s)
@@ -96,7 +97,7 @@ def drain(consumer: Consumer, records_max: int, timeout_s: float) -> list[Messag
         raise LogUnreachable(f"reading: {error}") from error
 
 
-def what_is_there(consumer: Consumer, records_max: int) -> list[Message]:
+def what_is_there(consumer: ConsumerCalls, records_max: int) -> list[Message]:
     """Take what has arrived, without waiting: so many messages, or some MiB of them. The rest comes next time."""
     messages: list[Message] = []
     size_bytes = 0

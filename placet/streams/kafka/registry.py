@@ -10,10 +10,9 @@ Subjects follow the TopicNameStrategy (`<topic>-value`), which Connect and the u
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from placet.schemas.avro.schema import parse_schema
@@ -22,6 +21,7 @@ from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGE
 from placet.schemas.codec.wire import Confluent
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError, SettingsError, UnknownSchema
+from placet.streams.runtime import Runtime
 from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
 
 if TYPE_CHECKING:
@@ -75,17 +75,15 @@ class Registry:
     """A schema registry, as a wire and a deployment ask it.
 
     Args:
+        runtime: a clock.
         url: such as `http://localhost:8081`, or `mock://name` for one in memory.
         options: of the client, such as `basic.auth.user.info`; numbers may be text.
-        clock: seconds that only go forward.
 
     Raises:
         SettingsError: an option is wrong, or the client's own requirements are not installed.
     """
 
-    def __init__(
-        self, url: str, options: Mapping[str, str] | None = None, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, runtime: Runtime, url: str, options: Mapping[str, str] | None = None) -> None:
         self.url = url
         self._library, self._http = _import_client()
         try:
@@ -94,7 +92,7 @@ class Registry:
             self._client: SchemaRegistryClient = self._library.SchemaRegistryClient.new_client(settings)
         except (ValueError, TypeError, OSError) as error:
             raise SettingsError(f"The registry client refuses its options: {error}") from error
-        self._clock = clock
+        self._monotonic_s = runtime.monotonic_s
         self._unknown: dict[int, float] = {}
         self._ask_again_at = 0.0
 
@@ -129,13 +127,13 @@ class Registry:
         Raises:
             UnknownSchema: the registry does not know it, can't be reached, or is asked too often.
         """
-        if self._clock() < max(self._unknown.get(schema_id, 0.0), self._ask_again_at):
+        if self._monotonic_s() < max(self._unknown.get(schema_id, 0.0), self._ask_again_at):
             raise UnknownSchema(f"the registry does not know the schema id {schema_id}, or is asked too often")
         try:
             with self._asking():
                 text = self._text_of(schema_id)
         except RegistryUnreachable as error:
-            self._ask_again_at = self._clock() + _OUTAGE_S
+            self._ask_again_at = self._monotonic_s() + _OUTAGE_S
             raise UnknownSchema(f"schema id {schema_id}: {error}") from None
         if text is None:
             self._remember(schema_id)
@@ -153,8 +151,8 @@ class Registry:
     def _remember(self, schema_id: int) -> None:
         if len(self._unknown) >= _UNKNOWN_MAX:
             self._unknown.clear()
-        self._unknown[schema_id] = self._clock() + _FORGET_S
-        self._ask_again_at = self._clock() + _PAUSE_S
+        self._unknown[schema_id] = self._monotonic_s() + _FORGET_S
+        self._ask_again_at = self._monotonic_s() + _PAUSE_S
 
     def register(self, app: str, definition: Definition, *, dry_run: bool = False) -> list[Registered]:
         """Register an entity type's schemas, and the compatibility that each subject is to keep from then on.

@@ -8,13 +8,11 @@ is thrown away; the next one's start fences whatever the old one left behind (Je
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from threading import Thread
-from time import monotonic, sleep
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import (
@@ -25,10 +23,12 @@ from placet.streams.errors import (
     TransactionAborted,
 )
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_reason
+from placet.streams.kafka.clients import Clients, ProducerCalls
 from placet.streams.kafka.discard import discard
 from placet.streams.kafka.patience import Patience
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.runtime import Runtime, Spawned
 
 __all__ = ["Transaction", "TransactionalProducer"]
 
@@ -66,9 +66,9 @@ class Transaction:
 
     def __init__(
         self,
-        producer: Producer,
+        runtime: Runtime,
+        producer: ProducerCalls,
         watchdog: Watchdog,
-        clock: Callable[[], int],
         clock_skew_max_ms: int,
         not_before_s: float = 0.0,
         timeout_s: float = _CALL_TIMEOUT_S,
@@ -80,26 +80,26 @@ class Transaction:
         self.commit_s = 0.0
         self._producer = producer
         self._watchdog = watchdog
-        self._clock = clock
+        self._runtime = runtime
         self._clock_skew_max_ms = clock_skew_max_ms
-        self._ends_s = monotonic() + timeout_s
+        self._ends_s = runtime.monotonic_s() + timeout_s
         self._patience_s = patience_s
         self._not_before_s = not_before_s
         self._skew_ms: int | None = None
         self._failed = ""
-        self.left_behind: Thread | None = None
+        self.left_behind: Spawned | None = None
 
     def send(self, records: Iterable[ProducerRecord]) -> None:
         """Add records. The last one's delivery tells the broker's time, and how far each log has come."""
         produce, written = self._producer.produce, list(records)
-        sleep(max(0.0, self._not_before_s - monotonic()))
+        self._runtime.sleep(max(0.0, self._not_before_s - self._runtime.monotonic_s()))
         last = {(record[0], record[1]): index for index, record in enumerate(written)}
         ends = frozenset(last.values())
         for index, record in enumerate(written):
             topic, partition, key, value, headers = record
             on_delivery = self._delivered if index in ends else None
             try:
-                produce(topic, value, key, partition, on_delivery, None, 0, headers)  # type: ignore[arg-type]  # list is invariant
+                produce(topic, value, key, partition, on_delivery, None, 0, headers)
             except BufferError:
                 self._produce_when_there_is_room(record, on_delivery)
 
@@ -118,7 +118,7 @@ class Transaction:
         """
         assert positions, "a transaction without positions is not fenced"
         offsets = [ClientPartition(topic, partition, position) for (topic, partition), position in positions.items()]
-        self.asked_at_s = monotonic()
+        self.asked_at_s = self._runtime.monotonic_s()
         # When its timeout is over, the coordinator has aborted the transaction anyway.
         self._ends_s = min(self._ends_s, self.asked_at_s + self._patience_s)
         limit_s = self._limit_s()
@@ -131,14 +131,14 @@ class Transaction:
                 f"this machine's clock is {self._skew_ms} ms off the broker's; {self._clock_skew_max_ms} ms are "
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
-        began_s = monotonic()
+        began_s = self._runtime.monotonic_s()
         self._send_positions(offsets, metadata)
         self._end()
-        self.committed, self.commit_s = True, monotonic() - began_s
+        self.committed, self.commit_s = True, self._runtime.monotonic_s() - began_s
 
     def _limit_s(self) -> float:
         """How long a call may take."""
-        return max(_CALL_TIMEOUT_MIN_S, self._ends_s - monotonic())
+        return max(_CALL_TIMEOUT_MIN_S, self._ends_s - self._runtime.monotonic_s())
 
     def _send_positions(self, offsets: list[ClientPartition], metadata: bytes) -> None:
         """Send them in a thread of their own, and leave it behind when it is not back in time.
@@ -155,11 +155,10 @@ class Transaction:
             except Exception as error:  # noqa: BLE001 - the thread's top: raised again below, where it is judged
                 failed.append(error.with_traceback(None))
 
-        thread = Thread(target=send, name="send positions", daemon=True)
-        thread.start()
-        thread.join(limit_s)
-        if thread.is_alive():
-            self.left_behind = thread
+        sending = self._runtime.spawn("send positions", send)
+        sending.join(limit_s)
+        if sending.is_alive():
+            self.left_behind = sending
             raise TransactionAborted(f"send_offsets_to_transaction: no answer in {limit_s:.1f} s")
         if failed:
             raise failed.pop()  # kept nowhere: with its frames it would keep the producer
@@ -175,7 +174,7 @@ class Transaction:
             while True:
                 self._producer.poll(0.05)
                 with suppress(BufferError):
-                    self._producer.produce(topic, value, key, partition, on_delivery, None, 0, headers)  # type: ignore[arg-type]
+                    self._producer.produce(topic, value, key, partition, on_delivery, None, 0, headers)
                     return
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
@@ -186,7 +185,7 @@ class Transaction:
         self.written[key] = max(self.written.get(key, 0), (message.offset() or 0) + 1)
         kind, appended_at = message.timestamp()
         if kind == _LOG_APPEND_TIME:
-            skew = self._clock() - appended_at
+            skew = self._runtime.now_ms() - appended_at
             # Delivery takes time, and that time makes us look ahead: the smallest sight is the truest.
             self._skew_ms = skew if self._skew_ms is None else min(self._skew_ms, skew, key=abs)
 
@@ -203,20 +202,20 @@ class TransactionalProducer:
     the id stays, because only the next producer with the same id ends an open transaction at once.
 
     Args:
+        clients: makes the producers.
         options: librdkafka's options, transactional.id among them.
         watchdog: ends the process when a transaction call hangs.
-        clock: the machine's clock, ms since the epoch.
         clock_skew_max_ms: how far it may be off the broker's.
     """
 
     def __init__(
-        self, options: Mapping[str, object], watchdog: Watchdog, clock: Callable[[], int], clock_skew_max_ms: int
+        self, clients: Clients, options: Mapping[str, object], watchdog: Watchdog, clock_skew_max_ms: int
     ) -> None:
         self._options = options
         self._watchdog = watchdog
-        self._clock = clock
+        self._clients = clients
         self._clock_skew_max_ms = clock_skew_max_ms
-        self._producer: Producer | None = None
+        self._producer: ProducerCalls | None = None
         self._suspicion = ""
         self._ended_s = 0.0
         self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
@@ -237,8 +236,8 @@ class TransactionalProducer:
         self.abandon()
         self._suspicion = ""
         own = {"transactional.id": self._ids[0], "error_cb": self._on_error}
-        self._producer = Producer({**self._options, **own})
-        began_s = monotonic()
+        self._producer = self._clients.producer({**self._options, **own})
+        began_s = self._clients.monotonic_s()
         try:
             with self._watchdog.armed("init_transactions"):
                 self._producer.init_transactions(self._with_start.limit_s)
@@ -247,7 +246,7 @@ class TransactionalProducer:
                 self._ids.rotate(-1)
             self._with_start.in_vain()
             raise self._translated(error, "init_transactions") from error
-        self._with_start.answered(monotonic() - began_s)
+        self._with_start.answered(self._clients.monotonic_s() - began_s)
         self._suspicion = ""  # connecting is noisy; what counts is what happens from here on
 
     @contextmanager
@@ -261,22 +260,22 @@ class TransactionalProducer:
         producer = self._producer
         assert producer is not None, "start() made it"
         transaction = Transaction(
+            self._clients,
             producer,
             self._watchdog,
-            self._clock,
             self._clock_skew_max_ms,
             self._ended_s + _MARKERS_S,
             self._timeout_s,
             self._with_commit.limit_s,
         )
-        began_s = monotonic()
+        began_s = self._clients.monotonic_s()
         try:
             producer.begin_transaction()
             yield transaction
         except CLIENT_ERRORS as error:
             raise self._translated(error, "transaction", self._outlived(began_s)) from error
         finally:
-            self._ended_s = monotonic()
+            self._ended_s = self._clients.monotonic_s()
             if transaction.committed:
                 self._with_commit.answered(self._ended_s - transaction.asked_at_s)
             else:
@@ -298,7 +297,7 @@ class TransactionalProducer:
             except CLIENT_ERRORS as error:
                 raise self._translated(error, "producer") from error
 
-    def abandon(self, left_behind: Thread | None = None) -> None:
+    def abandon(self, left_behind: Spawned | None = None) -> None:
         """Throw the producer away. What it left open is aborted, by itself or by the next one, or times out.
 
         Args:
@@ -306,14 +305,14 @@ class TransactionalProducer:
         """
         producer, self._producer = self._producer, None
         if producer is not None:
-            discard(producer, left_behind, _CALL_TIMEOUT_S)
+            discard(self._clients, producer, left_behind, _CALL_TIMEOUT_S)
 
     def _on_error(self, error: KafkaError) -> None:
         self._suspicion = error.str() or "transport error"
 
     def _outlived(self, began_s: float) -> bool:
         """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""
-        return monotonic() - began_s > self._timeout_s - _TIMEOUT_LEEWAY_S
+        return self._clients.monotonic_s() - began_s > self._timeout_s - _TIMEOUT_LEEWAY_S
 
     def _translated(self, error: KafkaException | SystemError, call: str, outlived: bool = False) -> Exception:  # noqa: FBT001
         reason = kafka_reason(error)

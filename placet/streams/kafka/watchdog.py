@@ -7,14 +7,11 @@ and the watched call then gets its time anew.
 
 from __future__ import annotations
 
-import faulthandler
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
-from time import monotonic
 from typing import Final
+
+from placet.streams.runtime import Runtime
 
 __all__ = ["EXIT_HUNG", "Deadline", "Watchdog"]
 
@@ -63,19 +60,20 @@ class Watchdog:
     """A thread that looks at one call.
 
     Args:
+        runtime: the thread's, and the process's end.
         limit_ms: the longest that one armed call may take.
     """
 
-    def __init__(self, limit_ms: int) -> None:
-        self._deadline = Deadline(limit_ms / 1000, monotonic())
-        self._stop = Event()
-        self._thread = Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+    def __init__(self, runtime: Runtime, limit_ms: int) -> None:
+        self._runtime = runtime
+        self._deadline = Deadline(limit_ms / 1000, runtime.monotonic_s())
+        self._stop = runtime.flag()
+        runtime.spawn("watchdog", self._watch)
 
     @contextmanager
     def armed(self, call: str) -> Iterator[None]:
         """Watch over one call."""
-        self._deadline.arm(call, monotonic())
+        self._deadline.arm(call, self._runtime.monotonic_s())
         try:
             yield
         finally:
@@ -88,8 +86,7 @@ class Watchdog:
     def _watch(self) -> None:
         deadline = self._deadline
         while not self._stop.wait(deadline.pause_s):
-            hung = deadline.look(monotonic())
+            hung = deadline.look(self._runtime.monotonic_s())
             if hung:
-                sys.stderr.write(f"placet: {hung} hung for {deadline.limit_s:.0f} s; the process ends itself\n")
-                faulthandler.dump_traceback(all_threads=True)
-                os._exit(EXIT_HUNG)
+                why = f"{hung} hung for {deadline.limit_s:.0f} s; the process ends itself"
+                self._runtime.end_process(EXIT_HUNG, why)

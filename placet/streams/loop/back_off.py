@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import Final
 
 __all__ = ["BackOff"]
@@ -18,24 +17,24 @@ class BackOff:
 
     Args:
         wait: waits for some seconds, or until the process is told to stop.
-        now_s: a clock that never goes back, in seconds.
+        monotonic_s: a clock that never goes back, in seconds.
     """
 
-    def __init__(self, wait: Callable[[float], object], now_s: Callable[[], float] = monotonic) -> None:
+    def __init__(self, wait: Callable[[float], object], monotonic_s: Callable[[], float]) -> None:
         self._wait = wait
-        self._now_s = now_s
+        self._monotonic_s = monotonic_s
         self._began_s = 0.0
         self._failures = 0
 
     def begin(self) -> None:
         """Begin a round."""
-        self._began_s = self._now_s()
+        self._began_s = self._monotonic_s()
 
     def pause(self) -> None:
         """Pause after a round that failed."""
         pause_s = _PAUSES_S[min(self._failures, len(_PAUSES_S) - 1)]
         self._failures += 1
-        self._wait(max(0.0, self._began_s + pause_s - self._now_s()))
+        self._wait(max(0.0, self._began_s + pause_s - self._monotonic_s()))
 
     def succeeded(self) -> None:
         """Forget the failures: the next pause is the shortest again."""

@@ -7,12 +7,11 @@ apart: its members carry their client's id, which is made of app and instance, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
-from time import monotonic
 from typing import Final, Protocol
 
 from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams.loop.observer import Observer
+from placet.streams.runtime import Flag
 
 __all__ = ["GroupMember", "Namesake"]
 
@@ -42,6 +41,7 @@ class Namesake:
         static: whether membership is static. Such a member stays listed after it has left in good order, and Kafka
             admits its successor at once, but no second one: so a static gate is told by Kafka, and does not wait.
         observer: is told what is waited for.
+        monotonic_s: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Namesake:
         instance: str,
         session_s: float,
         observer: Observer,
+        monotonic_s: Callable[[], float],
         *,
         static: bool,
     ) -> None:
@@ -59,11 +60,12 @@ class Namesake:
         self._instance = instance
         self._patience_s = session_s + MARGIN_S
         self._observer = observer
+        self._monotonic_s = monotonic_s
         self._static = static
         self._own: set[str] = set()
         self._seen_since_s: dict[str, float] = {}
 
-    def wait(self, stopping: Event, awake: Callable[[], None]) -> None:
+    def wait(self, stopping: Flag, awake: Callable[[], None]) -> None:
         """Wait, before joining, until no member has our name: a predecessor that was killed goes with its session.
 
         Args:
@@ -75,7 +77,7 @@ class Namesake:
         """
         if self._static:
             return
-        others, began_s = self._others() or [], monotonic()
+        others, began_s = self._others() or [], self._monotonic_s()
         if others:
             self._observer.event(
                 "waiting for a gate of this name to leave the group",
@@ -83,14 +85,14 @@ class Namesake:
                 at_most_s=self._patience_s,
             )
         while others:
-            if monotonic() - began_s > self._patience_s:
+            if self._monotonic_s() - began_s > self._patience_s:
                 raise self._taken_by(others[0])
             awake()
             if stopping.wait(_LOOK_AGAIN_S):
                 return
             found = self._others()
             if found is None:  # a coordinator that was away gives everybody a new session
-                began_s = monotonic()
+                began_s = self._monotonic_s()
             else:
                 others = found
 
@@ -105,7 +107,7 @@ class Namesake:
             SettingsError: another gate of our name is at work.
         """
         self._own.add(own_id)
-        others, now_s = self._others() or [], monotonic()
+        others, now_s = self._others() or [], self._monotonic_s()
         self._seen_since_s = {other.member_id: self._seen_since_s.get(other.member_id, now_s) for other in others}
         for other in others:
             if fenced or now_s - self._seen_since_s[other.member_id] > self._patience_s:

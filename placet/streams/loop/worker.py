@@ -7,8 +7,6 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event
-from time import monotonic
 from typing import Final
 
 from placet.schemas.errors import PlacetError
@@ -33,6 +31,7 @@ from placet.streams.loop.task_calls import Moment
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restorer import Job, Restorer
 from placet.streams.rules.control import Control
+from placet.streams.runtime import Flag, Runtime
 from placet.streams.state.store import StateStore
 from placet.streams.topology import TaskId, dead_letters_topic
 
@@ -53,7 +52,7 @@ class Worker:
         producer: the transactional producer.
         restorer: brings tasks up to the log.
         control: the topic of rules.
-        clock: the machine's clock, ms since the epoch.
+        runtime: clocks.
         observer: metrics and log.
         stopping: set from outside to end the loop after its batch.
         idle: asks which partitions are read to their end.
@@ -70,9 +69,9 @@ class Worker:
         producer: TransactionalProducer,
         restorer: Restorer,
         control: Control,
-        clock: Callable[[], int],
+        runtime: Runtime,
         observer: Observer,
-        stopping: Event,
+        stopping: Flag,
         idle: IdleQuestion,
         *,
         records_max: int,
@@ -88,7 +87,7 @@ class Worker:
         self._producer = producer
         self._restorer = restorer
         self._control = control
-        self._clock = clock
+        self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
         self._observer = observer
         self._idle = idle
         self._records_max = records_max
@@ -99,7 +98,7 @@ class Worker:
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
         self._housekeeping_at_s = 0.0
-        self._back_off = BackOff(stopping.wait)
+        self._back_off = BackOff(stopping.wait, runtime.monotonic_s)
 
     def run(self) -> None:
         """Loop until told to stop; then finish, close the tasks and leave the group.
@@ -143,7 +142,7 @@ class Worker:
         ready = self._follow_assignment(records)
         if not ready:
             return
-        began_s, clock_ms, bytes_max = monotonic(), self._clock(), self._bytes_max // len(ready)
+        began_s, clock_ms, bytes_max = self._monotonic_s(), self._now_ms(), self._bytes_max // len(ready)
         now = Moment(clock_ms, self._idle.log_time, self._control.position)
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
@@ -151,7 +150,7 @@ class Worker:
             positions = task_calls.positions_of(task for task, _ in ready)
             transaction.commit(positions, self._consumer.metadata_of_this_batch())
         damaged = [error for task, _ in ready if (error := task_calls.store(task, transaction))]
-        self._report(ready, clock_ms, monotonic() - began_s)
+        self._report(ready, clock_ms, self._monotonic_s() - began_s)
         for error in damaged:
             self._rebuild(error)
 
@@ -182,8 +181,8 @@ class Worker:
         for task_id, task in self._tasks.items():
             if task.left:
                 work.setdefault(task_id, [])
-        if monotonic() >= self._housekeeping_at_s:
-            self._housekeeping_at_s = monotonic() + _HOUSEKEEPING_EVERY_S
+        if self._monotonic_s() >= self._housekeeping_at_s:
+            self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(self._positions()))
             self._idle.ask(self._tasks.values())
         for task_id in self._idle.take_idle(self._tasks.values(), self._consumer.reached):
@@ -224,7 +223,7 @@ class Worker:
 
     def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
         job = Job(task_id, self._entity_types[task_id.entity], store, damage)
-        self._restoring[task_id] = (job, monotonic())
+        self._restoring[task_id] = (job, self._monotonic_s())
         self._restorer.submit(job)
         self._show_tasks()
 
@@ -252,7 +251,7 @@ class Worker:
             self._tasks[task_id] = task
             self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
             self._observer.restored(
-                str(task_id), result.restored.records, monotonic() - began_s, result.restored.warning
+                str(task_id), result.restored.records, self._monotonic_s() - began_s, result.restored.warning
             )
             self._show_tasks()
         if self._restoring:

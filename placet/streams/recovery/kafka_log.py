@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from typing import Final
 
 from placet.streams.errors import LogUnreachable
@@ -28,7 +28,7 @@ class KafkaLog:
         """See `RestoreLog`. All are asked at once, and the question stays open when no answer comes at once."""
         key = frozenset(partitions)
         asked = self._asked.pop(key, None) or self._admin.ask_ends(partitions)
-        if wait(asked.values(), _MOMENT_S).not_done:
+        if not self._admin.clients.wait(asked.values(), _MOMENT_S):
             self._asked[key] = asked
             late = sorted(partition for partition, answer in asked.items() if not answer.done())
             return f"the leader of {_named(late)} does not answer"

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Lock, Thread
-from time import monotonic
+from threading import Event, Lock
 from typing import NamedTuple, Protocol
 
 from placet.schemas.errors import PlacetError
@@ -20,9 +19,10 @@ from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, Tas
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import Log, Restoration, Restored, restore
 from placet.streams.recovery.set_aside import Aside, SetAside
+from placet.streams.runtime import Runtime
+from placet.streams.state.disk import Disk
 from placet.streams.state.layout import StateFormat
-from placet.streams.state.rocksdb import RocksDBStore, StoreLocked
-from placet.streams.state.store import StateStore, StoreDamaged
+from placet.streams.state.store import StateStore, StoreDamaged, StoreLocked
 from placet.streams.topology import TaskId
 
 __all__ = ["RESTORE_CALL_TIMEOUT_S", "Job", "RestoreResult", "Restorer"]
@@ -86,25 +86,28 @@ class Restorer:
     first: a broker that is away keeps only those waiting whose partitions it leads.
 
     Args:
+        runtime: a clock, and the thread.
+        disk: where the stores are.
         make_log: makes the reading side; called in the thread, for each run of jobs and again after it broke. Clients
             that had been kept would go on asking leaders of long ago.
         state_dir: where the stores are: `<state_dir>/<app>/<entity>/<partition>`.
-        clock: the machine's clock, ms since the epoch.
         control: the topic of rules.
         rules_position: how far the loop has read it.
     """
 
     def __init__(
         self,
+        runtime: Runtime,
+        disk: Disk,
         make_log: Callable[[], RestoreLog],
         state_dir: Path,
-        clock: Callable[[], int],
         control: TopicPartition | None = None,
         rules_position: Callable[[], int] = lambda: 0,
     ) -> None:
         self._make_log = make_log
         self._state_dir = state_dir
-        self._clock = clock
+        self._runtime = runtime
+        self._disk = disk
         self._control = control
         self._rules = [control] if control else []
         self._rules_position = rules_position
@@ -113,9 +116,8 @@ class Restorer:
         self._pending: dict[TaskId, Job] = {}
         self._lock = Lock()
         self._log: RestoreLog | None = None  # the thread's own
-        self._set_aside = SetAside()
-        self._thread = Thread(target=self._run, name="restorer", daemon=True)
-        self._thread.start()
+        self._set_aside = SetAside(disk, runtime.monotonic_s)
+        self._thread = runtime.spawn("restorer", self._run)
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
@@ -224,21 +226,21 @@ class Restorer:
             self._log = None
 
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
-        moved_at_s = monotonic()
+        moved_at_s = self._runtime.monotonic_s()
 
         def on_progress(read: int, ahead: int | None) -> bool:
             nonlocal moved_at_s
             job.records += read
             job.ahead = ahead
             if read:
-                moved_at_s = monotonic()
-            stands_still = monotonic() - moved_at_s > _PATIENCE_S
+                moved_at_s = self._runtime.monotonic_s()
+            stands_still = self._runtime.monotonic_s() - moved_at_s > _PATIENCE_S
             return not job.cancelled.is_set() and (not stands_still or self._jobs.empty())
 
         def rules_known(end: int) -> bool:
             """Wait for the loop, which follows the rules, but not for ever: what is unknown is named when it is met."""
-            deadline_s = monotonic() + _RULES_WITHIN_S
-            while self._rules_position() < end and monotonic() < deadline_s:
+            deadline_s = self._runtime.monotonic_s() + _RULES_WITHIN_S
+            while self._rules_position() < end and self._runtime.monotonic_s() < deadline_s:
                 if job.cancelled.wait(_LOOK_EVERY_S):
                     return False
             return True
@@ -246,7 +248,7 @@ class Restorer:
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)
         return Restoration(
-            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._clock(),
+            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._runtime.now_ms(),
             on_progress, self._control, rules_known,
         )  # fmt: skip
 
@@ -259,7 +261,7 @@ class Restorer:
         is_new = False
         while not job.cancelled.is_set():
             try:
-                return RocksDBStore(folder)
+                return self._disk.open_store(folder)
             except StoreDamaged as error:
                 if is_new:
                     raise FatalError(f"no store can be made: {error}. Look at the disk, then start again.") from error

@@ -7,12 +7,12 @@ stops by name.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from shutil import rmtree
-from time import monotonic
 from typing import Final, NamedTuple
 
 from placet.streams.errors import FatalError, TaskStopped
+from placet.streams.state.disk import Disk
 from placet.streams.topology import TaskId
 
 __all__ = ["Aside", "SetAside"]
@@ -31,9 +31,16 @@ class Aside(NamedTuple):
 
 
 class SetAside:
-    """Sets folders aside and remembers for which tasks. One thread calls it; another one may `take`."""
+    """Sets folders aside and remembers for which tasks. One thread calls it; another one may `take`.
 
-    def __init__(self) -> None:
+    Args:
+        disk: where the folders are.
+        monotonic_s: a clock that never goes back, in seconds.
+    """
+
+    def __init__(self, disk: Disk, monotonic_s: Callable[[], float]) -> None:
+        self._disk = disk
+        self._monotonic_s = monotonic_s
         self._damaged_at_s: dict[TaskId, float] = {}
         self._news: deque[Aside] = deque()
 
@@ -44,7 +51,7 @@ class SetAside:
             TaskStopped: the task's last store was damaged too, not long ago.
             FatalError: the folder can't be moved.
         """
-        now_s = monotonic()
+        now_s = self._monotonic_s()
         before_s = self._damaged_at_s.get(task_id)
         self._damaged_at_s[task_id] = now_s
         if before_s is not None and now_s - before_s < _SOON_S:
@@ -74,19 +81,12 @@ class SetAside:
     def _move(self, event: str, task_id: TaskId, folder: Path, why: str) -> None:
         aside = folder.with_name(folder.name + ".aside")
         try:
-            if folder.exists():
-                _remove(aside)
-                folder.rename(aside)
+            if self._disk.exists(folder):
+                self._disk.remove(aside)
+                self._disk.rename(folder, aside)
         except OSError as error:
             raise FatalError(
                 f"{folder} can't be used ({why}) and can't be set aside as {aside}: {error}. Remove both or mend the "
                 "disk, then start again; the log has it all. Meanwhile others take over."
             ) from error
         self._news.append(Aside(event, task_id, aside, why))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

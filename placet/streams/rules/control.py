@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from time import monotonic
 from typing import Final
 
 from placet.schemas.codec.contracts import contracts
@@ -20,6 +19,7 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.consumer import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.runtime import Runtime
 
 __all__ = ["Control", "refuse_unfit"]
 
@@ -31,13 +31,15 @@ class Control:
     """Reads the control topic to its end at start, publishes what is missing, and follows it from then on.
 
     Args:
+        runtime: a clock.
         reader: an own reader of the topic.
         topic: its name; it has one partition.
         end_offset: asks for the topic's end.
     """
 
-    def __init__(self, reader: LogReader, topic: str, end_offset: Callable[[], int]) -> None:
+    def __init__(self, runtime: Runtime, reader: LogReader, topic: str, end_offset: Callable[[], int]) -> None:
         self.position = 0
+        self._monotonic_s = runtime.monotonic_s
         self.published: dict[tuple[str, bytes], Published] = {}
         self._reader = reader
         self._partition = TopicPartition(topic, 0)
@@ -100,9 +102,9 @@ class Control:
     def follow(self) -> list[tuple[Published, str]]:
         """Take what is new, about once a second: it costs a call into librdkafka, never a wait. Returns as `learn`."""
         passed_over: list[tuple[Published, str]] = []
-        if monotonic() < self._follow_at_s:
+        if self._monotonic_s() < self._follow_at_s:
             return passed_over
-        self._follow_at_s = monotonic() + _FOLLOW_EVERY_S
+        self._follow_at_s = self._monotonic_s() + _FOLLOW_EVERY_S
         with suppress(LogUnreachable):  # the next look will do
             for record in self._reader.take_new():
                 self._take([record], record.offset + 1)
@@ -119,10 +121,10 @@ class Control:
         self._reader.close()
 
     def _read_to_end(self) -> None:
-        deadline_s = monotonic() + _READ_TIMEOUT_S
+        deadline_s = self._monotonic_s() + _READ_TIMEOUT_S
 
         def take(records: list[ConsumerRecord], position: int) -> bool:
-            return self._take(records, position) and monotonic() < deadline_s
+            return self._take(records, position) and self._monotonic_s() < deadline_s
 
         if not self._reader.read(self._partition, self.position, self._end_offset(), take):
             raise LogUnreachable(

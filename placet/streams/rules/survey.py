@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Final
 
 from placet.schemas.codec.codec import Codec
@@ -24,6 +23,7 @@ def count_standing(
     changelog: str,
     partitions: int,
     statuses: frozenset[str],
+    monotonic_s: Callable[[], float],
     looked: Callable[[], None] = lambda: None,
 ) -> Mapping[str, int]:
     """Count entities by status, of these statuses alone. What can't be read stands nowhere.
@@ -34,6 +34,7 @@ def count_standing(
         changelog: the topic.
         partitions: how many it has.
         statuses: which ones to count.
+        monotonic_s: a clock that never goes back, in seconds.
         looked: is called again and again, as long as it takes.
 
     Raises:
@@ -41,7 +42,7 @@ def count_standing(
     """
     counts: Counter[str] = Counter()
     for number in range(partitions):
-        partition, standing, read_at_s = TopicPartition(changelog, number), dict[bytes, str](), [monotonic()]
+        partition, standing, read_at_s = TopicPartition(changelog, number), dict[bytes, str](), [monotonic_s()]
 
         def take(
             records: list[ConsumerRecord],
@@ -51,14 +52,14 @@ def count_standing(
         ) -> bool:
             looked()
             if records:
-                read_at_s[0] = monotonic()
+                read_at_s[0] = monotonic_s()
             for record in records:
                 key, status = record.key or b"", _status(codec, record)
                 if status in statuses:
                     standing[key] = status
                 else:
                     standing.pop(key, None)
-            return monotonic() - read_at_s[0] < _PATIENCE_S
+            return monotonic_s() - read_at_s[0] < _PATIENCE_S
 
         start, end = log.start_offsets([partition])[partition], log.end_offsets([partition])[partition]
         if not log.read(partition, start, end, take):

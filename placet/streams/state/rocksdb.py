@@ -30,9 +30,9 @@ from rocksdict import (
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError
-from placet.streams.state.store import StoreDamaged, Writes
+from placet.streams.state.store import StoreDamaged, StoreLocked, Writes
 
-__all__ = ["RocksDBStore", "StoreDamaged", "StoreLocked"]
+__all__ = ["RocksDBStore"]
 
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
@@ -53,10 +53,6 @@ _THE_DISK: Final = (
 """What the machine refuses: the files are sound, and a new database would meet the same. All else is damage."""
 
 _block_cache: list[Cache] = []
-
-
-class StoreLocked(PlacetError):
-    """Another process has the folder open. Reaction: wait; two gates must not share a state directory."""
 
 
 def _options() -> Options:
@@ -94,14 +90,19 @@ def _filling_options() -> Options:
 class RocksDBStore:
     """One task's store in a folder of its own.
 
+    Args:
+        folder: made where it is not there.
+        database: opens the database in it: path, options, column families.
+
     Raises:
         StoreDamaged: there is something in the folder that can't be opened.
         StoreLocked: another process has it.
         FatalError: the folder can't be made or written, whatever is in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: Callable[..., Rdict] = Rdict) -> None:
         self._folder = folder
+        self._database = database
         self._lock = _locked(folder)
         self._write_options = WriteOptions()
         try:
@@ -187,7 +188,7 @@ class RocksDBStore:
 
     def _open_database(self, options: Options) -> Rdict:
         try:
-            return Rdict(str(self._folder / "db"), options, column_families={"default": options})
+            return self._database(str(self._folder / "db"), options, column_families={"default": options})
         except Exception as error:
             raise self._failed(error) from error
 

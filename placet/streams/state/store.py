@@ -13,7 +13,7 @@ from typing import Protocol
 
 from placet.schemas.errors import PlacetError
 
-__all__ = ["MemoryStore", "StateStore", "StoreDamaged", "Writes"]
+__all__ = ["MemoryStore", "StateStore", "StoreDamaged", "StoreLocked", "Writes"]
 
 Writes = Mapping[bytes, bytes | None]
 """What a batch writes: a value for a key, or None to delete it."""
@@ -21,6 +21,10 @@ Writes = Mapping[bytes, bytes | None]
 
 class StoreDamaged(PlacetError):
     """A store can't be read or opened any more: bits flipped, files gone. Reaction: set it aside and restore, once."""
+
+
+class StoreLocked(PlacetError):
+    """Another process has the folder open. Reaction: wait; two gates must not share a state directory."""
 
 
 class StateStore(Protocol):

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
-from threading import Thread
 from typing import Final, NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Metric
@@ -21,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from placet.schemas.errors import SettingsError
+from placet.streams.runtime import Runtime
 from placet.streams.telemetry.log import get_logger
 
 __all__ = ["ALIVE_WITHIN_S", "Endpoint"]
@@ -79,6 +79,7 @@ class Endpoint:
     """Serves one gate's metrics and health, from a daemon thread.
 
     Args:
+        runtime: starts the thread.
         metrics: what is shown.
         host: the address to listen on.
         port: 0 for a free one.
@@ -88,7 +89,9 @@ class Endpoint:
         SettingsError: the port is taken, or the address is not this machine's.
     """
 
-    def __init__(self, metrics: Shown, host: str, port: int, alive_within_s: float = ALIVE_WITHIN_S) -> None:
+    def __init__(
+        self, runtime: Runtime, metrics: Shown, host: str, port: int, alive_within_s: float = ALIVE_WITHIN_S
+    ) -> None:
         def answer(path: str, accept: str) -> _Answer:
             return _answer(metrics, alive_within_s, path, accept)
 
@@ -112,7 +115,7 @@ class Endpoint:
                 "set PLACET_METRICS_PORT to a free port, or 0 for none."
             ) from error
         self.port: int = self._server.server_address[1]
-        Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
+        runtime.spawn("metrics", self._server.serve_forever)
 
     def close(self) -> None:
         """Stop serving."""

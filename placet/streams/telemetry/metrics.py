@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -20,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind
+from placet.streams.runtime import Runtime
 from placet.streams.settings import Settings
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.log import get_logger
@@ -109,23 +109,23 @@ class Metrics:
     It is a `observer.Observer`: its methods are called by the loop's thread; the endpoint's threads read.
 
     Args:
+        runtime: a clock, and the endpoint's thread.
         settings: name of the app and the gate, address and port of the endpoint.
         definitions: what the gate decides by.
-        monotonic_s: a clock that never goes back, in seconds.
     """
 
     def __init__(
         self,
+        runtime: Runtime,
         settings: Settings,
         definitions: Iterable[Definition] = (),
-        monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.registry = CollectorRegistry()
         self.phases: Mapping[str, str] = {}
         self.endpoint: Endpoint | None = None
         self._settings = settings
-        self._monotonic_s = monotonic_s
-        self._looped_at_s = monotonic_s()
+        self._runtime, self._monotonic_s = runtime, runtime.monotonic_s
+        self._looped_at_s = runtime.monotonic_s()
         self._looped = False
         self._log = get_logger("gate")
         self._counters: dict[str, Counter] = {}
@@ -153,7 +153,7 @@ class Metrics:
             SettingsError: the port is taken.
         """
         if self._settings.metrics_port:
-            self.endpoint = Endpoint(self, self._settings.metrics_host, self._settings.metrics_port)
+            self.endpoint = Endpoint(self._runtime, self, self._settings.metrics_host, self._settings.metrics_port)
             self._log.info("metrics are served", host=self._settings.metrics_host, port=self.endpoint.port)
 
     def close(self) -> None:

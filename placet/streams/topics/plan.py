@@ -10,7 +10,6 @@ how records are kept or stamped is changed only while a topic was never written 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -166,19 +165,19 @@ def apply(
         SettingsError: something needs a person; then nothing was changed. Or the cluster does not follow in time.
         BrokerUnreachable: see `Admin`.
     """
-    deadline_s = time.monotonic() + timeout_s
+    deadline_s = admin.clients.monotonic_s() + timeout_s
     done: dict[tuple[str, frozenset[str]], Step] = {}
     before: list[Step] = []
     while steps := plan(specs, *observe(admin, specs)):
         refused = [TopicProblem(step.topic, step.finding, step.todo) for step in steps if step.action is Action.REFUSE]
         if refused:
             raise _refusal(refused, "Nothing was changed, there is something to decide first")
-        if time.monotonic() > deadline_s:
+        if admin.clients.monotonic_s() > deadline_s:
             todo = "Look at the brokers' logs, then try again."
             late = [TopicProblem(step.topic, step.finding, todo) for step in steps]
             raise _refusal(late, f"The cluster was told, but does not show it after {timeout_s:g} s")
         if steps == before:
-            time.sleep(_LOOK_AGAIN_S)  # brokers learn from the controller one after the other
+            admin.clients.sleep(_LOOK_AGAIN_S)  # brokers learn from the controller one after the other
         before = steps
         for step in steps:
             _execute(admin, step, replication_factor)

@@ -1,0 +1,142 @@
+"""The machine that a gate runs on: the only place where clocks, threads, clients and stores are real.
+
+Whoever composes parts makes a `LocalHost` and hands it down: a gate in `main`, a client, a command. It has no state.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import faulthandler
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any, NoReturn, Protocol
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+
+from placet.streams.kafka.clients import AdminCalls, Clients, ConsumerCalls, ProducerCalls
+from placet.streams.runtime import Flag, Spawned
+from placet.streams.state.disk import Disk
+from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.store import StateStore
+
+__all__ = ["Host", "LocalHost"]
+
+
+class Host(Clients, Disk, Protocol):
+    """All that a gate takes from outside: time, threads, Kafka's clients, a disk."""
+
+
+class LocalHost:
+    """The real `Host`."""
+
+    def now_ms(self) -> int:
+        """See `Runtime`."""
+        return time.time_ns() // 1_000_000
+
+    def now_ns(self) -> int:
+        """See `Runtime`."""
+        return time.time_ns()
+
+    def monotonic_s(self) -> float:
+        """See `Runtime`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float, /) -> None:
+        """See `Runtime`."""
+        time.sleep(seconds)
+
+    def flag(self) -> Flag:
+        """See `Runtime`."""
+        return _Flag()
+
+    def wait(self, futures: Collection[Future[Any]], timeout_s: float, /) -> bool:
+        """See `Runtime`."""
+        return not concurrent.futures.wait(futures, timeout_s).not_done
+
+    def spawn(self, name: str, work: Callable[[], None], /) -> Spawned:
+        """See `Runtime`."""
+        thread = Thread(target=work, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def end_process(self, exit_code: int, why: str, /) -> NoReturn:
+        """See `Runtime`."""
+        sys.stderr.write(f"placet: {why}\n")
+        faulthandler.dump_traceback(all_threads=True)
+        os._exit(exit_code)
+
+    def consumer(self, options: Mapping[str, Any], /) -> ConsumerCalls:
+        """See `Clients`."""
+        return Consumer(dict(options))
+
+    def producer(self, options: Mapping[str, Any], /) -> ProducerCalls:
+        """See `Clients`."""
+        return Producer(dict(options))
+
+    def admin(self, options: Mapping[str, Any], /) -> AdminCalls:
+        """See `Clients`."""
+        return AdminClient(dict(options))
+
+    def open_store(self, folder: Path, /) -> StateStore:
+        """See `Disk`."""
+        return RocksDBStore(folder)
+
+    def exists(self, path: Path, /) -> bool:
+        """See `Disk`."""
+        return path.exists()
+
+    def rename(self, path: Path, to: Path, /) -> None:
+        """See `Disk`."""
+        path.rename(to)
+
+    def remove(self, path: Path, /) -> None:
+        """See `Disk`."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def try_folder(self, folder: Path, /) -> None:
+        """See `Disk`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".tried-", dir=folder) as tried, (Path(tried) / "file").open("wb") as file:
+            file.write(b"placet")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class _Flag:
+    """A flag that a signal's handler may set while the same thread waits for it.
+
+    `threading.Event` takes a lock in `set` and in `wait`: a handler that runs between the two instructions in which
+    `wait` holds it would wait for its own thread, for ever. A `SimpleQueue` is made to be put to in a handler.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._news: SimpleQueue[None] = SimpleQueue()
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def set(self) -> None:
+        self._is_set = True
+        self._news.put(None)
+
+    def wait(self, timeout_s: float, /) -> bool:
+        if not self._is_set:
+            try:
+                self._news.get(timeout=max(0.0, timeout_s))
+            except Empty:
+                return self._is_set
+            self._news.put(None)  # for whoever waits as well
+        return self._is_set

@@ -1,0 +1,40 @@
+"""What a gate takes from its disk: stores in folders of their own, and folders that are put out of the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from placet.streams.state.store import StateStore
+
+__all__ = ["Disk"]
+
+
+class Disk(Protocol):
+    """A disk, or a simulation's. Calls on folders raise `OSError` where the disk refuses."""
+
+    def open_store(self, folder: Path, /) -> StateStore:
+        """Open a store, and make it where there is none.
+
+        Raises:
+            StoreDamaged: there is something in the folder that can't be opened.
+            StoreLocked: somebody has it open.
+            FatalError: the folder can't be made or written, whatever is in it.
+        """
+        ...
+
+    def exists(self, path: Path, /) -> bool:
+        """Tell whether something is there."""
+        ...
+
+    def rename(self, path: Path, to: Path, /) -> None:
+        """Give a folder another name."""
+        ...
+
+    def remove(self, path: Path, /) -> None:
+        """Remove a folder and all in it, a file, a link, or nothing."""
+        ...
+
+    def try_folder(self, folder: Path, /) -> None:
+        """Make a folder, and in it for a moment what a store needs: a folder with a file that reaches the disk."""
+        ...
