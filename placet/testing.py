@@ -32,7 +32,8 @@ from placet.schemas.state import UNSEEN, Change, EntityState
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log_in_memory import MemoryLog
-from placet.streams.recovery.restore import Restoration, restore
+from placet.streams.recovery.restoration import Restoration
+from placet.streams.recovery.restore import restore_at_once
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import TaskId, dead_letters_topic, entity_topics
@@ -315,13 +316,12 @@ class TestDriver:
         """Open a partition's task on an empty store, by the gate's own restore."""
         task_id, store = TaskId(self.machine.entity, partition), self._make_store()
         ids = {topic: f"id-of-{topic}" for topic in self.topics}
-        restored = restore(
+        restored = restore_at_once(
             Restoration(
                 task_id, self.topics, ids, self._partitions, self.codec, self._form(), store, self._now_ms
             ),
             self.log,
         )  # fmt: skip
-        assert restored is not None, "nothing ends a restore early here"
         task = Task(
             task_id, self.topics, dead_letters_topic(_APP), self.machine, self.codec, store, self._partitions
         )  # fmt: skip

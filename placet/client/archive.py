@@ -19,7 +19,7 @@ from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.kafka.consumer import LogReader
+from placet.streams.kafka.log_reader import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
 from placet.streams.topology import control_topic

@@ -14,7 +14,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.kafka.consumer import LogReader
+from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings

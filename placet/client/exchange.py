@@ -27,7 +27,7 @@ from placet.schemas.messages import Kind, Message
 from placet.streams.errors import LogUnreachable
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.kafka.consumer import LogReader
+from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.plain_producer import DurableProducer
 from placet.streams.records import ConsumerRecord, Headers, Place, ProducerRecord, TopicPartition
 from placet.streams.settings import Settings

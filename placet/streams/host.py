@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
 
 from placet.streams.kafka.clients import AdminCalls, Clients, ConsumerCalls, ProducerCalls
-from placet.streams.runtime import Flag, Spawned
+from placet.streams.runtime import Flag, Inbox, Spawned
 from placet.streams.state.disk import Disk
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StateStore
@@ -57,6 +57,10 @@ class LocalHost:
     def flag(self) -> Flag:
         """See `Runtime`."""
         return _Flag()
+
+    def inbox(self) -> Inbox[Any]:
+        """See `Runtime`."""
+        return _Inbox()
 
     def wait(self, futures: Collection[Future[Any]], timeout_s: float, /) -> bool:
         """See `Runtime`."""
@@ -112,6 +116,22 @@ class LocalHost:
             file.write(b"placet")
             file.flush()
             os.fsync(file.fileno())
+
+
+class _Inbox:
+    """A queue of any items but None."""
+
+    def __init__(self) -> None:
+        self._items: SimpleQueue[Any] = SimpleQueue()
+
+    def put(self, item: Any, /) -> None:
+        self._items.put(item)
+
+    def get(self, timeout_s: float | None = None, /) -> Any:
+        try:
+            return self._items.get(timeout=timeout_s)
+        except Empty:
+            return None
 
 
 class _Flag:

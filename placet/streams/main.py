@@ -18,7 +18,9 @@ from placet.streams.entity_type import EntityType
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.clients import Clients
-from placet.streams.kafka.consumer import GroupConsumer, LogReader
+from placet.streams.kafka.consumer import GroupConsumer
+from placet.streams.kafka.log_reader import LogReader
+from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.plain_producer import produce_durably
 from placet.streams.kafka.registry import Registry
 from placet.streams.kafka.transactional_producer import TransactionalProducer
@@ -27,7 +29,7 @@ from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.kafka_log import KafkaLog
+from placet.streams.recovery.kafka_log import KafkaLog, KafkaRestoreLog
 from placet.streams.recovery.restorer import RESTORE_CALL_TIMEOUT_S, Restorer
 from placet.streams.rules.control import Control
 from placet.streams.rules.publication import check_publication, refuse_passed_over
@@ -99,7 +101,7 @@ def build(
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     restorer = Restorer(
-        host, host, lambda: _log(host, settings, "restore", logs, RESTORE_CALL_TIMEOUT_S), settings.state_dir,
+        host, host, lambda: _restore_log(host, settings, logs), settings.state_dir,
         TopicPartition(control_topic(settings.app), 0), lambda: control.position,
     )  # fmt: skip
     producer = TransactionalProducer(
@@ -167,6 +169,11 @@ def _log(host: Host, settings: Settings, role: str, topics: Iterable[str], timeo
     return KafkaLog(log_reader(host, settings, role, topics), Admin(host, settings.librdkafka(), timeout_s))
 
 
+def _restore_log(host: Host, settings: Settings, topics: Iterable[str]) -> KafkaRestoreLog:
+    reader = PartitionReader(host, _restore_options(settings), topics)
+    return KafkaRestoreLog(host, reader, Admin(host, settings.librdkafka(), RESTORE_CALL_TIMEOUT_S))
+
+
 def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Definition) -> EntityType:
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
@@ -211,27 +218,31 @@ def read_rules(host: Host, settings: Settings, admin: Admin) -> list[Published]:
 
 def log_reader(clients: Clients, settings: Settings, role: str, topics: Iterable[str] = ()) -> LogReader:
     """Make a reader of committed records; `role` tells its client id from the others."""
-    return LogReader(
-        clients,
-        settings.consumer_options()
-        | {
-            "client.id": f"{settings.app}.{settings.instance}.{role}",
-            "logger": client_logger(),
-            "group.id": settings.app,
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "check.crcs": True,
-            "fetch.message.max.bytes": _FETCH_BYTES,
-            # An empty fetch is answered at once: the end of a partition is what a reader waits for.
-            "fetch.wait.max.ms": 10,
-            "queued.max.messages.kbytes": 16_384,
-            "fetch.queue.backoff.ms": 10,
-        },
-        topics,
-    )
+    return LogReader(clients, _reader_options(settings, role), topics)
+
+
+def _reader_options(settings: Settings, role: str) -> dict[str, object]:
+    return settings.consumer_options() | {
+        "client.id": f"{settings.app}.{settings.instance}.{role}",
+        "logger": client_logger(),
+        "group.id": settings.app,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "check.crcs": True,
+        "fetch.message.max.bytes": _FETCH_BYTES,
+        # An empty fetch is answered at once: the end of a partition is what a reader waits for.
+        "fetch.wait.max.ms": 10,
+        "queued.max.messages.kbytes": 16_384,
+        "fetch.queue.backoff.ms": 10,
+    }
+
+
+def _restore_options(settings: Settings) -> dict[str, object]:
+    """One reader serves all restores: who leads each partition is looked up often, as one may fall silent meanwhile."""
+    return _reader_options(settings, "restore") | {"topic.metadata.refresh.interval.ms": 1_000}
 
 
 def _client_id(settings: Settings) -> str:

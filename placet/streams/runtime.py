@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from typing import Any, NoReturn, Protocol
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-__all__ = ["Flag", "Runtime", "Spawned"]
+__all__ = ["Flag", "Inbox", "Runtime", "Spawned"]
+
+Item = TypeVar("Item")
 
 
 class Flag(Protocol):
@@ -26,6 +28,18 @@ class Flag(Protocol):
 
     def wait(self, timeout_s: float, /) -> bool:
         """Wait until it is set, at most so many seconds; return whether it is."""
+        ...
+
+
+class Inbox(Protocol, Generic[Item]):
+    """A queue from any thread to one."""
+
+    def put(self, item: Item, /) -> None:
+        """Add an item."""
+        ...
+
+    def get(self, timeout_s: float | None = None, /) -> Item | None:
+        """Take the oldest item; wait for one, at most so many seconds or without a limit. None: there is none."""
         ...
 
 
@@ -62,6 +76,10 @@ class Runtime(Protocol):
 
     def flag(self) -> Flag:
         """Make a flag that is not set."""
+        ...
+
+    def inbox(self) -> Inbox[Any]:
+        """Make an inbox that is empty."""
         ...
 
     def wait(self, futures: Collection[Future[Any]], timeout_s: float, /) -> bool:

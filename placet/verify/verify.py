@@ -21,7 +21,7 @@ from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.restore import Log
+from placet.streams.recovery.log import Log
 from placet.streams.runtime import Runtime
 from placet.streams.settings import Settings
 from placet.streams.topology import EntityTopics, TaskId, control_topic, entity_topics
@@ -258,7 +258,7 @@ class _Portion:
         self._bytes = 0
 
     def take(self, records: list[ConsumerRecord], position: int) -> bool:
-        """See `placet.streams.recovery.restore.Take`."""
+        """See `placet.streams.recovery.log.Take`."""
         self.records += records
         self.position = position
         self._bytes += sum(len(record.value or b"") for record in records)

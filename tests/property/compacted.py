@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.log import Take
 from placet.streams.recovery.log_in_memory import MemoryLog
-from placet.streams.recovery.restore import Take
 from placet.testing import TestDriver
 
 __all__ = ["CompactedLog"]

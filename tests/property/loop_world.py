@@ -15,7 +15,8 @@ from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
-from placet.streams.recovery.restore import Restoration, restore
+from placet.streams.recovery.restoration import Restoration
+from placet.streams.recovery.restore import restore_at_once
 from placet.streams.recovery.restorer import Job, RestoreResult
 from placet.streams.state.layout import StateFormat
 from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
@@ -125,7 +126,7 @@ class LoopWorld:
         job = Restoration(
             task_id, driver.topics, self.kind.topic_ids, PARTITIONS, driver.codec, form, store, driver.now_ms
         )
-        return restore(job, driver.log)
+        return restore_at_once(job, driver.log)
 
 
 class Member:
@@ -262,10 +263,8 @@ class Restorer:
             self._done.append(RestoreResult(job, restored, world.stores[task_id]))
         self._fragile = True
 
-    def cancel(self, task_id: TaskId) -> None:
-        self._done = [outcome for outcome in self._done if outcome.job.task_id != task_id]
-
     def take_done(self) -> RestoreResult | None:
+        self._done = [outcome for outcome in self._done if not outcome.job.cancelled]
         if not self._done or self._world.happens("late", 3):
             return None
         return self._done.pop(0)

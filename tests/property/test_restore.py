@@ -14,8 +14,10 @@ from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TaskCorrupted, TaskStopped
-from placet.streams.records import TopicPartition
-from placet.streams.recovery.restore import Restoration, Restored, restore
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.log_in_memory import MemoryLog
+from placet.streams.recovery.restoration import Restoration, Restored
+from placet.streams.recovery.restore import restore_at_once
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import TaskId
@@ -70,8 +72,7 @@ def test_a_store_behind_the_log_catches_up(rules: dict, before: list[bytes], aft
     game.play(after)
     for partition, store in enumerate(stores):
         job, task = job_of(game.driver, partition, PARTITIONS, store), game.driver.task(partition)
-        restored = restore(job, game.driver.log)
-        assert restored is not None
+        restored = restore_at_once(job, game.driver.log)
         assert restored.positions == task.positions
         assert states_of(store, job.form) == states_of(task.store, job.form)
         assert restored.last is None or memories(store, restored.last) == memories(task.store, restored.last)
@@ -86,24 +87,24 @@ def test_in_pieces_it_restores_the_same(rules: dict, history: list[bytes], size:
     game.play(history)
     for partition in range(PARTITIONS):
         whole, pieces = MemoryStore(), MemoryStore()
-        first = restore(job_of(game.driver, partition, PARTITIONS, whole), game.driver.log)
-        second = restore(job_of(game.driver, partition, PARTITIONS, pieces), InPieces(game.driver, size))
+        first = restore_at_once(job_of(game.driver, partition, PARTITIONS, whole), game.driver.log)
+        second = restore_at_once(job_of(game.driver, partition, PARTITIONS, pieces), InPieces(game.driver, size))
         assert first == second
         assert whole.scan(b"", b"", 9_999) == pieces.scan(b"", b"", 9_999)
 
 
-class InPieces:
+class InPieces(MemoryLog):
     """The driver's log, read a few records at a time."""
 
     def __init__(self, driver: TestDriver, size: int) -> None:
-        self._log, self._size = driver.log, size
-        self.committed, self.close, self.unreachable = driver.log.committed, driver.log.close, driver.log.unreachable
-        self.end_offsets, self.start_offsets = driver.log.end_offsets, driver.log.start_offsets
+        self.__dict__.update(vars(driver.log))
+        self._size = size
 
-    def read(self, partition, position, target, take) -> bool:  # type: ignore[no-untyped-def]
-        """See `Log`."""
-        ends = range(position, target, self._size)
-        return all(self._log.read(partition, start, min(start + self._size, target), take) for start in ends)
+    def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+        """See `RestoreLog`."""
+        position, end = self._read_at[partition], self.end_offsets([partition])[partition]
+        to = self._read_at[partition] = min(position + self._size, end)
+        return self.records(partition, position)[: to - position], end if to == end else None
 
 
 # Logs that contradict themselves --------------------------------------------------------------------------------------
@@ -129,9 +130,9 @@ def gate() -> TestDriver:
     return gate
 
 
-def restored(gate: TestDriver, store: MemoryStore | None = None, **other: object) -> Restored | None:
+def restored(gate: TestDriver, store: MemoryStore | None = None, **other: object) -> Restored:
     job = job_of(gate, 0, 1, store or MemoryStore())
-    return restore(replace(job, **other), gate.log)  # type: ignore[arg-type]
+    return restore_at_once(replace(job, **other), gate.log)  # type: ignore[arg-type]
 
 
 def ledger(gate: TestDriver) -> TopicPartition:
@@ -141,7 +142,6 @@ def ledger(gate: TestDriver) -> TopicPartition:
 def test_a_fresh_task_starts_at_the_first_inputs_with_a_genesis() -> None:
     gate = TestDriver.from_text(LAMP)
     found = restored(gate)
-    assert found is not None
     assert (found.last, found.records) == (None, 0)
     assert found.positions == dict.fromkeys(gate.topics.inputs, 0)
     assert found.genesis is not None
@@ -150,7 +150,6 @@ def test_a_fresh_task_starts_at_the_first_inputs_with_a_genesis() -> None:
 
 def test_a_restored_task_goes_on_where_the_ledger_says(gate: TestDriver) -> None:
     found = restored(gate)
-    assert found is not None
     assert found.last is not None
     assert (found.last.sequence, found.genesis, found.warning) == (3, None, "")
     assert found.positions == {gate.topics.signals: 3, gate.topics.proposals: 0}

@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from placet.schemas.errors import SettingsError
-from placet.streams.kafka.admin import BrokerUnreachable, _hand_on
+from placet.streams.kafka.admin_errors import BrokerUnreachable
+from placet.streams.kafka.questions import _hand_on_offset
 
 
 def handed_on(result: int | Exception) -> Future[int]:
@@ -20,7 +21,7 @@ def handed_on(result: int | Exception) -> Future[int]:
     else:
         found.set_exception(result)
     answer: Future[int] = Future()
-    _hand_on(answer, found)
+    _hand_on_offset(answer, found)
     return answer
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from concurrent.futures import Future
 from itertools import pairwise
 
+import pytest
+
+from placet.streams.errors import LogUnreachable
+from placet.streams.records import TopicPartition
+from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restore import restore
 from placet.streams.state.store import MemoryStore
 from placet.testing import TestDriver
@@ -20,16 +25,9 @@ def lamp() -> TestDriver:
 
 
 def progress_of(driver: TestDriver, store: MemoryStore) -> list[tuple[int, int | None]]:
-    told: list[tuple[int, int | None]] = []
-
-    def on_progress(read: int, ahead: int | None) -> bool:
-        told.append((read, ahead))
-        return True
-
-    restored = restore(replace(job_of(driver, 0, 1, store), on_progress=on_progress), InPieces(driver, 4))
-    assert restored is not None
-    assert restored.records == sum(read for read, _ in told)
-    return told
+    """What a restore tells, step by step, from the moment on when it knows what is ahead."""
+    steps = restore(job_of(driver, 0, 1, store), InPieces(driver, 4))
+    return [(step.read, step.ahead) for step in steps if step.ahead is not None]
 
 
 def test_what_is_ahead_is_known_before_the_first_record_and_shrinks_to_nothing() -> None:
@@ -49,22 +47,40 @@ def test_a_store_that_is_behind_has_only_the_tail_ahead() -> None:
     assert told[0] == (0, 2), "one change, one commit"
 
 
-def test_while_a_transaction_is_open_nobody_knows() -> None:
+def test_while_a_transaction_is_open_nobody_knows_what_is_ahead_and_why_is_said() -> None:
     driver = lamp()
-    told: list[int | None] = []
+    log, answers = InPieces(driver, 100), iter([None, None])
+    log.committed = lambda partitions: next(answers, driver.log.committed(partitions))  # type: ignore[method-assign,assignment,return-value]
+    steps = list(restore(job_of(driver, 0, 1, MemoryStore()), log))
+    assert [step.ahead for step in steps[:2]] == [None, None]
+    assert {step.waits_for for step in steps[:2]} == {"a transaction of the last owner has not ended"}
+    assert steps[-1].ahead == 0
 
-    class Opened(InPieces):
-        """The first look finds positions that are not stable yet."""
 
-        def __init__(self) -> None:
-            super().__init__(driver, 100)
-            answers = iter([None])
-            self.committed = lambda partitions: next(answers, driver.log.committed(partitions))  # type: ignore[assignment,return-value]
+def test_a_leader_that_does_not_answer_is_named() -> None:
+    driver = lamp()
+    log, answer = InPieces(driver, 100), Future[int]()
+    ledger = TopicPartition(driver.topics.ledger, 0)
+    log.ask_ends = lambda partitions: {**MemoryLog.ask_ends(log, partitions), ledger: answer}  # type: ignore[method-assign]
+    steps = restore(job_of(driver, 0, 1, MemoryStore()), log)
+    assert [next(steps).waits_for for _ in range(2)] == ["the leader of test.lamp.ledger-0 does not answer"] * 2
+    answer.set_exception(LogUnreachable("no broker has it"))
+    with pytest.raises(LogUnreachable, match=r"test\.lamp\.ledger-0: no broker has it"):
+        next(steps)
 
-    def on_progress(_read: int, ahead: int | None) -> bool:
-        told.append(ahead)
-        return True
 
-    restore(replace(job_of(driver, 0, 1, MemoryStore()), on_progress=on_progress), Opened())
-    assert told[0] is None
-    assert told[-1] == 0
+def test_a_restore_that_is_given_up_midway_leaves_a_store_that_the_next_one_goes_on_with() -> None:
+    driver, store, whole = lamp(), MemoryStore(), MemoryStore()
+    records = len(driver.changelog) + len(driver.ledger)
+    for given_up in range(1, 7):
+        log = InPieces(driver, 2)
+        steps = restore(job_of(driver, 0, 1, store), log)
+        for _ in range(given_up):
+            next(steps)
+        steps.close()
+        assert log._read_at == {}, "it reads nothing any more"
+    told = progress_of(driver, store)
+    assert told[0][1] is not None
+    assert 0 < told[0][1] < records
+    progress_of(driver, whole)
+    assert store.scan(b"", b"", 9_999) == whole.scan(b"", b"", 9_999)

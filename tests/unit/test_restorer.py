@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.host import LocalHost
-from placet.streams.records import TopicPartition
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restorer import Job, Restorer, RestoreResult
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state import rocksdb
@@ -86,16 +88,13 @@ def test_where_no_store_can_be_made_the_process_ends_and_says_why(tmp_path: Path
     assert "No space left on device" in str(outcome.error)
 
 
-def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("placet.streams.recovery.restorer._PATIENCE_S", 0.05)
+def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(tmp_path: Path) -> None:
     driver = lamp()
     ended = Event()
 
     def committed(partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
         """A transaction is open that has positions of partition 0."""
-        if partitions[0].partition == 0 and not ended.wait(0.01):
+        if partitions[0].partition == 0 and not ended.is_set():
             return None
         return driver.log.committed(partitions)
 
@@ -120,14 +119,14 @@ def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(
 
 def test_a_task_whose_leader_is_away_lets_the_others_go_first_and_says_so(tmp_path: Path) -> None:
     driver = lamp()
-    elected = Event()
+    elected: Future[int] = Future()
 
-    def unreachable(partitions: list[TopicPartition]) -> str:
-        away = partitions[0].partition == 0 and not elected.is_set()
-        return "the leader of lamp.ledger-0 does not answer" if away else ""
+    def ask_ends(partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        answers = MemoryLog.ask_ends(log, partitions)
+        return {**answers, partitions[1]: elected} if partitions[1].partition == 0 else answers
 
     log = InPieces(driver, 4)
-    log.unreachable = unreachable  # type: ignore[method-assign]
+    log.ask_ends = ask_ends  # type: ignore[method-assign]
     restorer = restorer_of(driver, tmp_path, lambda: log)
     try:
         jobs = [Job(TaskId("lamp", partition), kind_of(driver)) for partition in (0, 1)]
@@ -136,14 +135,131 @@ def test_a_task_whose_leader_is_away_lets_the_others_go_first_and_says_so(tmp_pa
         first = next_of(restorer)
         assert first.job is jobs[1], "it came later, and its leaders answer"
         opened(first).close()
-        assert jobs[0].waits_for == "the leader of lamp.ledger-0 does not answer"
-        elected.set()
+        assert jobs[0].waits_for == "the leader of test.lamp.ledger-0 does not answer"
+        elected.set_result(len(driver.ledger))
         second = next_of(restorer)
         assert second.job is jobs[0]
         assert jobs[0].waits_for == ""
         opened(second).close()
     finally:
         restorer.close()
+
+
+class Silent(InPieces):
+    """A log that gives nothing to read of some partitions."""
+
+    def __init__(self, driver: TestDriver, silent: set[int]) -> None:
+        super().__init__(driver, 4)
+        self.silent = silent
+        self.begun: list[int] = []
+
+    def start(self, partition: TopicPartition, position: int) -> None:
+        self.begun.append(partition.partition)
+        super().start(partition, position)
+
+    def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+        return ([], None) if partition.partition in self.silent else super().take(partition)
+
+
+def lamps(driver: TestDriver, partitions: int) -> None:
+    """The same inputs' outcome in each partition, so that all of them have something to restore."""
+    for topic in driver.topics:
+        for record in driver.log.records(TopicPartition(topic, 0)):
+            for number in range(1, partitions):
+                place = TopicPartition(topic, number)
+                driver.log.append(place, record.timestamp, record.key, record.value, record.headers)
+    for number in range(1, partitions):
+        zero = {topic: TopicPartition(topic, 0) for topic in driver.topics.inputs}
+        found = driver.log.committed(list(zero.values()))
+        driver.log.commit({TopicPartition(topic, number): found[at] or 0 for topic, at in zero.items()})
+
+
+def test_only_some_restores_read_at_a_time_and_one_that_gets_nothing_gives_its_room_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaders of four tasks fell silent after they had answered: the fifth task is restored all the same."""
+    monkeypatch.setattr("placet.streams.recovery.restorer._PATIENCE_S", 0.05)
+    driver = lamp()
+    lamps(driver, 6)
+    log = Silent(driver, {0, 1, 2, 3})
+    restorer = restorer_of(driver, tmp_path, lambda: log)
+    try:
+        jobs = [Job(TaskId("lamp", number), kind_of(driver)) for number in range(6)]
+        for job in jobs:
+            restorer.submit(job)
+        for _ in (4, 5):
+            done = next_of(restorer)
+            assert done.job in jobs[4:]
+            opened(done).close()
+        assert log.begun[:4] == [0, 1, 2, 3]
+        log.silent.clear()
+        for _ in range(4):
+            opened(next_of(restorer)).close()
+    finally:
+        restorer.close()
+
+
+def test_restores_take_turns(tmp_path: Path) -> None:
+    """Small ones are not kept waiting until a large one has ended."""
+    driver = lamp()
+    lamps(driver, 2)
+    driver.log.append(TopicPartition(driver.topics.changelog, 0), 0, b"no end", None)
+    log = Silent(driver, set())
+    endless = iter(range(1_000_000))
+
+    def take(partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+        if partition == (driver.topics.changelog, 0):
+            return [ConsumerRecord(*partition, next(endless), 0, b"another", None, None)], None
+        return Silent.take(log, partition)
+
+    log.take = take  # type: ignore[method-assign]
+    restorer = restorer_of(driver, tmp_path, lambda: log)
+    try:
+        jobs = [Job(TaskId("lamp", number), kind_of(driver)) for number in (0, 1)]
+        for job in jobs:
+            restorer.submit(job)
+        done = next_of(restorer)
+        assert done.job is jobs[1]
+        assert jobs[0].records > 0
+        opened(done).close()
+        jobs[0].cancel()
+    finally:
+        restorer.close()
+    rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_restore_that_is_cancelled_gives_its_store_back_wherever_it_stands(tmp_path: Path, steps: int) -> None:
+    driver = lamp()
+    store = rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0")
+    log, taken = InPieces(driver, 1), Event()
+
+    def poll() -> None:
+        nonlocal steps
+        steps -= 1
+        if steps < 0:
+            job.cancel()
+            taken.set()
+
+    log.poll = poll  # type: ignore[method-assign]
+    restorer = restorer_of(driver, tmp_path, lambda: log)
+    try:
+        job = Job(TaskId("lamp", 0), kind_of(driver), store)
+        restorer.submit(job)
+        assert taken.wait(20)
+    finally:
+        restorer.close()
+    rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
+
+
+def test_a_job_that_was_cancelled_before_it_began_gives_its_store_back(tmp_path: Path) -> None:
+    driver, store = lamp(), rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0")
+    restorer = restorer_of(driver, tmp_path)
+    job = Job(TaskId("lamp", 0), kind_of(driver), store)
+    job.cancel()
+    restorer.submit(job)
+    restorer.close()
+    rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
 
 
 def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
@@ -158,31 +274,59 @@ def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
     assert len(made) == 2, "kept ones would ask leaders of long ago"
 
 
-def test_an_unreachable_log_is_made_anew_while_the_others_go_first(
+def test_a_log_that_broke_is_made_anew_and_all_restores_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("placet.streams.recovery.restorer._RETRY_AFTER_S", 0.01)
+    driver = lamp()
+    lamps(driver, 2)
+    made: list[InPieces] = []
+
+    class Breaking(InPieces):
+        """Breaks in the first run, once both restores read."""
+
+        def poll(self) -> None:
+            if len(made) == 1 and len(self._read_at) == 2:
+                self.broken = "its connection went"
+
+        def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+            if self.broken:
+                raise LogUnreachable(self.broken)
+            return super().take(partition)
+
+    restorer = restorer_of(driver, tmp_path, lambda: made.append(Breaking(driver, 1)) or made[-1])
+    try:
+        for partition in (0, 1):
+            restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
+        for _ in range(2):
+            opened(next_of(restorer)).close()
+        assert len(made) == 2
+    finally:
+        restorer.close()
+
+
+def test_what_can_not_be_read_of_one_partition_keeps_no_other_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("placet.streams.recovery.restorer._RETRY_AFTER_S", 0.01)
-    driver = lamp()
-    answers = Event()
+    driver, mended = lamp(), Event()
+    lamps(driver, 2)
 
-    def end_offsets(partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
-        if partitions[0].partition == 0 and not answers.is_set():
-            raise LogUnreachable("broker 2 is away")
-        return driver.log.end_offsets(partitions)
+    class Removed(InPieces):
+        def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+            if partition.partition == 0 and not mended.is_set():
+                raise LogUnreachable("what was to be read next is not in the log")
+            return super().take(partition)
 
-    log = InPieces(driver, 4)
-    log.end_offsets = end_offsets  # type: ignore[method-assign, assignment]
-    restorer = restorer_of(driver, tmp_path, lambda: log)
+    made: list[InPieces] = []
+    restorer = restorer_of(driver, tmp_path, lambda: made.append(Removed(driver, 1)) or made[-1])
     try:
         for partition in (0, 1):
             restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
         first = next_of(restorer)
         assert first.job.task_id.partition == 1
         opened(first).close()
-        answers.set()
-        second = next_of(restorer)
-        assert second.restored is not None
-        opened(second).close()
+        mended.set()
+        opened(next_of(restorer)).close()
+        assert len(made) == 1
     finally:
         restorer.close()
 

@@ -14,7 +14,7 @@ from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition, load_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.restore import Take
+from placet.streams.recovery.log import Take
 from placet.streams.topology import EntityTopics, TaskId
 from placet.testing import TestDriver
 from placet.verify.report import TaskReport

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
-from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but without __all__
     AlterConfigOpType,
     ConfigEntry,
@@ -28,6 +26,7 @@ from placet.streams.kafka.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, Brok
 from placet.streams.kafka.broker_clock import BrokerClock, made
 from placet.streams.kafka.clients import AdminCalls, Clients
 from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, topic_info
+from placet.streams.kafka.questions import ask_offsets
 from placet.streams.records import TopicPartition
 
 __all__ = ["Admin", "BrokerUnreachable", "ClockReading", "Cluster", "TopicInfo"]
@@ -171,6 +170,11 @@ class Admin:
         earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap
         return self._offsets(partitions, earliest, read_uncommitted=True)
 
+    def ask_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """Ask for the first offset that each log still has, without waiting. Returns as `ask_ends` does."""
+        earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap
+        return self._ask(partitions, earliest, IsolationLevel.READ_UNCOMMITTED)
+
     def measure_clock(self, topic: str, transactional_id: str, samples: int = 5) -> ClockReading:
         """Read the broker's clock, as it stamps records of a LogAppendTime topic.
 
@@ -255,16 +259,7 @@ class Admin:
     def _ask(
         self, partitions: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel
     ) -> dict[TopicPartition, Future[int]]:
-        """Ask each partition's leader, as it is known now, without waiting."""
-        asked = {partition: ClientPartition(*partition) for partition in partitions}
-        answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in asked}
-        if asked:
-            question: dict[ClientPartition, OffsetSpec] = dict.fromkeys(asked.values(), spec)
-            limit_s = min(self._timeout_s, _LEADER_TRY_S)
-            found = self._client.list_offsets(question, isolation_level=level, request_timeout=limit_s)
-            for partition, client_partition in asked.items():
-                found[client_partition].add_done_callback(partial(_hand_on, answers[partition]))
-        return answers
+        return ask_offsets(self._client, partitions, spec, level, min(self._timeout_s, _LEADER_TRY_S))
 
     def _leaderless(self, partitions: list[TopicPartition]) -> BrokerUnreachable:
         """Say which broker it is that does not answer: the others do."""
@@ -331,16 +326,3 @@ class Admin:
     def _note(self, error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._seen = [error.str()]
-
-
-def _hand_on(answer: Future[int], found: Future[Any]) -> None:
-    """Hand an answer on. Amid an election the client may give none: an offset of -1001, without an error."""
-    error = found.exception()
-    if error is None and found.result().offset >= 0:
-        answer.set_result(found.result().offset)
-    elif error is None:
-        answer.set_exception(BrokerUnreachable("its leader gave no offset"))
-    elif isinstance(error, KafkaException) and error.args[0].code() in UNREACHABLE:
-        answer.set_exception(BrokerUnreachable(error.args[0].str()))
-    else:
-        answer.set_exception(SettingsError(f"The broker refused to list offsets: {error}"))

@@ -183,12 +183,6 @@ class AdminCalls(Protocol):
         """Ask leaders for first or last offsets."""
         ...
 
-    def list_consumer_group_offsets(
-        self, request: list[Any], /, *, require_stable: bool, request_timeout: float
-    ) -> dict[str, Future[Any]]:
-        """Ask a group's coordinator for its positions."""
-        ...
-
     def describe_consumer_groups(self, group_ids: list[str], /, *, request_timeout: float) -> dict[str, Future[Any]]:
         """Ask a group's coordinator for its members."""
         ...

@@ -1,4 +1,4 @@
-"""Kafka's consumer, wrapped: the group's member, and a reader of single partitions for restores.
+"""Kafka's consumer as the member of the gate's group.
 
 Rules that this module keeps (each has lost somebody's data): callbacks only take notes and never raise; any exception
 out of a poll means a new consumer, because messages already taken from librdkafka are gone; group metadata is taken
@@ -7,24 +7,23 @@ right after the poll it belongs to and refused when empty, because a broker does
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.streams.errors import LogUnreachable, TaskMigrated
+from placet.streams.errors import TaskMigrated
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.clients import Clients, ConsumerCalls
 from placet.streams.kafka.membership import membership, names_a_member
-from placet.streams.kafka.poll_errors import OUT_OF_RANGE, drain, records_of, what_is_there
+from placet.streams.kafka.poll_errors import OUT_OF_RANGE, partition_of, records_of, what_is_there
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.runtime import Runtime
 
-__all__ = ["GroupConsumer", "LogReader"]
+__all__ = ["GroupConsumer"]
 
-_METADATA_TIMEOUT_S: Final = 10.0
 _HELD_TIMEOUT_S: Final = 2.0
 _SEEK_PAUSES_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -77,12 +76,12 @@ class GroupConsumer:
         ends: list[Message] = []
         records = records_of(messages, ends, self._noted)
         for end in ends:
-            self._ends[_partition_of(end)] = end.offset() or 0
+            self._ends[partition_of(end)] = end.offset() or 0
         return records
 
     def _noted(self, message: Message, error: KafkaError) -> bool:
         """Tell whether an error is that of one partition, and no reason to give up all of them."""
-        partition = _partition_of(message)
+        partition = partition_of(message)
         if not partition.topic or partition.partition < 0:
             return False
         out_of_range, flows = error.code() == OUT_OF_RANGE, partition in self._flowing
@@ -234,117 +233,3 @@ class GroupConsumer:
         self._broken -= gone
         self._flowing -= gone
         self._revoked |= gone
-
-
-def _partition_of(message: Message) -> TopicPartition:
-    number = message.partition()
-    return TopicPartition(message.topic() or "", -1 if number is None else number)
-
-
-class LogReader:
-    """Reads single partitions to their end, committed records only. It belongs to no group's assignment.
-
-    Args:
-        clients: makes the client.
-        options: librdkafka's options: group.id (for `committed`), isolation.level=read_committed,
-            enable.partition.eof=true.
-        topics: what will be read. Asked for at once: otherwise the first read of each waits for a timer of a second.
-
-    Raises:
-        LogUnreachable: no broker answered.
-    """
-
-    def __init__(self, clients: Clients, options: Mapping[str, object], topics: Iterable[str] = ()) -> None:
-        self._consumer = clients.consumer(options)
-        try:
-            for topic in topics:
-                self._consumer.list_topics(topic, _METADATA_TIMEOUT_S)
-        except KafkaException as error:
-            self._consumer.close()
-            raise LogUnreachable(f"metadata: {error}") from error
-
-    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None] | None:
-        """Return the group's *stable* next positions, None for a partition that has none.
-
-        Returns None instead while a transaction that moves them is still open: ask again.
-        """
-        asked = [ClientPartition(*partition) for partition in partitions]
-        try:
-            found = self._consumer.committed(asked, timeout=2.0)
-        except KafkaException as error:
-            if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
-                return None
-            raise LogUnreachable(f"the group's positions: {error}") from error
-        for partition in found:
-            if partition.error is not None:
-                return None
-        return {
-            TopicPartition(partition.topic, partition.partition): partition.offset if partition.offset >= 0 else None
-            for partition in found
-        }
-
-    def read(
-        self,
-        partition: TopicPartition,
-        position: int,
-        target: int,
-        take: Callable[[list[ConsumerRecord], int], bool],
-        records_max: int = 10_000,
-    ) -> bool:
-        """Hand all committed records from `position` to `take`, until the end of the log is `target` or beyond.
-
-        The end is an end-of-partition event, never "the last record's offset": transactions end with markers.
-
-        Args:
-            partition: what to read.
-            position: where to begin.
-            target: the end offset (of uncommitted reading) that has to be reached.
-            take: is called with records and the next position; returns False to stop.
-            records_max: most records handed over at once; fewer where they are large.
-
-        Returns:
-            Whether the target was reached.
-        """
-        self._consumer.assign([ClientPartition(*partition, position)])
-        try:
-            while True:  # the caller's `take` ends it
-                messages = drain(self._consumer, records_max, 0.1)
-                ends: list[Message] = []
-                records = records_of(messages, ends)
-                if records:
-                    position = records[-1].offset + 1
-                if ends:
-                    position = max(position, ends[-1].offset() or 0)
-                if not take(records, position):
-                    return False
-                if position >= target and ends:
-                    return True
-        finally:
-            self._consumer.unassign()
-
-    def follow(self, partition: TopicPartition, position: int) -> None:
-        """Stay on a partition; `take_new` returns what arrives."""
-        self._consumer.assign([ClientPartition(*partition, position)])
-
-    def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
-        """Return what has arrived, without waiting."""
-        return records_of(drain(self._consumer, records_max, 0), [])
-
-    def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Stay on these partitions too, beside those that are followed already."""
-        self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
-
-    def take(self, timeout_ms: int, records_max: int = 1_000) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
-        """Wait for something new, then take what is there.
-
-        Returns:
-            The records, and the partitions whose end was met after them.
-        """
-        messages = drain(self._consumer, records_max, timeout_ms / 1000)
-        ends: list[Message] = []
-        records = records_of(messages, ends)
-        return records, [_partition_of(end) for end in ends]
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._consumer.close()

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
 
+from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
 from placet.streams.kafka.clients import ConsumerCalls
-from placet.streams.records import ConsumerRecord
+from placet.streams.records import ConsumerRecord, TopicPartition
 
-__all__ = ["MIGRATED", "OUT_OF_RANGE", "drain", "records_of", "what_is_there"]
+__all__ = ["MIGRATED", "OUT_OF_RANGE", "drain", "partition_of", "reaction_to", "records_of", "what_is_there"]
 
 OUT_OF_RANGE: Final = KafkaError._AUTO_OFFSET_RESET
 """Code of an error that names a partition: what was to be read next is not in its log."""
@@ -51,8 +52,8 @@ def records_of(
         if error is not None:
             if ends is not None and error.code() == KafkaError._PARTITION_EOF:
                 ends.append(message)
-            elif noted is None or not noted(message, error):
-                _raise_for(error, message)
+            elif (noted is None or not noted(message, error)) and (reaction := reaction_to(error, message)):
+                raise reaction
             continue
         records.append(
             ConsumerRecord(
@@ -68,24 +69,31 @@ def records_of(
     return records
 
 
+def partition_of(message: Message) -> TopicPartition:
+    """Return the partition that a message is of, or its error or end; its number is -1 where it names none."""
+    number = message.partition()
+    return TopicPartition(message.topic() or "", -1 if number is None else number)
+
+
 def _bytes(data: Any) -> bytes | None:
     return data  # type: ignore[no-any-return]  # the stubs say str | bytes; without a deserializer it is bytes
 
 
-def _raise_for(error: KafkaError, message: Message) -> None:
+def reaction_to(error: KafkaError, message: Message) -> PlacetError | None:
+    """Return what an error out of a poll calls for; None where it heals by itself while polling goes on."""
     code = error.code()
     if code == OUT_OF_RANGE:
-        raise LogUnreachable(
+        return LogUnreachable(
             f"{message.topic()}-{message.partition()}: what was to be read next is not in the log: retention or "
             f"somebody removed it, or the topic was made anew ({error.str()})"
         )
     if code in MIGRATED:
-        raise TaskMigrated(f"the group moved on: {error.str()}")
+        return TaskMigrated(f"the group moved on: {error.str()}")
     if code in _FATAL:
-        raise FatalError(f"{error.str()}: {_FATAL[code]}")
+        return FatalError(f"{error.str()}: {_FATAL[code]}")
     if error.fatal():
-        raise TaskMigrated(f"the consumer can't go on: {error.str()}")
-    # Everything else (a broker away, a coordinator moving) heals by itself while polling goes on.
+        return TaskMigrated(f"the consumer can't go on: {error.str()}")
+    return None  # a broker away, a coordinator moving
 
 
 def drain(consumer: ConsumerCalls, records_max: int, timeout_s: float) -> list[Message]:

@@ -261,8 +261,7 @@ class Worker:
 
     def _close_task(self, task_id: TaskId) -> None:
         if task_id in self._restoring:
-            del self._restoring[task_id]
-            self._restorer.cancel(task_id)
+            self._restoring.pop(task_id)[0].cancel()
         task = self._tasks.pop(task_id, None)
         if task is not None:
             task.close()

@@ -1,40 +1,25 @@
-"""What a restore asks of Kafka, answered by a reader and the admin client."""
+"""What a restore, a survey and `placet verify` ask of Kafka, answered by readers and the admin client."""
 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Final
 
-from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.admin import Admin
-from placet.streams.kafka.consumer import LogReader
-from placet.streams.records import TopicPartition
-from placet.streams.recovery.restore import Take
+from placet.streams.kafka.log_reader import LogReader
+from placet.streams.kafka.partition_reader import PartitionReader
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.log import Take
+from placet.streams.runtime import Runtime, Spawned
 
-__all__ = ["KafkaLog"]
-
-_MOMENT_S: Final = 0.05
+__all__ = ["KafkaLog", "KafkaRestoreLog"]
 
 
 class KafkaLog:
-    """See `placet.streams.recovery.restore.Log` and `placet.streams.recovery.restorer.RestoreLog`."""
+    """See `placet.streams.recovery.log.Log`."""
 
     def __init__(self, reader: LogReader, admin: Admin) -> None:
         self._reader = reader
         self._admin = admin
-        self._asked: dict[frozenset[TopicPartition], dict[TopicPartition, Future[int]]] = {}
-
-    def unreachable(self, partitions: list[TopicPartition]) -> str:
-        """See `RestoreLog`. All are asked at once, and the question stays open when no answer comes at once."""
-        key = frozenset(partitions)
-        asked = self._asked.pop(key, None) or self._admin.ask_ends(partitions)
-        if not self._admin.clients.wait(asked.values(), _MOMENT_S):
-            self._asked[key] = asked
-            late = sorted(partition for partition, answer in asked.items() if not answer.done())
-            return f"the leader of {_named(late)} does not answer"
-        failed = {partition: answer.exception() for partition, answer in asked.items()}
-        lost = sorted(partition for partition, error in failed.items() if isinstance(error, LogUnreachable))
-        return f"{_named(lost)}: {failed[lost[0]]}" if lost else ""
 
     def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
         """See `Log`."""
@@ -58,5 +43,72 @@ class KafkaLog:
         self._admin.close()
 
 
-def _named(partitions: list[TopicPartition]) -> str:
-    return ", ".join(f"{topic}-{number}" for topic, number in partitions)
+class KafkaRestoreLog:
+    """See `placet.streams.recovery.log.RestoreLog`.
+
+    Args:
+        runtime: starts threads.
+        reader: reads the partitions.
+        admin: asks the leaders.
+    """
+
+    def __init__(self, runtime: Runtime, reader: PartitionReader, admin: Admin) -> None:
+        self._runtime = runtime
+        self._reader = reader
+        self._admin = admin
+        self._asking: list[Spawned] = []
+
+    @property
+    def broken(self) -> str:
+        """See `RestoreLog`."""
+        return self._reader.broken
+
+    def ask_committed(self, partitions: list[TopicPartition]) -> Future[dict[TopicPartition, int | None] | None]:
+        """See `RestoreLog`.
+
+        Asked by the consumer, whose call waits, in a thread of its own. The admin client could ask without waiting, but
+        librdkafka 2.16 ends the whole process where the coordinator has moved: the handler of the answer then turns to
+        the client's own group, and an admin client has none (librdkafka #5040).
+        """
+        answer: Future[dict[TopicPartition, int | None] | None] = Future()
+
+        def ask() -> None:
+            try:
+                answer.set_result(self._reader.committed(partitions))
+            except Exception as error:  # noqa: BLE001 - the thread's top: raised where the answer is taken
+                answer.set_exception(error)
+
+        self._asking = [spawned for spawned in self._asking if spawned.is_alive()]
+        self._asking.append(self._runtime.spawn("ask for positions", ask))
+        return answer
+
+    def ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """See `RestoreLog`. Uncommitted reading: the last stable offset may still hide a committed transaction."""
+        return self._admin.ask_ends(partitions)
+
+    def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """See `RestoreLog`."""
+        return self._admin.ask_starts(partitions)
+
+    def start(self, partition: TopicPartition, position: int) -> None:
+        """See `RestoreLog`."""
+        self._reader.start(partition, position)
+
+    def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+        """See `RestoreLog`."""
+        return self._reader.take(partition)
+
+    def stop(self, partition: TopicPartition) -> None:
+        """See `RestoreLog`."""
+        self._reader.stop(partition)
+
+    def poll(self) -> None:
+        """See `RestoreLog`."""
+        self._reader.poll()
+
+    def close(self) -> None:
+        """See `RestoreLog`. A call that is under way is waited for: a client must not be closed beneath it."""
+        for spawned in self._asking:
+            spawned.join()
+        self._reader.close()
+        self._admin.close()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import TypeVar
 
 from placet.streams.records import ConsumerRecord, Headers, TopicPartition
-from placet.streams.recovery.restore import Take
+from placet.streams.recovery.log import Take
 
 __all__ = ["MemoryLog"]
 
+Answer = TypeVar("Answer")
+
 
 class MemoryLog:
-    """Topics as lists of records, and the positions of the gate's group: what a restore reads. See `Log`."""
+    """Topics as lists of records, and the positions of the gate's group: what a restore reads. See `recovery.log`."""
 
     def __init__(self) -> None:
         self._records: dict[TopicPartition, list[ConsumerRecord]] = {}
         self._positions: dict[TopicPartition, int] = {}
+        self._read_at: dict[TopicPartition, int] = {}
+        self.broken = ""
 
     def append(
         self,
@@ -38,10 +44,6 @@ class MemoryLog:
         """Set the group's positions."""
         self._positions.update(positions)
 
-    def unreachable(self, _partitions: list[TopicPartition]) -> str:
-        """See `RestoreLog`: memory always answers."""
-        return ""
-
     def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None]:
         """See `Log`."""
         return {partition: self._positions.get(partition) for partition in partitions}
@@ -59,5 +61,42 @@ class MemoryLog:
         records = self._records.get(partition, [])[position:target]
         return take(records, target) if records else True
 
+    def ask_committed(self, partitions: list[TopicPartition]) -> Future[dict[TopicPartition, int | None] | None]:
+        """See `RestoreLog`."""
+        return _answered(self.committed(partitions))
+
+    def ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """See `RestoreLog`."""
+        return {partition: _answered(end) for partition, end in self.end_offsets(partitions).items()}
+
+    def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """See `RestoreLog`."""
+        return {partition: _answered(start) for partition, start in self.start_offsets(partitions).items()}
+
+    def start(self, partition: TopicPartition, position: int) -> None:
+        """See `RestoreLog`."""
+        self._read_at[partition] = position
+
+    def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+        """See `RestoreLog`: all that there is, at once."""
+        end = self.end_offsets([partition])[partition]
+        taken: list[ConsumerRecord] = []
+        self.read(partition, self._read_at[partition], end, lambda records, _position: not taken.extend(records))  # type: ignore[func-returns-value]
+        self._read_at[partition] = end
+        return taken, end
+
+    def stop(self, partition: TopicPartition) -> None:
+        """See `RestoreLog`."""
+        self._read_at.pop(partition, None)
+
+    def poll(self) -> None:
+        """See `RestoreLog`."""
+
     def close(self) -> None:
         """See `Log`."""
+
+
+def _answered(answer: Answer) -> Future[Answer]:
+    future: Future[Answer] = Future()
+    future.set_result(answer)
+    return future

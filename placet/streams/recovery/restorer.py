@@ -1,4 +1,4 @@
-"""Restores tasks beside the loop: a thread with a consumer of its own, so that running tasks go on and polling too.
+"""Restores tasks beside the loop, several at a time: a thread of its own, so that running tasks and polling go on.
 
 A store belongs to one owner at a time: the job hands it over, the result hands it back. A damaged or foreign folder is
 set aside, never deleted, and rebuilt from the log; one that is damaged again soon after stops its task by name.
@@ -7,19 +7,19 @@ set aside, never deleted, and rebuilt from the log; one that is damaged again so
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Lock
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from placet.schemas.errors import PlacetError
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.restore import Log, Restoration, Restored, restore
+from placet.streams.recovery.log import RestoreLog
+from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep
+from placet.streams.recovery.restore import WAITS_FOR_ROOM, restore
 from placet.streams.recovery.set_aside import Aside, SetAside
-from placet.streams.runtime import Runtime
+from placet.streams.runtime import Inbox, Runtime
 from placet.streams.state.disk import Disk
 from placet.streams.state.layout import StateFormat
 from placet.streams.state.store import StateStore, StoreDamaged, StoreLocked
@@ -27,16 +27,18 @@ from placet.streams.topology import TaskId
 
 __all__ = ["RESTORE_CALL_TIMEOUT_S", "Job", "RestoreResult", "Restorer"]
 
-RESTORE_CALL_TIMEOUT_S = 2.0
-"""Limit of each call of a restore: the others wait for their turn meanwhile."""
-_RETRY_AFTER_S = 0.5
-_RULES_WITHIN_S = 5.0  # the loop looks at the rules once a second
-_LOOK_EVERY_S = 0.02
-_PATIENCE_S = 2.0  # with a job that gets nothing to read, while others wait
+RESTORE_CALL_TIMEOUT_S: Final = 2.0
+"""Within this time each question of a restore is answered, or has to be asked again."""
+_READING_MAX: Final = 4
+"""How many restores read at a time: each fills lists in memory. Those that only ask or wait are not counted."""
+_TICK_S: Final = 0.005
+_RETRY_AFTER_S: Final = 0.5
+_RULES_WITHIN_S: Final = 5.0  # the loop looks at the rules once a second
+_PATIENCE_S: Final = 2.0  # with a restore that gets nothing to read, while others wait for its room
 
 
 class Job:
-    """A task to restore. `store` is handed over when the task had one already. `cancel` ends the job early.
+    """A task to restore. `store` is handed over when the task had one already.
 
     `damage` says what was wrong with the store that the task has just closed: its folder is set aside first.
     """
@@ -48,26 +50,22 @@ class Job:
         self.entity_type = entity_type
         self.store = store
         self.damage = damage
-        self.cancelled = Event()
+        self.cancelled = False
         self.records = 0
         self.ahead: int | None = None  # offsets still to go; None while nobody knows
         self.waits_for = ""
+        self.not_before_s = 0.0  # when the next step is due
 
-    @property
-    def partitions(self) -> list[TopicPartition]:
-        """What a restore reads or asks about."""
-        topics = self.entity_type.topics
-        return [
-            TopicPartition(topic, self.task_id.partition) for topic in (topics.changelog, topics.ledger, *topics.inputs)
-        ]
+    def take_note(self, progress: RestoreStep, now_s: float) -> None:
+        """Take note of a step, for those who look on."""
+        self.records += progress.read
+        self.ahead = self.ahead if progress.ahead is None else progress.ahead
+        self.waits_for = progress.waits_for or ""
+        self.not_before_s = now_s + progress.pause_s
 
-
-class RestoreLog(Log, Protocol):
-    """A log of which it can be known, without waiting, whether a restore would wait for a broker."""
-
-    def unreachable(self, partitions: list[TopicPartition]) -> str:
-        """Say which of the partitions' leaders do not answer at the moment, and why; "" when all do."""
-        ...
+    def cancel(self) -> None:
+        """Give it up; its store is closed, unless the result was taken already."""
+        self.cancelled = True
 
 
 class RestoreResult(NamedTuple):
@@ -79,18 +77,18 @@ class RestoreResult(NamedTuple):
     error: PlacetError | None = None
 
 
-class Restorer:
-    """One thread that takes jobs in turn, so that the first task is ready early.
+_Steps = Generator[RestoreStep, None, RestoreResult]
 
-    A job that gets nothing to read, for want of a transaction's end or of a partition's leader, lets the others go
-    first: a broker that is away keeps only those waiting whose partitions it leads.
+
+class Restorer:
+    """A thread that takes a step of each job in turn: what keeps one of them waiting keeps no other one.
 
     Args:
-        runtime: a clock, and the thread.
+        runtime: clocks, and the thread.
         disk: where the stores are.
         make_log: makes the reading side; called in the thread, for each run of jobs and again after it broke. Clients
             that had been kept would go on asking leaders of long ago.
-        state_dir: where the stores are: `<state_dir>/<app>/<entity>/<partition>`.
+        state_dir: the folder of all stores: `<state_dir>/<app>/<entity>/<partition>`.
         control: the topic of rules.
         rules_position: how far the loop has read it.
     """
@@ -104,33 +102,23 @@ class Restorer:
         control: TopicPartition | None = None,
         rules_position: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._make_log = make_log
-        self._state_dir = state_dir
         self._runtime = runtime
         self._disk = disk
+        self._make_log = make_log
+        self._state_dir = state_dir
         self._control = control
-        self._rules = [control] if control else []
         self._rules_position = rules_position
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._inbox: Inbox[Job | str] = runtime.inbox()
         self._done: deque[RestoreResult] = deque()
-        self._pending: dict[TaskId, Job] = {}
-        self._lock = Lock()
-        self._log: RestoreLog | None = None  # the thread's own
         self._set_aside = SetAside(disk, runtime.monotonic_s)
+        self._log: RestoreLog | None = None  # this and what follows is the thread's own
+        self._reading: set[TaskId] = set()
+        self._crowded = False  # somebody waits for room to read
         self._thread = runtime.spawn("restorer", self._run)
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        with self._lock:
-            self._pending[job.task_id] = job
-        self._jobs.put(job)
-
-    def cancel(self, task_id: TaskId) -> None:
-        """Give a job up; its store is closed, unless it was done already."""
-        with self._lock:
-            job = self._pending.pop(task_id, None)
-        if job is not None:
-            job.cancelled.set()
+        self._inbox.put(job)
 
     def take_done(self) -> RestoreResult | None:
         """Return the next finished job, None without any; those given up meanwhile are closed here.
@@ -139,9 +127,7 @@ class Restorer:
         """
         while self._done:
             done = self._done.popleft()
-            if not done.job.cancelled.is_set():
-                with self._lock:
-                    self._pending.pop(done.job.task_id, None)
+            if not done.job.cancelled:
                 return done
             if done.store is not None:
                 done.store.close()
@@ -153,72 +139,120 @@ class Restorer:
 
     def close(self) -> None:
         """Give up everything and end the thread."""
-        with self._lock:
-            for job in self._pending.values():
-                job.cancelled.set()
-            self._jobs.put(None)
-        self._thread.join(10)
-        self.take_done()
+        self._inbox.put("close")
+        self._thread.join(10.0)
+        while (done := self.take_done()) is not None:
+            if done.store is not None:
+                done.store.close()
+
+    # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (job := self._next()) is not None:
-            try:
-                result = RestoreResult(job, *self._restore(job))
-                if result.restored is None and self._put_back(result):
-                    continue
-            except PlacetError as error:
-                result = RestoreResult(job, None, None, error)
-            except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
-                result = RestoreResult(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
-            self._done.append(result)
+        jobs: dict[Job, _Steps] = {}
+        while True:
+            order = self._inbox.get(0.0 if jobs else None)
+            while isinstance(order, Job):
+                jobs[order] = self._steps(order)
+                order = self._inbox.get(0.0)
+            if order is not None:
+                break
+            moved = self._step_each(jobs)
+            if not jobs or (self._log is not None and self._log.broken):
+                self._close_log()
+            if self._log is not None:
+                self._log.poll()
+            if jobs and not moved:
+                self._runtime.sleep(_TICK_S)
+        for job, steps in jobs.items():
+            job.cancel()
+            self._step(job, steps)
         self._close_log()
 
-    def _next(self) -> Job | None:
-        if self._jobs.empty():
-            self._close_log()
-        return self._jobs.get()
+    def _step_each(self, jobs: dict[Job, _Steps]) -> bool:
+        """Take a step of each job, in the order in which they came; return whether one of them moved."""
+        moved, self._crowded = False, any(job.waits_for == WAITS_FOR_ROOM for job in jobs)
+        for job, steps in list(jobs.items()):
+            now_s = self._runtime.monotonic_s()
+            if now_s < job.not_before_s and not job.cancelled:
+                continue
+            progress = self._step(job, steps)
+            if progress is None:
+                del jobs[job]
+            else:
+                job.take_note(progress, now_s)
+            moved = moved or progress is None or progress.waits_for is None
+        return moved
 
-    def _restore(self, job: Job) -> tuple[Restored | None, StateStore | None]:
-        if job.cancelled.is_set():
-            return None, job.store
+    def _step(self, job: Job, steps: _Steps) -> RestoreStep | None:
+        """Take one step; None when the job has ended: its result is among those done, unless it was cancelled."""
+        result = None
+        try:
+            if not job.cancelled:
+                return next(steps)
+            steps.close()
+            if job.store is not None:  # not begun
+                job.store.close()
+        except StopIteration as done:
+            result = done.value
+        except PlacetError as error:
+            result = RestoreResult(job, None, None, error)
+        except Exception as error:  # noqa: BLE001 - the thread's top: a bug stops this task by name, not all restores
+            result = RestoreResult(job, None, None, TaskStopped(job.task_id, f"{type(error).__name__}: {error}"))
+        if result is not None:
+            self._done.append(result)
+        return None
+
+    def _steps(self, job: Job) -> _Steps:
+        """All of a job: open the store, restore, and begin again as often as the log or the store calls for it."""
         if job.damage:
             self._set_aside.damaged(job.task_id, self._folder(job), job.damage)
-            job.damage = ""
-        store = job.store or self._open(job)
-        while store is not None:
+        store, job.store = job.store, None
+        while True:
+            store = store or (yield from self._open(job))
             try:
-                self._log = self._log or self._make_log()
-                job.waits_for = self._log.unreachable([*job.partitions, *self._rules])
-                if job.waits_for:
-                    job.cancelled.wait(_LOOK_EVERY_S)
-                    return None, store
-                return restore(self._restoration(job, store), self._log), store
-            except TaskCorrupted as error:
+                return RestoreResult(job, (yield from self._restore(job, store)), store)
+            except (TaskCorrupted, StoreDamaged) as error:
                 store.close()
-                self._set_aside.foreign(job.task_id, self._folder(job), str(error))
-                store = self._open(job)
-            except StoreDamaged as error:
-                store.close()
-                self._set_aside.damaged(job.task_id, self._folder(job), str(error))
-                store = self._open(job)
-            except LogUnreachable as error:
-                job.waits_for = str(error)
-                job.cancelled.wait(_RETRY_AFTER_S)
-                self._close_log()
-                return None, store
+                if job.cancelled:
+                    raise
+                self._put_aside(job, error)
+                store = None
             except BaseException:
                 store.close()  # or whoever restores this task next waits for its lock
                 raise
-        return None, None
 
-    def _put_back(self, result: RestoreResult) -> bool:
-        """Let a job wait for its next turn, store in hand. False: it was given up."""
-        with self._lock:
-            if result.job.cancelled.is_set():
-                return False
-            result.job.store = result.store
-            self._jobs.put(result.job)
-            return True
+    def _restore(self, job: Job, store: StateStore) -> Generator[RestoreStep, None, Restored]:
+        """Restore, again and again until the log can be read."""
+        while True:
+            try:
+                return (yield from self._restore_once(job, store))
+            except LogUnreachable as error:
+                why = str(error)
+            yield RestoreStep(waits_for=why, pause_s=_RETRY_AFTER_S)
+
+    def _restore_once(self, job: Job, store: StateStore) -> Generator[RestoreStep, None, Restored]:
+        """Restore from the log of this moment.
+
+        Raises:
+            LogUnreachable: it can't be asked or read, or gives nothing to read while others wait for the room.
+        """
+        self._log = self._log or self._make_log()
+        steps, moved_at_s = restore(self._restoration(job, store), self._log), self._runtime.monotonic_s()
+        try:
+            while True:
+                progress = next(steps)
+                now_s = self._runtime.monotonic_s()
+                if progress.waits_for is None or job.task_id not in self._reading:
+                    moved_at_s = now_s
+                elif self._crowded and now_s - moved_at_s > _PATIENCE_S:
+                    raise LogUnreachable(f"nothing to read came in {_PATIENCE_S:g} s, and other restores go first")
+                yield progress
+        except StopIteration as done:
+            restored: Restored = done.value
+            return restored
+        finally:
+            steps.close()
+            self._reading.discard(job.task_id)
 
     def _close_log(self) -> None:
         if self._log is not None:
@@ -226,49 +260,42 @@ class Restorer:
             self._log = None
 
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
-        moved_at_s = self._runtime.monotonic_s()
+        rules_until_s = self._runtime.monotonic_s() + _RULES_WITHIN_S
 
-        def on_progress(read: int, ahead: int | None) -> bool:
-            nonlocal moved_at_s
-            job.records += read
-            job.ahead = ahead
-            if read:
-                moved_at_s = self._runtime.monotonic_s()
-            stands_still = self._runtime.monotonic_s() - moved_at_s > _PATIENCE_S
-            return not job.cancelled.is_set() and (not stands_still or self._jobs.empty())
+        def may_read() -> bool:
+            if len(self._reading) >= _READING_MAX:
+                return False
+            self._reading.add(job.task_id)
+            return True
 
         def rules_known(end: int) -> bool:
             """Wait for the loop, which follows the rules, but not for ever: what is unknown is named when it is met."""
-            deadline_s = self._runtime.monotonic_s() + _RULES_WITHIN_S
-            while self._rules_position() < end and self._runtime.monotonic_s() < deadline_s:
-                if job.cancelled.wait(_LOOK_EVERY_S):
-                    return False
-            return True
+            return self._rules_position() >= end or self._runtime.monotonic_s() > rules_until_s
 
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)
         return Restoration(
             job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._runtime.now_ms(),
-            on_progress, self._control, rules_known,
+            may_read, self._control, rules_known,
         )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:
         return self._state_dir / job.entity_type.app / job.task_id.entity / str(job.task_id.partition)
 
-    def _open(self, job: Job) -> StateStore | None:
+    def _put_aside(self, job: Job, error: TaskCorrupted | StoreDamaged) -> None:
+        put_aside = self._set_aside.foreign if isinstance(error, TaskCorrupted) else self._set_aside.damaged
+        put_aside(job.task_id, self._folder(job), str(error))
+
+    def _open(self, job: Job) -> Generator[RestoreStep, None, StateStore]:
         """Open the folder; wait for one that another process still holds; set a damaged one aside."""
-        folder = self._folder(job)
         is_new = False
-        while not job.cancelled.is_set():
+        while True:
             try:
-                return self._disk.open_store(folder)
+                return self._disk.open_store(self._folder(job))
             except StoreDamaged as error:
                 if is_new:
                     raise FatalError(f"no store can be made: {error}. Look at the disk, then start again.") from error
-                self._set_aside.damaged(job.task_id, folder, str(error))
+                self._put_aside(job, error)
                 is_new = True
             except StoreLocked as error:
-                job.waits_for = str(error)
-                job.cancelled.wait(_RETRY_AFTER_S if self._jobs.empty() else _LOOK_EVERY_S)
-                return None
-        return None
+                yield RestoreStep(waits_for=str(error), pause_s=_RETRY_AFTER_S)

@@ -17,7 +17,7 @@ from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import LogUnreachable
-from placet.streams.kafka.consumer import LogReader
+from placet.streams.kafka.log_reader import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.runtime import Runtime
 

@@ -10,7 +10,7 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.restore import Log
+from placet.streams.recovery.log import Log
 
 __all__ = ["count_standing"]
 

@@ -1,0 +1,124 @@
+"""The ledger as a restore reads it: memory for the store, and commits that have to follow from each other."""
+
+from __future__ import annotations
+
+import msgspec
+
+from placet.schemas.errors import DecodeError
+from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
+from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
+from placet.streams.errors import TaskStopped, unreadable
+from placet.streams.records import ConsumerRecord
+from placet.streams.recovery.restoration import Restoration, RestoreStep, unreadable_record
+from placet.streams.state import layout
+
+__all__ = ["LedgerChain"]
+
+
+class LedgerChain:
+    """Reads the ledger to its end: memory goes into the store, commits are checked link by link."""
+
+    def __init__(self, job: Restoration, end: int) -> None:
+        self.records = 0
+        self._end = end
+        self.genesis: Genesis | None = None
+        data = job.store.get(layout.COMMIT)
+        self.last: Commit | None = layout.commit_from_bytes(data) if data else None
+        self.seen_genesis = self.last is not None
+        self._job = job
+
+    def take(self, records: list[ConsumerRecord], position: int) -> RestoreStep:
+        """Take the next records; `position` is the next one to read."""
+        job = self._job
+        writes: dict[bytes, bytes | None] = {}
+        for record in records:
+            key = record.key or b""
+            if record.value is None:
+                writes[layout.ledger_index_key(key)] = None
+                self._forget(key, writes)
+                continue
+            try:
+                entry = job.codec.decode_ledger(record.value)
+            except DecodeError as error:
+                raise unreadable_record(job, record, error) from error
+            if isinstance(entry, Commit):
+                self._link(entry, record.offset)
+            elif isinstance(entry, Genesis):
+                self._check_genesis(entry)
+            elif isinstance(entry, MemoryEntry):
+                self._remember(entry, key, writes)
+            elif isinstance(entry, AppliedEntry):
+                self._apply(entry, writes)
+        if self.last:
+            writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
+        writes.update(layout.position_writes({job.topics.ledger: position}))
+        job.store.write(writes)
+        self.records += len(records)
+        return RestoreStep(len(records), self._end - position)
+
+    def _link(self, entry: Commit, offset: int) -> None:
+        last, self.last = self.last, entry
+        if last is None or entry.sequence == last.sequence:
+            return
+        wrong = ""
+        if entry.sequence < last.sequence or entry.task_epoch < last.task_epoch:
+            wrong = f"commit {entry.task_epoch}/{entry.sequence} follows {last.task_epoch}/{last.sequence}"
+        elif entry.sequence == last.sequence + 1 and (
+            entry.previous != last.digest or any(a.end != b.start for a, b in zip(last.spans, entry.spans, strict=True))
+        ):
+            wrong = f"commit {entry.sequence} does not link to the one before it"
+        if wrong:
+            raise TaskStopped(self._job.task_id, f"{self._job.topics.ledger} at offset {offset}: {wrong}")
+
+    def _check_genesis(self, entry: Genesis) -> None:
+        self.seen_genesis = True
+        for topic, topic_id in entry.topic_ids.items():
+            now = self._job.topic_ids.get(topic)
+            if now != topic_id:
+                raise TaskStopped(self._job.task_id, f"{topic} was created anew: id {now}, the ledger knows {topic_id}")
+        if entry.partitions != self._job.partitions:
+            raise TaskStopped(
+                self._job.task_id,
+                f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}",
+            )
+
+    def _remember(self, entry: MemoryEntry, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
+        """The later one counts: a change that renewed the occasion after the horizon was read before."""
+        key = layout.memory_key(Kind(entry.kind), entry.entity_id.encode(), entry.dedup_key)
+        known = writes.get(key) or self._job.store.get(key)
+        if not known or layout.log_time_of(known) <= entry.memory.log_time:
+            layout.remember(writes, key, layout.dump_memory(entry.memory))
+        layout.remember(writes, layout.ledger_index_key(ledger_key), layout.dump_log_time(entry.memory.log_time))
+
+    def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
+        entity = entry.entity_id.encode()
+        state = self._state(entity, writes)
+        known = state.applied.get(entry.name)
+        if state.incarnation != entry.incarnation or (known and _age(known) > _age(entry.applied)):
+            return
+        after = msgspec.structs.replace(state, applied={**state.applied, entry.name: entry.applied})
+        writes[layout.state_key(entity)] = self._job.form.dump(after)
+        if state.status == ABSENT and not state.deleted_at:
+            layout.remember(writes, layout.deleted_key(entity), layout.dump_log_time(entry.applied.log_time))
+
+    def _forget(self, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
+        """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""
+        role, _, rest = ledger_key.partition(b"/")
+        entity = rest.rpartition(b"/")[0]
+        if role == b"applied" and self._state(entity, writes).version == 0:
+            writes[layout.state_key(entity)] = writes[layout.deleted_key(entity)] = None
+
+    def _state(self, entity: bytes, writes: dict[bytes, bytes | None]) -> EntityState:
+        key = layout.state_key(entity)
+        data = writes[key] if key in writes else self._job.store.get(key)
+        try:
+            return self._job.form.load(data) if data else UNSEEN
+        except DecodeError as error:
+            place, name = self._job.partition(self._job.topics.changelog), repr(entity.decode("utf-8", "replace"))
+            raise TaskStopped(self._job.task_id, str(unreadable(place, name, error))) from error
+
+
+def _age(applied: Applied) -> tuple[int, int, int]:
+    """What orders two applied inputs of one name: the later of two of the same time counts."""
+    return applied.event_time, applied.log_time, applied.version
