@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from placet.schemas.codec.codec import Codec
 from placet.schemas.ledger import Commit, Genesis
@@ -14,7 +14,9 @@ from placet.streams.state import layout
 from placet.streams.state.store import StateStore
 from placet.streams.topology import EntityTopics, TaskId
 
-__all__ = ["Restoration", "RestoreStep", "Restored", "unreadable_record"]
+__all__ = ["Restoration", "RestoreStep", "Restored", "Steps", "unreadable_record"]
+
+Result = TypeVar("Result")
 
 
 class RestoreStep(NamedTuple):
@@ -31,6 +33,10 @@ class RestoreStep(NamedTuple):
     ahead: int | None = None
     waits_for: str | None = None
     pause_s: float = 0.0
+
+
+Steps = Generator[RestoreStep, None, Result]
+"""Work in steps: each `next` takes one, and the last one gives the result."""
 
 
 class Restored(NamedTuple):

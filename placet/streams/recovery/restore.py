@@ -7,7 +7,7 @@ Any contradiction stops the task by name; nothing is repaired silently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
@@ -18,7 +18,7 @@ from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import RestoreLog
-from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep, unreadable_record
+from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep, Steps, unreadable_record
 from placet.streams.state import layout
 from placet.streams.state.store import Writes
 
@@ -32,7 +32,7 @@ WAITS_FOR_ROOM: Final = "other restores go first"
 Answer = TypeVar("Answer")
 
 
-def restore(job: Restoration, log: RestoreLog) -> Generator[RestoreStep, None, Restored]:
+def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     """Bring the store up to the log, and check that the log agrees with itself: step by step, without waiting.
 
     Closed early, it leaves a store that the next restore goes on with.
@@ -89,13 +89,13 @@ def restore_at_once(job: Restoration, log: RestoreLog) -> Restored:
         log.poll()
 
 
-def _answer(asked: Future[Answer], waits_for: str) -> Generator[RestoreStep, None, Answer]:
+def _answer(asked: Future[Answer], waits_for: str) -> Steps[Answer]:
     while not asked.done():
         yield RestoreStep(waits_for=waits_for)
     return asked.result()
 
 
-def _answers(asked: Mapping[TopicPartition, Future[Answer]]) -> Generator[RestoreStep, None, dict[TopicPartition, Answer]]:
+def _answers(asked: Mapping[TopicPartition, Future[Answer]]) -> Steps[dict[TopicPartition, Answer]]:
     while late := sorted(partition for partition, answer in asked.items() if not answer.done()):
         yield RestoreStep(waits_for=f"the leader of {_named(late)} does not answer")
     lost = sorted(partition for partition, answer in asked.items() if isinstance(answer.exception(), LogUnreachable))
@@ -108,9 +108,7 @@ def _named(partitions: list[TopicPartition]) -> str:
     return ", ".join(f"{topic}-{number}" for topic, number in partitions)
 
 
-def _read(
-    log: RestoreLog, partition: TopicPartition, position: int, target: int, take: _TakePart
-) -> Generator[RestoreStep, None, None]:
+def _read(log: RestoreLog, partition: TopicPartition, position: int, target: int, take: _TakePart) -> Steps[None]:
     """Read a partition until its end was met at the target or behind it. One record's place proves nothing: markers."""
     if position >= target:
         return

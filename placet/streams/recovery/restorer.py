@@ -7,7 +7,7 @@ set aside, never deleted, and rebuilt from the log; one that is damaged again so
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,7 +16,7 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.log import RestoreLog
-from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep
+from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep, Steps
 from placet.streams.recovery.restore import WAITS_FOR_ROOM, restore
 from placet.streams.recovery.set_aside import Aside, SetAside
 from placet.streams.runtime import Inbox, Runtime
@@ -75,9 +75,6 @@ class RestoreResult(NamedTuple):
     restored: Restored | None
     store: StateStore | None
     error: PlacetError | None = None
-
-
-_Steps = Generator[RestoreStep, None, RestoreResult]
 
 
 class Restorer:
@@ -148,7 +145,7 @@ class Restorer:
     # -- in the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        jobs: dict[Job, _Steps] = {}
+        jobs: dict[Job, Steps[RestoreResult]] = {}
         while True:
             order = self._inbox.get(0.0 if jobs else None)
             while isinstance(order, Job):
@@ -168,7 +165,7 @@ class Restorer:
             self._step(job, steps)
         self._close_log()
 
-    def _step_each(self, jobs: dict[Job, _Steps]) -> bool:
+    def _step_each(self, jobs: dict[Job, Steps[RestoreResult]]) -> bool:
         """Take a step of each job, in the order in which they came; return whether one of them moved."""
         moved, self._crowded = False, any(job.waits_for == WAITS_FOR_ROOM for job in jobs)
         for job, steps in list(jobs.items()):
@@ -183,7 +180,7 @@ class Restorer:
             moved = moved or progress is None or progress.waits_for is None
         return moved
 
-    def _step(self, job: Job, steps: _Steps) -> RestoreStep | None:
+    def _step(self, job: Job, steps: Steps[RestoreResult]) -> RestoreStep | None:
         """Take one step; None when the job has ended: its result is among those done, unless it was cancelled."""
         result = None
         try:
@@ -202,7 +199,7 @@ class Restorer:
             self._done.append(result)
         return None
 
-    def _steps(self, job: Job) -> _Steps:
+    def _steps(self, job: Job) -> Steps[RestoreResult]:
         """All of a job: open the store, restore, and begin again as often as the log or the store calls for it."""
         if job.damage:
             self._set_aside.damaged(job.task_id, self._folder(job), job.damage)
@@ -221,7 +218,7 @@ class Restorer:
                 store.close()  # or whoever restores this task next waits for its lock
                 raise
 
-    def _restore(self, job: Job, store: StateStore) -> Generator[RestoreStep, None, Restored]:
+    def _restore(self, job: Job, store: StateStore) -> Steps[Restored]:
         """Restore, again and again until the log can be read."""
         while True:
             try:
@@ -230,7 +227,7 @@ class Restorer:
                 why = str(error)
             yield RestoreStep(waits_for=why, pause_s=_RETRY_AFTER_S)
 
-    def _restore_once(self, job: Job, store: StateStore) -> Generator[RestoreStep, None, Restored]:
+    def _restore_once(self, job: Job, store: StateStore) -> Steps[Restored]:
         """Restore from the log of this moment.
 
         Raises:
@@ -286,7 +283,7 @@ class Restorer:
         put_aside = self._set_aside.foreign if isinstance(error, TaskCorrupted) else self._set_aside.damaged
         put_aside(job.task_id, self._folder(job), str(error))
 
-    def _open(self, job: Job) -> Generator[RestoreStep, None, StateStore]:
+    def _open(self, job: Job) -> Steps[StateStore]:
         """Open the folder; wait for one that another process still holds; set a damaged one aside."""
         is_new = False
         while True:
