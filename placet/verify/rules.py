@@ -112,7 +112,7 @@ class Rulebook:
         wire = self._wire if framing == _CONFLUENT and self._wire else SINGLE_OBJECT
         codec = Codec(parse_definition(self._by_digest[digest].document), wire, self._record_bytes_max)
         for _, entry in self._published[:known]:
-            with suppress(DecodeError):  # what the gate could not learn then is not learned now
-                for schema in entry.schemas.values():
+            for schema in entry.schemas.values():
+                with suppress(DecodeError):  # what the gate could not learn then is not learned now
                     codec.learn(schema)
         return codec

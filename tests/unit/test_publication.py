@@ -213,6 +213,25 @@ def test_a_gate_says_which_version_wrote_a_state_that_it_can_not_read() -> None:
         driver.codec.decode_state(record.value or b"", record.headers)
 
 
+def test_a_payload_that_can_not_be_read_takes_no_states_with_it() -> None:
+    """Forced: `at` becomes a time, which differs from a long in its logical type alone; the states go together."""
+    signal, room = "changed: {payload: {watts: int}@, copy: watts", "room: string | null"
+    second = changed(old=f"{signal}@{room}", new=f"changed: {{payload: {{at: long}}@@{room}, owner: string | null")
+    third = changed(
+        3, old=f"{signal}@{room}",
+        new=f"changed: {{payload: {{at: timestamp}}@@{room}, owner: string | null, keeper: string | null",
+    )  # fmt: skip
+    assert "signals.changed.payload.at long -> timestamp" in check(third, before=(OLD, second), force=True)
+    control, driver, earlier = control_with(OLD, second), TestDriver(third), TestDriver(second)
+    kind = EntityType("app", driver.machine, driver.codec, driver.topics, {}, 1)
+    assert ["logical type only" in why for _, why in control.learn({"lamp": kind})] == [True]
+    earlier.signal("l", "changed", {"at": 1}, signal_id="s")
+    (record,) = earlier.log.records(TopicPartition(earlier.topics.changelog, 0))
+    rules = Rulebook("lamp", [(n, published(d)) for n, d in enumerate((OLD, second, third))], None, 1 << 20)
+    for codec in (driver.codec, rules.reader()):
+        assert codec.decode_state(record.value or b"", record.headers).status == "lit"
+
+
 def test_what_everybody_passes_over_is_not_run_though_it_is_published() -> None:
     """An earlier release published first, and found it unfit afterwards."""
     with pytest.raises(SettingsError, match=r"stands on control, but is passed over .*: it can't read.*watts"):

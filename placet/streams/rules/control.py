@@ -154,14 +154,17 @@ class Control:
         kind = self._entity_types.get(published.entity)
         if kind is None:
             return
-        try:
-            for schema in published.schemas.values():
+        unread: list[DecodeError] = []
+        for role, schema in published.schemas.items():  # each by itself: that one can't be read says nothing of others
+            try:
                 kind.codec.learn(schema)
-        except DecodeError as error:
-            # Of states alone: inputs are refused for the reason that verify finds again.
-            why = f"version {published.version} of `{published.entity}` wrote it, which can't be read: {error}"
-            kind.codec.refuse(published.schemas.get("change", ""), why)
-            raise
+            except DecodeError as error:
+                unread.append(error)
+                if role == "change":  # of states alone: inputs are refused for the reason that verify finds again
+                    why = f"version {published.version} of `{published.entity}` wrote it, which can't be read: {error}"
+                    kind.codec.refuse(schema, why)
+        if unread:
+            raise unread[0]
 
 
 def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None:
