@@ -8,7 +8,7 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, NamedTuple, Self
 
-from placet.client.connect import Link, PublishedDefinitions, connect, read_rulebook, reader_options
+from placet.client.connect import Link, connect, empty_rulebook, read_rulebook, reader_options
 from placet.client.explain_rows import Case
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
@@ -22,7 +22,6 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
-from placet.streams.topology import control_topic
 
 __all__ = ["Archive", "ArchivedDecision", "sole_entity"]
 
@@ -48,7 +47,7 @@ def sole_entity(settings: Settings, timeout_s: float = 10.0) -> str:
         SettingsError: it has none, or several.
         LogUnreachable: no broker answered.
     """
-    rulebook, deadline_s = PublishedDefinitions(control_topic(settings.app)), monotonic() + timeout_s
+    rulebook, deadline_s = empty_rulebook(settings), monotonic() + timeout_s
     with Admin(LocalHost(), settings.librdkafka()) as admin:
         there = bool(admin.describe_topics([rulebook.topic]))
         while there and not rulebook.published and monotonic() < deadline_s:
@@ -156,7 +155,7 @@ class Archive:
 
     def _rules_of(self, digest: bytes) -> Definition | None:
         """Return the definition of a digest, as it stands on the control topic."""
-        published = next((entry for entry in self.link.rulebook.published if entry.digest == digest), None)
+        published = self.link.rulebook.published.get((self.link.definition.entity, digest))
         try:
             return None if published is None else parse_definition(published.document)
         except DefinitionError:  # of a later release

@@ -3,81 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.control import Published, decode_control
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
-from placet.schemas.errors import DecodeError, SettingsError
-from placet.schemas.in_force import in_force
+from placet.schemas.errors import SettingsError
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.rules.rulebook import EVERYTHING, Rulebook
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import output_bytes_max
 from placet.streams.topology import EntityTopics, control_topic, entity_topics
 
-__all__ = ["Link", "PublishedDefinitions", "connect", "producer_options", "read_rulebook", "reader_options"]
+__all__ = ["Link", "connect", "empty_rulebook", "producer_options", "read_rulebook", "reader_options"]
 
 _LOOK_AGAIN_S = 0.25
-
-
-@dataclass
-class PublishedDefinitions:
-    """The definitions on the control topic, in the order of the log, and how far it was read.
-
-    `codecs` are taught every schema of their entity type, those that are known and those that come.
-    """
-
-    topic: str
-    position: int = 0
-    published: list[Published] = field(default_factory=list)
-    codecs: dict[str, Codec] = field(default_factory=dict)
-
-    def take(self, records: list[ConsumerRecord], position: int) -> bool:
-        """Take in records; what a later release wrote is passed over."""
-        for record in records:
-            try:
-                entry = decode_control(record.value or b"")
-            except DecodeError:
-                continue
-            self.published.append(entry)
-            self._teach(entry)
-        self.position = max(self.position, position)
-        return True
-
-    def newest(self, entity: str) -> Definition | None:
-        """Return the definition in force of an entity type: that of the highest version which counts."""
-        found = in_force(entity, self.published).newest
-        return None if found is None else found.definition
-
-    def entities(self) -> list[str]:
-        """Return the entity types that are known here."""
-        return sorted({entry.entity for entry in self.published})
-
-    def teach(self, entity: str, codec: Codec) -> None:
-        """Make a codec read what any definition of the entity type wrote."""
-        self.codecs[entity] = codec
-        for entry in self.published:
-            self._teach(entry)
-
-    def _teach(self, entry: Published) -> None:
-        """Let a codec read what a version wrote; what it can't read is told to whoever meets it, and ends nothing."""
-        codec = self.codecs.get(entry.entity)
-        if codec is None:
-            return
-        for schema in entry.schemas.values():
-            try:
-                codec.learn(schema)
-            except DecodeError as error:
-                codec.refuse(
-                    schema, f"version {entry.version} of `{entry.entity}` wrote it, which can't be read: {error}"
-                )
 
 
 @dataclass(frozen=True)
@@ -88,7 +34,7 @@ class Link:
     codec: Codec
     topics: EntityTopics
     partitions: int
-    rulebook: PublishedDefinitions
+    rulebook: Rulebook
 
 
 def connect(
@@ -112,7 +58,7 @@ def connect(
         LogUnreachable: no broker answered.
     """
     entity = wanted if isinstance(wanted, str) else wanted.entity
-    topics, rulebook = entity_topics(settings.app, entity), PublishedDefinitions(control_topic(settings.app))
+    topics, rulebook = entity_topics(settings.app, entity), empty_rulebook(settings)
     deadline_s = monotonic() + timeout_s
     while True:
         described = admin.describe_topics([*topics, rulebook.topic])
@@ -122,19 +68,29 @@ def connect(
             definition = _definition_of(wanted, rulebook)
             if definition is not None:
                 codec = Codec(definition, _wire(settings, entity), settings.record_bytes_max)
-                rulebook.teach(entity, codec)
+                rulebook.teach({entity: codec})
                 return Link(definition, codec, topics, described[topics.signals].partitions, rulebook)
         if monotonic() > deadline_s or wait(_LOOK_AGAIN_S):
             raise SettingsError(_why_not(entity, settings.app, missing, rulebook))
 
 
-def read_rulebook(settings: Settings, admin: Admin, rulebook: PublishedDefinitions) -> None:
+def empty_rulebook(settings: Settings) -> Rulebook:
+    """Make the rulebook of a client: what it can't read is told to whoever meets it, and ends nothing."""
+    return Rulebook(control_topic(settings.app), EVERYTHING)
+
+
+def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
     """Read the control topic to its end."""
     partition = TopicPartition(rulebook.topic, 0)
+
+    def take(records: list[ConsumerRecord], position: int) -> bool:
+        rulebook.take(records, position)
+        return True
+
     reader = LogReader(LocalHost(), reader_options(settings, "rules"), [rulebook.topic])
     try:
         end = admin.latest_offsets([partition])[partition]
-        reader.read(partition, rulebook.position, end, rulebook.take)
+        reader.read(partition, rulebook.position, end, take)
     finally:
         reader.close()
 
@@ -146,13 +102,14 @@ def _wire(settings: Settings, entity: str) -> Wire:
     return Registry(LocalHost(), settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
-def _definition_of(wanted: Definition | str, rulebook: PublishedDefinitions) -> Definition | None:
+def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
     if isinstance(wanted, Definition):
         return wanted
-    return rulebook.newest(wanted)
+    newest = rulebook.in_force(wanted).newest
+    return None if newest is None else newest.definition
 
 
-def _why_not(entity: str, app: str, missing: set[str], rulebook: PublishedDefinitions) -> str:
+def _why_not(entity: str, app: str, missing: set[str], rulebook: Rulebook) -> str:
     if missing:
         return f"There is no topic {', '.join(sorted(missing))}: run `placet topics apply`. Is the app `{app}`?"
     known = ", ".join(rulebook.entities()) or "none"

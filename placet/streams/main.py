@@ -155,14 +155,16 @@ def _publish(
             log.close()
 
     control.read()
-    control.learn(entity_types)
-    for forced in check_publication(definitions, control, standing, force=settings.force):
+    rulebook, codecs = control.rulebook, {entity: kind.codec for entity, kind in entity_types.items()}
+    rulebook.teach(codecs)
+    for forced in check_publication(definitions, rulebook, standing, force=settings.force):
         metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
     produce = produce_durably(host, _producer_options(settings), control_topic(settings.app))
     control.publish(definitions, produce, host.now_ms())
-    refuse_passed_over(definitions, control)  # what another gate published at the same moment may stand before it
-    for published, why in control.teach(entity_types):
+    refuse_passed_over(definitions, rulebook)  # what another gate published at the same moment may stand before it
+    for published, why in rulebook.teach(codecs):
         metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
+    control.stay()
 
 
 def _log(host: Host, settings: Settings, role: str, topics: Iterable[str], timeout_s: float) -> KafkaLog:
@@ -211,7 +213,7 @@ def read_rules(host: Host, settings: Settings, admin: Admin) -> list[Published]:
     control = _control(host, settings, admin)
     try:
         control.read()
-        return list(control.published.values())
+        return list(control.rulebook.published.values())
     finally:
         control.close()
 

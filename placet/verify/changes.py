@@ -12,7 +12,7 @@ from placet.streams.records import ConsumerRecord
 from placet.verify.decisions import RerunStep
 from placet.verify.records import RecordedChange, RecordedTransaction
 from placet.verify.report import Check, TaskReport
-from placet.verify.rules import Rulebook
+from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
 from placet.verify.values import differing
 
@@ -26,14 +26,14 @@ class Changes:
 
     Args:
         scope: the task, and what of it is to be looked at.
-        rulebook: the definitions of its entity type.
+        rules: the definitions of its entity type.
         replay: the re-run.
         report: takes what is found.
     """
 
-    def __init__(self, scope: VerifyScope, rulebook: Rulebook, replay: Replay, report: TaskReport) -> None:
+    def __init__(self, scope: VerifyScope, rules: PastRules, replay: Replay, report: TaskReport) -> None:
         self._scope = scope
-        self._rulebook = rulebook
+        self._rules = rules
         self._replay = replay
         self._report = report
         self._wrong_last: dict[str, ConsumerRecord] = {}
@@ -139,8 +139,8 @@ class Changes:
         self._adopt(record, change)
 
     def _adopt(self, record: ConsumerRecord, change: Change) -> None:
-        own = self._rulebook.reader(change.definition_digest)
-        if own is not self._rulebook.reader():
+        own = self._rules.reader(change.definition_digest)
+        if own is not self._rules.reader():
             with suppress(DecodeError):  # it names rules that did not write it, and is found as what it is
                 change = own.decode_change(record.value or b"", record.headers)
         self._replay.adopt_change(change)
@@ -149,7 +149,7 @@ class Changes:
         """Check that an entity could be forgotten, and forget it."""
         entity_id, commit = recorded.entity_id, transaction.commit
         log_time = commit[1].log_time if commit else _ANY_TIME
-        horizon_ms = self._rulebook.horizon_ms(commit[1].definition_digest if commit else b"")
+        horizon_ms = self._rules.horizon_ms(commit[1].definition_digest if commit else b"")
         why = self._replay.why_not_forgotten(entity_id, log_time, horizon_ms)
         version = self._replay.state(entity_id).version
         if not why and recorded.version != version:

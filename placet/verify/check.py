@@ -23,7 +23,7 @@ from placet.verify.decisions import Decisions, RerunStep
 from placet.verify.ledger import Chain, differing_entries, wrong_in_commit
 from placet.verify.records import RecordedTransaction
 from placet.verify.report import Check, Since, TaskReport
-from placet.verify.rules import Rulebook
+from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
 
 __all__ = ["TaskCheck"]
@@ -34,20 +34,20 @@ class TaskCheck:
 
     Args:
         scope: the task, and what of it is to be looked at.
-        rulebook: the definitions of its entity type.
+        rules: the definitions of its entity type.
         inputs: by topic, committed records from the start's position on.
         report: takes what is found.
     """
 
     def __init__(
-        self, scope: VerifyScope, rulebook: Rulebook, inputs: Mapping[str, Iterator[ConsumerRecord]], report: TaskReport
+        self, scope: VerifyScope, rules: PastRules, inputs: Mapping[str, Iterator[ConsumerRecord]], report: TaskReport
     ) -> None:
         self._scope = scope
-        self._rulebook = rulebook
+        self._rules = rules
         self._report = report
         self._replay = Replay(scope.task_id.partition, scope.partitions)
-        self._decisions = Decisions(scope, rulebook, self._replay, inputs, report)
-        self._changes = Changes(scope, rulebook, self._replay, report)
+        self._decisions = Decisions(scope, rules, self._replay, inputs, report)
+        self._changes = Changes(scope, rules, self._replay, report)
         self._memories: dict[bytes, Memory] = {}
         self._chain = Chain(report, scope.topic_ids, scope.partitions, scope.uncompacted_since)
         start = scope.start
@@ -86,7 +86,7 @@ class TaskCheck:
     def _adopt(self, transaction: RecordedTransaction) -> None:
         """Take what is before the start for granted: it makes the state that the re-run begins with."""
         for _, decision, at in transaction.decisions:
-            self._replay.adopt_decision(decision, at, self._rulebook.horizon_ms(at.definition_digest))
+            self._replay.adopt_decision(decision, at, self._rules.horizon_ms(at.definition_digest))
         self._changes.adopt(transaction)
         for _, entry in transaction.entries:
             if isinstance(entry, AppliedEntry):
@@ -143,7 +143,7 @@ class TaskCheck:
             entity_id, _, name = rest.rpartition("/")
             return "the entity is not forgotten" if name in self._replay.state(entity_id).applied else ""
         memory = self._memories.pop(record.key or b"", None)
-        horizon_ms = self._rulebook.horizon_ms(commit.definition_digest)
+        horizon_ms = self._rules.horizon_ms(commit.definition_digest)
         live = memory is not None and memory_is_live(memory, commit.log_time, horizon_ms)
         return "the memory still counts" if live else ""
 

@@ -14,7 +14,7 @@ from placet.streams.records import ConsumerRecord, ProducerRecord
 from placet.streams.state import layout
 from placet.verify.records import Lane, RecordedDecision, RecordedTransaction
 from placet.verify.report import Check, TaskReport
-from placet.verify.rules import CompiledRules, Rulebook
+from placet.verify.rules import CompiledRules, PastRules
 from placet.verify.scope import VerifyScope
 from placet.verify.values import differing
 
@@ -42,7 +42,7 @@ class Decisions:
 
     Args:
         scope: the task, and what of it is to be looked at.
-        rulebook: the definitions of its entity type.
+        rules: the definitions of its entity type.
         replay: the re-run.
         inputs: by topic, committed records from the start's position on.
         report: takes what is found.
@@ -51,7 +51,7 @@ class Decisions:
     def __init__(
         self,
         scope: VerifyScope,
-        rulebook: Rulebook,
+        rules: PastRules,
         replay: Replay,
         inputs: Mapping[str, Iterator[ConsumerRecord]],
         report: TaskReport,
@@ -62,7 +62,7 @@ class Decisions:
         self.log_time = commit.log_time if commit else 0
         self._decided_at = commit.decided_at if commit else 0
         self._scope = scope
-        self._rulebook = rulebook
+        self._rules = rules
         self._replay = replay
         self._report = report
         self._lanes = {topic: Lane(records, starts.get(topic, 0)) for topic, records in inputs.items()}
@@ -180,7 +180,7 @@ class Decisions:
     def _step(self, recorded: RecordedDecision, source: ConsumerRecord) -> RerunStep:
         """Run one input again, and compare the decision."""
         record, decision, at = recorded
-        in_force = self._rulebook.in_force(at.definition_digest, at.control_position, (record.value or b"\xc3")[0])
+        in_force = self._rules.in_force(at.definition_digest, at.control_position, (record.value or b"\xc3")[0])
         if in_force is None:
             name = at.definition_digest.hex()
             self._report.find(Check.DECISION, record, f"the control topic holds no definition of digest {name}")

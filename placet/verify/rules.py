@@ -7,19 +7,18 @@ later does not make an `UNKNOWN_SCHEMA` look wrong.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from placet.processors.machine import Machine, compile_machine
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.control import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import parse_definition
-from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
-from placet.schemas.in_force import in_force
+from placet.schemas.errors import DefinitionError, SettingsError
+from placet.streams.rules.rulebook import Rulebook, teach
 
-__all__ = ["CompiledRules", "Rulebook"]
+__all__ = ["CompiledRules", "PastRules"]
 
 _CONFLUENT, _SINGLE_OBJECT = 0x00, 0xC3
 
@@ -31,24 +30,22 @@ class CompiledRules(NamedTuple):
     codec: Codec
 
 
-class Rulebook:
+class PastRules:
     """All definitions of one entity type, compiled when they are first asked for.
 
     Args:
         entity: the entity type.
-        published: what the control topic holds of it, with the offsets; in order, at least one.
+        rulebook: what the control topic holds; of this entity type one definition at least.
         wire: the framing of a gate that runs with a registry; None where none is configured.
         record_bytes_max: the gates' limit of one input, in bytes.
     """
 
-    def __init__(
-        self, entity: str, published: Sequence[tuple[int, Published]], wire: Wire | None, record_bytes_max: int
-    ) -> None:
+    def __init__(self, entity: str, rulebook: Rulebook, wire: Wire | None, record_bytes_max: int) -> None:
         self.entity = entity
-        self._published = published
-        self._offsets = [offset for offset, _ in published]
-        self._by_digest = {entry.digest: entry for _, entry in reversed(published)}
-        known = in_force(entity, [entry for _, entry in published])
+        self._published = rulebook.of(entity)
+        self._offsets = [rulebook.offset_of(entry) for entry in self._published]
+        self._by_digest = {entry.digest: entry for entry in self._published}
+        known = rulebook.in_force(entity)
         if known.newest is None:
             raise SettingsError(
                 "; ".join(f"{entity} version {entry.version}: {why}" for entry, why in known.passed_over)
@@ -111,8 +108,6 @@ class Rulebook:
             raise SettingsError(f"{self.entity} is written with a schema registry: set PLACET_REGISTRY__URL.")
         wire = self._wire if framing == _CONFLUENT and self._wire else SINGLE_OBJECT
         codec = Codec(parse_definition(self._by_digest[digest].document), wire, self._record_bytes_max)
-        for _, entry in self._published[:known]:
-            for schema in entry.schemas.values():
-                with suppress(DecodeError):  # what the gate could not learn then is not learned now
-                    codec.learn(schema)
+        for entry in self._published[:known]:
+            teach(codec, entry)  # what the gate could not learn then is not learned now
         return codec

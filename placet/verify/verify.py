@@ -14,7 +14,6 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.control import Published, decode_control
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import LogUnreachable
@@ -22,17 +21,18 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Log
+from placet.streams.rules.rulebook import Rulebook
 from placet.streams.runtime import Runtime
 from placet.streams.settings import Settings
 from placet.streams.topology import EntityTopics, TaskId, control_topic, entity_topics
 from placet.verify.check import TaskCheck
 from placet.verify.records import transactions
 from placet.verify.report import FINDINGS_SHOWN, Check, Report, TaskReport
-from placet.verify.rules import Rulebook
+from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
 from placet.verify.start import LogStart, StartSearch
 
-__all__ = ["EntityPlace", "Progress", "rulebooks", "verify", "verify_task"]
+__all__ = ["EntityPlace", "Progress", "past_rules", "verify", "verify_task"]
 
 _PORTION_RECORDS: Final = 20_000
 _PORTION_BYTES: Final = 32 << 20
@@ -91,7 +91,7 @@ def verify(
         SettingsError: topics are missing, or definitions can't be run again on this machine.
         BrokerUnreachable, LogUnreachable: the brokers do not answer.
     """
-    books = rulebooks(runtime, settings, admin, log)
+    books = past_rules(runtime, settings, admin, log)
     wanted = tuple(entities) or tuple(books)
     for entity in wanted:
         if entity not in books:
@@ -107,7 +107,7 @@ def verify(
     )
 
 
-def rulebooks(runtime: Runtime, settings: Settings, admin: Admin, log: Log) -> dict[str, Rulebook]:
+def past_rules(runtime: Runtime, settings: Settings, admin: Admin, log: Log) -> dict[str, PastRules]:
     """Read the control topic: the definitions of each entity type, in order of their names.
 
     Raises:
@@ -118,28 +118,24 @@ def rulebooks(runtime: Runtime, settings: Settings, admin: Admin, log: Log) -> d
         raise SettingsError(
             f"There is no topic {partition.topic}: no gate ran as --app {settings.app} on this cluster."
         )
-    found: dict[str, list[tuple[int, Published]]] = {}
+    rulebook = Rulebook(partition.topic)
     start, end = log.start_offsets([partition])[partition], log.end_offsets([partition])[partition]
-    for record in (record for portion in _portions(log, partition, start, end) for record in portion):
-        try:
-            entry = decode_control(record.value or b"")
-        except DecodeError:
-            continue  # a tombstone, or what a later version of Placet says
-        found.setdefault(entry.entity, []).append((record.offset, entry))
+    for portion in _portions(log, partition, start, end):
+        rulebook.take(portion, end)
     url, options = settings.registry.url, settings.registry_options()
     registry = Registry(runtime, url, options) if url else None
     return {
-        entity: Rulebook(
-            entity, published, registry.wire(settings.app, entity) if registry else None, settings.record_bytes_max
+        entity: PastRules(
+            entity, rulebook, registry.wire(settings.app, entity) if registry else None, settings.record_bytes_max
         )
-        for entity, published in sorted(found.items())
+        for entity in rulebook.entities()
     }
 
 
 def verify_task(
     runtime: Runtime,
     log: Log,
-    rulebook: Rulebook,
+    rules: PastRules,
     place: EntityPlace,
     report: TaskReport,
     progress: Progress = _untold,
@@ -149,7 +145,7 @@ def verify_task(
     Args:
         runtime: clocks.
         log: reads committed records and the group's positions.
-        rulebook: the entity type's definitions.
+        rules: the entity type's definitions.
         place: its topics.
         report: empty, names the task.
         progress: is told how far it is.
@@ -160,8 +156,8 @@ def verify_task(
     held, now_ms = _Partition(runtime, log, place, report.task_id, progress), runtime.now_ms()
     positions = held.positions()
     held.look()
-    codec, uncompacted_since = rulebook.reader(), now_ms - place.compaction_lag_ms + _CLEANER_LEEWAY_MS
-    search = StartSearch(held.held(codec, uncompacted_since), rulebook.horizon_ms(), positions)
+    codec, uncompacted_since = rules.reader(), now_ms - place.compaction_lag_ms + _CLEANER_LEEWAY_MS
+    search = StartSearch(held.held(codec, uncompacted_since), rules.horizon_ms(), positions)
     for record in held.read(place.topics.ledger):
         with suppress(DecodeError):  # found when it is read again
             if record.value is not None:
@@ -175,7 +171,7 @@ def verify_task(
     )  # fmt: skip
     inputs = {topic: held.read(topic, begins.get(topic), scope.positions[topic]) for topic in place.topics.inputs}
     _signals, _proposals, changelog, decisions, ledger = map(held.read, place.topics)
-    TaskCheck(scope, rulebook, inputs, report).check(transactions(decisions, changelog, ledger, codec, report))
+    TaskCheck(scope, rules, inputs, report).check(transactions(decisions, changelog, ledger, codec, report))
     return report
 
 

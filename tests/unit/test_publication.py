@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, cast
 
 import pytest
 
 from placet.doctor.rules import remarks
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
-from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
-from placet.streams.entity_type import EntityType
 from placet.streams.host import LocalHost
 from placet.streams.records import TopicPartition
-from placet.streams.rules.control import Control
 from placet.streams.rules.publication import check_publication
+from placet.streams.rules.rulebook import Rulebook
 from placet.streams.rules.survey import count_standing
 from placet.testing import TestDriver
-from placet.verify.rules import Rulebook
+from placet.verify.rules import PastRules
+from tests.unit.control_records import published, rulebook_of
 
 V1 = """
 entity: lamp
@@ -54,19 +51,8 @@ WITHOUT_DIM = changed(
 )  # fmt: skip
 
 
-def published(definition: Definition, **parts: Any) -> Published:
-    schemas = {role: json.dumps(schema) for role, schema in contracts(definition)._asdict().items()}
-    values = {
-        "entity": definition.entity, "version": definition.version, "digest": definition.digest,
-        "document": definition.document, "schemas": schemas, "published_at": 0,
-    }  # fmt: skip
-    return Published(*{**values, **parts}.values())
-
-
-def control_with(*definitions: Definition) -> Control:
-    control = Control(LocalHost(), cast("Any", None), "control", lambda: 0)
-    control.published = {(d.entity, d.digest): published(d) for d in definitions}
-    return control
+def known(*definitions: Definition) -> Rulebook:
+    return rulebook_of((offset, published(definition)) for offset, definition in enumerate(definitions))
 
 
 def never(_entity: str, _statuses: frozenset[str]) -> Mapping[str, int]:
@@ -75,14 +61,14 @@ def never(_entity: str, _statuses: frozenset[str]) -> Mapping[str, int]:
 
 def check(*definitions: Definition, before: tuple[Definition, ...] = (OLD,), force: bool = False) -> str:
     counted = {"dim": 1_234}
-    forced = check_publication(definitions, control_with(*before), lambda _e, _s: counted, force=force)
+    forced = check_publication(definitions, known(*before), lambda _e, _s: counted, force=force)
     return "".join(item.what for item in forced)
 
 
 def test_what_goes_with_the_version_in_force_counts_nobody() -> None:
     wider = changed(old="room: string | null", new="room: string | null, owner: string | null")
-    assert check_publication([wider], control_with(OLD), never, force=False) == []
-    assert check_publication([OLD], control_with(), never, force=False) == []
+    assert check_publication([wider], known(OLD), never, force=False) == []
+    assert check_publication([OLD], known(), never, force=False) == []
 
 
 def test_a_status_that_vanishes_is_refused_with_how_many_stand_in_it() -> None:
@@ -142,29 +128,29 @@ def test_all_definitions_are_checked_before_the_first_is_published() -> None:
 def test_a_higher_version_that_reads_what_was_there_replaces_one_that_does_not() -> None:
     third = changed(3, old="room: string | null", new="room: string | null")
     assert check(third, before=(OLD, RETYPED)) == ""
-    known = in_force("lamp", control_with(OLD, RETYPED, third).published.values())
-    assert [found.published.version for found in known.usable] == [1, 3]
-    assert [(entry.version, why.split(":")[0]) for entry, why in known.passed_over] == [
+    found = known(OLD, RETYPED, third).in_force("lamp")
+    assert [one.published.version for one in found.usable] == [1, 3]
+    assert [(entry.version, why.split(":")[0]) for entry, why in found.passed_over] == [
         (2, "it can't read what version 1 wrote")
     ]
 
 
 def test_a_document_of_a_later_release_is_passed_over() -> None:
     later = published(RETYPED, document=OLD.document.replace('"entity"', '"planet"'), version=7)
-    known = in_force("lamp", [published(OLD), later])
-    assert known.newest is not None
-    assert known.newest.published.version == 1
-    assert "this release of Placet can't use it" in known.passed_over[0][1]
+    found = in_force("lamp", [published(OLD), later])
+    assert found.newest is not None
+    assert found.newest.published.version == 1
+    assert "this release of Placet can't use it" in found.passed_over[0][1]
 
 
 def test_verify_reads_by_the_newest_version_that_counts() -> None:
     later = published(RETYPED, document="{}", digest=b"later", version=7)
-    rules = Rulebook("lamp", [(0, published(OLD)), (1, published(RETYPED)), (2, later)], None, 1 << 20)
+    rules = PastRules("lamp", rulebook_of([(0, published(OLD)), (1, published(RETYPED)), (2, later)]), None, 1 << 20)
     assert rules.reader() is rules.reader(OLD.digest)
     assert rules.horizon_ms(b"later") == OLD.horizon_ms
     assert rules.reader(b"later") is rules.reader()
     with pytest.raises(SettingsError, match="lamp version 7: this release of Placet can't use it"):
-        Rulebook("lamp", [(2, later)], None, 1 << 20)
+        PastRules("lamp", rulebook_of([(2, later)]), None, 1 << 20)
 
 
 def test_the_doctor_says_what_is_passed_over_and_what_would_be_refused() -> None:
@@ -204,9 +190,8 @@ def test_a_record_of_a_version_that_can_not_be_read_says_so() -> None:
 
 
 def test_a_gate_says_which_version_wrote_a_state_that_it_can_not_read() -> None:
-    control, driver, foreign = control_with(OLD, RETYPED), TestDriver(OLD), TestDriver(RETYPED)
-    kind = EntityType("app", driver.machine, driver.codec, driver.topics, {}, 1)
-    assert [(entry.version, why[:7]) for entry, why in control.learn({"lamp": kind})] == [(2, "`watts`")]
+    rulebook, driver, foreign = known(OLD, RETYPED), TestDriver(OLD), TestDriver(RETYPED)
+    assert [(entry.version, why[:7]) for entry, why in rulebook.teach({"lamp": driver.codec})] == [(2, "`watts`")]
     foreign.signal("l", "changed", {"watts": "a"}, signal_id="s")
     (record,) = foreign.log.records(TopicPartition(foreign.topics.changelog, 0))
     with pytest.raises(DecodeError, match="version 2 of `lamp` wrote it, which can't be read: `watts`"):
@@ -222,12 +207,11 @@ def test_a_payload_that_can_not_be_read_takes_no_states_with_it() -> None:
         new=f"changed: {{payload: {{at: timestamp}}@@{room}, owner: string | null, keeper: string | null",
     )  # fmt: skip
     assert "signals.changed.payload.at long -> timestamp" in check(third, before=(OLD, second), force=True)
-    control, driver, earlier = control_with(OLD, second), TestDriver(third), TestDriver(second)
-    kind = EntityType("app", driver.machine, driver.codec, driver.topics, {}, 1)
-    assert ["logical type only" in why for _, why in control.learn({"lamp": kind})] == [True]
+    rulebook, driver, earlier = known(OLD, second), TestDriver(third), TestDriver(second)
+    assert ["logical type only" in why for _, why in rulebook.teach({"lamp": driver.codec})] == [True]
     earlier.signal("l", "changed", {"at": 1}, signal_id="s")
     (record,) = earlier.log.records(TopicPartition(earlier.topics.changelog, 0))
-    rules = Rulebook("lamp", [(n, published(d)) for n, d in enumerate((OLD, second, third))], None, 1 << 20)
+    rules = PastRules("lamp", known(OLD, second, third), None, 1 << 20)
     for codec in (driver.codec, rules.reader()):
         assert codec.decode_state(record.value or b"", record.headers).status == "lit"
 

@@ -22,8 +22,9 @@ from placet.streams.records import ConsumerRecord
 from placet.streams.state import layout
 from placet.testing import TestDriver
 from placet.verify.report import Check, Mismatch
-from placet.verify.rules import Rulebook
-from tests.unit.verify_history import DAY_MS, DEFINITION, History, history_of, long_history, published, small_history
+from placet.verify.rules import PastRules
+from tests.unit.control_records import rulebook_of
+from tests.unit.verify_history import DAY_MS, DEFINITION, History, history_of, long_history, numbered, small_history
 
 DECISIONS, CHANGELOG, LEDGER = "test.order.decisions", "test.order.changelog", "test.order.ledger"
 SIGNALS, PROPOSALS = "test.order.signals", "test.order.proposals"
@@ -622,21 +623,21 @@ def unknown_schema() -> History:
 
 def test_a_schema_that_became_known_later_makes_no_difference() -> None:
     history = unknown_schema()
-    history.published = published(load_definition(DEFINITION), parse_definition(LATER))
+    history.published = numbered(load_definition(DEFINITION), parse_definition(LATER))
 
     assert history.verify().differences == 0
 
 
 def test_a_schema_that_was_known_makes_one() -> None:
     history = unknown_schema()
-    history.published = [(0, entry) for _, entry in published(load_definition(DEFINITION), parse_definition(LATER))]
+    history.published = [(0, entry) for _, entry in numbered(load_definition(DEFINITION), parse_definition(LATER))]
 
     assert "reason is <Reason.UNKNOWN_SCHEMA: 102>" in first_of(history, Check.DECISION).text
 
 
 def test_a_definition_that_the_control_topic_does_not_hold() -> None:
     history = small_history()
-    history.published = published(parse_definition(LATER))
+    history.published = numbered(parse_definition(LATER))
 
     finding = first_of(history, Check.DECISION)
 
@@ -665,12 +666,12 @@ def test_a_function_that_is_not_the_one_of_then(tmp_path: Path, monkeypatch: pyt
 
 def test_records_framed_by_a_registry_need_one() -> None:
     definition = load_definition(DEFINITION)
-    book = Rulebook("order", published(definition), None, 1 << 20)
+    book = PastRules("order", rulebook_of(numbered(definition)), None, 1 << 20)
     with pytest.raises(SettingsError, match="PLACET_REGISTRY__URL"):
         book.in_force(definition.digest, 1, 0)
 
     wire = Confluent(lambda _role, _schema: 7, lambda _id: "")
-    in_force = Rulebook("order", published(definition), wire, 1 << 20).in_force(definition.digest, 1, 0)
+    in_force = PastRules("order", rulebook_of(numbered(definition)), wire, 1 << 20).in_force(definition.digest, 1, 0)
     assert in_force is not None
     decision, at = TestDriver(definition).codec.decode_decision(small_history().records[DECISIONS][0].value or b"")
     assert in_force.codec.encode_decision(decision, at)[:5] == b"\0\0\0\0\7"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition, load_definition
 from placet.schemas.messages import Kind, Message
@@ -18,9 +16,10 @@ from placet.streams.recovery.log import Take
 from placet.streams.topology import EntityTopics, TaskId
 from placet.testing import TestDriver
 from placet.verify.report import TaskReport
-from placet.verify.rules import Rulebook
+from placet.verify.rules import PastRules
 from placet.verify.verify import EntityPlace, verify_task
 from tests.staged import StagedHost
+from tests.unit.control_records import published, rulebook_of
 
 DEFINITION = Path(__file__).parents[1] / "integration" / "order.yaml"
 DAY_MS = 86_400_000
@@ -43,10 +42,10 @@ class History:
     lag_ms: int = LAG_MS
 
     def verify(self, shown: int = 20) -> TaskReport:
-        rulebook = Rulebook("order", self.published, None, 1 << 20)
+        rules = PastRules("order", rulebook_of(self.published), None, 1 << 20)
         place = EntityPlace(self.topics, {topic: f"id-of-{topic}" for topic in self.topics}, 1, self.lag_ms)
         host = StagedHost(now_ms=lambda: self.now_ms)
-        return verify_task(host, self, rulebook, place, TaskReport(TaskId("order", 0), shown))
+        return verify_task(host, self, rules, place, TaskReport(TaskId("order", 0), shown))
 
     # -- damage ---------------------------------------------------------------------------------------------------
 
@@ -110,17 +109,8 @@ class History:
         pass
 
 
-def published(*definitions: Definition) -> list[tuple[int, Published]]:
-    return [
-        (
-            offset,
-            Published(
-                d.entity, d.version, d.digest, d.document,
-                {role: json.dumps(schema) for role, schema in contracts(d)._asdict().items()}, 0,
-            ),
-        )
-        for offset, d in enumerate(definitions)
-    ]  # fmt: skip
+def numbered(*definitions: Definition) -> list[tuple[int, Published]]:
+    return [(offset, published(definition)) for offset, definition in enumerate(definitions)]
 
 
 def history_of(driver: TestDriver, definitions: Iterable[Definition] = ()) -> History:
@@ -128,7 +118,7 @@ def history_of(driver: TestDriver, definitions: Iterable[Definition] = ()) -> Hi
     records = {topic: driver.log.records(TopicPartition(topic, 0)) for topic in driver.topics}
     inputs = [TopicPartition(topic, 0) for topic in driver.topics.inputs]
     positions = {place.topic: position or 0 for place, position in driver.log.committed(inputs).items()}
-    rules = published(*(tuple(definitions) or (load_definition(DEFINITION),)))
+    rules = numbered(*(tuple(definitions) or (load_definition(DEFINITION),)))
     return History(driver.topics, records, positions, driver.now_ms, rules, driver.codec)
 
 

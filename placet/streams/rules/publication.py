@@ -15,8 +15,9 @@ from placet.schemas.codec.contracts import contracts
 from placet.schemas.definition.diff import Difference, differences
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
-from placet.schemas.in_force import can_not_read, in_force
-from placet.streams.rules.control import Control, refuse_unfit
+from placet.schemas.in_force import can_not_read
+from placet.streams.rules.control import refuse_unfit
+from placet.streams.rules.rulebook import Rulebook
 
 __all__ = ["Forced", "Survey", "check_publication", "refuse_passed_over"]
 
@@ -45,13 +46,13 @@ class Forced(NamedTuple):
 
 
 def check_publication(
-    definitions: Iterable[Definition], control: Control, survey: Survey, *, force: bool
+    definitions: Iterable[Definition], rulebook: Rulebook, survey: Survey, *, force: bool
 ) -> list[Forced]:
     """Check all definitions that are about to be published, before the first one is.
 
     Args:
         definitions: what this gate is about to run; they compile.
-        control: has read the topic to its end.
+        rulebook: what the topic holds, read to its end.
         survey: counts entities; asked only where a status vanishes.
         force: let incompatible ones pass, but none that can't read what was written.
 
@@ -62,35 +63,35 @@ def check_publication(
         SettingsError: one of them does not go with what is in force; nothing was published.
     """
     forced = []
-    refuse_passed_over(definitions, control)
+    refuse_passed_over(definitions, rulebook)
     for definition in definitions:
-        refuse_unfit(definition, control.published.values())
-        if (definition.entity, definition.digest) not in control.published:
-            found = _checked(definition, control, survey, force=force)
+        refuse_unfit(definition, rulebook.published.values())
+        if (definition.entity, definition.digest) not in rulebook.published:
+            found = _checked(definition, rulebook, survey, force=force)
             if found:
                 forced.append(Forced(definition.entity, definition.version, found))
     return forced
 
 
-def refuse_passed_over(definitions: Iterable[Definition], control: Control) -> None:
+def refuse_passed_over(definitions: Iterable[Definition], rulebook: Rulebook) -> None:
     """Refuse to run what stands on the topic and is passed over by everybody: states would be met that it can't read.
 
     Raises:
         SettingsError: a definition is one of those.
     """
     for definition in definitions:
-        for published, why in in_force(definition.entity, control.published.values()).passed_over:
+        for published, why in rulebook.in_force(definition.entity).passed_over:
             if published.digest == definition.digest:
                 raise SettingsError(
-                    f"definition {definition.entity} version {definition.version} stands on {control.topic}, but is "
+                    f"definition {definition.entity} version {definition.version} stands on {rulebook.topic}, but is "
                     f"passed over by everybody: {why}. Give its rules a higher version that reads what was written."
                 )
 
 
-def _checked(definition: Definition, control: Control, survey: Survey, *, force: bool) -> str:
+def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, force: bool) -> str:
     """Return what is incompatible; "" where nothing is, or nothing was published yet."""
     head = f"definition {definition.entity} version {definition.version}"
-    known = in_force(definition.entity, control.published.values())
+    known = rulebook.in_force(definition.entity)
     why = can_not_read(contracts(definition).change, known.usable)
     if why:
         raise SettingsError(
