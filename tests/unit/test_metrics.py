@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import urllib.request
+from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError
 
@@ -26,6 +27,7 @@ from placet.streams.telemetry.log import client_logger, configure_logs, get_logg
 from placet.streams.telemetry.metrics import METRICS, Metrics
 from tests.staged import StagedHost
 
+ROOT = Path(__file__).parents[2]
 LAMP = parse_definition("""
 entity: lamp
 version: 3
@@ -85,6 +87,20 @@ def test_names_follow_prometheus_practice(metric: object) -> None:
     assert (unit == "") == name.endswith(("_info", "_phase"))
     assert text.endswith(".")
     assert not {"entity_id", "key", "id"} & set(labels), "an id has no bound"
+
+
+def test_the_pages_name_only_series_that_a_gate_can_have() -> None:
+    told = metrics()
+    told.tasks({"lamp-0": "stopped"})
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    code = "".join(module.read_text() for module in (ROOT / "placet" / "streams").rglob("*.py"))
+    found = re.findall(r'(placet_[a-z_]+)\{([a-z]+)="([a-z_]+)"\}', pages)
+    assert {label for _, label, _ in found} == {"phase", "result", "event"}
+    for name, label, is_in in found:
+        if label == "event":  # its series begins when it happens
+            assert f'"{is_in.replace("_", " ")}"' in code, is_in
+        else:
+            assert value(told, name, **{label: is_in}) is not None, (name, is_in)
 
 
 def test_everything_in_the_table_is_exported_with_its_kind_and_nothing_else() -> None:

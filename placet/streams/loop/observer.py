@@ -17,7 +17,7 @@ class Observer(Protocol):
         """A task's batch was committed."""
 
     def transaction(self, result: str, duration_s: float) -> None:
-        """A transaction ended: committed, aborted, migrated or skewed."""
+        """A transaction ended: committed, aborted or migrated."""
 
     def tasks(self, phases: dict[str, str]) -> None:
         """The tasks of this instance and their phases changed."""
