@@ -14,23 +14,17 @@ _EVERY_S: Final = 60.0
 
 
 class Sparse(logging.Handler):
-    """Passes the first line of a kind on to our own log, and one in a minute after that.
-
-    Attributes:
-        left_out: how many were not passed on.
-    """
+    """Passes the first line of a kind on to our own log, and one in a minute after that."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._log = get_logger("faust")
         self._said_s: dict[tuple[str, str], float] = {}
-        self.left_out = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line."""
         kind = record.name, str(record.msg)
         if record.created < self._said_s.get(kind, 0.0) + _EVERY_S:
-            self.left_out += 1
             return
         self._said_s[kind] = record.created
         self._log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info)

@@ -11,6 +11,9 @@ __all__ = ["backoff_s", "sends_again_in_s", "thinks_again"]
 _OF_THE_STATE: Final = frozenset({Reason.ILLEGAL_TRANSITION, Reason.GUARD_FAILED, Reason.INVARIANT_VIOLATED})
 """Refusals that follow from state and payload alone: the same state gets the same answer."""
 
+_WAIT_FIRST_S: Final = 0.5
+_WAIT_MOST_S: Final = 10.0
+
 
 def thinks_again(decision: Decision, version: int, rethought: int, most: int) -> bool:
     """Return whether to think again on a fresh state.
@@ -37,6 +40,6 @@ def sends_again_in_s(decision: Decision | None, resent: int, most: int) -> float
     return backoff_s(resent) if later and resent < most else None
 
 
-def backoff_s(times: int, first_s: float = 0.5, most_s: float = 10.0) -> float:
+def backoff_s(times: int) -> float:
     """Return how long to wait after so many waits: doubled each time, within bounds."""
-    return min(most_s, first_s * 2.0 ** min(times, 16))
+    return min(_WAIT_MOST_S, _WAIT_FIRST_S * 2.0 ** min(times, 16))

@@ -27,6 +27,7 @@ __all__ = ["Archive", "ArchivedDecision", "sole_entity"]
 
 _WAIT_MS: Final = 200
 _LOOK_AGAIN_S: Final = 0.25
+_FIRST_GATE_WITHIN_S: Final = 10.0
 
 
 class ArchivedDecision(NamedTuple):
@@ -36,18 +37,14 @@ class ArchivedDecision(NamedTuple):
     at: Coordinates
 
 
-def sole_entity(settings: Settings, timeout_s: float = 10.0) -> str:
-    """Return the entity type of an app that has but one.
-
-    Args:
-        settings: where Kafka is.
-        timeout_s: how long to wait for a first gate, where the topics are there and no rules yet.
+def sole_entity(settings: Settings) -> str:
+    """Return the entity type of an app that has but one. Where topics are there and no rules yet, wait for a gate.
 
     Raises:
         SettingsError: it has none, or several.
         LogUnreachable: no broker answered.
     """
-    rulebook, deadline_s = empty_rulebook(settings), monotonic() + timeout_s
+    rulebook, deadline_s = empty_rulebook(settings), monotonic() + _FIRST_GATE_WITHIN_S
     with Admin(LocalHost(), settings.librdkafka()) as admin:
         there = bool(admin.describe_topics([rulebook.topic]))
         while there and not rulebook.published and monotonic() < deadline_s:

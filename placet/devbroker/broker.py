@@ -45,6 +45,7 @@ __all__ = [
 
 READY_LINE = "Kafka Server started"
 FENCED_LINE = "Fencing broker 1 "
+_READY_WITHIN_S = 60.0  # without the first fetch
 
 
 class Broker:
@@ -56,7 +57,6 @@ class Broker:
         heap_mib: Java's largest heap in MiB.
         settings: further lines of server.properties; they win over those of this module.
         cluster_id: of a broker that is one of several: the same for all of them, and `settings` say who the others are.
-        ready_timeout_s: how long `start` waits for the broker, without the first fetch.
     """
 
     def __init__(
@@ -67,9 +67,8 @@ class Broker:
         heap_mib: int = 384,
         settings: Mapping[str, str] | None = None,
         cluster_id: str = "",
-        ready_timeout_s: float = 60.0,
     ) -> None:
-        self.port, self.ready_timeout_s = port, ready_timeout_s
+        self.port = port
         self.ephemeral = data_dir is None
         self._data_dir = data_dir.expanduser().absolute() if data_dir else None
         self._cluster_id = cluster_id
@@ -247,12 +246,12 @@ class Broker:
         assert self._guard is not None
         if on_progress:
             on_progress("starting the broker", 0, 0)
-        deadline = time.monotonic() + self.ready_timeout_s
+        deadline = time.monotonic() + _READY_WITHIN_S
         while READY_LINE not in (said := self._said()):
             ended = self._guard.poll() is not None
             if ended or time.monotonic() > deadline:
                 reason = folder.reason(said, self.data_dir, self.port) or (
-                    folder.last_words(said) if ended else f"it was not ready within {self.ready_timeout_s:g} s"
+                    folder.last_words(said) if ended else f"it was not ready within {_READY_WITHIN_S:g} s"
                 )
                 self.stop()
                 log = "" if self.ephemeral else f" Its log: {self.log_file}"  # a temporary folder goes with the broker

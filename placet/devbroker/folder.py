@@ -44,6 +44,7 @@ STAMP, LOCK, PID = "placet-broker.json", "placet-broker.lock", "placet-broker.pi
 PROPERTIES, LOG, DATA = "server.properties", "broker.log", "kafka"
 FORMATTED = "meta.properties"  # Kafka writes it among its data
 
+_END_WITHIN_S = 30.0
 NEEDED_MIB = 32  # on the disk: with less, Kafka fails in odd ways, and can't even log why
 DISK_FULL = "the disk that holds {data_dir} is full; free some space, then start again"
 
@@ -103,20 +104,20 @@ def status(data_dir: Path) -> BrokerStatus:
     return BrokerStatus(True, data_dir, address, version, pid, uptime_s, _rss_mib(pid), why)
 
 
-def stop(data_dir: Path, timeout_s: float = 30.0) -> bool:
-    """Ends the broker of the folder in good order, by force after the time given. False: none ran.
+def stop(data_dir: Path) -> bool:
+    """Ends the broker of the folder in good order, by force after half a minute. False: none ran.
 
     Raises:
         SettingsError: the folder is no broker's, or a broker starts there this very moment and does not get on.
     """
     if check(data_dir) is None or not _is_locked(data_dir):
         return False
-    _wait(lambda: read_pid(data_dir) is not None or not _is_locked(data_dir), timeout_s)
+    _wait(lambda: read_pid(data_dir) is not None or not _is_locked(data_dir), _END_WITHIN_S)
     for number in (signal.SIGTERM, signal.SIGKILL):
         pid = read_pid(data_dir)
         if pid is not None and _is_locked(data_dir):  # the lock says that this pid is still our broker
             os.kill(pid, number)
-        if _wait(lambda: not _is_locked(data_dir), timeout_s):
+        if _wait(lambda: not _is_locked(data_dir), _END_WITHIN_S):
             return True
     raise SettingsError(f"A broker works in {data_dir}, but does not end: see {data_dir / LOG}")
 

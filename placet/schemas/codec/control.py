@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Final
 
 import msgspec
 
 from placet.schemas.avro.writer import writer_of
 from placet.schemas.codec.contracts import FIXED
-from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.codec.wire import SINGLE_OBJECT
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.errors import DecodeError
 
@@ -38,29 +38,29 @@ class Published(msgspec.Struct, frozen=True):
     published_at: int
 
 
-@lru_cache(maxsize=8)
-def _schemas(wire: Wire) -> WriterSchemas:
-    return WriterSchemas("control", FIXED["control"], wire, RECORD_BYTES_MAX)
+@cache
+def _schemas() -> WriterSchemas:
+    return WriterSchemas("control", FIXED["control"], SINGLE_OBJECT, RECORD_BYTES_MAX)
 
 
-def encode_control(entry: Published, wire: Wire = SINGLE_OBJECT) -> bytes:
+def encode_control(entry: Published) -> bytes:
     """Return a control record's bytes.
 
     Raises:
         ValueError: a number is out of range.
     """
-    schemas = _schemas(wire)
+    schemas = _schemas()
     write = writer_of(schemas.record.columns[0].shape)
     return schemas.head + write((_PUBLISHED, msgspec.structs.asdict(entry)))
 
 
-def decode_control(value: bytes, wire: Wire = SINGLE_OBJECT) -> Published:
+def decode_control(value: bytes) -> Published:
     """Return a control record.
 
     Raises:
         DecodeError: the bytes are no control record that this release knows.
     """
-    name, entry = _schemas(wire).values(value)[0]
+    name, entry = _schemas().values(value)[0]
     if name != _PUBLISHED:
         raise DecodeError(f"an unknown control record: {name}")
     return Published(**entry)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from placet.schemas.avro.writer import dict_writer
 from placet.schemas.codec.contracts import FIXED
-from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
+from placet.schemas.codec.wire import SINGLE_OBJECT
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.decision import Coordinates, Decision, Reason
 from placet.schemas.errors import DecodeError
@@ -57,18 +57,18 @@ class Undecoded(Protocol):
         ...
 
 
-@lru_cache(maxsize=8)
-def _schemas(wire: Wire) -> WriterSchemas:
-    return WriterSchemas("dead_letter", FIXED["dead_letter"], wire, RECORD_BYTES_MAX)
+@cache
+def _schemas() -> WriterSchemas:
+    return WriterSchemas("dead_letter", FIXED["dead_letter"], SINGLE_OBJECT, RECORD_BYTES_MAX)
 
 
-def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, wire: Wire = SINGLE_OBJECT) -> bytes:
+def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates) -> bytes:
     """Return the dead letter of a record that did not decode, with the decision that refused it.
 
     What is too long is cut, so that the letter itself is never refused: first the value, then headers, then the key.
     """
     key, headers, value = _fitting(record)
-    schemas = _schemas(wire)
+    schemas = _schemas()
     columns: dict[str, Any] = {
         "topic": at.topic,
         "partition": at.partition,
@@ -85,13 +85,13 @@ def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates, w
     return schemas.head + dict_writer(schemas.record)(columns)
 
 
-def decode_dead_letter(value: bytes, wire: Wire = SINGLE_OBJECT) -> DeadLetter:
+def decode_dead_letter(value: bytes) -> DeadLetter:
     """Return a dead letter.
 
     Raises:
         DecodeError: the bytes are no dead letter that this release knows.
     """
-    schemas = _schemas(wire)
+    schemas = _schemas()
     columns = dict(zip(schemas.names, schemas.values(value), strict=False))
     del columns["reason"]
     try:

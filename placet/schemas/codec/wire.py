@@ -16,7 +16,6 @@ from placet.schemas.codec.contracts import Schema
 from placet.schemas.errors import DecodeError
 
 __all__ = [
-    "ROLES",
     "SINGLE_OBJECT",
     "Confluent",
     "SingleObject",
@@ -25,9 +24,6 @@ __all__ = [
     "head_size",
     "single_object_head",
 ]
-
-ROLES = ("signal", "proposal", "change", "decision", "ledger", "control", "dead_letter")
-"""What a record can be: each role has a schema, and with a registry a subject."""
 
 _SIZES = {0xC3: 10, 0x00: 5}
 

@@ -28,7 +28,7 @@ class WriterSchemas:
     """All ways in which records of one role may be written, and the head under which ours are.
 
     Args:
-        role: one of `wire.ROLES`.
+        role: signal, proposal, change, decision, ledger, control or dead_letter.
         schema: ours.
         wire: how our records are framed, and who knows other heads.
         record_bytes_max: longer values are refused before anything else is done with them.

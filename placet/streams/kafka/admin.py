@@ -175,7 +175,7 @@ class Admin:
         earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap
         return self._ask(partitions, earliest, IsolationLevel.READ_UNCOMMITTED)
 
-    def measure_clock(self, topic: str, transactional_id: str, samples: int = 5) -> ClockReading:
+    def measure_clock(self, topic: str, transactional_id: str) -> ClockReading:
         """Read the broker's clock, as it stamps records of a LogAppendTime topic.
 
         No Kafka request just asks for the time. So records are written in a transaction that is aborted: no reader of
@@ -184,7 +184,6 @@ class Admin:
         Args:
             topic: partition 0 of it gets the records.
             transactional_id: one that no gate uses.
-            samples: how many records; the one with the shortest way counts.
 
         Raises:
             SettingsError: the topic has no LogAppendTime, or transactions are refused.
@@ -192,7 +191,7 @@ class Admin:
         """
         clock = BrokerClock(self.clients, self._options, self._timeout_s, self._note)
         try:
-            return clock.read(topic, transactional_id, samples)
+            return clock.read(topic, transactional_id)
         except KafkaException as error:
             raise self._translated(error, f"write to {topic} in a transaction") from error
         except TimeoutError as error:

@@ -17,6 +17,7 @@ __all__ = ["LogReader", "committed_positions", "reader_client"]
 
 _METADATA_TIMEOUT_S: Final = 10.0
 _COMMITTED_TIMEOUT_S: Final = 2.0
+_NEW_RECORDS_MAX: Final = 1_000
 
 
 def reader_client(clients: Clients, options: Mapping[str, object], topics: Iterable[str]) -> ConsumerCalls:
@@ -123,21 +124,21 @@ class LogReader:
         """Stay on a partition; `take_new` returns what arrives."""
         self._consumer.assign([ClientPartition(*partition, position)])
 
-    def take_new(self, records_max: int = 1_000) -> list[ConsumerRecord]:
+    def take_new(self) -> list[ConsumerRecord]:
         """Return what has arrived, without waiting."""
-        return records_of(drain(self._consumer, records_max, 0), [])
+        return records_of(drain(self._consumer, _NEW_RECORDS_MAX, 0), [])
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
         """Stay on these partitions too, beside those that are followed already."""
         self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
 
-    def take(self, timeout_ms: int, records_max: int = 1_000) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
+    def take(self, timeout_ms: int) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
         """Wait for something new, then take what is there.
 
         Returns:
             The records, and the partitions whose end was met after them.
         """
-        messages = drain(self._consumer, records_max, timeout_ms / 1000)
+        messages = drain(self._consumer, _NEW_RECORDS_MAX, timeout_ms / 1000)
         ends: list[Message] = []
         records = records_of(messages, ends)
         return records, [partition_of(end) for end in ends]
