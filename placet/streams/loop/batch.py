@@ -16,7 +16,7 @@ from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN, EntityState, Memory
 from placet.streams.errors import unreadable
-from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.records import Headers, ProducerRecord, TopicPartition
 from placet.streams.state import layout
 from placet.streams.state.store import StateStore
 
@@ -96,6 +96,10 @@ class Batch:
     def remember(self, key: bytes, value: bytes) -> None:
         """Stage a memory or a reminder, so that housekeeping finds it when its time has come."""
         layout.remember(self._writes, key, value)
+
+    def keep_headers(self, entity: bytes, headers: Headers) -> None:
+        """Stage the memory and the reminder in a change's headers: the same that a restore stores."""
+        layout.keep_headers(self._writes, entity, headers, [])
 
     def get(self, key: bytes) -> bytes | None:
         """Return what is stored, or staged, under a key."""

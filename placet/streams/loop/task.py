@@ -275,8 +275,7 @@ class Task:
         if applied is not None and verdict.after.status == ABSENT and not verdict.after.deleted_at:
             batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))  # nothing else reminds of it
         headers = [] if change is None else layout.change_headers(change)
-        for header in headers:
-            batch.remember(*layout.stored_by(entity, *header))
+        batch.keep_headers(entity, headers)
         return headers
 
     def _send(self, batch: Batch, decided: list[DecidedInput]) -> None:

@@ -43,17 +43,16 @@ __all__ = [
     "dump_memory",
     "expiring_key",
     "keep_change",
+    "keep_headers",
     "ledger_index_key",
     "load_memory",
     "log_time_of",
     "memory_key",
     "memory_ledger_key",
-    "memory_pair",
     "position_key",
     "position_writes",
     "remember",
     "state_key",
-    "stored_by",
 ]
 
 STAMP, COMMIT = b"mstamp", b"mcommit"
@@ -135,17 +134,6 @@ def change_headers(change: Change) -> Headers:
     return headers
 
 
-def stored_by(entity: bytes, header: str, data: bytes) -> tuple[bytes, bytes]:
-    """Return key and value that one of `change_headers` puts into the store."""
-    return memory_pair(entity, data) if header == MEMORY_HEADER else (deleted_key(entity), data)
-
-
-def memory_pair(entity: bytes, header: bytes) -> tuple[bytes, bytes]:
-    """Return key and value of the memory in a header."""
-    end = 2 + (header[0] << 8 | header[1])
-    return b"d" + _u16.pack(len(entity)) + entity + header[2:end], header[end:]
-
-
 def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: Headers, offset: int) -> None:
     """Write what a changelog record holds, undecoded: state, memory, reminder. The hot loop of a restore.
 
@@ -153,17 +141,30 @@ def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, 
         IndexError, TypeError: a header is none that a gate wrote.
     """
     kept = [(OFFSET_MARK, _u64.pack(offset))]
+    keep_headers(writes, entity, headers, kept)
+    writes[b"s" + entity] = b"\x01" + _encode_raw((value, kept))
+
+
+def keep_headers(writes: dict[bytes, bytes | None], entity: bytes, headers: Headers, others: Headers) -> None:
+    """Write what stands in `change_headers`: for the task that made them, and for a restore that reads them.
+
+    Args:
+        writes: gets memory and reminders.
+        entity: the change's key.
+        headers: of a change.
+        others: gets the headers that are none of these.
+    """
     for header in headers:
         name, data = header
         if name == MEMORY_HEADER:
-            key, memory = memory_pair(entity, data)
+            end = 2 + (data[0] << 8 | data[1])  # of kind and dedup key: see `change_headers`
+            key, memory = b"d" + _u16.pack(len(entity)) + entity + data[2:end], data[end:]
             writes[key] = memory
-            writes[b"t" + memory[:8] + key] = b""
+            writes[b"t" + memory[:8] + key] = b""  # as `remember` does, in the hot loop of a restore
         elif name == DELETED_HEADER:
             remember(writes, deleted_key(entity), data)
         else:
-            kept.append(header)
-    writes[b"s" + entity] = b"\x01" + _encode_raw((value, kept))
+            others.append(header)
 
 
 def memory_ledger_key(kind: int, entity_id: str, dedup_key: str) -> bytes:
