@@ -233,6 +233,16 @@ def test_what_another_member_has_done_meanwhile_is_over() -> None:
     assert progress.position == 100
 
 
+def test_what_was_over_here_counts_once_another_member_has_come_so_far() -> None:
+    progress = Progress()
+    for offset in (3, 5):
+        progress.take(offset, 1)
+    progress.end(5)
+    progress.renew()
+    assert not progress.take(5, 4), "it was over here"
+    assert progress.position == 6
+
+
 @given(st.data(), st.lists(st.booleans(), min_size=30, max_size=30))
 def test_nothing_is_committed_past_what_is_not_over(data: st.DataObject, is_record: list[bool]) -> None:
     """A member that reads, ends in any order, commits, and loses and regains the partition at what is committed."""
@@ -240,6 +250,7 @@ def test_nothing_is_committed_past_what_is_not_over(data: st.DataObject, is_reco
     progress, generation, next_offset, committed = Progress(), 1, 0, 0
     in_hand: set[int] = set()
     over: set[int] = set()
+    is_placed = False  # whether a record has told where the group stands
     for move in data.draw(st.lists(st.sampled_from(["read", "read", "end", "commit", "rebalance"]), max_size=80)):
         to_read = [offset for offset in records if offset >= next_offset]
         match move:
@@ -247,7 +258,7 @@ def test_nothing_is_committed_past_what_is_not_over(data: st.DataObject, is_reco
                 is_new = progress.take(to_read[0], generation)
                 assert is_new == (to_read[0] not in in_hand | over), "once in this process, however often it is read"
                 in_hand |= {to_read[0]} if is_new else set()
-                next_offset = to_read[0] + 1
+                next_offset, is_placed = to_read[0] + 1, True
             case "end" if in_hand:
                 ended = data.draw(st.sampled_from(sorted(in_hand)))
                 in_hand.discard(ended)
@@ -257,12 +268,12 @@ def test_nothing_is_committed_past_what_is_not_over(data: st.DataObject, is_reco
                 committed = max(committed, progress.position)
                 assert {offset for offset in records if offset < committed} <= over
             case "rebalance":
-                generation, next_offset = generation + 1, committed
+                generation, next_offset, is_placed = generation + 1, committed, False
                 progress.renew()
     while in_hand:
         progress.end(in_hand.pop())
-    if progress.position is not None and next_offset:
-        assert progress.position >= next_offset, "when all is over, all is committed"
+    assert (progress.position is not None) == is_placed
+    assert progress.position is None or progress.position >= next_offset, "when all is over, all is committed"
 
 
 # -- what comes next ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from placet.schemas.definition.diff import differences, is_compatible
 from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import load_definition, parse_definition
 from placet.schemas.definition.yaml import read_yaml
+from placet.schemas.errors import DefinitionError
 
 EXAMPLES = Path(__file__).parents[2] / "placet" / "schemas" / "examples"
 NAMES = ["flight", "refund", "wearable"]
@@ -216,13 +217,17 @@ def test_the_examples_fit_the_json_schema(name: str) -> None:
     assert fits(SCHEMA, read_yaml((EXAMPLES / f"{name}.yaml").read_text(encoding="utf-8")).data)
 
 
+def test_what_placet_writes_into_a_published_document_is_no_key_for_people() -> None:
+    data = read_yaml((EXAMPLES / "flight.yaml").read_text(encoding="utf-8")).data
+    assert not fits(SCHEMA, data | {"sources": {}})
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
         (("entity",), "Flight"),
         (("horizon",), 60),
         (("statuses",), []),
-        (("sources",), {}),
         (("fields", "carrier"), "text"),
         (("fields", "dep_delay", "defualt"), 1),
         (("signals", "flight_departed", "fence"), "none"),
@@ -242,6 +247,8 @@ def test_the_json_schema_refuses_what_placet_refuses(path: tuple[str, ...], valu
     inner[path[-1]] = value
 
     assert not fits(SCHEMA, data)
+    with pytest.raises(DefinitionError):
+        parse_definition(json.dumps(data))
 
 
 # --- diff ------------------------------------------------------------------------------------------------------------

@@ -102,8 +102,11 @@ def test_what_is_incompatible_is_named_with_what_follows(old: str, new: str, lin
     definition = changed(old=old, new=new)
     with pytest.raises(SettingsError, match=line):
         check(definition)
-    forced = check(definition, force=True).splitlines()
-    assert [text for text in forced if text.startswith("  forced: ") and follows in text]
+    found, forced = check(definition, force=True).splitlines()
+    assert found.startswith(f"  {line}")
+    assert "stand in it now" not in found, "entities are counted by status alone"
+    assert forced.startswith("  forced: ")
+    assert follows in forced
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -174,9 +177,14 @@ def test_entities_are_counted_by_their_latest_state() -> None:
     driver.signal("l-0", "gone", signal_id="g")
     place = TopicPartition(driver.topics.changelog, 0)
     driver.log.append(place, 0, b"foreign", b"\xc3\x01later")
+    looks: list[None] = []
     wanted = frozenset({"dim", "never"})
-    counts = count_standing(driver.log, driver.codec, driver.topics.changelog, 2, wanted, LocalHost().monotonic_s)
+    counts = count_standing(
+        driver.log, driver.codec, driver.topics.changelog, 2, wanted, LocalHost().monotonic_s,
+        lambda: looks.append(None),
+    )  # fmt: skip
     assert counts == {"dim": 4}
+    assert len(looks) >= 2, "a gate that counts says that it is alive"
 
 
 def test_a_record_of_a_version_that_can_not_be_read_says_so() -> None:

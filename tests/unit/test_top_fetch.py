@@ -127,10 +127,15 @@ def test_one_that_hangs_is_not_waited_for(serve: Serve) -> None:
     assert [answer.error for answer in answers] == ["no answer within 0.3 s", ""]
 
 
-def test_a_proxy_of_the_environment_is_not_asked(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
-    [answer] = ask(str(serve(gate("a"))))
-    assert answer.error == ""
+def test_a_proxy_of_the_environment_is_not_asked(serve: Serve) -> None:
+    """In a process of its own: which proxies there are is looked up when the module is imported."""
+    without = {name: is_set for name, is_set in os.environ.items() if name.lower() != "no_proxy"}
+    top = ("top", "-e", str(serve(gate("a"))), "-o", "json", "-n", "1")
+    done = subprocess.run(
+        [sys.executable, "-c", "from placet.cli import main; main()", *top],
+        env=without | {"http_proxy": f"http://127.0.0.1:{free_port()}"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert [row["error"] for row in json.loads(done.stdout)["gates"]] == [""], done.stderr
 
 
 # -- names -----------------------------------------------------------------------------------------------------------
