@@ -1,10 +1,10 @@
-"""What an application uses: read committed state, propose changes of it, report facts, follow what was committed.
+"""The client for applications: reads committed state, proposes changes of it, reports facts, follows the changelog.
 
 aio, sync      the two clients: the same calls, awaited or blocking
-core           what they share            compose    from words to a message, checked
+core           what both clients share    compose    makes messages and checks them
 exchange       the thread that talks to Kafka
-mirror         states, as they are read   answers    decisions, to those who wait for them
-connect        topics and rules           changes    the changelog for those who keep it
+mirror         the states that were read  answers    gives decisions to the callers that wait
+connect        topics and definitions     changes    the changelog, for programs that store it
 """
 
 from __future__ import annotations

@@ -27,21 +27,21 @@ async def _within(timeout_s: float, future: Future[Result]) -> Result:
 
 
 class AsyncProposal:
-    """A proposal under way. Letting go of it costs nothing: the gate decides all the same."""
+    """A proposal that was sent. You may drop this object: the gate decides on the proposal all the same."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
     @property
     def proposal_id(self) -> str:
-        """Its id: the decision is found under it, `placet explain` takes it."""
+        """The proposal's id, which `placet explain` takes."""
         return self._call.input_id
 
     async def durable(self, timeout_s: float = 30) -> None:
-        """Wait until all replicas in sync have it.
+        """Wait until all replicas in sync have the proposal.
 
         Raises:
-            NotDelivered: nobody knows whether they have; proposing again with the same key is safe.
+            NotDelivered: they did not confirm it, but may have it; proposing again with the same key is safe.
         """
         try:
             await _within(timeout_s, self._call.durable)
@@ -49,11 +49,11 @@ class AsyncProposal:
             raise self._call.not_delivered(timeout_s) from None
 
     async def decision(self, timeout_s: float = 30) -> Decision:
-        """Wait for the decision; may be awaited again, and by many.
+        """Wait for the decision. Several tasks may await it, and each may do so again.
 
         Raises:
-            DecisionTimeout: none came; proposing again with the same dedup key is safe.
-            NotDelivered: it may not have reached the log; proposing again with the same key is safe.
+            DecisionTimeout: no decision came in time; proposing again with the same key is safe.
+            NotDelivered: the proposal may not have reached the log; proposing again with the same key is safe.
             NotConnected: the client was closed meanwhile.
         """
         try:
@@ -63,7 +63,7 @@ class AsyncProposal:
 
 
 class AsyncChangeBatch:
-    """What was read at once, in the order of each partition. Keep all of it, then `commit`."""
+    """The changes of one poll, in the order of each partition. Store all of them, then call `commit`."""
 
     def __init__(self, batch: ChangeBatch) -> None:
         self._batch = batch
@@ -75,11 +75,14 @@ class AsyncChangeBatch:
         return len(self._batch)
 
     async def commit(self) -> bool:
-        """Say that the batch is kept. False: its partitions moved to another reader of the group, which reads it again.
+        """Store the group's positions behind the batch.
+
+        Returns:
+            False if its partitions moved to another member of the group, which reads the batch again.
 
         Raises:
-            LogUnreachable: no broker answered; whoever reads next gets the batch again.
-            NotConnected: the loop over `changes` has ended; whoever reads next gets the batch again.
+            LogUnreachable: no broker answered; the next reader gets the batch again.
+            NotConnected: the loop over `changes` has ended; the next reader gets the batch again.
         """
         return await asyncio.to_thread(self._batch.commit)
 
@@ -91,17 +94,17 @@ class AsyncClient:
             order = await client.read("order-7")
             decision = await client.propose(order, "hold", {"note": "fraud?"}, dedup_key="case-12").decision()
 
-    It has one thread of its own, one consumer and one producer, and may be used by thousands of tasks at once. The
+    It has one thread of its own, one consumer and one producer, and thousands of asyncio tasks may use it at once. The
     first read of an entity loads its partition; the first proposal begins to follow the decisions of all partitions.
 
     Args:
-        definition: a definition, the path of its file, or the entity type's name: then the rules are those on the
-            control topic. A file's need not be the gate's; what the gate does not know it refuses.
-        app: prefix of the topics; else PLACET_APP, else `placet`.
-        bootstrap_servers: where Kafka is; else PLACET_KAFKA__BOOTSTRAP_SERVERS or KAFKA_BOOTSTRAP_SERVERS.
-        sender: who this is: the `proposer` of proposals, the `source` of signals.
+        definition: a definition, the path of its file, or the entity type's name. With a name the definition in force
+            is read from the control topic. A file may differ from the gate's; the gate refuses names it does not know.
+        app: prefix of the topics; by default PLACET_APP, else `placet`.
+        bootstrap_servers: Kafka's; by default PLACET_KAFKA__BOOTSTRAP_SERVERS, else KAFKA_BOOTSTRAP_SERVERS.
+        sender: name of this client: the `proposer` of its proposals, the `source` of its signals.
         settings: all settings at once, in place of app, servers and environment.
-        connect_timeout_s: how long topics and rules may take to be there, as a client may start before the gate.
+        connect_timeout_s: how long to wait for topics and definition, as a client may start before the gate.
 
     Raises:
         DefinitionError, SettingsError: the file or the environment is wrong.
@@ -111,10 +114,10 @@ class AsyncClient:
         self._core = Core(definition, **where)
 
     async def open(self) -> Self:
-        """Connect, and wait for topics and rules where they are not there yet.
+        """Connect, and wait for topics and definition if they do not exist yet.
 
         Raises:
-            SettingsError: no such topics, or no rules for this entity type, within `connect_timeout_s`.
+            SettingsError: no such topics, or no definition of this entity type, within `connect_timeout_s`.
             LogUnreachable: no broker answered.
         """
         try:
@@ -125,7 +128,7 @@ class AsyncClient:
         return self
 
     async def close(self) -> None:
-        """Wait for what is under way, 30 s at most, and give the connections back."""
+        """Wait at most 30 s for records that are being sent, then disconnect."""
         await asyncio.to_thread(self._core.close)
 
     async def __aenter__(self) -> Self:
@@ -136,31 +139,31 @@ class AsyncClient:
 
     @property
     def definition(self) -> Definition:
-        """The rules that this client knows."""
+        """The definition that this client uses."""
         return self._core.exchange.link.definition
 
     @property
     def codec(self) -> Codec:
-        """Decodes what any definition of the entity type wrote."""
+        """Decodes records of every definition version of the entity type."""
         return self._core.codec
 
     async def read(self, entity_id: str, *, at_least_version: int = 0, timeout_s: float = 10) -> Snapshot:
-        """Return an entity's committed state: status `absent` and version 0 when it was never seen.
+        """Return an entity's committed state: status `absent` and version 0 if it was never seen.
 
-        It may be some milliseconds old; the fence notices. It never goes behind a version that a decision named to this
-        client, so a loop that reads again after STALE makes progress.
+        The state may be some milliseconds old; the fence detects that. It is never older than a version that a decision
+        named to this client, so a loop that reads again after STALE makes progress.
 
-        What it costs: the first read in a partition reads that partition's changelog from the beginning (the latest
-        state of every entity in it, and one horizon of changes) and keeps one record for each entity in memory; from
-        then on it is followed, and reads are look-ups. Other partitions are not touched.
+        The first read in a partition reads that partition's changelog from the beginning (the latest state of every
+        entity in it, and one horizon of changes) and keeps one record for each entity in memory. From then on the
+        client follows the partition, and reads are look-ups. Other partitions are not read.
 
         Args:
-            entity_id: whose state.
-            at_least_version: wait until it has come so far, such as the `version_after` of a decision seen elsewhere.
+            entity_id: id of the entity.
+            at_least_version: wait for this version or a later one, such as a decision's `version_after`.
             timeout_s: how long to wait.
 
         Raises:
-            ReadTimeout: not there in time.
+            ReadTimeout: the state did not arrive in time, or not in that version.
             DecodeError: the record can't be read.
         """
         try:
@@ -169,10 +172,10 @@ class AsyncClient:
             raise self._core.not_read(entity_id, at_least_version, timeout_s) from None
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None = None) -> Decision:
-        """Judge a proposal on what is known here, before time and money are spent on it. Nothing is sent.
+        """Evaluate a proposal on the local view, before you spend time and money on it. Sends nothing.
 
-        It is the gate's own ladder, on this snapshot at this moment. Not known here: what else was decided since, and
-        the dedup memory, save what happens `once`.
+        This is the gate's own ladder, on this snapshot at this moment. The client does not know later decisions, nor
+        the dedup memory, except that of proposals with `dedup: once`.
 
         Raises:
             InvalidPayload: as `propose`.
@@ -187,28 +190,28 @@ class AsyncClient:
         payload: Mapping[str, Value] | None = None,
         **said: Unpack[ProposalOptions],
     ) -> AsyncProposal:
-        """Propose a change of what was read; returns at once, see `AsyncProposal.decision`.
+        """Propose a change of the state that was read; returns at once, see `AsyncProposal.decision`.
 
         Args:
-            snapshot: what it is based on: entity, version and incarnation travel in it.
+            snapshot: the state that the proposal is based on; it carries entity, version and incarnation.
             name: one of the definition's proposals.
             payload: its payload; fields with a default, and optional ones, may be left out.
-            dedup_key: what it is about: the same key is applied once. A retry keeps it; a new idea has a new one.
-            caused_by: id of the signal or task that made you think; serves as key, together with the name.
-            proposal_id: its id; by default a new UUID.
-            valid_for: refuse it (EXPIRED) after this time; the definition may allow less, never more.
-            issued_at: when it was first tried, ms since the epoch; by default now. A retry may keep it.
-            rationale: why, for people; like model and metadata it is no part of what is compared with a repeat.
-            model: what thought of it.
-            metadata: anything else.
-            proposer: who proposes, where it is not the client's `sender`.
-            traceparent: W3C trace context; by default OpenTelemetry's current span, where that is used.
+            dedup_key: names the occasion, which is applied once. A retry keeps the key; a new occasion has a new one.
+            caused_by: id of the signal or task that made you think; together with the name it serves as dedup key.
+            proposal_id: the proposal's id; by default a new UUID.
+            valid_for: the gate refuses it (EXPIRED) after this time; the definition may allow less, never more.
+            issued_at: when it was first sent, ms since the epoch; by default now. A retry may keep it.
+            rationale: why, for people. Rationale, model and metadata do not count when a repeat is compared.
+            model: name of the model that made the proposal.
+            metadata: anything else, for people.
+            proposer: who proposes; by default the client's `sender`.
+            traceparent: W3C trace context; by default OpenTelemetry's current span, if the program uses it.
 
         Raises:
-            NoOccasion: no dedup_key, no caused_by, and the definition computes none: a repeat could not be told.
+            NoOccasion: no dedup_key, no caused_by, and the definition computes no key: a repeat could be applied twice.
             InvalidPayload: the definition has no such proposal, or a field is wrong.
             NotConnected: the client is not open.
-            LogUnreachable: too much is under way already.
+            LogUnreachable: the producer's queue is full.
         """
         return AsyncProposal(self._core.propose(snapshot, name, payload, **said))
 
@@ -221,22 +224,22 @@ class AsyncClient:
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],
     ) -> None:
-        """Report a fact, and return once it is durable: the gate will decide on it.
+        """Report a fact, and return once all replicas in sync have it. The gate decides on it later.
 
         Args:
-            entity_id: whom it is about; the record's key.
+            entity_id: the entity that the fact is about; the record's key.
             name: one of the definition's signals.
             payload: its payload; fields with a default, and optional ones, may be left out.
-            signal_id: names the fact, the same in every retry. No default: only the source knows what is a repeat.
-            event_time: when it happened, ms since the epoch; by default now.
-            caused_by: id of what caused it.
-            source: where it comes from, where that is not the client's `sender`.
+            signal_id: names the fact; every retry has the same. No default: only the source knows what is a repeat.
+            event_time: when the fact happened, ms since the epoch; by default now.
+            caused_by: id of the signal or task that led to it.
+            source: where the fact comes from; by default the client's `sender`.
             traceparent: as in `propose`.
             timeout_s: how long to wait.
 
         Raises:
             InvalidPayload: the definition has no such signal, or a field is wrong; nothing was sent.
-            NotDelivered: nobody knows whether it is on the log; sending it again with the same id is safe.
+            NotDelivered: the signal may or may not be on the log; sending it again with the same id is safe.
         """
         call = self._core.signal(entity_id, name, payload, answered=False, **said)
         await AsyncProposal(call).durable(timeout_s)
@@ -250,7 +253,7 @@ class AsyncClient:
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],
     ) -> Decision:
-        """Report a fact, and return what the gate said to it. Args and errors: as `signal`.
+        """Report a fact, and return the gate's decision on it. Args and errors: as `signal`.
 
         Raises:
             DecisionTimeout: no decision in time; sending it again with the same id is safe.
@@ -261,16 +264,17 @@ class AsyncClient:
     async def changes(self, group_id: str, *, batch_max: int = 1_000) -> AsyncIterator[AsyncChangeBatch]:
         """Follow all changes, from the first one that the log holds, as a member of a consumer group.
 
-        A batch may come again after a crash, and late when partitions move: let only what has a greater (`transaction`,
-        `version`) replace what is kept of an entity, and it makes no difference (docs/client.md has it in SQL).
+        A batch may come again after a crash, and may come late when partitions move. So replace the stored state of an
+        entity only by one with a greater (`transaction`, `version`); docs/client.md shows this in SQL.
 
         Args:
             group_id: the consumer group; its members share the partitions.
-            batch_max: most changes at once.
+            batch_max: most changes in one batch.
 
         Raises:
             DecodeError: a record can't be read.
-            LogUnreachable, FatalError: begin again, or look at the rights.
+            LogUnreachable, TaskMigrated: the group or a broker did not go on with this reader; begin again.
+            FatalError: the brokers are too old, or the client lacks rights.
         """
         reader = ChangelogMember(self._core.settings, self._core.exchange.link, group_id, batch_max)
         try:

@@ -1,4 +1,4 @@
-"""The changelog for those who keep it elsewhere: a database, a cache, a search index."""
+"""The changelog, for programs that store the states elsewhere: in a database, a cache, a search index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _POLL_MS = 200
 
 
 class ChangeBatch:
-    """What was read at once, in the order of each partition. Keep all of it, then `commit`."""
+    """The changes of one poll, in the order of each partition. Store all of them, then call `commit`."""
 
     def __init__(
         self, snapshots: list[Snapshot], positions: dict[TopicPartition, int], member: ChangelogMember
@@ -36,11 +36,14 @@ class ChangeBatch:
         return len(self.snapshots)
 
     def commit(self) -> bool:
-        """Say that the batch is kept. False: its partitions moved to another reader of the group, which reads it again.
+        """Store the group's positions behind the batch.
+
+        Returns:
+            False if its partitions moved to another member of the group, which reads the batch again.
 
         Raises:
-            LogUnreachable: no broker answered; whoever reads next gets the batch again.
-            NotConnected: the loop over `changes` has ended; whoever reads next gets the batch again.
+            LogUnreachable: no broker answered; the next reader gets the batch again.
+            NotConnected: the loop over `changes` has ended; the next reader gets the batch again.
         """
         return self._member.commit(self._positions)
 
@@ -68,16 +71,16 @@ class ChangelogMember:
         self.close()
 
     def close(self) -> None:
-        """Leave the group, once a poll or a commit that is under way has ended."""
+        """Leave the group, after a running `poll` or `commit` has ended."""
         with self._lock:
             self._closed = True
             self._reader.close()
 
     def poll(self) -> ChangeBatch | None:
-        """Wait a moment for changes; None where there are none.
+        """Wait a moment for changes; None if there are none.
 
         Raises:
-            DecodeError: a record can't be read; `UnknownSchema` when its definition is not known yet.
+            DecodeError: a record can't be read; `UnknownSchema` if its definition is not known yet.
         """
         with self._lock:
             records = [] if self._closed else self._reader.poll_batch(self._batch_max, _POLL_MS)
@@ -86,7 +89,7 @@ class ChangelogMember:
         return ChangeBatch([snapshot_of(self._codec, record) for record in records], _next_positions(records), self)
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
-        """Keep these next positions for the group; see `ChangeBatch.commit`."""
+        """Store these positions for the group; see `ChangeBatch.commit`."""
         with self._lock:
             if self._closed:
                 raise NotConnected(

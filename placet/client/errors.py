@@ -1,11 +1,11 @@
-"""What a caller of the client has to react to. A refused proposal is no error: it is a `Decision`.
+"""The errors that a caller of the client has to react to. A refused proposal is no error: it is a `Decision`.
 
 PlacetError
-├── NoOccasion        the proposal names no occasion: nothing was sent; mend the call
-├── DecisionTimeout   nobody answered in time: propose again with the same key, it is applied once at most
+├── NoOccasion        the proposal names no occasion: nothing was sent; correct the call
+├── DecisionTimeout   no decision came in time: propose again with the same key, it is applied once at most
 ├── ReadTimeout       the state did not arrive, or not in that version: read again, or look at the gate
-├── NotDelivered      nobody knows whether the record is on the log: send it again with the same id or key
-└── NotConnected      the client is not open, or its thread ended; the reason is in it
+├── NotDelivered      the record may or may not be on the log: send it again with the same id or key
+└── NotConnected      the client is not open, or its thread ended; its text names the cause
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["DecisionTimeout", "NoOccasion", "NotConnected", "NotDelivered", "Rea
 
 
 class NoOccasion(PlacetError):
-    """A proposal that could be applied twice. Raised before anything is sent."""
+    """A proposal without an occasion could be applied twice. Raised before anything is sent."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
@@ -27,10 +27,10 @@ class NoOccasion(PlacetError):
 
 
 class DecisionTimeout(PlacetError, TimeoutError):
-    """No decision in time. It may be decided by now, or later.
+    """No decision came in time. The gate may decide on the input later, or may have decided already.
 
     Attributes:
-        input_id: the proposal's id; the answer can be found under it (`placet explain`).
+        input_id: the input's id; `placet explain` shows the decision on it.
     """
 
     def __init__(self, name: str, input_id: str, entity_id: str, timeout_s: float) -> None:
@@ -42,7 +42,7 @@ class DecisionTimeout(PlacetError, TimeoutError):
 
 
 class ReadTimeout(PlacetError, TimeoutError):
-    """The state was not there in time."""
+    """The state did not arrive in time, or not in the version that was asked for."""
 
 
 class NotDelivered(PlacetError):

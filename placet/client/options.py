@@ -1,4 +1,4 @@
-"""What a caller may say beside the words themselves: the keyword arguments of both clients, typed once (PEP 692)."""
+"""The keyword arguments of both clients, typed once (PEP 692)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["ClientOptions", "ProposalOptions", "SignalOptions"]
 
 
 class ClientOptions(TypedDict, total=False):
-    """Where Kafka is, and who speaks; `AsyncClient` tells of each."""
+    """Options of a client; `AsyncClient` describes each."""
 
     app: str | None
     bootstrap_servers: str | None
@@ -22,7 +22,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class SignalOptions(TypedDict, total=False):
-    """Of a fact; `AsyncClient.signal` tells of each. Times are ms since the epoch."""
+    """Options of a signal; `AsyncClient.signal` describes each. Times are ms since the epoch."""
 
     signal_id: Required[str]
     event_time: int | None
@@ -32,7 +32,7 @@ class SignalOptions(TypedDict, total=False):
 
 
 class ProposalOptions(TypedDict, total=False):
-    """Of a proposal; `AsyncClient.propose` tells of each. Times are ms since the epoch."""
+    """Options of a proposal; `AsyncClient.propose` describes each. Times are ms since the epoch."""
 
     dedup_key: str | None
     caused_by: str | None

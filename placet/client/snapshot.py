@@ -17,16 +17,16 @@ __all__ = ["Snapshot", "snapshot_of"]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """One entity's committed state at one version. Entity and version travel in it into `propose`.
+    """One entity's committed state at one version. It carries entity, version and incarnation into `propose`.
 
     Attributes:
         entity_id: whose state it is.
         state: status, fields, version, incarnation, and which version last changed each field.
-        change: the change that made it so (who, why, when); None for an entity never seen, and for a tombstone.
-        forgotten: the log's tombstone, one horizon after the deletion: only the version is still known.
-        transaction: number of the gate's transaction that wrote it, counted for each partition; 0 for an entity
-            never seen. Of two records of one entity the later one has the greater (transaction, version), across
-            deletion, tombstone and a new life too, where the version begins again at 1.
+        change: the change that led to this state (who, why, when); None for an entity never seen, and for a tombstone.
+        forgotten: True for the tombstone, one horizon after the deletion: only the version is still known.
+        transaction: number of the gate's transaction that wrote the state, counted for each partition; 0 for an entity
+            never seen. Of two records of one entity the later one has the greater (transaction, version). This holds
+            across deletion, tombstone and a new creation too, although the version then begins again at 1.
     """
 
     entity_id: str
@@ -37,12 +37,12 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> int:
-        """How many changes led here; 0 for an entity never seen."""
+        """Number of changes up to this state; 0 for an entity never seen."""
         return self.state.version
 
     @property
     def incarnation(self) -> int:
-        """Which life of the entity it is; 0 for one never seen."""
+        """The entity's incarnation: the log time of the input that created it; 0 for an entity never seen."""
         return self.state.incarnation
 
     @property
@@ -64,20 +64,20 @@ class Snapshot(msgspec.Struct, frozen=True):
     def from_record(
         cls, codec: Codec, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes | None]] | None
     ) -> Snapshot:
-        """Return the state in a changelog record, for those who consume the changelog themselves (read_committed!).
+        """Return the state in a changelog record. For programs with a consumer of their own (set read_committed!).
 
-        A sink that keeps the highest (transaction, version) of each entity is exact however often, how late and in
-        whatever order it sees the records.
+        A sink that keeps the highest (transaction, version) of each entity is exact, however often, how late and in
+        which order it gets the records.
 
         Args:
             codec: `client.codec`, or `Codec(definition)`.
             key: the record's key.
-            value: the record's value; None is the tombstone of an entity that was deleted a horizon ago.
+            value: the record's value; None is a tombstone: the entity was deleted a horizon ago.
             headers: the record's headers.
 
         Raises:
-            UnknownSchema: a definition wrote it that the codec does not know.
-            DecodeError: it is no record of this entity type's changelog.
+            UnknownSchema: the codec does not know the definition that wrote the record.
+            DecodeError: the bytes are no record of this entity type's changelog.
         """
         if value is not None:
             change = codec.decode_change(value, headers)

@@ -1,4 +1,4 @@
-"""The client that blocks: for scripts, the shell, threads."""
+"""The blocking client: for scripts, the shell, threads."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["Client", "Proposal"]
 
 
 class Proposal:
-    """A proposal under way. Letting go of it costs nothing: the gate decides all the same."""
+    """A proposal that was sent. You may drop this object: the gate decides on the proposal all the same."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
 
     @property
     def proposal_id(self) -> str:
-        """Its id: the decision is found under it, `placet explain` takes it."""
+        """The proposal's id, which `placet explain` takes."""
         return self._call.input_id
 
     def durable(self, timeout_s: float = 30) -> None:
-        """Wait until all replicas in sync have it.
+        """Wait until all replicas in sync have the proposal.
 
         Raises:
-            NotDelivered: nobody knows whether they have; proposing again with the same key is safe.
+            NotDelivered: they did not confirm it, but may have it; proposing again with the same key is safe.
         """
         try:
             self._call.durable.result(timeout_s)
@@ -44,8 +44,8 @@ class Proposal:
         """Wait for the decision; may be called again.
 
         Raises:
-            DecisionTimeout: none came; proposing again with the same dedup key is safe.
-            NotDelivered: it may not have reached the log; proposing again with the same key is safe.
+            DecisionTimeout: no decision came in time; proposing again with the same key is safe.
+            NotDelivered: the proposal may not have reached the log; proposing again with the same key is safe.
             NotConnected: the client was closed meanwhile.
         """
         try:
@@ -55,13 +55,13 @@ class Proposal:
 
 
 class Client:
-    """One entity type's client, blocking; see `AsyncClient`, whose calls and errors are the same.
+    """One entity type's blocking client; it has the calls and errors of `AsyncClient`.
 
         with Client("order", app="shop") as client:
             order = client.read("order-7")
             decision = client.propose(order, "hold", {"note": "fraud?"}, dedup_key="case-12").decision()
 
-    It may be used by many threads at once.
+    Many threads may use it at once.
     """
 
     def __init__(self, definition: Definition | Path | str, **where: Unpack[ClientOptions]) -> None:
@@ -77,7 +77,7 @@ class Client:
         return self
 
     def close(self) -> None:
-        """Wait for what is under way, 30 s at most, and give the connections back."""
+        """Wait at most 30 s for records that are being sent, then disconnect."""
         self._core.close()
 
     def __enter__(self) -> Self:
@@ -88,12 +88,12 @@ class Client:
 
     @property
     def definition(self) -> Definition:
-        """The rules that this client knows."""
+        """The definition that this client uses."""
         return self._core.exchange.link.definition
 
     @property
     def codec(self) -> Codec:
-        """Decodes what any definition of the entity type wrote."""
+        """Decodes records of every definition version of the entity type."""
         return self._core.codec
 
     def read(self, entity_id: str, *, at_least_version: int = 0, timeout_s: float = 10) -> Snapshot:
@@ -106,7 +106,7 @@ class Client:
             raise self._core.not_read(entity_id, at_least_version, timeout_s) from None
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None = None) -> Decision:
-        """Judge a proposal on what is known here; see `AsyncClient.would_accept`."""
+        """Evaluate a proposal on the local view; see `AsyncClient.would_accept`."""
         return self._core.would_accept(snapshot, name, payload)
 
     def propose(
@@ -116,7 +116,7 @@ class Client:
         payload: Mapping[str, Value] | None = None,
         **said: Unpack[ProposalOptions],
     ) -> Proposal:
-        """Propose a change of what was read; see `AsyncClient.propose`."""
+        """Propose a change of the state that was read; see `AsyncClient.propose`."""
         return Proposal(self._core.propose(snapshot, name, payload, **said))
 
     def signal(
@@ -128,7 +128,7 @@ class Client:
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],
     ) -> None:
-        """Report a fact, and return once it is durable; see `AsyncClient.signal`."""
+        """Report a fact, and return once all replicas in sync have it; see `AsyncClient.signal`."""
         call = self._core.signal(entity_id, name, payload, answered=False, **said)
         Proposal(call).durable(timeout_s)
 
@@ -141,7 +141,7 @@ class Client:
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],
     ) -> Decision:
-        """Report a fact, and return what the gate said to it; see `AsyncClient.signal_decided`."""
+        """Report a fact, and return the gate's decision on it; see `AsyncClient.signal_decided`."""
         call = self._core.signal(entity_id, name, payload, answered=True, **said)
         return Proposal(call).decision(timeout_s)
 
