@@ -1,4 +1,4 @@
-"""Those who wait for decisions, each by the place on the log where its input lies: ids are the senders', and no key."""
+"""Futures of decisions, found by the input's topic, partition and offset: senders choose ids, so an id is no key."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ EARLY_MAX: Final = 1_000
 
 
 class Answers:
-    """Finds the decisions that somebody waits for among all that the gate takes. Others' are not even decoded.
+    """Finds, among all decisions, those that a caller waits for. Decisions on other entities are not decoded.
 
-    Callers expect in their threads; only the I/O thread does the rest. A decision may come before the report of the
-    record that it is on: it is kept until that is there.
+    Callers' threads call `expect`; only the I/O thread calls the rest. A decision may come before the delivery report
+    of its input: it is kept until the report comes.
 
     Args:
         codec: decodes decisions.
-        tell: is told of an answer before those who wait for it: what they read next must not be older than that.
+        tell: gets a decision before its waiters do, so that their next read is not older than the decision.
     """
 
     def __init__(self, codec: Codec, tell: Callable[[Decision], None] = lambda _: None) -> None:
@@ -46,7 +46,7 @@ class Answers:
         return answer
 
     def place(self, entity_id: str, answer: Future[Decision], place: Place) -> None:
-        """Learn where the input lies whose decision is waited for."""
+        """Note the place of the input for whose decision somebody waits."""
         key = entity_id.encode()
         with self._lock:
             of_entity = self._waiting.get(key, {})
@@ -60,7 +60,7 @@ class Answers:
         self._forget_early(key)
 
     def drop(self, entity_id: str, answer: Future[Decision]) -> None:
-        """Wait for it no longer."""
+        """Stop waiting for this answer."""
         key = entity_id.encode()
         self._remove(key, answer)
         self._forget_early(key)

@@ -1,4 +1,4 @@
-"""A look into the logs: what an entity went through, what was decided, and on which input. Blocking; for tools."""
+"""Reads the topics for tools: the history of an entity, the decisions, and the input of each. Blocking."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ArchivedDecision(NamedTuple):
 
 
 def sole_entity(settings: Settings) -> str:
-    """Return the entity type of an app that has but one. Where topics are there and no rules yet, wait for a gate.
+    """Return the entity type of an app that has only one. Where topics exist and no definition yet, wait for a gate.
 
     Raises:
         SettingsError: it has none, or several.
@@ -85,7 +85,7 @@ class Archive:
         self._admin.__exit__()
 
     def history(self, entity_id: str) -> list[Snapshot]:
-        """Return an entity's states as far as the log holds them: one horizon at least, and the latest one for ever."""
+        """Return an entity's states on the log: at least one horizon of changes, and always the latest state."""
         key = entity_id.encode()
         partition = TopicPartition(self.link.topics.changelog, partition_of(key, self.link.partitions))
         found: list[Snapshot] = []
@@ -103,18 +103,18 @@ class Archive:
         return self._decisions(lambda decided: decided.decision.input_id == input_id, needle)
 
     def latest_decisions(self, count: int, wanted: Callable[[ArchivedDecision], bool]) -> list[ArchivedDecision]:
-        """Return the last decisions that are wanted, of all partitions together, the latest one last."""
+        """Return the last `count` decisions for which `wanted` is true, over all partitions, the latest one last."""
         return list(self._decisions(wanted, b"", count))[-count:] if count else []
 
     def ends_of_decisions(self) -> dict[TopicPartition, int]:
-        """Return how far the decisions have come."""
+        """Return the end positions of the decisions topic."""
         topic, numbers = self.link.topics.decisions, range(self.link.partitions)
         return self._admin.latest_offsets([TopicPartition(topic, number) for number in numbers], read_uncommitted=False)
 
     def follow_decisions(
         self, positions: Mapping[TopicPartition, int], wanted: Callable[[ArchivedDecision], bool]
     ) -> Iterator[ArchivedDecision]:
-        """Give decisions from these positions on, as they are taken, for ever."""
+        """Yield decisions from these positions on, as they are committed, without end."""
         self._reader.follow_also(positions)
         while True:
             records, _ = self._reader.take(_WAIT_MS)
@@ -124,7 +124,7 @@ class Archive:
                     yield decided
 
     def case_of(self, decided: ArchivedDecision) -> Case:
-        """Return a decision with its input, what was said beside it, its rules, and the entity's history."""
+        """Return a decision with its input, the proposer's remarks, its definition, and the entity's history."""
         decision, at = decided
         value = self._input_of(at)
         message, remarks = None, Remarks()
@@ -137,7 +137,7 @@ class Archive:
         )
 
     def _input_of(self, at: Coordinates) -> bytes | None:
-        """Return the input that was decided; None where the log has let go of it."""
+        """Return the input that was decided; None if it is no longer on the log."""
         partition = TopicPartition(at.topic, at.partition)
         if at.offset < self._admin.earliest_offsets([partition])[partition]:
             return None
@@ -176,7 +176,7 @@ class Archive:
         return sorted(found, key=lambda decided: (decided.at.decided_at, decided.at.sequence, decided.at.index))
 
     def _scan(self, partition: TopicPartition, keep: Callable[[ConsumerRecord], None]) -> None:
-        """Show all that a partition holds now."""
+        """Call `keep` with every record that the partition holds now."""
 
         def take(records: list[ConsumerRecord], _position: int) -> bool:
             for record in records:

@@ -1,4 +1,4 @@
-"""From a caller's words to a message: everything that can be said against it is said before anything is sent."""
+"""Makes a message from a caller's arguments, and raises every error that can be found before anything is sent."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class Composer:
-    """Makes messages of one entity type, and judges them on a local view.
+    """Makes messages of one entity type, and evaluates them on the local view.
 
     Args:
-        definition: the rules.
-        codec: says what is wrong with a payload.
-        sender: who proposes, or a signal's source, where the call does not say it.
+        definition: the definition.
+        codec: checks payloads.
+        sender: default for the proposer of a proposal and the source of a signal.
     """
 
     def __init__(self, definition: Definition, codec: Codec, sender: str = "") -> None:
@@ -41,7 +41,7 @@ class Composer:
 
     @cached_property
     def machine(self) -> Machine:
-        """The compiled rules. Raises DefinitionError: a `python:` function is missing here, or another one."""
+        """The compiled definition. Raises DefinitionError: a `python:` function is missing here, or has other code."""
         return compile_machine(self._definition)
 
     def signal(
@@ -87,7 +87,7 @@ class Composer:
         """Return a proposal's message; see `AsyncClient.propose`.
 
         Raises:
-            NoOccasion: neither the call nor the definition says what the occasion is.
+            NoOccasion: neither the call nor the definition names the occasion.
             InvalidPayload: it does not fit the definition, or an id or key is too long.
         """
         rule = self._definition.proposals.get(name)
@@ -107,7 +107,7 @@ class Composer:
         )  # fmt: skip
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None, now_ms: int) -> Decision:
-        """Return what the ladder says of a proposal on this state; see `AsyncClient.would_accept`."""
+        """Return the ladder's decision on a proposal on this state; see `AsyncClient.would_accept`."""
         message = self.proposal(snapshot, name, payload, now_ms, proposal_id="would-accept", dedup_key="would-accept")
         rule = self.machine.rules[Kind.PROPOSAL, name]
         occasion = dedup_identity_of(rule, message)

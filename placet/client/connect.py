@@ -1,4 +1,4 @@
-"""What a client has to know before its first word: topics, partitions, and the rules as the log has them."""
+"""What a client needs before it can read or send: topics, partitions, and the definitions on the control topic."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def connect(
     timeout_s: float,
     wait: Callable[[float], bool],
 ) -> Link:
-    """Find an entity type's topics and rules; wait for them, as a client may start before the gate.
+    """Find an entity type's topics and definition; wait for them, as a client may start before the gate.
 
     Args:
         settings: where Kafka is.
-        admin: asks for topics.
-        wanted: the definition, or the entity type's name, whose rules are then taken from the control topic.
-        timeout_s: how long to wait for topics and rules.
-        wait: waits for so many seconds; True ends all waiting.
+        admin: looks up topics.
+        wanted: the definition, or the entity type's name; with a name the definition comes from the control topic.
+        timeout_s: how long to wait for topics and definition.
+        wait: waits for so many seconds; returns True to end the wait for topics and definition.
 
     Raises:
-        SettingsError: no such topics, or no gate has published rules for this entity type.
+        SettingsError: no such topics, or no gate has published a definition of this entity type.
         LogUnreachable: no broker answered.
     """
     entity = wanted if isinstance(wanted, str) else wanted.entity
@@ -96,7 +96,7 @@ def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
 
 
 def _wire(settings: Settings, entity: str) -> Wire:
-    """How records are framed: as the gate does it, by the registry's ids where there is one."""
+    """Return the framing of records, as the gate has it: by the registry's schema ids if there is a registry."""
     if settings.registry.url is None:
         return SINGLE_OBJECT
     return Registry(LocalHost(), settings.registry.url, settings.registry_options()).wire(settings.app, entity)

@@ -1,4 +1,4 @@
-"""What both clients share: the call, up to the point where one waits by blocking and the other one by awaiting."""
+"""What both clients share: everything up to the wait, in which one client blocks and the other awaits."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def clock_ms() -> int:
 
 
 class Call:
-    """A message that was sent, and what is known of it: what both kinds of `Proposal` wrap."""
+    """A message that was sent, with its futures; both kinds of `Proposal` wrap one."""
 
     def __init__(self, message: Message, sent: Sent) -> None:
         self.message = message
@@ -46,7 +46,7 @@ class Call:
         return self.message.input_id
 
     def not_delivered(self, timeout_s: float) -> NotDelivered:
-        """Return the error of who waited for it to be durable."""
+        """Return the error for a caller that waited until the message is durable."""
         message = self.message
         return NotDelivered(
             f"`{message.name}` ({message.input_id}) of {message.entity_id} was not confirmed within {timeout_s:g} s. "
@@ -54,7 +54,7 @@ class Call:
         )
 
     def undecided(self, timeout_s: float) -> DecisionTimeout:
-        """Return the error of who waited for the decision."""
+        """Return the error for a caller that waited for the decision."""
         return DecisionTimeout(self.message.name, self.message.input_id, self.message.entity_id, timeout_s)
 
     def expected(self) -> Future[Decision]:
@@ -65,15 +65,15 @@ class Call:
 
 
 class Core:
-    """One entity type's client without its face.
+    """One entity type's client, without the blocking or awaiting calls.
 
     Args:
-        definition: a definition, its file, or the entity type's name: then the rules come from the control topic.
+        definition: a definition, its file, or the entity type's name; with a name it comes from the control topic.
         app: prefix of the topics; by default the settings'.
-        bootstrap_servers: where Kafka is; by default the settings'.
-        sender: goes into proposals as proposer, into signals as source.
+        bootstrap_servers: Kafka's; by default the settings'.
+        sender: the `proposer` of proposals, the `source` of signals.
         settings: all settings, in place of the environment's.
-        connect_timeout_s: how long topics and rules may take to be there.
+        connect_timeout_s: how long to wait for topics and definition.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Core:
         self._exchange.end()
 
     def close(self) -> None:
-        """Wait for what is under way, and end."""
+        """Wait for records that are being sent, then end."""
         self._exchange.close()
 
     @property
@@ -117,14 +117,14 @@ class Core:
 
     @property
     def composer(self) -> Composer:
-        """Makes messages; there from the connection on."""
+        """Makes messages. Raises NotConnected before the client is connected."""
         if self._composer is None:
             self._composer = Composer(self.exchange.link.definition, self.codec, self.sender)
         return self._composer
 
     @property
     def codec(self) -> Codec:
-        """Decodes what any definition of the entity type wrote."""
+        """Decodes records of every definition version of the entity type."""
         return self.exchange.link.codec
 
     def read(self, entity_id: str, at_least_version: int) -> Future[Snapshot]:
@@ -132,7 +132,7 @@ class Core:
         return self.exchange.mirror.read(entity_id, at_least_version)
 
     def not_read(self, entity_id: str, at_least_version: int, timeout_s: float) -> ReadTimeout:
-        """Return the error of who waited for a state."""
+        """Return the error for a caller that waited for a state."""
         newest = self.exchange.mirror.newest(entity_id)
         return ReadTimeout(
             f"{entity_id} was not there at version {at_least_version} or later within {timeout_s:g} s; the newest "
@@ -140,7 +140,7 @@ class Core:
         )
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None) -> Decision:
-        """Judge a proposal on a local view."""
+        """Evaluate a proposal on the local view."""
         return self.composer.would_accept(snapshot, name, payload, clock_ms())
 
     def propose(

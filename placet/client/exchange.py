@@ -1,4 +1,4 @@
-"""The client's own thread: all that talks to Kafka happens here, or is told here.
+"""The client's own thread: all traffic with Kafka is here, except that callers' threads hand records to the producer.
 
 callers' threads ──send──► producer ──► signals, proposals          never waits
                  ──read──► mirror   ◄── changelog   ┐
@@ -41,7 +41,7 @@ _LOG: Final = logging.getLogger("placet.client")
 
 
 class Sent(NamedTuple):
-    """What becomes of a record: it is durable; it is decided."""
+    """The two futures of a record that was sent: it is durable; it is decided."""
 
     durable: Future[None]
     answer: Future[Decision] | None
@@ -53,7 +53,7 @@ class Exchange:
     Args:
         settings: where Kafka is.
         wanted: the definition, or the entity type's name.
-        connect_timeout_s: how long topics and rules may take to be there.
+        connect_timeout_s: how long to wait for topics and definition.
     """
 
     link: Link
@@ -84,7 +84,7 @@ class Exchange:
         self._thread.start()
 
     def end(self) -> None:
-        """Ask the thread to send what is under way and to end. Who still waits gets `NotConnected`."""
+        """Ask the thread to send the records in its queue and to end. Callers that still wait get `NotConnected`."""
         self._closing.set()
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Exchange:
             self._thread.join()
 
     def send(self, message: Message, value: bytes, headers: Headers, *, answered: bool) -> Sent:
-        """Send a message; the reader of decisions is positioned before that where an answer is asked for.
+        """Send a message. If an answer is asked for, the reader of decisions gets its positions before that.
 
         Raises:
             NotConnected: the thread has ended.
@@ -120,7 +120,7 @@ class Exchange:
         return Sent(durable, answer)
 
     def forget(self, message: Message, answer: Future[Decision]) -> None:
-        """Expect an answer no longer. Takes no lock: the garbage collector calls it, at any moment, in any thread."""
+        """Stop expecting an answer. Takes no lock: the garbage collector calls it, at any moment, in any thread."""
         self._requests.put(partial(self.answers.drop, message.entity_id, answer))
 
     def check(self) -> None:
@@ -225,7 +225,7 @@ class Exchange:
             self.answers.fail(message.entity_id, answer, error)
 
     def _lost(self, error: Any) -> None:
-        """Note that no broker is connected (librdkafka has logged which one went, and why)."""
+        """Note that no broker is connected (librdkafka has logged which broker was lost, and why)."""
         self._away |= error.name() == "_ALL_BROKERS_DOWN"
 
     def _found(self) -> None:

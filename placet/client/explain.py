@@ -1,4 +1,4 @@
-"""Why a decision is what it is: the rung that decided, what it compared, who was faster, and what helps. Pure."""
+"""Explains a decision: the rung that decided, the compared values, the changes that came first, what helps. Pure."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ RUNGS: dict[int, str] = {
 
 
 class Faster(NamedTuple):
-    """A committed change that counted: what the input did not know, what it repeats, or what it became.
+    """A change that a decision is about: one that the proposal did not know, the one it repeats, or its own change.
 
-    `fields` has what it set, as (before, after); where the log has let go of the change, `cause` says so.
+    `fields` are the fields that it set, as (before, after). If the change is no longer on the log, `cause` says so.
     """
 
     version: int
@@ -63,7 +63,7 @@ def explain(case: Case) -> Explanation:
 
 
 def _commits(case: Case) -> list[Faster]:
-    """Return the changes that counted, in their order, those that the log has let go of included."""
+    """Return the changes that the decision is about, in order, also those that are no longer on the log."""
     decision = case.decision
     initial = {} if case.rules is None else {name: field.default for name, field in case.rules.fields.items()}
     held = [_faster(step) for step in steps(case.life, initial) if _counted(case, step)]

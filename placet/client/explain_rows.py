@@ -23,9 +23,9 @@ _NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
 
 
 class Case(NamedTuple):
-    """A decision and all that is known about it. `message` and `rules` are None where the log has let go of them.
+    """A decision and all that is known about it. `message` and `rules` are None if they are no longer on the log.
 
-    `remarks` is what the proposer said for people; `history` are the entity's states, as far as the log holds them.
+    `remarks` are the proposer's texts for people; `history` has the states of the entity that are on the log.
     """
 
     decision: Decision
@@ -45,12 +45,12 @@ class Case(NamedTuple):
 
     @property
     def life(self) -> list[Snapshot]:
-        """The states of the life in which the entity was when it was decided."""
+        """The states of the incarnation in which the entity was when it was decided."""
         return [snapshot for snapshot in self.history if snapshot.incarnation == self.decision.incarnation]
 
 
 class Compared(NamedTuple):
-    """One thing that was looked at: what the input said, and what it met."""
+    """One comparison: the value that the input gave, and the value that was found."""
 
     what: str
     given: str

@@ -20,22 +20,22 @@ __all__ = ["Mirror"]
 
 
 class _Waiter(NamedTuple):
-    """One who waits for a state of at least a version."""
+    """A caller that waits for a state of at least this version."""
 
     version: int
     found: Future[Snapshot]
 
 
 class Mirror:
-    """Committed states, as far as they were read. Records stay as they came; who reads one decodes it.
+    """The committed states that were read so far. Records stay undecoded until somebody reads their state.
 
-    Callers read in their threads while the I/O thread takes records in.
+    Callers read in their threads, while the I/O thread adds records.
 
     Args:
         definition: tells the fields of an entity never seen.
         codec: decodes the changelog.
         partitions: how many partitions the changelog has.
-        load: asks the I/O thread for a partition from its beginning; is called once for each.
+        load: asks the I/O thread to read a partition from its beginning; called once for each partition.
     """
 
     def __init__(self, definition: Definition, codec: Codec, partitions: int, load: Callable[[int], None]) -> None:
@@ -66,11 +66,11 @@ class Mirror:
         return found
 
     def newest(self, entity_id: str) -> Snapshot:
-        """Return what is known of an entity now.
+        """Return the newest state that was read of an entity.
 
         Raises:
-            DecodeError: its record can't be read, and where it lies; `UnknownSchema` until the definition that wrote it
-                is known.
+            DecodeError: its record can't be read; the text names its place. `UnknownSchema` until the definition that
+                wrote it is known.
         """
         record = self._records.get(entity_id.encode())
         if record is None:
@@ -78,7 +78,7 @@ class Mirror:
         return snapshot_of(self._codec, record)
 
     def tell(self, decision: Decision) -> None:
-        """Note the version that an answer named: no later read of this client goes behind it."""
+        """Note the version that a decision named: no later read of this client returns an older one."""
         key = decision.entity_id.encode()
         with self._lock:
             if partition_of(key, self._partitions) in self._asked:
@@ -96,24 +96,24 @@ class Mirror:
             self._serve(key)
 
     def reached_end(self, partition: int) -> None:
-        """Note that all of a partition was read: its waiters are served from now on."""
+        """Note that a partition was read to its end: its waiters are served from now on."""
         if partition not in self._loaded:
             self._loaded.add(partition)
             self.serve_all()
 
     def serve_all(self) -> None:
-        """Look again for everybody who waits: a partition is loaded, or a definition became known."""
+        """Serve all waiters again: a partition is loaded, or a definition became known."""
         for key in list(self._waiters):
             self._serve(key)
 
     def fail(self, error: PlacetError) -> None:
-        """Tell all who wait that nothing will come."""
+        """End all waits with this error."""
         with self._lock:
             for waiter in [waiter for waiters in self._waiters.values() for waiter in waiters]:
                 _settle(waiter.found, error)
 
     def _serve(self, key: bytes) -> None:
-        """Give the state to all who wait for it and for no later one."""
+        """Give the state to all waiters that want this version or an earlier one."""
         with self._lock:
             if partition_of(key, self._partitions) not in self._loaded:
                 return

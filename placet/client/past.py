@@ -1,4 +1,4 @@
-"""An entity's past as far as the log holds it: one horizon of changes, and the latest state for ever. Pure."""
+"""An entity's history on the log: one horizon of changes, and always the latest state. Pure."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def differences(before: Snapshot | None, after: Snapshot) -> dict[str, tuple[Any
 
 
 def newest(history: Sequence[Snapshot], entity_id: str) -> Snapshot | str:
-    """Return the latest state, or a sentence why there is none."""
+    """Return the latest state, or a sentence that says why there is none."""
     return history[-1] if history else f"{entity_id} was never seen, or is forgotten."
 
 
