@@ -1,11 +1,11 @@
-"""The advisory pipeline: functions that think about signals, many at once, on faust.
+"""The advisory pipeline: calls functions for signals, many at once, on faust.
 
-advisor      what an author writes        advice      what a function gets and gives; the limits
-pipeline     signals in, positions out    thinking    one trigger, to the gate's last word
-source       faust, at the edge           triggers    from records to triggers
-waiting, breaker, progress, steps         pure: who waits, who may think, what is over, what comes next
-meter        what is counted           logs        what faust and its client say, sparsely
-taken        how far the gate has come  credentials  faust told what the settings say
+advisor      the class for authors        advice       input and result of a function; the limits
+pipeline     signals in, positions out    thinking     one trigger, up to the gate's last decision
+source       the only module with faust   triggers     makes triggers of records
+waiting, breaker, progress, steps         pure: the queue, the circuit breaker, finished offsets, the next step
+meter        metrics and counts           logs         log lines of faust and its client, limited
+taken        the gate's positions         credentials  makes faust's credentials of the settings
 
 Needs the extra: `pip install 'placet[advisory]'`.
 """

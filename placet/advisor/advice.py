@@ -1,4 +1,4 @@
-"""What an advisor's function gets and gives, and the limits that it works within."""
+"""The input and the result of an advisor's function, and the limits for its calls."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _MAX_AGE_MS: Final = 600_000
 
 @dataclass(frozen=True)
 class Signal:
-    """A fact on the log, as its source sent it: what the gate makes of it is not said. Times in ms since the epoch.
+    """A fact on the log, as its source sent it, without the gate's decision on it. Times in ms since the epoch.
 
     Attributes:
-        entity_id: whom it is about.
+        entity_id: the entity that it is about.
         name: one of the definition's signals.
-        payload: as the definition types it.
-        signal_id: names the fact; the occasion of what is proposed because of it.
-        event_time: when it happened.
+        payload: its payload, with the definition's types.
+        signal_id: names the fact; a proposal because of this signal has it as `caused_by`.
+        event_time: when the fact happened.
         issued_at: when it was first sent.
-        log_time: when the broker took it.
+        log_time: when the broker appended it.
         source: who sent it.
     """
 
@@ -45,16 +45,16 @@ class Signal:
 
 @dataclass(frozen=True)
 class Advice:
-    """What should be proposed.
+    """What the harness should propose.
 
     Attributes:
         name: one of the definition's proposals.
         payload: its payload; fields with a default, and optional ones, may be left out.
         rationale: why, for people.
-        model: what thought of it.
-        metadata: anything else.
-        valid_for: refuse it (EXPIRED) after this time; the definition may allow less.
-        dedup_key: what it is about, where that is not the signal: the same key is applied once.
+        model: name of the model that made the proposal.
+        metadata: anything else, for people.
+        valid_for: the gate refuses the proposal (EXPIRED) after this time; the definition may allow less.
+        dedup_key: names the occasion, which is applied once; by default the signal and the proposal's name are it.
     """
 
     name: str
@@ -67,29 +67,29 @@ class Advice:
 
 
 Think: TypeAlias = Callable[[Signal, Snapshot], Awaitable[Advice | None]]
-"""An advisor's function: a fact and the committed state in, an advice or None out."""
+"""An advisor's function: takes a signal and the committed state, returns an advice or None."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is thought at once, how long, how often. Nothing has no bound.
+    """Bounds for an advisor's work. Everything has one.
 
     Attributes:
-        ceiling: so many thoughts at once.
-        queue: so many triggers may wait for them.
-        drop: who goes when more come.
-        timeout_s: how long one call of the function may take.
-        decision_timeout_s: how long the gate may take to answer.
-        recomputes: so often one trigger is thought about again when the gate says RECOMPUTE.
-        resends: so often the same is sent again when the gate says LATER, or nothing.
-        failures: so many in a row open the breaker: the function raised, took too long or advised what is no
-            proposal, or the gate did not answer.
-        open_s: how long it stays open before one probe.
-        max_age_s: triggers older than that are dropped; by default ten minutes, or half the definition's horizon where
-            that is less. Beyond the horizon the gate no longer knows that a trigger was answered before.
-        settle_s: so long after it came a signal may wait for the gate to decide on it, so that nobody thinks about a
-            state that it is about to change. When the gate is further behind, thoughts begin without it.
-        grace_s: how long a stop waits for thoughts under way.
+        ceiling: signals in work at once: the function runs, or its decision is awaited.
+        queue: signals that may wait for a free place.
+        drop: which signal is dropped when the queue is full.
+        timeout_s: longest time of one call of the function.
+        decision_timeout_s: longest wait for one answer of the gate.
+        recomputes: how often one signal is thought about again when the gate says RECOMPUTE.
+        resends: how often the same proposal is sent again when the gate says LATER, or does not answer.
+        failures: so many failures in a row open the breaker. A failure is: the function raised, took too long or
+            returned what is no proposal; the state could not be read; the gate did not answer.
+        open_s: how long the breaker stays open before one probe.
+        max_age_s: older signals are dropped; by default ten minutes, or half the definition's horizon if that is less.
+            It must be below the horizon: later the gate no longer knows that a signal was answered before.
+        settle_s: longest time, from its log time on, that a signal waits for the gate to decide on it, so that no
+            function works on a state that is about to change. After that the function is called without the decision.
+        grace_s: how long a stop waits for calls under way.
     """
 
     ceiling: int = 8
@@ -119,10 +119,10 @@ class Limits:
                 raise SettingsError(f"the advisor's limit `{limit.name}` is {value}: it must be {bound}")
 
     def max_age_ms(self, horizon_ms: int) -> int:
-        """Return the age at which triggers are dropped.
+        """Return the age at which signals are dropped.
 
         Raises:
-            SettingsError: it is beyond the horizon.
+            SettingsError: `max_age_s` is not below the horizon.
         """
         if self.max_age_s is None:
             return min(_MAX_AGE_MS, horizon_ms // 2)

@@ -1,4 +1,4 @@
-"""The advisor as its author writes it: a definition, a name, functions for signals."""
+"""The class `Advisor`: a definition, a name, and functions for signals."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DEFAULTS: Final = Limits()
 
 
 class Advisor:
-    """Thinks about signals of one entity type, and proposes what comes of it.
+    """Calls functions for the signals of one entity type, and proposes what they return.
 
         advisor = Advisor("flight", name="rebooker")
 
@@ -46,18 +46,19 @@ class Advisor:
         raise SystemExit(advisor.run())
 
     Several processes with the same name share the partitions. Each advice is proposed with the signal as its cause, so
-    that a signal that comes again, after a crash or a rebalance, is applied once at most.
+    the proposal because of a signal that is read again after a crash or a rebalance is applied at most once.
 
     Args:
-        definition: a definition, the path of its file, or the entity type's name: then the rules are those on the log.
-        name: who proposes; with the app's, the name of the consumer group.
-        app: prefix of the topics; else PLACET_APP, else `placet`.
-        bootstrap_servers: where Kafka is; else the environment's.
+        definition: a definition, the path of its file, or the entity type's name. With a name the definition in force
+            is read from the control topic.
+        name: the `proposer` of all proposals; app and name make the name of the consumer group.
+        app: prefix of the topics; by default PLACET_APP, else `placet`.
+        bootstrap_servers: Kafka's; by default the environment's.
         settings: all settings at once, in place of app, servers and environment.
-        limits: how much is thought at once, how long, how often.
-        start: where a group begins that has committed nothing yet: `earliest` (what is too old is passed over) or
-            `latest` (what comes from now on).
-        metrics_port: serves Prometheus' metrics; 0: none.
+        limits: bounds for the work.
+        start: where a group without a stored position begins: `earliest` (signals that are too old are dropped) or
+            `latest` (new signals only).
+        metrics_port: port that serves the metrics for Prometheus; 0: none.
     """
 
     def __init__(
@@ -84,10 +85,10 @@ class Advisor:
         self._stopped = asyncio.Event()
 
     def on(self, *signals: str) -> Callable[[Think], Think]:
-        """Let a function think about signals of these names.
+        """Register a function for signals of these names.
 
         Raises:
-            SettingsError: one of them has a function already, or the function is no `async def`.
+            SettingsError: one of the names has a function already, or the function is no `async def`.
         """
 
         def note(think: Think) -> Think:
@@ -105,7 +106,7 @@ class Advisor:
 
     @property
     def client(self) -> AsyncClient:
-        """The open client, for functions that propose themselves: with `caused_by=signal.signal_id`.
+        """The open client, for functions that propose by themselves, with `caused_by=signal.signal_id`.
 
         Raises:
             NotConnected: the advisor is not running.
@@ -116,14 +117,14 @@ class Advisor:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """What has happened so far, by name; see docs/advisor.md. Zero where it has not."""
+        """How often each result has occurred so far, by name, zero for one that has not; see docs/advisor.md."""
         return self._meter.counts
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit code 0.
 
         Raises:
-            SettingsError: topics, rules or settings are missing or wrong.
+            SettingsError: topics, definition or settings are missing or wrong.
             LogUnreachable, NotConnected: Kafka could not be reached, or was lost.
         """
         configure_logs(self._settings.log_level, app=self._settings.app, advisor=self.name)
@@ -133,11 +134,11 @@ class Advisor:
         return 0
 
     def stop(self) -> None:
-        """Ask `serve` to end: thoughts under way are finished within `grace_s`."""
+        """Ask `serve` to end; it waits up to `grace_s` for calls under way."""
         self._stopped.set()
 
     async def serve(self) -> None:
-        """Run in this event loop until `stop` is called. Once in an advisor's life.
+        """Run in this event loop until `stop` is called. An advisor can be served only once.
 
         Raises:
             SettingsError, LogUnreachable, NotConnected: as `run`.
@@ -179,7 +180,7 @@ class Advisor:
                     await asyncio.wait_for(last_word, _CLOSE_WITHIN_S)
 
     async def _until_stopped(self, pipeline: Pipeline, source: SignalSource) -> None:
-        """Raise what ends it before it is asked to end."""
+        """Wait for `stop`; raise the error that ends the work before that."""
         stopped = asyncio.create_task(self._stopped.wait())
         work = {asyncio.create_task(source.ended()), asyncio.create_task(_commit(pipeline, source))}
         ends: set[asyncio.Future[Any]] = {stopped, pipeline.failed, *work}

@@ -1,4 +1,4 @@
-"""The circuit breaker: after so many failures in a row nobody is asked for a while, then one probe tells.
+"""The circuit breaker: after so many failures in a row no function is called for a while, then one as a probe.
 
     closed ──failures in a row──► open ──open_s──► half open: one probe
       ▲                            ▲                   │
@@ -16,7 +16,7 @@ __all__ = ["Breaker", "BreakerPhase"]
 
 
 class BreakerPhase(StrEnum):
-    """Whether the model is asked."""
+    """Whether functions are called."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -40,13 +40,13 @@ class Breaker:
         self.opened = 0
 
     def phase(self, now_s: float) -> BreakerPhase:
-        """Return where it stands."""
+        """Return the phase."""
         if self._opened_at_s is None:
             return BreakerPhase.CLOSED
         return BreakerPhase.OPEN if now_s < self._opened_at_s + self._open_s else BreakerPhase.HALF_OPEN
 
     def begin(self, now_s: float) -> bool:
-        """Ask to think; False: not now, see `wait_s`. Whoever got True tells `learn` how it went."""
+        """Ask for permission to begin; False: not now, see `wait_s`. After True the caller tells `learn` the result."""
         match self.phase(now_s):
             case BreakerPhase.CLOSED:
                 return True
@@ -56,13 +56,13 @@ class Breaker:
         return False
 
     def wait_s(self, now_s: float) -> float | None:
-        """Return how long it stays open; None when it does not, or when a probe is under way."""
+        """Return how long it stays open; None if it is closed, or if a probe is under way."""
         if self._opened_at_s is None or self._probing:
             return None
         return max(0.0, self._opened_at_s + self._open_s - now_s)
 
     def learn(self, result: str, now_s: float) -> None:
-        """Take in what became of what was begun: `answered`, `given_up`; anything else tells nothing."""
+        """Take the result of what was begun: `answered` or `given_up`; any other result tells nothing."""
         match result:
             case "answered":
                 self.succeeded()
@@ -72,11 +72,11 @@ class Breaker:
                 self.withdrawn()
 
     def succeeded(self) -> None:
-        """Close it. What was begun before it opened, and comes to an end only now, is a sign of life too."""
+        """Close it. A success that was begun before it opened closes it too."""
         self._in_a_row, self._opened_at_s, self._probing = 0, None, False
 
     def failed(self, now_s: float) -> None:
-        """Count a failure; open it when it is one too many, or the probe's."""
+        """Count a failure; open the breaker at the limit, or if it was the probe's."""
         self._in_a_row += 1
         if self._in_a_row < self._failures:
             return
@@ -86,5 +86,5 @@ class Breaker:
         self.opened += 1
 
     def withdrawn(self) -> None:
-        """Forget that it was begun: nothing was learned."""
+        """Forget what was begun: it had no result."""
         self._probing = False

@@ -1,4 +1,4 @@
-"""How faust's Kafka client is told what the settings tell librdkafka: TLS, user and password, nothing by guess."""
+"""Makes faust's credentials of librdkafka's options in the settings: TLS, user and password. Guesses nothing."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def credentials(options: Mapping[str, str]) -> CredentialsT | None:
     """Return faust's credentials; None without any.
 
     Args:
-        options: librdkafka's, as the settings have them; those that are not about security count nothing here.
+        options: librdkafka's, as the settings have them; only those about security are used.
 
     Raises:
-        SettingsError: an option about security that can't be passed on. None is left out silently.
+        SettingsError: an option about security can't be passed on to faust. No such option is ignored.
     """
     unknown = sorted(name for name in options if name.startswith(("ssl.", "sasl.", "security.")) and name not in _USED)
     if unknown:

@@ -1,4 +1,4 @@
-"""faust's Kafka client says ten times in 100 ms that a broker is away. Here each kind of line comes once a minute."""
+"""Limits each kind of log line to one a minute: faust's Kafka client logs a lost broker ten times in 100 ms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sparse(logging.Handler):
 
 
 def tame_client_logs() -> None:
-    """Send the lines of faust and its Kafka client to our own log, sparsely. For a process that is an advisor only."""
+    """Send the lines of faust and its Kafka client to our own log, limited. Only for a process that runs an advisor."""
     handler = Sparse()
     for name in _LOGGERS:
         logger = logging.getLogger(name)

@@ -1,4 +1,4 @@
-"""What an advisor tells the world: one table of metrics, and one of the events that are counted in them."""
+"""The metrics of an advisor: a table of metrics, and a table of the events that they count."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ADVISOR_METRICS = (
 
 
 class Event(NamedTuple):
-    """In which metric something is counted, and what it means. The label's value is the event's name."""
+    """An event: the metric that counts it, and its meaning. The label's value is the event's name."""
 
     metric: str
     meaning: str
@@ -69,7 +69,7 @@ EVENTS: Final[Mapping[str, Event]] = {
     "recomputed": Event(_RETRY, "the gate said RECOMPUTE: thought again on a fresh state"),
     "resent": Event(_RETRY, "the gate said LATER, or nothing: sent again after a while"),
 }
-"""What is counted, beside decisions."""
+"""Everything that is counted, except decisions."""
 
 _BUCKETS_S: Final = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300)
 
@@ -78,7 +78,7 @@ class Meter:
     """Counts for one advisor, in a registry of its own.
 
     Args:
-        advisor: its name, the label of everything.
+        advisor: its name, the label of every metric.
 
     Attributes:
         counts: how often each event has happened, and each decision, as `accepted`, `duplicate`, `refused_STALE`.
@@ -117,7 +117,7 @@ class Meter:
         self._counters["placet_advisor_breaker_opened_total"].labels(self._advisor).inc()
 
     def watch(self, gauges: Mapping[str, Callable[[], float]]) -> None:
-        """Say what gauges show, by the metric's name without `placet_advisor_`."""
+        """Set the functions that gauges read, by the metric's name without `placet_advisor_`."""
         for name, read in gauges.items():
             self._gauges[f"placet_advisor_{name}"].set_function(read)
 

@@ -2,8 +2,8 @@
 
 take ──► progress ──► waiting: settles, then waits ──► pump: ceiling, breaker ──► thinking ──► progress ──► positions
 
-All of it runs in one event loop; what changes something calls `_pump`, which starts what may start. A trigger is over
-when it has been thought about to the end or was dropped on purpose, and only then its offset may be committed.
+All of it runs in one event loop. Every change calls `_pump`, which starts the thoughts that may start. A trigger is
+over when its thought has ended or it was dropped on purpose; only then may the group's position pass its offset.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from placet.streams.telemetry.log import get_logger
 __all__ = ["Pipeline"]
 
 _OFFSETS_MAX: Final = 100_000
-"""So many offsets are kept in mind behind a thought that takes long; then reading waits for it."""
+"""Most offsets of a partition that are kept behind a thought that takes long; then reading waits for it."""
 _PAUSE_S: Final = 0.03
 _PAUSE_MOST_S: Final = 0.3
 _LOOKS: Final = 7
-"""So often is looked whether the gate's change has come into view here; what changes nothing never does."""
+"""How often to look for the gate's change in the local view; a signal that changes nothing has none."""
 
 
 class Pipeline:
@@ -42,7 +42,7 @@ class Pipeline:
     Args:
         client: an open client.
         reader: makes triggers of records.
-        limits: how much, how long, how often.
+        limits: the bounds.
         max_age_ms: older triggers are dropped.
         meter: counts.
         has_taken: tells by partition and offset whether the gate has decided on a signal.
@@ -85,7 +85,7 @@ class Pipeline:
         })  # fmt: skip
 
     async def take(self, record: ConsumerRecord, generation: int) -> None:
-        """Take a record as it was read; returns when the next one may come."""
+        """Take a record that was read; return when the next one may come."""
         while self._is_full(record.partition) and not self._stopping:
             self._room.clear()
             await self._room.wait()
@@ -104,7 +104,7 @@ class Pipeline:
             self._wait(trigger)
 
     def assigned(self, partitions: frozenset[int]) -> None:
-        """Note which partitions are this member's. What waits of others is thought about elsewhere."""
+        """Note which partitions are this member's. Another member reads the waiting triggers of other partitions."""
         for trigger in self._waiting.leave(lambda trigger: trigger.partition not in partitions):
             self._meter.count("moved")
             self._log.debug("moved", signal=trigger.signal.signal_id)
@@ -119,7 +119,7 @@ class Pipeline:
         return {number: position for number, position in known.items() if position is not None}
 
     async def stop(self) -> None:
-        """Begin nothing more; wait for thoughts under way for `grace_s`, then give them up: they come again."""
+        """Begin nothing more; wait up to `grace_s` for thoughts under way, then cancel them: they are read again."""
         self._stopping = True
         self._room.set()
         self._waiting.leave(lambda _trigger: True)
@@ -149,7 +149,7 @@ class Pipeline:
             self._spawn(self._settle(trigger), self._settling)
 
     async def _settle(self, trigger: Trigger) -> None:
-        """Wait until the gate has taken the signal, and what it made of it can be read."""
+        """Wait until the gate has decided on the signal, and the changed state can be read."""
         pause_s = _PAUSE_S
         while self._is_unsettled(trigger) and not await self._has_taken(trigger.partition, trigger.offset):
             await asyncio.sleep(pause_s)
@@ -166,7 +166,7 @@ class Pipeline:
         return trigger in self._waiting and age_ms < self._limits.settle_s * 1000
 
     async def _is_applied(self, trigger: Trigger) -> bool:
-        """Return whether the state that can be read is as new as the signal; never, when it changed nothing."""
+        """Return whether the state that can be read is as new as the signal; never if the signal changed nothing."""
         try:
             change = (await self._client.read(trigger.signal.entity_id)).change
         except (ReadTimeout, DecodeError):  # whoever thinks will meet it again
@@ -176,7 +176,7 @@ class Pipeline:
     # -- thinking ------------------------------------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Start what may start."""
+        """Start the thoughts that may start."""
         while not self._stopping and len(self._thoughts) < self._limits.ceiling:
             if not self._breaker.begin(monotonic()):
                 self._pump_later(self._breaker.wait_s(monotonic()))

@@ -1,7 +1,7 @@
-"""Which signals of a partition are over: thoughts end in any order, positions are committed in the log's. Pure.
+"""Which signals of a partition are over. Thoughts end in any order, but a position covers all offsets below it. Pure.
 
-faust's own bookkeeping is not used: with several events in hand it commits past one that is not acknowledged yet
-(faust-streaming/faust#606), and it acknowledges what a rebalance made it skip.
+faust's own acknowledgements are not used: while several events are under way, faust commits an offset above one that is
+not acknowledged yet (faust-streaming/faust#606), and it acknowledges events that a rebalance made it skip.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """One partition's. `len` tells how many offsets are kept in mind: from the oldest that is not over on."""
+    """The progress in one partition. `len` tells how many offsets are kept, from the oldest that is not over on."""
 
     def __init__(self) -> None:
         self._order: deque[int] = deque()
@@ -30,16 +30,16 @@ class Progress:
         return self._position if self._read else None
 
     def renew(self) -> None:
-        """Note a rebalance: nothing is committed before a record tells where the group stands."""
+        """Note a rebalance: there is no position to store until a record tells the group's position."""
         self._read = False
 
     def take(self, offset: int, generation: int) -> bool:
-        """Take in hand what was read; False: it is in hand already, or over. A rebalance makes it come again.
+        """Note a record that was read. False: it is in work already, or over; a rebalance made the group read it again.
 
         Args:
             offset: the record's.
-            generation: of the group's assignment. The first record of a new one tells where the group stands: what
-                lies before it is over, here or elsewhere.
+            generation: number of the group's assignment. The first record of a new generation tells the group's
+                position: all offsets before it are over, here or elsewhere.
         """
         self._read = True
         if generation != self._generation:
@@ -52,7 +52,7 @@ class Progress:
         return True
 
     def end(self, offset: int) -> None:
-        """Say that it is over: thought about to the end, or dropped on purpose."""
+        """Note that an offset is over: its thought has ended, or it was dropped on purpose."""
         if offset in self._over:
             self._over[offset] = True
             self._sweep()

@@ -1,11 +1,11 @@
-"""faust at the edge: the only module that knows it. Signals come in by a faust agent; positions go out.
+"""The only module that uses faust. A faust agent reads the signals; positions are committed here.
 
-faust reads and shares out partitions, and does nothing else here: no tables, no producer, no web server, no folders, no
-logging of its own, and no acknowledgements, see `progress`. Two things it has no setting for:
+faust reads records and assigns partitions, and does nothing else here: no tables, no producer, no web server, no
+folders, no logging of its own, and no acknowledgements, see `progress`. For two things it has no setting:
 
-* it reads uncommitted; what an aborted transaction has left must trigger nothing (`_Thread`);
-* it commits what was acknowledged to it, and that goes wrong (faust-streaming/faust#606), so the topic is one without
-  acknowledgements, and positions are committed as they come from `Progress`.
+* It reads uncommitted records, but a record of an aborted transaction must trigger nothing: see `_Thread`.
+* It commits the offsets that were acknowledged to it, which is wrong in cases (faust-streaming/faust#606). So the topic
+  is one without acknowledgements, and the positions come from `Progress`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["SignalSource", "Start", "Take"]
 
 Start = Literal["earliest", "latest"]
 Take = Callable[[ConsumerRecord, int], Awaitable[None]]
-"""Takes a record, and the generation of the group's assignment under which it was read."""
+"""Takes a record, and the generation of the group's assignment in which it was read."""
 
 _BUFFERED_RECORDS: Final = 500
 _FETCH_BYTES: Final = 262_144
@@ -77,9 +77,9 @@ class SignalSource:
 
     Args:
         settings: where Kafka is.
-        topic: what is read.
+        topic: the topic to read.
         group: the consumer group.
-        start: where a group begins that has committed nothing yet.
+        start: where a group without a stored position begins.
         take: gets each record, one after the other; reading waits for it.
         assigned: gets the partitions that are this member's, after each rebalance.
     """
@@ -114,7 +114,7 @@ class SignalSource:
             raise LogUnreachable(f"faust can't reach Kafka: {error!r}") from error
 
     async def ended(self) -> None:
-        """Wait until reading has ended by itself: it never should.
+        """Wait until reading ends by itself, which it never should.
 
         Raises:
             LogUnreachable: faust gave up; or what `take` raised.
@@ -126,7 +126,7 @@ class SignalSource:
         raise LogUnreachable(f"faust has ended: {self._app.crash_reason!r}")
 
     async def commit(self, positions: Mapping[int, int]) -> bool:
-        """Commit positions, by partition; False: a rebalance came between, and nothing is committed."""
+        """Commit positions, by partition; False: a rebalance came first, and nothing is committed."""
         offsets = {TP(self._topic, partition): position for partition, position in positions.items()}
         # faust's own entry commits what was acknowledged to it, which goes wrong: see above.
         consumer = cast("driver.Consumer", self._app.consumer)

@@ -9,7 +9,7 @@ from placet.schemas.decision import Decision, Reason, Retry
 __all__ = ["backoff_s", "sends_again_in_s", "thinks_again"]
 
 _OF_THE_STATE: Final = frozenset({Reason.ILLEGAL_TRANSITION, Reason.GUARD_FAILED, Reason.INVARIANT_VIOLATED})
-"""Refusals that follow from state and payload alone: the same state gets the same answer."""
+"""Refusals that depend on state and payload alone: the same state gives the same decision."""
 
 _WAIT_FIRST_S: Final = 0.5
 _WAIT_MOST_S: Final = 10.0
@@ -20,9 +20,9 @@ def thinks_again(decision: Decision, version: int, rethought: int, most: int) ->
 
     Args:
         decision: what the gate said.
-        version: that of the state that was thought on.
-        rethought: how often that was done already.
-        most: how often it may be.
+        version: version of the state that the function got.
+        rethought: how often the function was called again already.
+        most: how often it may be called again.
     """
     learned = decision.reason not in _OF_THE_STATE or decision.version_before != version
     return decision.retry is Retry.RECOMPUTE and rethought < most and learned
@@ -32,9 +32,9 @@ def sends_again_in_s(decision: Decision | None, resent: int, most: int) -> float
     """Return how long to wait before sending the same again, in seconds; None: don't.
 
     Args:
-        decision: what the gate said; None when nobody knows whether it was asked, or what it said.
-        resent: how often that was done already.
-        most: how often it may be.
+        decision: the gate's decision; None if no answer came.
+        resent: how often the proposal was sent again already.
+        most: how often it may be sent again.
     """
     later = decision is None or decision.retry is Retry.LATER
     return backoff_s(resent) if later and resent < most else None

@@ -1,7 +1,7 @@
-"""How far the gate has come: so that nobody thinks about a state that a signal is about to change.
+"""The gate's positions, so that no function works on a state that a signal is about to change.
 
-The gate commits its positions in the transaction that decides, so its consumer group tells it for every signal alike:
-accepted, refused, repeated, or one that changes nothing.
+The gate's positions are part of the transaction that decides. So its consumer group tells for every signal whether the
+gate has decided on it: accepted, refused, repeated, or without a change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REQUEST_TIMEOUT_MS: Final = 5_000
 
 
 class GatePositions:
-    """Asks how far the gate's consumer group has come, at most every 50 ms.
+    """Asks for the positions of the gate's consumer group, at most every 50 ms.
 
     Args:
         settings: where Kafka is, and the app, whose name is the group's.
@@ -67,7 +67,7 @@ class GatePositions:
         await self._admin.close()
 
     async def has_taken(self, partition: int, offset: int) -> bool:
-        """Return whether the gate has decided on this signal. False too while nobody can be asked."""
+        """Return whether the gate has decided on this signal. False too while Kafka does not answer."""
         if self._positions.get(partition, 0) > offset:
             return True
         async with self._asking:

@@ -1,4 +1,4 @@
-"""One trigger from the first look at the state to the gate's last word. Nothing that a function raises gets out."""
+"""One trigger, from the first read of the state to the gate's last decision. Exceptions of functions stay in here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class GaveUp(PlacetError):
 
     Args:
         kind: `timed_out`, `failed`, `invalid`, `unread`, `unanswered`.
-        cause: what was raised, where something was.
+        cause: the exception, if there was one.
     """
 
     def __init__(self, kind: str, cause: BaseException | None = None) -> None:
@@ -40,7 +40,7 @@ class GaveUp(PlacetError):
 
 
 class Thinking:
-    """Reads, lets think, proposes, waits, and does so again where that helps.
+    """Reads, calls the function, proposes and waits; repeats this when `retry` says so.
 
     Args:
         client: an open client.
@@ -60,7 +60,7 @@ class Thinking:
         self._kinds: set[tuple[str, str]] = set()
 
     async def answer(self, trigger: Trigger) -> str:
-        """Think about a trigger to the end; return what became of it: `answered`, `given_up`, `dropped_too_old`.
+        """Work on a trigger to the end; return the result: `answered`, `given_up`, `dropped_too_old`.
 
         Raises:
             NotConnected: the client has ended.
@@ -94,8 +94,8 @@ class Thinking:
     async def _think(self, trigger: Trigger, snapshot: Snapshot) -> Advice | None:
         """Call the function.
 
-        It returns when the call has really ended, even where it takes its time to be cancelled: else more would run at
-        once than the ceiling says.
+        It returns when the call has really ended, even if its cancellation takes long: otherwise more calls would run
+        at once than the ceiling allows.
         """
         began_s = monotonic()
         call = asyncio.ensure_future(trigger.think(trigger.signal, snapshot))
@@ -137,7 +137,7 @@ class Thinking:
                 return decision
 
     async def _ask(self, trigger: Trigger, snapshot: Snapshot, advice: Advice) -> Decision | None:
-        """Propose once; None: no answer, and nobody knows whether it was asked. The same again is safe."""
+        """Propose once; None: no answer, and the gate may or may not have the proposal. Sending it again is safe."""
         try:
             proposal = self._client.propose(
                 snapshot, advice.name, advice.payload, dedup_key=advice.dedup_key, caused_by=trigger.signal.signal_id,

@@ -1,4 +1,4 @@
-"""From records to triggers: what is not for this advisor, what can't be read, what is too old."""
+"""Makes triggers of records; leaves out records without a function here, and those that can't be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Reader", "Trigger"]
 
 @dataclass(frozen=True, eq=False)
 class Trigger:
-    """A signal that makes somebody think, and where it stands on the log."""
+    """A signal, the function to call for it, and its place on the log."""
 
     signal: Signal
     think: Think
@@ -28,7 +28,7 @@ class Trigger:
 
     @property
     def topic(self) -> Hashable:
-        """What it is about: a newer trigger of the same may supersede it."""
+        """Entity and function: a newer trigger with the same topic may supersede this one."""
         return self.signal.entity_id, self.think
 
 
@@ -49,7 +49,7 @@ class Reader:
         self._kinds: set[str] = set()
 
     def trigger(self, record: ConsumerRecord) -> Trigger | None:
-        """Return the trigger; None where nobody here thinks about such a signal, or it can't be read."""
+        """Return the trigger; None if no function here is for this signal, or if it can't be read."""
         try:
             message = self._codec.decode(Kind.SIGNAL, record.value or b"")
         except DecodeError as error:
@@ -76,7 +76,7 @@ class Reader:
 
 
 def _traceparent(record: ConsumerRecord) -> str | None:
-    """Return the signal's trace context, so that the proposal joins it; what is none is left out."""
+    """Return the signal's trace context for the proposal; None if it has none, or an invalid one."""
     found = next((content for name, content in record.headers or () if name == "traceparent"), b"").decode(
         "ascii", "replace"
     )

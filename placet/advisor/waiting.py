@@ -1,4 +1,4 @@
-"""Triggers that wait for their turn, bounded, and who goes when there is no room. Pure.
+"""A bounded queue of triggers, and the rule that says which one is dropped when it is full. Pure.
 
 A trigger waits in two steps: until the gate has taken its signal (`ready`), then until somebody is free to think.
 """
@@ -13,16 +13,16 @@ __all__ = ["Drop", "TriggerQueue", "Waiter"]
 
 
 class Drop(StrEnum):
-    """What goes when more triggers come than can wait. Each one that goes is counted."""
+    """Which signal is dropped when more come than can wait. Each dropped one is counted."""
 
     OLDEST = "oldest"
-    """The one that has waited longest: news matter."""
+    """The signal that has waited longest."""
     NEWEST = "newest"
-    """The one that comes: first come, first served."""
+    """The new signal."""
     SUPERSEDE = "supersede"
-    """One of the same entity that still waits for the same function, full or not; else the oldest."""
+    """A waiting signal of the same entity and the same function, even if there is room; if full, the oldest."""
     WAIT = "wait"
-    """None: reading stops until there is room. The lag grows, and only what gets too old is dropped."""
+    """None: reading stops until there is room. The lag grows, and only signals that are too old are dropped."""
 
 
 class Waiter(Protocol):
@@ -37,11 +37,11 @@ W = TypeVar("W", bound=Waiter)
 
 
 class TriggerQueue(Generic[W]):
-    """The waiting room, in order of arrival.
+    """The queue, in order of arrival.
 
     Args:
-        bound: so many may wait.
-        drop: who goes when there are more.
+        bound: how many may wait.
+        drop: which one is dropped when there are more.
     """
 
     def __init__(self, bound: int, drop: Drop) -> None:
@@ -61,11 +61,11 @@ class TriggerQueue(Generic[W]):
 
     @property
     def full(self) -> bool:
-        """Whether one more would be one too many."""
+        """Whether there is no room for one more."""
         return len(self._waiters) >= self.bound
 
     def offer(self, waiter: W) -> list[tuple[W, str]]:
-        """Let one in; return who goes for it, itself perhaps, and why: `superseded`, `oldest`, `newest`."""
+        """Add one; return those that are dropped for it, perhaps itself, and why: `superseded`, `oldest`, `newest`."""
         gone: list[tuple[W, str]] = []
         if self.drop is Drop.SUPERSEDE and waiter.topic in self._by_topic:
             gone.append((self._remove(self._by_topic[waiter.topic]), "superseded"))
@@ -79,21 +79,21 @@ class TriggerQueue(Generic[W]):
         return gone
 
     def ready(self, waiter: W) -> None:
-        """Say that it may be taken; nothing happens when it is gone."""
+        """Mark one as ready to be taken; do nothing if it was dropped."""
         number = self._numbers.get(id(waiter))
         if number is not None:
             self._ready[number] = waiter
 
     def take(self, in_hand: Container[Hashable] = ()) -> W | None:
-        """Return the next one that is ready, and about something that nobody has in hand.
+        """Return the next one that is ready, and whose topic is not in `in_hand`.
 
-        Two thoughts at once about the same would be based on the same state: the second one is stale when it comes.
+        Two thoughts at once about one topic would be based on the same state, and the second proposal would be stale.
         """
         found = next((number for number, waiter in self._ready.items() if waiter.topic not in in_hand), None)
         return None if found is None else self._remove(found)
 
     def leave(self, goes: Callable[[W], bool]) -> list[W]:
-        """Take out those of which `goes` says so."""
+        """Remove and return those for which `goes` is true."""
         return [self._remove(number) for number, waiter in list(self._waiters.items()) if goes(waiter)]
 
     def _remove(self, number: int) -> W:
