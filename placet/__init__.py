@@ -1,7 +1,7 @@
 """AI proposes, Placet decides: a commit gate for AI-driven state on Kafka.
 
-Public names, loaded when they are first used: `import placet` costs nothing, and the shell needs no Kafka for `--help`.
-`placet.testing` has the driver that tests a definition without Kafka.
+Public names are loaded at their first use: `import placet` costs almost nothing, and the shell's `--help` loads no
+Kafka client. `placet.testing` has the driver that tests a definition without Kafka.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _ELSEWHERE = {
     "load_definition": "schemas.definition.model",
     "parse_definition": "schemas.definition.model",
 }
-"""The module of those names that do not come from placet.client."""
+"""The modules of the names that are not in placet.client."""
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,8 @@
     decision = driver.propose("order-7", "refund", {"amount_minor": 500}, dedup_key="ticket-3", base=seen)
     assert decision.outcome is Outcome.ACCEPTED
 
-Time stands still until `advance` moves it. What Kafka would do is left out: nothing is ever lost, aborted or rebalanced
-here, so a test says what the rules decide, and the gate's own tests say that it decides so when machines fail.
+The clock stands still until `advance` moves it. Nothing is lost, aborted or rebalanced here, as it could be with Kafka:
+such a test shows what the rules decide. The gate's own tests show that it decides the same when machines fail.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from placet.streams.topology import TaskId, dead_letters_topic, entity_topics
 __all__ = ["START_MS", "BasedOn", "Decided", "Kind", "Outcome", "Reason", "TestDriver"]
 
 START_MS: Final = 1_767_225_600_000
-"""Where the clock stands at first: 2026-01-01T00:00:00Z."""
+"""The clock's first time: 2026-01-01T00:00:00Z."""
 
 _APP: Final = "test"
 _CONTROL_POSITION: Final = 1
@@ -75,7 +75,7 @@ class TestDriver:
     Args:
         definition: the rules under test.
         partitions: how many partitions each topic has.
-        start_ms: where the clock stands at first, ms since the epoch.
+        start_ms: the clock's first time, ms since the epoch.
         make_store: makes a partition's local store.
 
     Raises:
@@ -107,7 +107,7 @@ class TestDriver:
         """Return a driver for a definition's file.
 
         Raises:
-            DefinitionError: the file is no definition; file, line and fix are in it.
+            DefinitionError: the file is no definition; the error names file, line and fix.
         """
         return cls(load_definition(Path(path)))
 
@@ -122,13 +122,13 @@ class TestDriver:
 
     @property
     def now_ms(self) -> int:
-        """The clock, ms since the epoch: log time and decision time alike."""
+        """The clock, ms since the epoch; it gives both log time and decision time."""
         return self._now_ms
 
     def advance(
         self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, milliseconds: float = 0
     ) -> None:
-        """Move the clock on; what expires by that is cleaned up as in an idle gate."""
+        """Move the clock forward; expired memory is deleted as in an idle gate."""
         step = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
         if step < timedelta():
             raise ValueError("time goes forward only")
@@ -181,8 +181,8 @@ class TestDriver:
         """Send a proposal and return its decision. Times in ms since the epoch, `issued_at` by default now.
 
         Args:
-            base: the state that it is based on; by default the one of this moment.
-            proposal_id: by default counted: proposal-1, proposal-2, …
+            base: the state that the proposal is based on; by default the current one.
+            proposal_id: the proposal's id; by default proposal-1, proposal-2, …
 
         Raises:
             InvalidPayload: the definition has no such proposal, or the payload is not the declared one.
@@ -215,7 +215,7 @@ class TestDriver:
     def append(
         self, kind: Kind, key: bytes | None, value: bytes | None, *, partition: int | None = None
     ) -> tuple[TopicPartition, int]:
-        """Put an input on its topic, for the next `run` to decide; return where it stands."""
+        """Put an input on its topic, for the next `run` to decide; return its partition and offset."""
         if partition is None:
             partition = partition_of(key or b"", self._partitions)
         topic = self.topics.signals if kind is Kind.SIGNAL else self.topics.proposals
@@ -223,7 +223,7 @@ class TestDriver:
         return place, self.log.append(place, self._now_ms, key, value)
 
     def run(self) -> list[Decided]:
-        """Decide all inputs that wait, in one transaction for each partition; return what was decided, in order."""
+        """Decide all waiting inputs, in one transaction for each partition; return the decisions in order."""
         decided = []
         for task in self._tasks:
             waiting = self._waiting(task)
@@ -232,10 +232,10 @@ class TestDriver:
         return decided
 
     def restart(self, definition: Definition | None = None) -> None:
-        """Throw the stores away and restore them from changelog and ledger, as a gate on a new machine does.
+        """Delete the stores and restore them from changelog and ledger, as a gate on a new machine does.
 
         Args:
-            definition: a new version of the rules to go on with.
+            definition: a new version of the definition; by default the same.
 
         Raises:
             TaskStopped: the log contradicts itself.
@@ -247,7 +247,7 @@ class TestDriver:
         self._tasks = [self._restored(partition) for partition in range(self._partitions)]
 
     def read(self, entity_id: str) -> EntityState:
-        """Return an entity's committed state: status, version, fields. One never seen is absent at version 0."""
+        """Return an entity's committed state: status, version, fields. A new entity is `absent` at version 0."""
         key = entity_id.encode()
         data = self._tasks[partition_of(key, self._partitions)].store.get(layout.state_key(key))
         if data is None:
@@ -275,12 +275,12 @@ class TestDriver:
 
     @property
     def ledger(self) -> list[LedgerEntry]:
-        """All entries of the ledger so far, per partition in order, without those that delete others."""
+        """All entries of the ledger so far, per partition in order, without tombstones."""
         return [self.codec.decode_ledger(record.value) for record in self._all(self.topics.ledger) if record.value]
 
     @property
     def dead_letters(self) -> list[DeadLetter]:
-        """The bytes that did not decode, with the decision on them."""
+        """All dead letters so far: the bytes that did not decode, with the reason."""
         records = self.log.records(TopicPartition(dead_letters_topic(_APP), 0))
         return [decode_dead_letter(record.value) for record in records if record.value]
 

@@ -1,4 +1,4 @@
-"""What the gate answers: outcomes, pinned reasons, and the decision that carries them.
+"""The gate's decision on an input, with its outcome and its reason. The numbers of both are pinned.
 
 Every input gets exactly one decision. A refusal is a value, never an exception.
 """
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class Outcome(IntEnum):
-    """What became of an input. The numbers are pinned and never reused."""
+    """The result of a decision. The numbers are pinned and never reused."""
 
     ACCEPTED = 1
     DUPLICATE = 2
@@ -35,7 +35,7 @@ class Outcome(IntEnum):
 
 
 class Retry(IntEnum):
-    """Whether sending again can help: never, after reading again and thinking again, or later as it is."""
+    """Whether sending again can help: NEVER; RECOMPUTE, after reading and thinking again; LATER, the same input."""
 
     NEVER = 0
     RECOMPUTE = 1
@@ -43,7 +43,7 @@ class Retry(IntEnum):
 
 
 class Reason(IntEnum):
-    """Why the outcome is what it is. The numbers are pinned, grouped by the rung of the ladder, never reused."""
+    """The reason of an outcome. The numbers are pinned, grouped by the rung of the ladder, and never reused."""
 
     NONE = 0
     UNDECODABLE = 101
@@ -182,14 +182,14 @@ class First(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """A committed change that a stale proposal did not know: its version, and the fields last set by it."""
+    """A change after the version that a stale proposal is based on: its version, and the fields that it set last."""
 
     version: int
     fields: tuple[str, ...]
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What was decided on one input: everything that follows from state, input, times and definition alone."""
+    """The decision on one input: everything that follows from state, input, times and definition alone."""
 
     outcome: Outcome
     reason: Reason
@@ -216,16 +216,16 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def applied(self) -> bool:
-        """Whether the input counts: accepted now, or a repeat of one that was. What a caller should test."""
+        """Whether the input counts: accepted now, or a repeat of an accepted one. Callers should test this."""
         return self.outcome is Outcome.ACCEPTED or self.reason is Reason.REPEATED
 
 
 class Coordinates(msgspec.Struct, frozen=True, gc=False):
     """Where and when a decision was taken: the recorded choices that a replay needs.
 
-    `offset` is the input's; `log_time` is the broker's append time made monotone per task; `decided_at` the batch's
-    clock; times are milliseconds since the epoch. `task_epoch`, `sequence` name the transaction, `index` the order
-    in it. `control_position` is the next position to read on the control topic.
+    `offset` is the input's. `log_time` is the broker's append time, made monotone per task. `decided_at` is the gate's
+    clock for the batch. Times are milliseconds since the epoch. `task_epoch` and `sequence` name the transaction,
+    `index` the order in it. `control_position` is the position on the control topic: the next offset to read.
     """
 
     topic: str

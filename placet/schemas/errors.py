@@ -1,12 +1,12 @@
-"""Errors, named by the reaction that they call for.
+"""Errors, named after the reaction to them.
 
     PlacetError
-    ├── DefinitionError      the definition file is wrong: the author mends the line that it names
-    ├── SettingsError        a setting, a topic or the machine is wrong: the operator mends it, then starts again
+    ├── DefinitionError      the definition file is wrong: the author corrects the line that it names
+    ├── SettingsError        a setting, a topic or the machine is wrong: the operator corrects it, then starts again
     ├── DecodeError          these bytes are no record of the contract: the input is refused, its bytes are kept
-    │   ├── InvalidPayload   they are, but the name is unknown, or the payload is another name's, or of a wrong type
-    │   └── UnknownSchema    nobody knows the fingerprint yet: refused too, and worth sending again later
-    └── streams.errors       what the run loop reacts to
+    │   ├── InvalidPayload   the bytes decode, but the name is unknown, or the payload does not fit the name
+    │   └── UnknownSchema    the schema is not known yet: the input is refused, and may be sent again later
+    └── streams.errors       the errors that the run loop reacts to
 
 A refused input is no error: it is a `Decision` (see `placet.schemas.decision`).
 """
@@ -21,7 +21,7 @@ class PlacetError(Exception):
 
 
 class DefinitionError(PlacetError):
-    """A definition is not usable. Reaction: load nothing; the author mends the named line.
+    """A definition can't be used. Reaction: load nothing; the author corrects the named line.
 
     Args:
         message: what is wrong.
@@ -51,13 +51,13 @@ class DecodeError(PlacetError):
 
 
 class InvalidPayload(DecodeError):
-    """A record whose payload does not fit its name. Reaction: refuse the input (`INVALID_PAYLOAD`), mend the producer.
+    """A record whose payload does not fit its name. Reaction: refuse it (`INVALID_PAYLOAD`), correct the producer.
 
     Args:
         message: which field, and what is wrong with it.
-        name: the name that the record gives, as far as it could be read; so are the other two.
+        name: the name in the record; like the next two, empty if it could not be read.
         input_id: the `signal_id` or `proposal_id`.
-        entity_id: the entity that it is about.
+        entity_id: the entity that the record is about.
     """
 
     def __init__(self, message: str, *, name: str = "", input_id: str = "", entity_id: str = "") -> None:
@@ -66,4 +66,4 @@ class InvalidPayload(DecodeError):
 
 
 class UnknownSchema(DecodeError):
-    """The bytes name a schema that is known nowhere. Reaction: refuse (`UNKNOWN_SCHEMA`); retry makes sense."""
+    """The bytes name a schema that nobody knows yet. Reaction: refuse it (`UNKNOWN_SCHEMA`); a retry may help."""

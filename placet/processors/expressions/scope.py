@@ -1,4 +1,4 @@
-"""What an expression sees, what it answers when it cannot be evaluated, and what is known once it is compiled."""
+"""The input of an expression, its result when it can't be evaluated, and its compiled form."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ DETAIL_LENGTH_MAX = 200
 
 
 class Scope(NamedTuple):
-    """Everything that guards, right-hand sides of `set` and invariants can read. Times in milliseconds since the epoch.
+    """All values that guards, right-hand sides of `set` and invariants can read. Times are ms since the epoch.
 
-    `fields`, `status` and `version` are the OLD state's for guards and `set`, the new state's for invariants.
-    `python:` functions get this very tuple, with `fields` and `payload` read-only.
+    `fields`, `status` and `version` are those of the OLD state for guards and `set`, of the new state for invariants.
+    `python:` functions get this tuple, with `fields` and `payload` read-only.
     """
 
     fields: Mapping[str, Value]

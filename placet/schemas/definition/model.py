@@ -61,8 +61,8 @@ HORIZON_MS = 24 * 3_600_000
 class Definition(Block):
     """One entity type: its statuses, fields, signals, proposals and invariants.
 
-    `sources` holds the digests of the `python:` functions; it is filled in when a definition is loaded, travels in
-    `document`, and is compared with the code at hand when the definition is compiled.
+    `sources` holds the digests of the `python:` functions. Loading a definition fills it in, `document` contains it,
+    and compiling compares it with the installed code.
     """
 
     entity: StrictStr = Key(description="the entity type, singular; its topics are `<app>.<entity>.signals` …")
@@ -212,7 +212,7 @@ def parse_definition(text: str, file: str = "<text>") -> Definition:
         file: its name for error messages.
 
     Raises:
-        DefinitionError: the first thing that is wrong, with file, line, path and fix.
+        DefinitionError: the first error in the text, with file, line, path and fix.
     """
     document = read_yaml(text, file)
     definition, problems = _read(document)
