@@ -1,7 +1,7 @@
 """The command `placet`: a table of sub-commands, each loaded when it is called, and one place for errors.
 
-Loading Kafka's client, RocksDB and CEL for `--help` or for a typo would cost a second. So the table holds names and
-one-line helps; the module behind a name is imported when that name is used.
+Loading librdkafka, RocksDB and CEL for `--help` or for a typo would cost a second. So the table holds names and
+one-line helps; the module of a command is imported when the command is used.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ class _Command(NamedTuple):
 
 COMMANDS: dict[str, _Command] = {
     "run": _Command("placet.cli.run", "run_app", "Run a gate."),
-    "dev": _Command("placet.cli.run", "dev_app", "Try a definition: a Kafka that goes away again, topics and a gate."),
+    "dev": _Command("placet.cli.run", "dev_app", "Try a definition: start a temporary Kafka, topics and a gate."),
     "signal": _Command("placet.cli.signal", "app", "Report a fact."),
     "propose": _Command("placet.cli.propose", "app", "Propose a change, as an agent would."),
-    "explain": _Command("placet.cli.explain", "app", "Say why an input was decided as it was."),
+    "explain": _Command("placet.cli.explain", "app", "Explain the decision on an input."),
     "state": _Command("placet.cli.state", "app", "Show the state of an entity, now or as it was."),
-    "history": _Command("placet.cli.state", "history_app", "Show how an entity came to its state."),
+    "history": _Command("placet.cli.state", "history_app", "Show all versions of an entity."),
     "decisions": _Command("placet.cli.decisions", "app", "Show the gate's decisions, and follow them."),
     "topics": _Command("placet.cli.topics", "app", "Plan and apply the topics that an app needs."),
     "top": _Command("placet.cli.top.command", "app", "Watch the gates: throughput, outcomes, lag, latency, restores."),
     "doctor": _Command("placet.cli.doctor", "app", "Check brokers, topics, timeouts, registry, state and clock."),
-    "verify": _Command("placet.cli.verify", "app", "Decide the whole log again, and name the first difference."),
+    "verify": _Command("placet.cli.verify", "app", "Decide the whole log again, and show the differences."),
     "definitions": _Command("placet.cli.definitions", "app", "Check, show, draw and compare definition files."),
     "schemas": _Command("placet.cli.schemas", "app", "Export, check and register the Avro schemas of definitions."),
-    "broker": _Command("placet.cli.broker", "app", "A real Kafka on this machine, without Docker or Java."),
+    "broker": _Command("placet.cli.broker", "app", "Run a real Kafka on this machine, without Docker or Java."),
 }
 
 
@@ -77,14 +77,16 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def placet(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """AI proposes, Placet decides: a commit gate for AI-driven state on Kafka.
 
-    Settings come from the command line, else from variables PLACET_…, else from the defaults. Exit codes: 0 fine, 1 a
-    check failed or differs, or an input was refused, 2 wrong usage or payload, 3 wrong settings, topics or
-    definitions, 4 broker, registry or gate did not answer, 5 the gate stopped itself, 70 hung or broken, 130
-    interrupted.
+    Settings come from the command line, else from variables PLACET_…, else from the defaults. Exit codes: 0 done, 1 a
+    check failed, a difference was found, or an input was refused, 2 wrong usage or payload, 3 wrong settings, topics or
+    definitions, 4 broker, registry or gate did not answer, 5 the gate stopped itself, 70 a call hung or a bug, 130
+    ended by Ctrl-C.
 
     Example:  placet dev flight.yaml
     """

@@ -56,18 +56,21 @@ def start(
     context: typer.Context,
     data_dir: DataDir = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="0: the folder's last port, else 9092; with --ephemeral a free one.")
+        int,
+        typer.Option(min=0, max=65535, help="Port; 0: the folder's last port, else 9092; with --ephemeral a free one."),
     ] = 0,
-    heap_mib: Annotated[int, typer.Option(min=128, help="Java's largest heap, in MiB.")] = 384,
-    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and end the broker when this ends.")] = False,
+    heap_mib: Annotated[int, typer.Option(min=128, help="Largest Java heap, in MiB.")] = 384,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay in the foreground; the broker ends with this command.")
+    ] = False,
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="As --foreground, with a temporary folder that is removed at the end.")
     ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Start Kafka and wait until it serves clients; it goes on when this command ends. The first time, fetch it.
+    """Start Kafka and wait until it serves clients; it runs on when this command ends. The first time, download it.
 
-    Runs one already, that is fine. Exit code: 0 it runs, 1 it does not (why is on stderr).
+    If the broker runs already, do nothing. Exit code: 0 it runs, 1 it does not (the reason is on stderr).
 
     Example:  placet broker start --port 19092
     """
@@ -89,9 +92,9 @@ def start(
 
 @app.command()
 def stop(data_dir: DataDir = None) -> None:
-    """Stop the broker and keep its data. None runs, that is fine.
+    """Stop the broker and keep its data. If none runs, do nothing.
 
-    Exit code: 0 none runs any more, 1 it does not end (why is on stderr).
+    Exit code: 0 none runs any more, 1 it does not end (the reason is on stderr).
 
     Example:  placet broker stop
     """
@@ -102,9 +105,9 @@ def stop(data_dir: DataDir = None) -> None:
 
 @app.command()
 def status(data_dir: DataDir = None, output: OutputOption = Output.TEXT) -> None:
-    """Tell whether the broker runs, where, and what it takes.
+    """Show whether the broker runs, its address and its resources.
 
-    Exit code: 0 it runs, 3 it is stopped, 1 the folder can't be read as a broker's (why is on stderr).
+    Exit code: 0 it runs, 3 it is stopped, 1 the folder can't be read as a broker's (the reason is on stderr).
 
     Example:  placet broker status --output json
     """
@@ -117,12 +120,12 @@ def status(data_dir: DataDir = None, output: OutputOption = Output.TEXT) -> None
 @app.command()
 def logs(
     data_dir: DataDir = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 100,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines to print.")] = 100,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing, until Ctrl-C.")] = False,
 ) -> None:
-    """Print what Kafka said since its last start.
+    """Print Kafka's log since its last start.
 
-    Exit code: 0 printed, 1 there is no log yet (why is on stderr).
+    Exit code: 0 printed, 1 there is no log yet (the reason is on stderr).
 
     Example:  placet broker logs --lines 20 --follow
     """
@@ -139,7 +142,7 @@ def logs(
 
 
 def _stay(broker: Broker, output: Output) -> None:
-    """Holds the broker until it ends, this command is ended, or the one who called it is gone."""
+    """Holds the broker until it ends, this command is ended, or the calling process is gone."""
     caller = os.getppid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with closing(broker), suppress(KeyboardInterrupt):

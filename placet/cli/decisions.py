@@ -1,4 +1,4 @@
-"""`placet decisions tail`: what the gate said."""
+"""`placet decisions tail`: the gate's decisions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def decisions() -> None:
 @app.command("tail")
 @of_entity
 def tail(
-    entity_id: Annotated[str | None, typer.Option(help="Only those on this entity.")] = None,
-    refused: Annotated[bool, typer.Option("--refused", help="Only those that were not applied.")] = False,
-    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the latest.")] = 10,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with those to come, until Ctrl-C.")] = False,
+    entity_id: Annotated[str | None, typer.Option(help="Only decisions on this entity.")] = None,
+    refused: Annotated[bool, typer.Option("--refused", help="Only decisions on inputs that were not applied.")] = False,
+    count: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the latest decisions.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new decisions, until Ctrl-C.")] = False,
     *,
     where: Where,
 ) -> None:
-    """Show the latest decisions, and with --follow those to come. JSON comes as one object for each line.
+    """Show the latest decisions, and with --follow new ones. JSON is one object for each line.
 
     Exit code: 0 shown, 3 wrong settings or topics, 4 no broker answered, 130 ended by Ctrl-C.
 

@@ -76,9 +76,9 @@ def validate(
 
 @app.command()
 def show(file: File, output: OutputOption = Output.TEXT) -> None:
-    """Print the table that runs, the fields, and what makes each proposal stale.
+    """Print the table of transitions, the fields, and the inputs that make each proposal stale.
 
-    Exit code: 0 printed, 1 the definition is wrong (why is on stderr).
+    Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
 
     Example:  placet definitions show flight.yaml
     """
@@ -95,9 +95,9 @@ def show(file: File, output: OutputOption = Output.TEXT) -> None:
 
 @app.command()
 def diagram(file: File) -> None:
-    """Print the state machine as a Mermaid diagram, drawn from the table that runs.
+    """Print the state machine as a Mermaid diagram, drawn from the table of transitions.
 
-    Exit code: 0 printed, 1 the definition is wrong (why is on stderr).
+    Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
 
     Example:  placet definitions diagram flight.yaml > flight.mmd
     """
@@ -108,16 +108,16 @@ def diagram(file: File) -> None:
 
 @app.command()
 def diff(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="The definition that runs.", show_default=False)],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="The one that is to run.", show_default=False)],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The definition in force.", show_default=False)],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The new definition.", show_default=False)],
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Compare two definitions: does what is on the log survive the change?
+    """Compare two definitions: is the new one compatible with records on the log?
 
     Incompatible are: another entity, a version that is not higher, a status, field or input removed, a field
     re-typed, a field added without default, another `dedup`, a longer horizon.
 
-    Exit code: 0 compatible or equal, 1 incompatible, 2 one of the files is no definition (why is on stderr).
+    Exit code: 0 compatible or equal, 1 incompatible, 2 one of the files is no definition (the reason is on stderr).
 
     Example:  placet definitions diff flight-v1.yaml flight-v2.yaml --output json
     """
@@ -134,9 +134,9 @@ def diff(
 
 @app.command()
 def example(
-    name: Annotated[Example, typer.Argument(help="Which one.", show_default=False)] = Example.FLIGHT,
+    name: Annotated[Example, typer.Argument(help="Name of the example.", show_default=False)] = Example.FLIGHT,
 ) -> None:
-    """Print an example definition, with comments: a start for your own.
+    """Print an example definition with comments, to start your own from.
 
     Example:  placet definitions example refund > refund.yaml
     """

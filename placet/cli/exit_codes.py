@@ -1,6 +1,6 @@
-"""Exit codes of `placet`, in one table. A script or a supervisor can tell from them what to do.
+"""Exit codes of `placet`, in one table. They tell a script or a supervisor what to do.
 
-`placet broker status` has one of its own (3: stopped), as tools that ask for a service's status do.
+`placet broker status` has its own code 3 (stopped), as other tools that show the status of a service.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ __all__ = ["MEANINGS", "ExitCode", "exit_code_of"]
 
 
 class ExitCode(IntEnum):
-    """What the exit code of a command says."""
+    """The exit code of a command."""
 
     OK = 0
     DIFFERENCE = 1
@@ -51,6 +51,6 @@ _BY_ERROR = {
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """Return the exit code for an error: that of the nearest of its classes which has one."""
+    """Return the exit code for an error: that of its nearest class that has one."""
     names = [kind.__name__ for kind in type(error).__mro__]
     return next((_BY_ERROR[name] for name in names if name in _BY_ERROR), ExitCode.BROKEN)

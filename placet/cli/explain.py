@@ -1,4 +1,4 @@
-"""`placet explain`: why an input was decided as it was."""
+"""`placet explain`: explains the decision on an input."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def explain_command(
     *,
     where: Where,
 ) -> None:
-    """Say why an input was decided as it was: which rung, what it compared, who was faster, whether trying again helps.
+    """Explain the decision on an input: the rung, the compared values, the changes that came first, and whether a retry
+    can help.
 
-    Reads the decisions' log from end to end. Ids are the senders': where several inputs have this one, be they retries
-    or different proposals, the latest is explained, and the others are listed, the newest first.
+    Reads the whole decisions topic. Senders choose ids, so several inputs may have this one, retries or different
+    proposals. The latest is explained; the others are listed, the newest first.
 
     Exit code: 0 explained, 1 no decision on this id is on the log, 3 wrong settings or topics, 4 no broker answered.
 
@@ -116,7 +117,7 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
 
 
 def _said(case: Case) -> list[tuple[str, str]]:
-    """What the proposer said for people; it decided nothing."""
+    """The proposer's texts for people; they changed no decision."""
     rationale, model, metadata = case.remarks
     rows = [("rationale", rationale), ("model", model), *(("metadata", f"{k}={v}") for k, v in metadata.items())]
     return [row for row in rows if row[1]]

@@ -17,7 +17,9 @@ __all__ = ["App", "BootstrapServers", "Definitions", "definitions_of", "settings
 
 Definitions = Annotated[
     list[Path] | None,
-    typer.Option("--definition", "-d", metavar="FILE", help="A definition; repeat it. Or PLACET_DEFINITIONS."),
+    typer.Option(
+        "--definition", "-d", metavar="FILE", help="A definition file; may be repeated. Or PLACET_DEFINITIONS."
+    ),
 ]
 App = Annotated[str | None, typer.Option(help="Prefix of topics, group and transactions. Or PLACET_APP.  [placet]")]
 BootstrapServers = Annotated[
@@ -27,7 +29,7 @@ BootstrapServers = Annotated[
 
 
 def settings_from(bootstrap_servers: str | None = None, **given: Any) -> Settings:
-    """Settings with what the command line gave; None and empty mean that it gave nothing.
+    """Return the settings, with the command line's values; None and empty mean that it gave no value.
 
     Raises:
         SettingsError: see `load_settings`.

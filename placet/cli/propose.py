@@ -37,32 +37,35 @@ def propose(
     name: Annotated[str, typer.Argument(help="One of the definition's proposals.", show_default=False)],
     payload: Payload = "{}",
     base_version: Annotated[
-        int | None, typer.Option(min=0, help="The version that was read.  [that of this moment]")
+        int | None, typer.Option(min=0, help="The version that you read.  [the current one]")
     ] = None,
-    dedup_key: Annotated[str | None, typer.Option(help="What it is about; a retry keeps it.")] = None,
+    dedup_key: Annotated[str | None, typer.Option(help="Names the occasion; a retry has the same.")] = None,
     caused_by: Annotated[
-        str | None, typer.Option(help="Id of the signal or task behind it; serves as key too.")
+        str | None, typer.Option(help="Id of the signal or task that led to it; also names the occasion.")
     ] = None,
-    proposal_id: Annotated[str | None, typer.Option("--id", help="Its id.  [a new UUID]")] = None,
-    valid_for: Annotated[str | None, typer.Option(help="Refuse it after this time, such as 90s.")] = None,
+    proposal_id: Annotated[str | None, typer.Option("--id", help="The proposal's id.  [a new UUID]")] = None,
+    valid_for: Annotated[str | None, typer.Option(help="The gate refuses it after this time, such as 90s.")] = None,
     rationale: Annotated[str | None, typer.Option(help="Why, for people.")] = None,
-    model: Annotated[str | None, typer.Option(help="What thought of it.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the model that made it, for people.")] = None,
     metadata: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Anything else, for people; repeat it.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Anything else, for people; may be repeated.")
     ] = None,
     proposer: Annotated[str, typer.Option(help="Who proposes.")] = "shell",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the rules say now; send nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only evaluate the rules on the current state; send nothing.")
+    ] = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     *,
     where: Where,
 ) -> None:
-    """Propose a change of what was read. Ends when all replicas have it; with --wait, when the gate has decided.
+    """Propose a change of the state that you read. Ends when all replicas in sync have it; with --wait, when the gate
+    has decided.
 
-    It needs --dedup-key or --caused-by where the definition computes no key: else a repeat could not be told.
+    Needs --dedup-key or --caused-by if the definition computes no key: otherwise a repeat could be applied twice.
 
-    Exit code: 0 durable (with --wait: applied), 1 (with --wait or --dry-run) refused, 2 the call or the payload is
-    wrong, 3 wrong settings or topics, 4 no broker answered, or no decision came in time.
+    Exit code: 0 durable (with --wait: applied), 1 (with --wait or --dry-run) refused, 2 the command line or the
+    payload is wrong, 3 wrong settings or topics, 4 no broker answered, or no decision came in time.
 
     Example:  placet propose order-7 hold '{"note": "fraud?"}' --base-version 1 --dedup-key case-12 --wait
     """
@@ -95,7 +98,7 @@ def _pairs(written: list[str]) -> dict[str, str]:
 
 
 def _based_on(newest: Snapshot, version: int | None) -> Snapshot:
-    """Return the state as if it had been read at another version: only that of it travels in a proposal."""
+    """Return the state with another version: a proposal carries only the version, not the fields."""
     if version is None or version == newest.version:
         return newest
     return Snapshot(newest.entity_id, msgspec.structs.replace(newest.state, version=version))

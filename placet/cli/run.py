@@ -37,7 +37,7 @@ def run(
     app: App = None,
     instance: Annotated[
         str | None,
-        typer.Option(help="This gate's name, no other's. Or PLACET_INSTANCE.  [the host's, and six random characters]"),
+        typer.Option(help="This gate's own name. Or PLACET_INSTANCE.  [the host's, and six random characters]"),
     ] = None,
     state_dir: Annotated[
         Path | None, typer.Option(help="Folder of the local stores, a cache. Or PLACET_STATE_DIR.  [~/.local/state/…]")
@@ -45,12 +45,13 @@ def run(
     static: Annotated[
         bool | None,
         typer.Option(
-            "--static", help="Static membership, for a state dir that stays; needs --instance. Or PLACET_STATIC."
+            "--static",
+            help="Static membership, for a state dir that outlives the process; needs --instance. Or PLACET_STATIC.",
         ),
     ] = None,
     force: Annotated[
         bool | None,
-        typer.Option("--force", help="Publish the definition though it is incompatible, see below. Or PLACET_FORCE."),
+        typer.Option("--force", help="Publish the definition even if it is incompatible, see above. Or PLACET_FORCE."),
     ] = None,
     bootstrap_servers: BootstrapServers = None,
     metrics_port: Annotated[
@@ -60,17 +61,18 @@ def run(
         str | None, typer.Option(help="debug, info, warning or error. Or PLACET_LOG_LEVEL.  [info]")
     ] = None,
 ) -> None:
-    """Run a gate. SIGTERM and Ctrl-C end it after its batch, with nothing half done.
+    """Run a gate. SIGTERM and Ctrl-C end it after its current batch is committed.
 
-    Refuses to start on wrong settings, topics or definitions. All settings can come from the environment, among them
-    PLACET_KAFKA__OPTIONS: librdkafka's own options as JSON, such as {"security.protocol": "SSL"}; with _FILE behind
-    its name, a variable's value is read from that file.
+    The gate refuses to start on wrong settings, topics or definitions. All settings can come from the environment. One
+    is PLACET_KAFKA__OPTIONS: librdkafka's own options as JSON, such as {"security.protocol": "SSL"}. A variable with
+    _FILE behind its name gives the file that holds the value.
 
-    A new version is published before its first decision, and only if it goes with the version in force: what is
-    incompatible (see `placet definitions diff`) is refused, with what would become of the entities. --force publishes
-    it all the same: entities in a removed status stay in it, and inputs about them are refused; retries that span a
-    change of `dedup` or of the horizon are applied again; inputs of removed names are refused. What could not read the
-    states that exist is never forced. Once published, a version starts without --force.
+    A gate publishes a new version before its first decision, and only if it is compatible with the version in force
+    (see `placet definitions diff`); otherwise the gate ends and says what would happen to the entities. --force
+    publishes it all the same. Then entities in a removed status stay in it, and inputs about them are refused; retries
+    across a change of `dedup`, or to a longer horizon, are applied again; inputs of removed names are refused. A
+    version that could not read existing states is refused even with --force. Once published, it starts without
+    --force.
 
     Exit code: 0 told to stop, 3 wrong settings, topics or definitions, 4 no broker answered, 5 the gate stopped
     itself, 70 a call hung.
@@ -95,13 +97,13 @@ def run(
 def dev(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definition files.", show_default=False)],
     app: App = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the broker; 0: a free one.")] = 0,
-    partitions: Annotated[int, typer.Option(min=1, help="Of each entity type's topics.")] = 4,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the broker; 0: a free one.")] = 0,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of each entity type's topics.")] = 4,
     metrics_port: Annotated[int | None, typer.Option(help="Port of /metrics, /healthz, /readyz.  [none]")] = None,
 ) -> None:
-    """Try definitions: starts a Kafka, makes the topics, runs a gate. Ctrl-C ends all of it and leaves nothing behind.
+    """Try definitions: start a Kafka, make the topics, run a gate. Ctrl-C ends all of it and removes all data.
 
-    The first time, Kafka is fetched (46 MB). Nothing of it survives: for a Kafka that stays see `placet broker start`.
+    The first time it downloads Kafka (46 MB). For a Kafka that keeps its data see `placet broker start`.
 
     Exit code: as `placet run`.
 

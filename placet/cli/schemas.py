@@ -1,4 +1,4 @@
-"""`placet schemas`: export, check and register the Avro schemas of definitions. Only `register` talks to anybody.
+"""`placet schemas`: export, check and register the Avro schemas of definitions. Only `register` uses the network.
 
 Exit codes: 0 fine, 1 the new version is not compatible, 2 wrong usage, 3 a file or a setting is wrong, 4 the registry
 did not answer.
@@ -43,12 +43,12 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.",
 @app.command()
 def export(
     path: File,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the .avsc files; it is made.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the .avsc files; created if missing.")],
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Write the schemas of a definition, and those that all definitions share, as .avsc files.
 
-    Producers generate their code from <entity>.signal.avsc and <entity>.proposal.avsc, readers of the state from
+    Producers generate code from <entity>.signal.avsc and <entity>.proposal.avsc, readers of the states from
     <entity>.change.avsc.
 
     Exit code: 0 written, 3 the definition is wrong or the folder can't be written.
@@ -79,8 +79,8 @@ def check(
 ) -> None:
     """Compare the schemas of a new version with those of all earlier ones.
 
-    Inputs must be readable by the new version (BACKWARD_TRANSITIVE), changelog, decisions and ledger in both directions
-    (FULL_TRANSITIVE). Logical types count: a field is never given another type, not even another scale.
+    The new version must read old inputs (BACKWARD_TRANSITIVE). Changelog, decisions and ledger must be readable in both
+    directions (FULL_TRANSITIVE). Logical types count: a field never gets another type, not even another scale.
 
     Exit code: 0 compatible, 1 not compatible, 2 wrong usage, 3 a file is wrong.
 
@@ -107,12 +107,12 @@ def register(
         str | None,
         typer.Option("--registry", metavar="URL", help="Or SCHEMA_REGISTRY_URL; its options as for `placet run`."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of each subject.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen to each subject.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Register a definition's schemas under the subjects <topic>-value, with the compatibility that each must keep.
 
-    A gate never does this by itself. Run it in the deployment, before the gate.
+    A gate never registers schemas. Run this command in the deployment, before the gate starts.
 
     Exit code: 0 registered, 1 (with --dry-run) one would be refused, 3 one was refused, 4 the registry did not answer.
 

@@ -48,7 +48,7 @@ __all__ = [
     "time_of",
 ]
 
-EntityId = Annotated[str, typer.Argument(metavar="ENTITY_ID", help="Whose state it is about.", show_default=False)]
+EntityId = Annotated[str, typer.Argument(metavar="ENTITY_ID", help="Id of the entity.", show_default=False)]
 Payload = Annotated[
     str, typer.Argument(metavar="PAYLOAD", help="JSON object; `-` reads it from stdin.", show_default=False)
 ]
@@ -65,8 +65,8 @@ _DURATION: Final[TypeAdapter[int]] = TypeAdapter(Duration)
 
 
 class Where(NamedTuple):
-    """Which entity type a command is about, and how it prints. `wanted` is a definition, or a name: then the rules are
-    those on the control topic.
+    """The entity type that a command is about, and how it prints. `wanted` is a definition, or the entity type's name;
+    with a name the definition comes from the control topic.
     """
 
     settings: Settings
@@ -91,16 +91,17 @@ def of_entity(command: Callable[..., None]) -> Callable[..., None]:
 def _where(
     definition: Definitions = None,
     entity: Annotated[
-        str | None, typer.Option(help="The entity type, where the app has several; its rules then come from the log.")
+        str | None,
+        typer.Option(help="The entity type, if the app has several; its definition then comes from the log."),
     ] = None,
     app: App = None,
     bootstrap_servers: BootstrapServers = None,
     output: OutputOption = Output.TEXT,
 ) -> Where:
-    """Return what the command line and the environment say of it.
+    """Return the entity type and the output that command line and environment name.
 
     Raises:
-        SettingsError: it is not clear which entity type is meant.
+        SettingsError: command line and environment do not say which entity type is meant.
     """
     logging.getLogger("placet").setLevel(logging.CRITICAL)  # the command says in one line what is wrong
     settings = settings_from(bootstrap_servers, definitions=definition, app=app)
@@ -115,10 +116,10 @@ def _where(
 def payload_of(text: str, fields: Mapping[str, Field]) -> dict[str, Value]:
     """Return a payload as Python values: decimals exact, numbers for doubles as floats, ISO times as milliseconds.
 
-    What does not fit stays as it is: the client then says what is wrong with it.
+    A value that does not fit its field stays unchanged, and the client then names the error.
 
     Raises:
-        typer.BadParameter: no JSON object.
+        typer.BadParameter: the text is no JSON object.
     """
     source = sys.stdin.read() if text == "-" else text
     try:
@@ -155,10 +156,10 @@ def _scalar(given: Any, kind: str) -> Any:
 
 
 def time_of(text: str) -> int:
-    """Return a time in ms since the epoch: digits are just that, else ISO 8601 with its offset.
+    """Return a time in ms since the epoch. The text is such a number, or ISO 8601 with an offset.
 
     Raises:
-        typer.BadParameter: it is neither.
+        typer.BadParameter: the text is neither.
     """
     if text.lstrip("-").isdigit():
         return int(text)
@@ -175,7 +176,7 @@ def duration_of(text: str | None) -> timedelta | None:
     """Return a duration written as in a definition, such as `90s`.
 
     Raises:
-        typer.BadParameter: it is none.
+        typer.BadParameter: the text is no duration.
     """
     if text is None:
         return None
@@ -254,7 +255,7 @@ def snapshot_form(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def changes_form(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, Any]]:
-    """Return what a version changed for JSON; there is no `before` where the log has let go of it."""
+    """Return what a version changed for JSON; `before` is missing if it is no longer on the log."""
     return {
         name: {"after": after} if before is GONE else {"before": before, "after": after}
         for name, (before, after) in changes.items()

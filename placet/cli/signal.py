@@ -34,20 +34,20 @@ def signal(
     name: Annotated[str, typer.Argument(help="One of the definition's signals.", show_default=False)],
     payload: Payload = "{}",
     *,
-    signal_id: Annotated[str, typer.Option("--id", help="Names the fact, the same in every retry.")],
-    event_time: Annotated[str | None, typer.Option(help="When it happened: ISO 8601 or ms.  [now]")] = None,
-    caused_by: Annotated[str | None, typer.Option(help="Id of what caused it.")] = None,
-    source: Annotated[str, typer.Option(help="Where it comes from.")] = "shell",
+    signal_id: Annotated[str, typer.Option("--id", help="Names the fact; every retry has the same.")],
+    event_time: Annotated[str | None, typer.Option(help="When the fact happened: ISO 8601 or ms.  [now]")] = None,
+    caused_by: Annotated[str | None, typer.Option(help="Id of the signal or task that led to it.")] = None,
+    source: Annotated[str, typer.Option(help="Where the fact comes from.")] = "shell",
     wait: Wait = False,
     timeout: Timeout = 30.0,
     where: Where,
 ) -> None:
-    """Report a fact. Ends when all replicas have it; with --wait, when the gate has decided on it.
+    """Report a fact. Ends when all replicas in sync have it; with --wait, when the gate has decided on it.
 
     Times in a payload are ISO 8601 or milliseconds; decimals are numbers or text.
 
-    Exit code: 0 durable (with --wait: applied), 1 (with --wait) refused, 2 the call or the payload is wrong, 3 wrong
-    settings or topics, 4 no broker answered, or no decision came in time.
+    Exit code: 0 durable (with --wait: applied), 1 (with --wait) refused, 2 the command line or the payload is wrong, 3
+    wrong settings or topics, 4 no broker answered, or no decision came in time.
 
     Example:  placet signal order-7 opened '{"total": 5}' --id payment-1 --wait
     """

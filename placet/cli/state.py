@@ -1,4 +1,4 @@
-"""`placet state get` and `placet history`: what an entity is, was, and how it came to that."""
+"""`placet state get` and `placet history`: an entity's state, now and earlier, and its versions."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def state() -> None:
 @of_entity
 def get(
     entity_id: EntityId,
-    version: Annotated[int | None, typer.Option("--at-version", min=1, help="As it was at this version.")] = None,
-    time: Annotated[str | None, typer.Option("--as-of", help="As it was at this time: ISO 8601 or ms.")] = None,
+    version: Annotated[int | None, typer.Option("--at-version", min=1, help="The state at this version.")] = None,
+    time: Annotated[str | None, typer.Option("--as-of", help="The state at this time: ISO 8601 or ms.")] = None,
     *,
     where: Where,
 ) -> None:
-    """Show an entity's committed state: as it is, or as it was within the horizon.
+    """Show an entity's committed state: the current one, or an earlier one within the horizon.
 
-    Exit code: 0 shown, 1 never seen, or the log does not hold that version or time any more, 2 wrong usage, 3 wrong
+    Exit code: 0 shown, 1 never seen, or that version or time is no longer on the log, 2 wrong usage, 3 wrong
     settings or topics, 4 no broker answered.
 
     Example:  placet state get order-7 --as-of 2026-01-31T12:00:00Z
@@ -68,9 +68,9 @@ def history(
     *,
     where: Where,
 ) -> None:
-    """Show how an entity came to its state: each version, its cause, who, when, and what it changed.
+    """Show all versions of an entity on the log: cause, who, when, and the changed fields.
 
-    The log holds one horizon of it, and the latest state for ever.
+    The log holds one horizon of versions, and always the latest one.
 
     Exit code: 0 shown, 1 never seen, 3 wrong settings or topics, 4 no broker answered.
 
@@ -90,7 +90,7 @@ def history(
 
 
 def _history(entity_id: str, where: Where) -> tuple[list[Snapshot], dict[str, Value]]:
-    """Return an entity's states, and the fields of one never seen."""
+    """Return an entity's states, and the initial fields of its type."""
     with Archive(where.settings, where.wanted) as archive:
         fields = archive.link.definition.fields.items()
         return archive.history(entity_id), {name: field.default for name, field in fields}

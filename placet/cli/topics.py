@@ -1,4 +1,4 @@
-"""`placet topics`: what topics an app needs, what is different in the cluster, and making it so."""
+"""`placet topics`: compares the topics that an app needs with those of the cluster, and creates or changes them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,13 @@ app = typer.Typer(
 
 Partitions = Annotated[
     int | None,
-    typer.Option(min=1, max=10_000, help="Of each entity type's topics, for ever.  [what is there, else 6]"),
+    typer.Option(
+        min=1, max=10_000, help="Of each entity type's topics; can't be changed later.  [as existing, else 6]"
+    ),
 ]
-Replicas = Annotated[int, typer.Option("--replication-factor", help="Of new topics; -1: the brokers' default.")]
+Replicas = Annotated[
+    int, typer.Option("--replication-factor", help="Replicas of new topics; -1: the brokers' default.")
+]
 _SIGNS = {Action.CREATE: "+", Action.ALTER: "~", Action.REFUSE: "!"}
 
 
@@ -65,13 +69,13 @@ def apply(
     bootstrap_servers: BootstrapServers = None,
     partitions: Partitions = None,
     replication_factor: Replicas = -1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show it, as `plan` does.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes, as `plan` does.")] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
-    """Create the topics that are missing and change what is safe. Again: does nothing more.
+    """Create missing topics, and change settings where this is safe. A second run changes nothing.
 
-    Never changes a number of partitions, never lowers a limit, never touches a record. Where a person has to decide,
-    it says so and changes nothing at all.
+    Never changes a number of partitions, never lowers a limit, never removes a record. If a person has to decide about
+    a topic, it says so and changes nothing at all.
 
     Exit code: 0 all topics are as they must be, 3 some need a person, 4 no broker answered.
 

@@ -1,4 +1,4 @@
-"""`placet verify`: run the whole log again, and name the first record that differs."""
+"""`placet verify`: decides the whole log again, and names the records that differ."""
 
 from __future__ import annotations
 
@@ -43,22 +43,23 @@ def verify(
     app: App = None,
     bootstrap_servers: BootstrapServers = None,
     entity: Annotated[
-        list[str] | None, typer.Option("--entity", "-e", help="Only this entity type; repeat it.  [all]")
+        list[str] | None, typer.Option("--entity", "-e", help="Only this entity type; may be repeated.  [all]")
     ] = None,
     findings: Annotated[
-        int, typer.Option(min=1, help="How many differences of a partition are shown; all are counted.")
+        int, typer.Option(min=1, help="How many differences to show for each partition; all are counted.")
     ] = FINDINGS_SHOWN,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Read inputs, decisions, changelog, ledger and rules, and decide everything again. Changes nothing.
 
-    Every input below the group's position has one decision. Each change has its accepted decision, versions have no
-    gaps, the ledger is a whole chain; and the rules, applied again in the recorded order with the recorded times, give
-    the same bytes. What differs is named by topic, partition and offset. A gate may run meanwhile.
+    It checks that every input below the group's position has one decision, that each change has its accepted decision,
+    that versions have no gaps, that the ledger's chain is complete, and that the rules, applied again in the recorded
+    order with the recorded times, give the same bytes. It names a difference by topic, partition and offset. Gates may
+    run meanwhile.
 
-    No definition is needed: the rules are on the control topic. One that is given limits the work to its entity type.
-    Where retention or compaction took the beginning away, "checked from" says where the check could begin. Inputs of
-    more than PLACET_RECORD_BYTES_MAX were refused by the gate, so give the gate's own setting.
+    It needs no definition: the definitions are on the control topic. --definition limits the work to its entity type.
+    If retention or compaction removed the beginning, "checked from" says where the check begins. The gate refused
+    inputs of more than PLACET_RECORD_BYTES_MAX, so use the gate's own value.
 
     Exit code: 0 no difference, 1 a difference, 2 wrong usage, 3 it can't be checked: wrong settings, missing topics,
     rules that do not run on this machine; 4 no broker answered.

@@ -1,4 +1,4 @@
-"""`placet top`: what all gates of an app do right now, from their metrics endpoints."""
+"""`placet top`: shows what all gates of an app do right now, from their metrics endpoints."""
 
 from __future__ import annotations
 
@@ -43,29 +43,30 @@ def top(
             "--endpoint",
             "-e",
             metavar="URL|HOST:PORT|PORT",
-            help="A gate's /metrics, or a DNS name that has all gates' addresses; repeat it. Or PLACET_TOP_ENDPOINTS, "
+            help="A gate's /metrics, or a DNS name of all gates; may be repeated. Or PLACET_TOP_ENDPOINTS, "
             "with commas.  [this machine, PLACET_METRICS_PORT or 9100]",
             show_default=False,
         ),
     ] = None,
     interval_s: Annotated[
-        float | None, typer.Option(min=0.1, help="Between two looks; what rates cover.  [2]", show_default=False)
+        float | None,
+        typer.Option(min=0.1, help="Seconds between two refreshes; rates cover this time.  [2]", show_default=False),
     ] = None,
     count: Annotated[
-        int | None, typer.Option("--count", "-n", min=1, help="End after so many frames.  [go on]", show_default=False)
+        int | None, typer.Option("--count", "-n", min=1, help="End after so many frames.  [no end]", show_default=False)
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="One frame, after two looks: as --count 1.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame, as --count 1.")] = False,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="How long to wait for a gate's answer.")] = 2.0,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Watch the gates: throughput, outcomes by reason, lag, latency and restores, by gate and by partition.
 
-    Rates and percentiles are of the time between two looks. q or Ctrl-C ends it. Where the output is no terminal,
+    Rates and percentiles cover the time between two refreshes. q or Ctrl-C ends it. If the output is not a terminal,
     frames are printed one after the other. JSON is one frame, or with --interval-s or --count one object a line.
-    A gate that does not answer is shown as such, with how long, and the others go on.
+    A gate that does not answer is shown with the time since its last answer.
 
-    In Kubernetes give the name of a headless service with publishNotReadyAddresses, else pods that restore are not
-    among its addresses.
+    In Kubernetes give the name of a headless service with publishNotReadyAddresses; otherwise pods that restore are
+    not among its addresses.
 
     Exit code: 0 shown, 2 wrong usage, 3 wrong settings, 4 no gate answered the first look, 130 ended by Ctrl-C.
 
