@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ops.examples import answered
+from ops.reactions import meanings, reactions_page
+from ops.rooms import drawing
 from placet.cli.exit_codes import MEANINGS
 from placet.processors.address import murmur2, partition_of
 from placet.processors.machine import compile_machine
@@ -330,6 +332,8 @@ PAGES: Final[dict[str, Callable[[str], str]]] = {
     "records": records,
     "operating": operating,
     "refusals": answered,
+    "reactions": lambda _: reactions_page(),
+    "../ARCHITECTURE": lambda page: with_blocks(page, {"rooms": drawing(), "reactions": meanings()}),
 }
 """The pages that take something from the code: what they are to be, given what they are."""
 

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams.kafka.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, BrokerUnreachable, refusal
 from placet.streams.kafka.broker_clock import BrokerClock, made
+from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients
 from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, topic_info
 from placet.streams.kafka.questions import ask_offsets
@@ -263,7 +264,7 @@ class Admin:
     def _leaderless(self, partitions: list[TopicPartition]) -> BrokerUnreachable:
         """Say which broker it is that does not answer: the others do."""
         named = ", ".join(f"{topic}-{number}" for topic, number in partitions)
-        with suppress(KafkaException):
+        with kafka_errors_ignored():
             metadata = self._client.list_topics(partitions[0].topic, _GRACE_S)
             leader = metadata.topics[partitions[0].topic].partitions[partitions[0].partition].leader
             broker = metadata.brokers.get(leader)

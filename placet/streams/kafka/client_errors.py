@@ -14,7 +14,9 @@ from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 
-__all__ = ["CLIENT_ERRORS", "kafka_errors_ignored", "kafka_reason"]
+from placet.schemas.errors import PlacetError
+
+__all__ = ["CLIENT_ERRORS", "kafka_errors_as", "kafka_errors_ignored", "kafka_reason"]
 
 CLIENT_ERRORS: Final = (KafkaException, SystemError)
 """What a call into the client may raise on Kafka's account. A SystemError may still be a bug: ask `kafka_reason`."""
@@ -38,6 +40,22 @@ def kafka_reason(error: BaseException) -> KafkaError:
     if isinstance(error, SystemError) and _LOST in str(error):
         return KafkaError(KafkaError._FAIL, f"confluent-kafka lost its error: {error}")
     raise error
+
+
+@contextmanager
+def kafka_errors_as(reaction: type[PlacetError], what: str) -> Iterator[None]:
+    """Raise the reaction that an error calls for, whatever error of Kafka's it is; a bug is raised as it is.
+
+    Args:
+        reaction: `LogUnreachable`, `TaskMigrated` or another that takes a sentence.
+        what: was being done.
+    """
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise reaction(f"{what}: {kafka_reason(error).str()}") from error
+    except RuntimeError as error:  # the binding's own: the client was closed
+        raise reaction(f"{what}: {error}") from error
 
 
 @contextmanager

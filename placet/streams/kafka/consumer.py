@@ -8,14 +8,13 @@ right after the poll it belongs to and refused when empty, because a broker does
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import suppress
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import TaskMigrated
-from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
+from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_as, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.clients import Clients, ConsumerCalls
 from placet.streams.kafka.membership import membership, names_a_member
 from placet.streams.kafka.poll_errors import OUT_OF_RANGE, partition_of, records_of, what_is_there
@@ -53,8 +52,9 @@ class GroupConsumer:
         self._metadata: bytes = b""
         self._runtime: Runtime = clients
         self._consumer = clients.consumer(options)
-        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke,
-                                 on_lost=self._on_revoke)  # fmt: skip
+        with kafka_errors_as(TaskMigrated, "joining the group"):
+            self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke,
+                                     on_lost=self._on_revoke)  # fmt: skip
 
     def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:
         """Wait for the first record, then take what is there: a batch costs no added latency.
@@ -63,16 +63,12 @@ class GroupConsumer:
             TaskMigrated: the group moved on without us, or the poll failed: this consumer is not to be used again.
             FatalError: going on would need an operator.
         """
-        try:
+        with kafka_errors_as(TaskMigrated, "polling failed"):
             first = self._consumer.poll(timeout_ms / 1000)
             messages = [first] if first is not None else []
             if messages and records_max > 1:
                 messages += what_is_there(self._consumer, records_max - 1)
             self._metadata = self._consumer.consumer_group_metadata()
-        except CLIENT_ERRORS as error:
-            raise TaskMigrated(f"polling failed: {kafka_reason(error).str()}") from error
-        except RuntimeError as error:
-            raise TaskMigrated(f"polling failed: {error}") from error
         ends: list[Message] = []
         records = records_of(messages, ends, self._noted)
         for end in ends:
@@ -126,7 +122,7 @@ class GroupConsumer:
         Then it was an error about an earlier position, or of a moment, and the partition is given anew: where it was
         the truth, and the leader does not answer at the moment, the error comes again.
         """
-        with suppress(KafkaException):
+        with kafka_errors_ignored():
             first, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), _HELD_TIMEOUT_S)
             if position < first:
                 return f"{partition.topic}: offsets {position} to {first - 1} were removed before they were decided"
@@ -154,23 +150,19 @@ class GroupConsumer:
         new = [
             ClientPartition(*partition, position) for partition, position in positions.items() if partition not in again
         ]
-        try:
+        with kafka_errors_as(TaskMigrated, f"can't read {', '.join(map(str, positions))}"):
             self._resume(positions.keys() - again)
             if new:
                 self._consumer.incremental_assign(new)
             self._resume(again)
-        except KafkaException as error:
-            raise TaskMigrated(f"can't read {', '.join(map(str, new))}: {error}") from error
         self._fetched.update(positions)
         self._flowing.update(positions)
 
     def _take_back(self, broken: Set[TopicPartition]) -> None:
         if not broken:  # librdkafka would take the call for the answer to a revocation that it is about to tell
             return
-        try:
+        with kafka_errors_as(TaskMigrated, f"can't give back {', '.join(map(str, sorted(broken)))}"):
             self._consumer.incremental_unassign([ClientPartition(*partition) for partition in sorted(broken)])
-        except KafkaException as error:
-            raise TaskMigrated(f"can't give back {', '.join(map(str, sorted(broken)))}: {error}") from error
         self._fetched -= broken
         self._broken -= broken
 
@@ -184,9 +176,10 @@ class GroupConsumer:
         for pause_s in (*_SEEK_PAUSES_S, None):
             try:
                 return self._consumer.seek(to)
-            except KafkaException as error:
+            except CLIENT_ERRORS as error:
+                reason = kafka_reason(error)
                 if pause_s is None:
-                    raise TaskMigrated(f"can't seek in {to.topic}-{to.partition}: {error}") from error
+                    raise TaskMigrated(f"can't seek in {to.topic}-{to.partition}: {reason.str()}") from error
                 self._runtime.sleep(pause_s)
         return None
 
@@ -197,7 +190,9 @@ class GroupConsumer:
         """
         found = {}
         for partition, position in positions.items():
-            _, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
+            end = -1
+            with kafka_errors_ignored():
+                _, end = self._consumer.get_watermark_offsets(ClientPartition(*partition), cached=True)
             if end >= 0:
                 found[partition.topic, partition.partition] = max(0, end - self.reached(partition, position))
         return found
@@ -207,11 +202,16 @@ class GroupConsumer:
         return max(position, self._ends.get(partition, 0))
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Stop fetching from partitions that are still ours."""
+        """Stop fetching from partitions that are still ours.
+
+        Raises:
+            TaskMigrated: the client does not know one of them: it is not ours any more.
+        """
         stopped = list(partitions)
         self._flowing.difference_update(stopped)
         self._paused.update(stopped)
-        self._consumer.pause([ClientPartition(*partition) for partition in stopped])
+        with kafka_errors_as(TaskMigrated, f"can't pause {', '.join(map(str, stopped))}"):
+            self._consumer.pause([ClientPartition(*partition) for partition in stopped])
 
     def close_in_time(self, timeout_s: float) -> None:
         """Leave the group, but do not wait longer than this: closing can block (confluent-kafka-python #1667)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import LogUnreachable
+from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_as, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.clients import Clients
 from placet.streams.kafka.poll_errors import MIGRATED, drain, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -26,7 +26,8 @@ class GroupReader:
 
     def __init__(self, clients: Clients, options: Mapping[str, object], topic: str) -> None:
         self._consumer = clients.consumer(options)
-        self._consumer.subscribe([topic])
+        with kafka_errors_as(LogUnreachable, "joining the group"):
+            self._consumer.subscribe([topic])
 
     def poll_batch(self, records_max: int, timeout_ms: int) -> list[ConsumerRecord]:
         """Wait for the first record, then take what is there.
@@ -41,12 +42,14 @@ class GroupReader:
         try:
             parts = [ClientPartition(*partition, position) for partition, position in positions.items()]
             done = self._consumer.commit(offsets=parts, asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].code() in MIGRATED:
+        except CLIENT_ERRORS as error:
+            reason = kafka_reason(error)
+            if reason.code() in MIGRATED:
                 return False
-            raise LogUnreachable(f"keeping the position: {error}") from error
+            raise LogUnreachable(f"keeping the position: {reason.str()}") from error
         return all(partition.error is None for partition in done or ())
 
     def close(self) -> None:
         """Leave the group."""
-        self._consumer.close()
+        with kafka_errors_ignored():
+            self._consumer.close()

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.streams.errors import LogUnreachable
+from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_as, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.clients import Clients, ConsumerCalls
 from placet.streams.kafka.poll_errors import drain, partition_of, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
-__all__ = ["LogReader", "committed_positions", "reader_client"]
+__all__ = ["LogReader", "close_quietly", "committed_positions", "reader_client"]
 
 _METADATA_TIMEOUT_S: Final = 10.0
 _COMMITTED_TIMEOUT_S: Final = 2.0
@@ -28,12 +29,19 @@ def reader_client(clients: Clients, options: Mapping[str, object], topics: Itera
     """
     consumer = clients.consumer(options)
     try:
-        for topic in topics:
-            consumer.list_topics(topic, _METADATA_TIMEOUT_S)
-    except KafkaException as error:
-        consumer.close()
-        raise LogUnreachable(f"metadata: {error}") from error
+        with kafka_errors_as(LogUnreachable, "metadata"):
+            for topic in topics:
+                consumer.list_topics(topic, _METADATA_TIMEOUT_S)
+    except LogUnreachable:
+        close_quietly(consumer)
+        raise
     return consumer
+
+
+def close_quietly(consumer: ConsumerCalls) -> None:
+    """Close a client that is not needed any more."""
+    with kafka_errors_ignored():
+        consumer.close()
 
 
 def committed_positions(
@@ -49,10 +57,11 @@ def committed_positions(
     asked = [ClientPartition(*partition) for partition in partitions]
     try:
         found = consumer.committed(asked, timeout=_COMMITTED_TIMEOUT_S)
-    except KafkaException as error:
-        if error.args[0].code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
+    except CLIENT_ERRORS as error:
+        reason = kafka_reason(error)
+        if reason.code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):
             return None
-        raise LogUnreachable(f"the group's positions: {error}") from error
+        raise LogUnreachable(f"the group's positions: {reason.str()}") from error
     if any(partition.error is not None for partition in found):
         return None
     return {TopicPartition(at.topic, at.partition): at.offset if at.offset >= 0 else None for at in found}
@@ -103,7 +112,7 @@ class LogReader:
         Returns:
             Whether the target was reached.
         """
-        self._consumer.assign([ClientPartition(*partition, position)])
+        self.follow(partition, position)
         try:
             while True:  # the caller's `take` ends it
                 messages = drain(self._consumer, records_max, 0.1)
@@ -118,11 +127,13 @@ class LogReader:
                 if position >= target and ends:
                     return True
         finally:
-            self._consumer.unassign()
+            with kafka_errors_ignored():
+                self._consumer.unassign()
 
     def follow(self, partition: TopicPartition, position: int) -> None:
         """Stay on a partition; `take_new` returns what arrives."""
-        self._consumer.assign([ClientPartition(*partition, position)])
+        with kafka_errors_as(LogUnreachable, f"reading {partition.topic}-{partition.partition}"):
+            self._consumer.assign([ClientPartition(*partition, position)])
 
     def take_new(self) -> list[ConsumerRecord]:
         """Return what has arrived, without waiting."""
@@ -130,7 +141,8 @@ class LogReader:
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
         """Stay on these partitions too, beside those that are followed already."""
-        self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
+        with kafka_errors_as(LogUnreachable, f"reading {', '.join(map(str, positions))}"):
+            self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
 
     def take(self, timeout_ms: int) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
         """Wait for something new, then take what is there.
@@ -145,4 +157,4 @@ class LogReader:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._consumer.close()
+        close_quietly(self._consumer)

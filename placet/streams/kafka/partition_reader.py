@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from operator import itemgetter
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import LogUnreachable, TaskMigrated
+from placet.streams.kafka.client_errors import kafka_errors_as
 from placet.streams.kafka.clients import Clients
-from placet.streams.kafka.log_reader import committed_positions, reader_client
+from placet.streams.kafka.log_reader import close_quietly, committed_positions, reader_client
 from placet.streams.kafka.poll_errors import drain, partition_of, reaction_to, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
@@ -57,19 +58,13 @@ class PartitionReader:
         """
         self._check()
         self._lanes[partition] = _Lane()
-        try:
-            self._consumer.incremental_assign([ClientPartition(*partition, position)])
-        except (KafkaException, RuntimeError) as error:
-            self.broken = f"reading {partition.topic}-{partition.partition}: {error}"
-            self._check()
+        self._change(self._consumer.incremental_assign, ClientPartition(*partition, position))
+        self._check()
 
     def stop(self, partition: TopicPartition) -> None:
         """Read a partition no longer. What came of it is dropped."""
         if self._lanes.pop(partition, None) is not None and not self.broken:
-            try:
-                self._consumer.incremental_unassign([ClientPartition(*partition)])
-            except (KafkaException, RuntimeError) as error:
-                self.broken = f"reading {partition.topic}-{partition.partition}: {error}"
+            self._change(self._consumer.incremental_unassign, ClientPartition(*partition))
 
     def poll(self) -> None:
         """Take what has arrived, some MiB at most, without waiting."""
@@ -108,7 +103,7 @@ class PartitionReader:
     def close(self) -> None:
         """Give the connections back."""
         self.broken = self.broken or "the reader was closed"
-        self._consumer.close()
+        close_quietly(self._consumer)
 
     def _noted(self, message: Message, error: KafkaError) -> bool:
         reaction, lane = reaction_to(error, message), self._lanes.get(partition_of(message))
@@ -117,6 +112,13 @@ class PartitionReader:
         if reaction is not None and lane is not None:
             lane.error = reaction
         return lane is not None or partition_of(message).partition >= 0
+
+    def _change(self, call: Callable[[list[ClientPartition]], None], partition: ClientPartition) -> None:
+        try:
+            with kafka_errors_as(LogUnreachable, f"reading {partition.topic}-{partition.partition}"):
+                call([partition])
+        except LogUnreachable as error:
+            self.broken = str(error)
 
     def _check(self) -> None:
         if self.broken:

@@ -8,7 +8,7 @@ from typing import Final
 from confluent_kafka import KafkaError, Message
 
 from placet.streams.errors import FatalError, LogUnreachable
-from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_ignored, kafka_reason
+from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_as, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.clients import Clients
 from placet.streams.records import Place, ProducerRecord
 
@@ -51,6 +51,8 @@ class DurableProducer:
             self._producer.produce(topic, value, key, partition, delivered, None, 0, headers)
         except BufferError:
             raise LogUnreachable("the queue of records to send is full: wait for those that were sent") from None
+        except CLIENT_ERRORS as error:  # of this record, such as its size
+            done(kafka_reason(error).str(), None)
 
     def serve(self) -> int:
         """Tell what became of records; return how many are still under way.
@@ -78,9 +80,12 @@ def produce_durably(clients: Clients, options: Mapping[str, object], topic: str)
 
     def produce(key: bytes, value: bytes) -> None:
         failed: list[str] = []
-        producer = clients.producer(options)
-        producer.produce(topic, value, key, 0, lambda error, _message: failed.append(error.str()) if error else None)
-        left = producer.flush(_FLUSH_TIMEOUT_S)
+        with kafka_errors_as(FatalError, f"a record for {topic} was not written"):
+            producer = clients.producer(options)
+            producer.produce(
+                topic, value, key, 0, lambda error, _message: failed.append(error.str()) if error else None
+            )
+            left = producer.flush(_FLUSH_TIMEOUT_S)
         if left or failed:
             raise FatalError(f"a record for {topic} was not written: {''.join(failed) or 'no answer in time'}")
 

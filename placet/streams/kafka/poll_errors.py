@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, Message
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError, LogUnreachable, TaskMigrated
+from placet.streams.kafka.client_errors import kafka_errors_as
 from placet.streams.kafka.clients import ConsumerCalls
 from placet.streams.records import ConsumerRecord, TopicPartition
 
@@ -98,11 +99,9 @@ def reaction_to(error: KafkaError, message: Message) -> PlacetError | None:
 
 def drain(consumer: ConsumerCalls, records_max: int, timeout_s: float) -> list[Message]:
     """Wait for the first message, then take what is there."""
-    try:
+    with kafka_errors_as(LogUnreachable, "reading"):
         first = consumer.poll(timeout_s)
         return [first, *what_is_there(consumer, records_max - 1)] if first is not None else []
-    except (KafkaException, RuntimeError) as error:
-        raise LogUnreachable(f"reading: {error}") from error
 
 
 def what_is_there(consumer: ConsumerCalls, records_max: int) -> list[Message]:
