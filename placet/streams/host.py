@@ -17,7 +17,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient
@@ -29,6 +29,8 @@ from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StateStore
 
 __all__ = ["Host", "LocalHost"]
+
+_LOOK_EVERY_S: Final = 0.05
 
 
 class Host(Clients, Disk, Protocol):
@@ -137,26 +139,22 @@ class _Inbox:
 class _Flag:
     """A flag that a signal's handler may set while the same thread waits for it.
 
-    `threading.Event` takes a lock in `set` and in `wait`: a handler that runs between the two instructions in which
-    `wait` holds it would wait for its own thread, for ever. A `SimpleQueue` is made to be put to in a handler.
+    A plain field, looked at now and then. `threading.Event` takes a lock in `set` and in `wait`: a handler that runs
+    between the instructions in which `wait` holds it would wait for its own thread, for ever. `SimpleQueue.get` with a
+    timeout stood still as well when a signal interrupted it (both seen on CPython 3.11).
     """
 
     def __init__(self) -> None:
         self._is_set = False
-        self._news: SimpleQueue[None] = SimpleQueue()
 
     def is_set(self) -> bool:
         return self._is_set
 
     def set(self) -> None:
         self._is_set = True
-        self._news.put(None)
 
     def wait(self, timeout_s: float, /) -> bool:
-        if not self._is_set:
-            try:
-                self._news.get(timeout=max(0.0, timeout_s))
-            except Empty:
-                return self._is_set
-            self._news.put(None)  # for whoever waits as well
+        deadline_s = time.monotonic() + timeout_s
+        while not self._is_set and (left_s := deadline_s - time.monotonic()) > 0:
+            time.sleep(min(_LOOK_EVERY_S, left_s))
         return self._is_set
