@@ -22,9 +22,9 @@ from pathlib import Path
 from time import thread_time
 
 from bench.workload import DEFINITION, mixed
+from placet.definition_files import load_definition
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
-from placet.schemas.definition.model import load_definition
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord
 from placet.streams.state.store import MemoryStore

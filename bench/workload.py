@@ -11,10 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from placet.definition_files import load_definition
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Reason
-from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind, Message, Value
 
 DEFINITION = Path(__file__).with_name("machine.yaml")

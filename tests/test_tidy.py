@@ -59,6 +59,30 @@ def test_a_class_name_means_one_thing() -> None:
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
 
 
+HOST_CALLS = {
+    "Consumer", "Producer", "AdminClient", "RocksDBStore", "Rdict", "Thread", "Event", "Lock", "RLock", "Condition",
+    "SimpleQueue", "_exit", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "flock", "mkdir", "rmtree",
+    "rename", "unlink", "fsync", "TemporaryDirectory", "open",
+}  # fmt: skip
+"""What a gate asks of its host: a call of these names on anything but the host makes a part that can't be staged."""
+THE_HOST = {"streams/host.py", "streams/state/rocksdb.py"}
+GATE = [path for room in ("streams", "verify") for path in (ROOT / "placet" / room).rglob("*.py")]
+
+
+@pytest.mark.parametrize("module", GATE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_gate_makes_no_client_thread_or_folder_but_through_its_host(module: Path) -> None:
+    """What imports alone do not show. See the import contract on clocks, threads and folders."""
+    found = []
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Call):
+            target = node.func
+            owner = ast.unparse(target.value) if isinstance(target, ast.Attribute) else ""
+            name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+            if name in HOST_CALLS and owner not in ("self._disk", "host", "disk", "task", "self._task"):
+                found.append(f"{node.lineno}: {ast.unparse(target)}")
+    assert str(module.relative_to(ROOT / "placet")) in THE_HOST or found == []
+
+
 def test_the_run_loop_reads_in_one_look() -> None:
     lengths = dict(functions(ROOT / "placet" / "streams" / "loop" / "worker.py"))
     assert lengths["run"] <= RUN_LOOP_LINES_MAX

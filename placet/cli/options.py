@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.schemas.definition.model import Definition, load_definition
+from placet.definition_files import load_definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.settings import Settings, load_settings
 

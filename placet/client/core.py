@@ -15,9 +15,10 @@ from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, Re
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
 from placet.client.tracing import trace_headers
+from placet.definition_files import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
-from placet.schemas.definition.model import Definition, load_definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Message, Value
 from placet.streams.settings import Settings, load_settings
 

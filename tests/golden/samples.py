@@ -15,12 +15,12 @@ from pathlib import Path
 
 import msgspec
 
+from placet.definition_files import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Conflict, Coordinates, Decision, First, Outcome, Reason
-from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, Held, LedgerEntry, MemoryEntry, Span, Timer
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import Applied, Change, EntityState, Memory

@@ -16,12 +16,12 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from placet.definition_files import load_definition
 from placet.devbroker.freeze import freeze, unfreeze
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision
-from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change

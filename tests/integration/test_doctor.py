@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka import Producer
 
 from placet.cli.exit_codes import ExitCode
+from placet.definition_files import load_definition
 from placet.devbroker.broker import Broker
 from placet.doctor.brokers import RESTORED_RECORDS_PER_S, cold_restore
-from placet.schemas.definition.model import load_definition
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.topics.configs import required_topics

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from placet.client import Client
+from placet.definition_files import load_definition
 from placet.devbroker.broker import Broker
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition.model import load_definition
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]

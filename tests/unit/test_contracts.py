@@ -10,9 +10,10 @@ from typing import Any
 import fastavro
 import pytest
 
+from placet.definition_files import load_definition
 from placet.schemas.avro.schema import fingerprint, parse_schema
 from placet.schemas.codec.contracts import FIXED, Schema, contracts, payload_record
-from placet.schemas.definition.model import load_definition, parse_definition
+from placet.schemas.definition.model import parse_definition
 from tests.golden import samples
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "placet" / "schemas" / "examples").glob("*.yaml"))

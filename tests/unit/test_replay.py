@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from placet.definition_files import load_definition
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.replay import Replay
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Outcome, Reason
-from placet.schemas.definition.model import load_definition
 from placet.schemas.ledger import AppliedEntry
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Applied, Change

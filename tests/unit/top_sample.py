@@ -19,8 +19,8 @@ from placet.cli.top.known import Answer
 from placet.cli.top.samples import Numbers, parse
 from placet.cli.top.view import render
 from placet.cli.top.watch import Watch
+from placet.definition_files import load_definition
 from placet.schemas.decision import Outcome, Reason
-from placet.schemas.definition.model import load_definition
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
 from placet.streams.settings import load_settings

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+from placet.definition_files import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.control import Published
-from placet.schemas.definition.model import Definition, load_definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Take

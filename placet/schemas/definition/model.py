@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field as Key
@@ -45,10 +44,8 @@ __all__ = [
     "Rule",
     "SignalRule",
     "TransitionRule",
-    "load_definition",
     "parse_definition",
     "problems_of",
-    "read_text",
 ]
 
 ANY = "any"
@@ -219,26 +216,3 @@ def parse_definition(text: str, file: str = "<text>") -> Definition:
     if definition is None or problems:
         raise min((locate(found, document) for found in problems), key=lambda e: e.line)
     return definition
-
-
-def load_definition(path: Path) -> Definition:
-    """Read a definition from a UTF-8 file.
-
-    Raises:
-        DefinitionError: the file cannot be read, or its text is no definition.
-    """
-    return parse_definition(read_text(path), str(path))
-
-
-def read_text(path: Path) -> str:
-    """A definition file's text.
-
-    Raises:
-        DefinitionError: the file cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(
-            f"cannot be read: {error}", file=str(path), fix="Give the path of a UTF-8 YAML file."
-        ) from error
