@@ -14,25 +14,17 @@ from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TaskCorrupted, TaskStopped
-from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.log_in_memory import MemoryLog
-from placet.streams.recovery.restoration import Restoration, Restored
+from placet.streams.records import TopicPartition
+from placet.streams.recovery.restoration import Restored
 from placet.streams.recovery.restore import restore_at_once
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
-from placet.streams.topology import TaskId
 from placet.testing import TestDriver
+from tests.lamp import LAMP, InPieces, job_of
 from tests.model.naive import AHEAD_MAX_MS
 from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import states_of
 from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
-
-
-def job_of(driver: TestDriver, partition: int, partitions: int, store: MemoryStore) -> Restoration:
-    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
-    form = layout.StateFormat(driver.codec, driver.machine.decimal_fields)
-    task_id = TaskId(driver.machine.entity, partition)
-    return Restoration(task_id, driver.topics, ids, partitions, driver.codec, form, store, driver.now_ms)
 
 
 def copy_of(store: StateStore) -> MemoryStore:
@@ -93,32 +85,7 @@ def test_in_pieces_it_restores_the_same(rules: dict, history: list[bytes], size:
         assert whole.scan(b"", b"", 9_999) == pieces.scan(b"", b"", 9_999)
 
 
-class InPieces(MemoryLog):
-    """The driver's log, read a few records at a time."""
-
-    def __init__(self, driver: TestDriver, size: int) -> None:
-        self.__dict__.update(vars(driver.log))
-        self._size = size
-
-    def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
-        """See `RestoreLog`."""
-        position, end = self._read_at[partition], self.end_offsets([partition])[partition]
-        to = self._read_at[partition] = min(position + self._size, end)
-        return self.records(partition, position)[: to - position], end if to == end else None
-
-
 # Logs that contradict themselves --------------------------------------------------------------------------------------
-
-LAMP = """
-entity: lamp
-version: 1
-horizon: 10m
-statuses: [off, lit]
-fields: {watts: {type: int, default: 5}}
-signals:
-  installed: {from: absent, to: off}
-  changed: {payload: {watts: int}, from: any, copy: watts}
-"""
 
 
 @pytest.fixture

@@ -13,15 +13,7 @@ from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restore import restore
 from placet.streams.state.store import MemoryStore
 from placet.testing import TestDriver
-from tests.property.test_restore import LAMP, InPieces, job_of
-
-
-def lamp() -> TestDriver:
-    driver = TestDriver.from_text(LAMP)
-    driver.signal("l", "installed", signal_id="s-0")
-    for number in range(1, 30):
-        driver.signal("l", "changed", {"watts": number}, signal_id=f"s-{number}")
-    return driver
+from tests.lamp import InPieces, job_of, lamp
 
 
 def progress_of(driver: TestDriver, store: MemoryStore) -> list[tuple[int, int | None]]:

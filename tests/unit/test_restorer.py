@@ -21,9 +21,8 @@ from placet.streams.state import rocksdb
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
-from tests.property.test_restore import InPieces
+from tests.lamp import InPieces, lamp
 from tests.staged import StagedHost
-from tests.unit.test_restore_progress import lamp
 
 
 def kind_of(driver: TestDriver, id_of: str = "id-of-{}") -> EntityType:

@@ -24,8 +24,8 @@ from placet.streams.recovery.restorer import Restorer
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
+from tests.lamp import lamp
 from tests.staged import StagedHost
-from tests.unit.test_restore_progress import lamp
 
 TOPICS = entity_topics("app", "order")
 TASK = TaskId("order", 0)
