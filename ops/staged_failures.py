@@ -30,7 +30,7 @@ from placet.streams.kafka.plain_producer import DurableProducer, produce_durably
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.loop import task_calls
 from placet.streams.records import ProducerRecord, TopicPartition
-from placet.streams.recovery.restorer import Job, Restorer
+from placet.streams.recovery.restore_thread import Job, Restorer
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state.state_dir import check_state_dir
 from placet.streams.state.store import MemoryStore, StoreDamaged, StoreLocked

@@ -33,8 +33,8 @@ from placet.schemas.state import UNSEEN, Change, EntityState
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log_in_memory import MemoryLog
-from placet.streams.recovery.restoration import Restoration
 from placet.streams.recovery.restore import restore_at_once
+from placet.streams.recovery.steps import Restoration
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import TaskId, dead_letters_topic, entity_topics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log_in_memory import MemoryLog
-from placet.streams.recovery.restoration import Restoration
+from placet.streams.recovery.steps import Restoration
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId

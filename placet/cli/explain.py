@@ -20,7 +20,7 @@ from placet.cli.shared import (
 )
 from placet.client.archive import Archive, ArchivedDecision
 from placet.client.explain import Explanation, Faster, explain
-from placet.client.explain_rows import Case
+from placet.client.explain_text import Case
 from placet.client.past import GONE, iso
 from placet.schemas.decision import Coordinates, Outcome
 

@@ -24,7 +24,7 @@ from placet.schemas.codec.compatibility import Finding, check_all
 from placet.schemas.codec.contracts import FIXED, Schema, contracts
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.host import LocalHost
-from placet.streams.kafka.registry import Registered, Registry
+from placet.streams.kafka.schema_registry import Registered, Registry
 
 __all__ = ["app"]
 

@@ -9,7 +9,7 @@ from time import monotonic, sleep
 from typing import Final, NamedTuple, Self
 
 from placet.client.connect import Link, connect, empty_rulebook, read_rulebook, reader_options
-from placet.client.explain_rows import Case
+from placet.client.explain_text import Case
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Remarks

@@ -13,7 +13,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
-from placet.streams.kafka.registry import Registry
+from placet.streams.kafka.schema_registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.rules.rulebook import EVERYTHING, Rulebook
 from placet.streams.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from placet.client.explain_rows import Case, Compared, compared
+from placet.client.explain_text import Case, Compared, compared
 from placet.client.past import GONE, PastVersion, differences, iso, steps
 from placet.schemas.decision import REASONS, Outcome, Reason, Retry
 from placet.schemas.state import ABSENT

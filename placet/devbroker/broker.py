@@ -27,7 +27,7 @@ from placet.devbroker import folder
 from placet.devbroker import jars as broker_jars
 from placet.devbroker.folder import BrokerStatus, Stamp, default_data_dir, status
 from placet.devbroker.folder import stop as stop_detached
-from placet.devbroker.freeze import freeze, unfreeze
+from placet.devbroker.frozen_process import freeze, unfreeze
 from placet.devbroker.jars import KAFKA_VERSION, OnProgress
 from placet.devbroker.settings import DEFAULT_PORT, HOST, JVM, check_port, free_port, properties
 from placet.schemas.errors import SettingsError

@@ -22,7 +22,7 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.plain_producer import produce_durably
-from placet.streams.kafka.registry import Registry
+from placet.streams.kafka.schema_registry import Registry
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.idle import IdleQuestion
@@ -30,7 +30,7 @@ from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaLog, KafkaRestoreLog
-from placet.streams.recovery.restorer import RESTORE_CALL_TIMEOUT_S, Restorer
+from placet.streams.recovery.restore_thread import RESTORE_CALL_TIMEOUT_S, Restorer
 from placet.streams.rules.control import Control
 from placet.streams.rules.publication import check_publication, refuse_passed_over
 from placet.streams.rules.survey import count_standing

@@ -18,7 +18,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.admin import Admin
-from placet.streams.kafka.registry import Registry
+from placet.streams.kafka.schema_registry import Registry
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Log
 from placet.streams.rules.rulebook import Rulebook

@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from placet.definition_files import load_definition
-from placet.devbroker.freeze import freeze, unfreeze
+from placet.devbroker.frozen_process import freeze, unfreeze
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter

@@ -21,7 +21,7 @@ from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
-from placet.streams.kafka.registry import Registry, RegistryUnreachable, subjects
+from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, subjects
 from tests.golden import samples
 from tests.integration.apicurio import Apicurio, apicurio
 from tests.staged import StagedHost

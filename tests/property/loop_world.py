@@ -15,9 +15,9 @@ from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
-from placet.streams.recovery.restoration import Restoration
 from placet.streams.recovery.restore import restore_at_once
-from placet.streams.recovery.restorer import Job, RestoreResult
+from placet.streams.recovery.restore_thread import Job, RestoreResult
+from placet.streams.recovery.steps import Restoration
 from placet.streams.state.layout import StateFormat
 from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
 from placet.streams.topology import TaskId

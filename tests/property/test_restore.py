@@ -15,8 +15,8 @@ from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.restoration import Restored
 from placet.streams.recovery.restore import restore_at_once
+from placet.streams.recovery.steps import Restored
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.testing import TestDriver

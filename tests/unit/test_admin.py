@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin_errors import BrokerUnreachable
-from placet.streams.kafka.questions import _hand_on_offset
+from placet.streams.kafka.list_offsets import _hand_on_offset
 
 
 def handed_on(result: int | Exception) -> Future[int]:

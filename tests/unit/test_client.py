@@ -19,7 +19,7 @@ from placet.client.answers import Answers
 from placet.client.compose import Composer
 from placet.client.errors import NotDelivered
 from placet.client.explain import explain
-from placet.client.explain_rows import Case
+from placet.client.explain_text import Case
 from placet.client.mirror import Mirror
 from placet.client.past import GONE, as_of, at_version, differences, iso, newest, steps
 from placet.client.tracing import trace_headers

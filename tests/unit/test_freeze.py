@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from placet.devbroker.freeze import freeze, unfreeze
+from placet.devbroker.frozen_process import freeze, unfreeze
 
 THREADS_THAT_COUNT = """
 import sys, threading, time

@@ -15,7 +15,7 @@ from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log_in_memory import MemoryLog
-from placet.streams.recovery.restorer import Job, Restorer, RestoreResult
+from placet.streams.recovery.restore_thread import Job, Restorer, RestoreResult
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state import rocksdb
 from placet.streams.state.store import StoreDamaged
@@ -177,7 +177,7 @@ def test_only_some_restores_read_at_a_time_and_one_that_gets_nothing_gives_its_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leaders of four tasks fell silent after they had answered: the fifth task is restored all the same."""
-    monkeypatch.setattr("placet.streams.recovery.restorer._PATIENCE_S", 0.05)
+    monkeypatch.setattr("placet.streams.recovery.restore_thread._PATIENCE_S", 0.05)
     driver = lamp()
     lamps(driver, 6)
     log = Silent(driver, {0, 1, 2, 3})
@@ -274,7 +274,7 @@ def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_log_that_broke_is_made_anew_and_all_restores_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("placet.streams.recovery.restorer._RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("placet.streams.recovery.restore_thread._RETRY_AFTER_S", 0.01)
     driver = lamp()
     lamps(driver, 2)
     made: list[InPieces] = []
@@ -305,7 +305,7 @@ def test_a_log_that_broke_is_made_anew_and_all_restores_go_on(tmp_path: Path, mo
 def test_what_can_not_be_read_of_one_partition_keeps_no_other_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("placet.streams.recovery.restorer._RETRY_AFTER_S", 0.01)
+    monkeypatch.setattr("placet.streams.recovery.restore_thread._RETRY_AFTER_S", 0.01)
     driver, mended = lamp(), Event()
     lamps(driver, 2)
 

@@ -20,7 +20,7 @@ from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.restorer import Restorer
+from placet.streams.recovery.restore_thread import Restorer
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics

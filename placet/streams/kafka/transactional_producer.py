@@ -22,10 +22,10 @@ from placet.streams.errors import (
     TaskMigrated,
     TransactionAborted,
 )
+from placet.streams.kafka.adaptive_timeout import AdaptiveTimeout
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_reason
 from placet.streams.kafka.clients import Clients, ProducerCalls
 from placet.streams.kafka.discard import discard
-from placet.streams.kafka.patience import Patience
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.runtime import Runtime, Spawned
@@ -221,8 +221,8 @@ class TransactionalProducer:
         self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
         name = str(options["transactional.id"])
         self._ids = deque([name, f"{name}:2", f"{name}:3"])  # no gate's name has a colon
-        self._with_start = Patience(_UNKNOWN_S, _KNOWN_S, _CALL_TIMEOUT_S, _START_GROWTH)
-        self._with_commit = Patience(_UNKNOWN_S, _KNOWN_S, _CALL_TIMEOUT_S, _COMMIT_GROWTH)
+        self._with_start = AdaptiveTimeout(_UNKNOWN_S, _KNOWN_S, _CALL_TIMEOUT_S, _START_GROWTH)
+        self._with_commit = AdaptiveTimeout(_UNKNOWN_S, _KNOWN_S, _CALL_TIMEOUT_S, _COMMIT_GROWTH)
 
     def start(self) -> None:
         """Make the producer and fence every earlier one of the same transactional id; at once when it runs already.

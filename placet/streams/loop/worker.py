@@ -29,7 +29,7 @@ from placet.streams.loop.observer import Observer
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import Moment
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.restorer import Job, Restorer
+from placet.streams.recovery.restore_thread import Job, Restorer
 from placet.streams.rules.control import Control
 from placet.streams.runtime import Flag, Runtime
 from placet.streams.state.store import StateStore

@@ -10,7 +10,7 @@ from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
 from placet.streams.errors import TaskStopped, unreadable
 from placet.streams.records import ConsumerRecord
-from placet.streams.recovery.restoration import Restoration, RestoreStep, unreadable_record
+from placet.streams.recovery.steps import Restoration, RestoreStep, unreadable_record
 from placet.streams.state import layout
 
 __all__ = ["LedgerChain"]

@@ -18,7 +18,7 @@ from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import RestoreLog
-from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep, Steps, unreadable_record
+from placet.streams.recovery.steps import Restoration, Restored, RestoreStep, Steps, unreadable_record
 from placet.streams.state import layout
 from placet.streams.state.store import Writes
 

@@ -16,9 +16,9 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.log import RestoreLog
-from placet.streams.recovery.restoration import Restoration, Restored, RestoreStep, Steps
 from placet.streams.recovery.restore import WAITS_FOR_ROOM, restore
 from placet.streams.recovery.set_aside import Aside, SetAside
+from placet.streams.recovery.steps import Restoration, Restored, RestoreStep, Steps
 from placet.streams.runtime import Inbox, Runtime
 from placet.streams.state.disk import Disk
 from placet.streams.state.layout import StateFormat

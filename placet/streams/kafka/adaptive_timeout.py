@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Patience"]
+__all__ = ["AdaptiveTimeout"]
 
 _SLACK: Final = 4
 
 
-class Patience:
+class AdaptiveTimeout:
     """A limit that follows what answers take, as TCP's retransmission timeout does (RFC 6298).
 
     A broker that fell silent is asked in vain, however long one waits: what helps is to ask anew, with a new client,
