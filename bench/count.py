@@ -22,7 +22,7 @@ from pathlib import Path
 from time import thread_time
 
 from bench.workload import DEFINITION, mixed
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.streams.loop.task import Task

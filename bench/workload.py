@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Reason

@@ -14,7 +14,7 @@ from demo.flights import DAY_MS, HOUR_MS, Fact
 from demo.tally import Kill, Tally
 from demo.view import View
 from demo.world import APP, DEFINITION, PARTITIONS, DemoError, World
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.messages import Kind, Message
 from placet.streams.topology import entity_topics

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         ReadTimeout,
         Snapshot,
     )
-    from placet.definition_files import load_definition
+    from placet.definitions import load_definition, parse_definition
     from placet.processors.expressions.scope import Scope
     from placet.schemas.decision import Decision, Outcome, Reason, Retry
-    from placet.schemas.definition.model import Definition, parse_definition
+    from placet.schemas.definition.model import Definition
     from placet.schemas.errors import DefinitionError, InvalidPayload, PlacetError, SettingsError
 
 __all__ = [
@@ -68,8 +68,8 @@ _ELSEWHERE = {
     "Retry": "schemas.decision",
     "Scope": "processors.expressions.scope",
     "SettingsError": "schemas.errors",
-    "load_definition": "definition_files",
-    "parse_definition": "schemas.definition.model",
+    "load_definition": "definitions",
+    "parse_definition": "definitions",
 }
 """The modules of the names that are not in placet.client."""
 

@@ -19,14 +19,14 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition, parse_definition
 from placet.processors.address import partition_of
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
-from placet.schemas.definition.model import Definition, parse_definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.ledger import LedgerEntry
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import UNSEEN, Change, EntityState

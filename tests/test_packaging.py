@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import schemas
 from placet.processors.ladder import decide
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.testing import TestDriver
 import placet
 assert schemas.mine, "the user's own folder is not shadowed"

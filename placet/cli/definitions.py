@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from placet.cli.output import Output, OutputOption
-from placet.definition_files import load_definition, read_text
+from placet.definitions import load_definition, parse_definition, problems_of, read_text
 from placet.processors.diagram import mermaid
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
@@ -28,7 +28,7 @@ from placet.schemas.definition.diff import Difference, differences, is_compatibl
 from placet.schemas.definition.field_types import expected
 from placet.schemas.definition.grammar import written_ms
 from placet.schemas.definition.jsonschema import json_schema
-from placet.schemas.definition.model import Definition, parse_definition, problems_of
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind
 

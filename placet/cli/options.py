@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.settings import Settings, load_settings

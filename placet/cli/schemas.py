@@ -18,7 +18,7 @@ from rich.table import Table
 
 from placet.cli.options import App, settings_from
 from placet.cli.output import Output, OutputOption
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.avro.schema import Record, parse_schema
 from placet.schemas.codec.compatibility import Finding, check_all
 from placet.schemas.codec.contracts import FIXED, Schema, contracts

@@ -18,7 +18,7 @@ from rich.table import Table
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, settings_from
 from placet.cli.output import Output, OutputOption
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.main import log_reader, relax_garbage_collection

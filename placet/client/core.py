@@ -15,7 +15,7 @@ from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, Re
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
 from placet.client.tracing import trace_headers
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition

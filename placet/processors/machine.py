@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 from placet.processors.expressions.assignments import assign, is_boolean
 from placet.processors.expressions.compile import compile_expression
+from placet.processors.expressions.functions import function_digest
 from placet.processors.expressions.scope import Compiled, Evaluate, Failed, Scope, Variable
 from placet.processors.payloads import canonical_form, payload_check
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.definition.field_types import Field, in_scale
-from placet.schemas.definition.functions import function_digest
 from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
 from placet.schemas.definition.problems import Problem
 from placet.schemas.definition.yaml import Path

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, encode_control

@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.devbroker.frozen_process import freeze, unfreeze
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from placet.cli.exit_codes import ExitCode
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.devbroker.broker import Broker
 from placet.doctor.brokers import RESTORED_RECORDS_PER_S, cold_restore
 from placet.streams.host import LocalHost

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from placet.client import Client
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.devbroker.broker import Broker
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Outcome, Reason

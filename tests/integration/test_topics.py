@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.cli.exit_codes import ExitCode
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.devbroker.broker import Broker
 from placet.schemas.errors import SettingsError
 from placet.streams.host import LocalHost

@@ -27,7 +27,7 @@ from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
 from placet.streams import errors as loop_errors
 from placet.streams.errors import ClockSkew, FatalError
 from placet.streams.kafka import admin as admin_errors
-from placet.streams.kafka import registry as registry_errors
+from placet.streams.kafka import schema_registry as registry_errors
 from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.settings import Settings
 

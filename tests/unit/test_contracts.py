@@ -10,7 +10,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.avro.schema import fingerprint, parse_schema
 from placet.schemas.codec.contracts import FIXED, Schema, contracts, payload_record
 from placet.schemas.definition.model import parse_definition

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition, parse_definition, problems_of
 from placet.processors.machine import compile_machine, compile_problems
 from placet.schemas.definition.checks import warnings
-from placet.schemas.definition.model import parse_definition, problems_of
 from placet.schemas.definition.yaml import read_yaml
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Priority

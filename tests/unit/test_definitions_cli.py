@@ -12,7 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from placet.cli.definitions import app
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.definition.diff import differences, is_compatible
 from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import parse_definition

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.processors.diagram import GUARD_LENGTH_MAX, mermaid
 from placet.processors.machine import compile_machine
 from placet.schemas.definition.model import parse_definition

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition, parse_definition
 from placet.processors.dedup import DedupIdentity, dedup_identity_of
 from placet.processors.ladder import decide
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Scope, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
 from placet.schemas.decision import Decision, Outcome, Reason
-from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import UNSEEN, EntityState
 

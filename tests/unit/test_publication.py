@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from placet.definitions import parse_definition
 from placet.doctor.rules import remarks
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
-from placet.schemas.definition.model import Definition, parse_definition
+from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
 from placet.streams.host import LocalHost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.replay import Replay

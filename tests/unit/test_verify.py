@@ -11,10 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition, parse_definition
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.wire import Confluent
-from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.ledger import Commit, LedgerEntry, MemoryEntry
 from placet.schemas.messages import Kind, Message

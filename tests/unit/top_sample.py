@@ -19,7 +19,7 @@ from placet.cli.top.known import Answer
 from placet.cli.top.samples import Numbers, parse
 from placet.cli.top.view import render
 from placet.cli.top.watch import Watch
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost

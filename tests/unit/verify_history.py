@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from placet.definition_files import load_definition
+from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from placet.processors.expressions.cel import compile_cel, static_type, unknown_name
+from placet.processors.expressions.functions import load_function
 from placet.processors.expressions.scope import DETAIL_LENGTH_MAX, Compiled, Evaluate, Failed, Scope, Variable
-from placet.schemas.definition.functions import is_function, load_function
+from placet.schemas.definition.grammar import is_function
 from placet.schemas.errors import DefinitionError
 
 __all__ = ["SOURCE_BYTES_MAX", "compile_expression"]

@@ -7,7 +7,7 @@ the one form that the model holds; `written()` gives the canonical form back.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, StrictStr, WithJsonSchema, model_validator
 from pydantic import Field as Key
@@ -16,6 +16,7 @@ from placet.schemas.definition.field_types import Field, problem
 from placet.schemas.messages import Priority
 
 __all__ = [
+    "FUNCTION",
     "Block",
     "Duration",
     "Finals",
@@ -24,8 +25,12 @@ __all__ = [
     "SignalRule",
     "Statuses",
     "TransitionRule",
+    "is_function",
     "written_ms",
 ]
+
+FUNCTION: Final = "python:"
+"""What an expression begins with that is a Python function: `python:package.module:function`."""
 
 Literals: TypeAlias = str | int | float | bool | None
 """What a right-hand side of `set` may be: a string is an expression, the rest are literals."""
@@ -289,3 +294,8 @@ class ProposalRule(Rule):
 
 def _listed(words: str | tuple[str, ...]) -> str | list[str]:
     return words if isinstance(words, str) else list(words)
+
+
+def is_function(expression: object) -> bool:
+    """Tell whether an expression of a definition names a Python function."""
+    return isinstance(expression, str) and expression.startswith(FUNCTION)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +21,6 @@ from pydantic import PrivateAttr, StrictInt, StrictStr, ValidationError
 
 from placet.schemas.definition import checks
 from placet.schemas.definition.field_types import Field
-from placet.schemas.definition.functions import function_digest, is_function
 from placet.schemas.definition.grammar import (
     Block,
     Duration,
@@ -30,6 +30,7 @@ from placet.schemas.definition.grammar import (
     SignalRule,
     Statuses,
     TransitionRule,
+    is_function,
     written_ms,
 )
 from placet.schemas.definition.problems import Problem, explain, locate
@@ -166,53 +167,63 @@ def _without_docs(form: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read(document: Document) -> tuple[Definition | None, list[Problem]]:
+DigestOf = Callable[[str], str]
+
+
+def _unknown(reference: str) -> str:
+    raise DefinitionError(
+        f"the source of {reference!r} is not known", fix="Read it with `placet.parse_definition` or `load_definition`."
+    )
+
+
+def _read(document: Document, digest_of: DigestOf) -> tuple[Definition | None, list[Problem]]:
     """The definition, or what is wrong with it."""
     try:
         written = Definition.model_validate(document.data)
     except ValidationError as error:
         return None, explain(error)
-    sources, problems = _digest_functions(written)
+    sources, problems = _digest_functions(written, digest_of)
     definition = written.model_copy(update={"sources": {**written.sources, **sources}})
     definition._read_from = document  # noqa: SLF001  our own class, built here
     return definition, [*problems, *checks.check(definition)]
 
 
-def _digest_functions(written: Definition) -> tuple[dict[str, str], list[Problem]]:
+def _digest_functions(written: Definition, digest_of: DigestOf) -> tuple[dict[str, str], list[Problem]]:
     """Digests of the `python:` functions that the document does not carry yet."""
     sources: dict[str, str] = {}
     problems: list[Problem] = []
     for path, text in checks.expressions(written):
         if is_function(text) and text not in written.sources:
             try:
-                sources[text] = function_digest(text)
+                sources[text] = digest_of(text)
             except DefinitionError as error:
                 problems.append(Problem(path, error.message, error.fix))
     return sources, problems
 
 
-def problems_of(text: str, file: str = "<text>") -> list[DefinitionError]:
+def problems_of(text: str, file: str = "<text>", digest_of: DigestOf = _unknown) -> list[DefinitionError]:
     """Everything that is wrong with a definition's text, in file order; empty when it loads."""
     try:
         document = read_yaml(text, file)
     except DefinitionError as error:
         return [error]
-    _, problems = _read(document)
+    _, problems = _read(document, digest_of)
     return sorted((locate(found, document) for found in problems), key=lambda e: e.line)
 
 
-def parse_definition(text: str, file: str = "<text>") -> Definition:
+def parse_definition(text: str, file: str = "<text>", digest_of: DigestOf = _unknown) -> Definition:
     """Read a definition from YAML or from its canonical JSON.
 
     Args:
         text: the whole document.
         file: its name for error messages.
+        digest_of: gives the digest of the source of a `python:` function. Canonical JSON has them all in it.
 
     Raises:
         DefinitionError: the first error in the text, with file, line, path and fix.
     """
     document = read_yaml(text, file)
-    definition, problems = _read(document)
+    definition, problems = _read(document, digest_of)
     if definition is None or problems:
         raise min((locate(found, document) for found in problems), key=lambda e: e.line)
     return definition

@@ -12,16 +12,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from placet.schemas.definition.grammar import FUNCTION
 from placet.schemas.errors import DefinitionError
 
-__all__ = ["PREFIX", "function_digest", "is_function", "load_function"]
-
-PREFIX = "python:"
-
-
-def is_function(expression: object) -> bool:
-    """Whether an expression of a definition names a Python function."""
-    return isinstance(expression, str) and expression.startswith(PREFIX)
+__all__ = ["function_digest", "load_function"]
 
 
 def load_function(reference: str) -> Callable[[Any], Any]:
@@ -30,7 +24,7 @@ def load_function(reference: str) -> Callable[[Any], Any]:
     Raises:
         DefinitionError: the reference is malformed, the module does not import, or it has no such function.
     """
-    module_name, colon, name = reference.removeprefix(PREFIX).partition(":")
+    module_name, colon, name = reference.removeprefix(FUNCTION).partition(":")
     if not (colon and name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
         raise DefinitionError(f"{reference!r} names no function", fix="Write `python:package.module:function`.")
     try:
