@@ -10,7 +10,7 @@ from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 
-__all__ = ["LAMP", "InPieces", "job_of", "lamp"]
+__all__ = ["LAMP", "InPieces", "job_of", "lamp", "lamps"]
 
 LAMP = """
 entity: lamp
@@ -51,3 +51,16 @@ class InPieces(MemoryLog):
         position, end = self._read_at[partition], self.end_offsets([partition])[partition]
         to = self._read_at[partition] = min(position + self._size, end)
         return self.records(partition, position)[: to - position], end if to == end else None
+
+
+def lamps(driver: TestDriver, partitions: int) -> None:
+    """The same inputs' outcome in each partition, so that all of them have something to restore."""
+    for topic in driver.topics:
+        for record in driver.log.records(TopicPartition(topic, 0)):
+            for number in range(1, partitions):
+                place = TopicPartition(topic, number)
+                driver.log.append(place, record.timestamp, record.key, record.value, record.headers)
+    for number in range(1, partitions):
+        zero = {topic: TopicPartition(topic, 0) for topic in driver.topics.inputs}
+        found = driver.log.committed(list(zero.values()))
+        driver.log.commit({TopicPartition(topic, number): found[at] or 0 for topic, at in zero.items()})

@@ -21,7 +21,7 @@ from placet.streams.state import rocksdb
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
-from tests.lamp import InPieces, lamp
+from tests.lamp import InPieces, lamp, lamps
 from tests.staged import StagedHost
 
 
@@ -158,19 +158,6 @@ class Silent(InPieces):
 
     def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
         return ([], None) if partition.partition in self.silent else super().take(partition)
-
-
-def lamps(driver: TestDriver, partitions: int) -> None:
-    """The same inputs' outcome in each partition, so that all of them have something to restore."""
-    for topic in driver.topics:
-        for record in driver.log.records(TopicPartition(topic, 0)):
-            for number in range(1, partitions):
-                place = TopicPartition(topic, number)
-                driver.log.append(place, record.timestamp, record.key, record.value, record.headers)
-    for number in range(1, partitions):
-        zero = {topic: TopicPartition(topic, 0) for topic in driver.topics.inputs}
-        found = driver.log.committed(list(zero.values()))
-        driver.log.commit({TopicPartition(topic, number): found[at] or 0 for topic, at in zero.items()})
 
 
 def test_only_some_restores_read_at_a_time_and_one_that_gets_nothing_gives_its_room_away(

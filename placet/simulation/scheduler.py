@@ -1,0 +1,237 @@
+"""Simulated threads: one runs at a time, and another one may go on at each call that it makes of its host.
+
+A thread is a greenlet: a switch costs less than a microsecond, and a crash can unwind it. Time is a number of
+nanoseconds that moves on when nobody has anything to do, and a little with each turn.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from heapq import heappop, heappush
+from typing import Final
+
+from greenlet import getcurrent, greenlet
+
+from placet.simulation.choices import Choices
+
+__all__ = ["Crashed", "Process", "Scheduler", "StandsStill", "Waiters"]
+
+_TURN_NS: Final = 1_000
+
+
+class Crashed(BaseException):
+    """The process is dead. Each call of its host raises this, in `finally` blocks too: the dead do nothing any more."""
+
+
+class StandsStill(Exception):
+    """Nothing will ever happen any more, or too much time went by, and what was waited for did not come."""
+
+
+class Process:
+    """A process: threads that die together.
+
+    Attributes:
+        name: for people, and in the digest of a history.
+        dead: whether it crashed.
+        exit_code: of a process that ended itself.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dead = False
+        self.exit_code: int | None = None
+
+    def check(self) -> None:
+        """Raise `Crashed` once it is dead."""
+        if self.dead:
+            raise Crashed
+
+
+class Waiters:
+    """Fibers that wait for one thing."""
+
+    def __init__(self) -> None:
+        self.fibers: list[Fiber] = []
+
+
+class Fiber:
+    """A simulated thread."""
+
+    __slots__ = ("done", "ended", "greenlet", "label", "process", "ticket", "woken")
+
+    def __init__(self, process: Process, label: str) -> None:
+        self.process = process
+        self.label = label
+        self.ended = Waiters()
+        self.done = False
+        self.ticket = 0  # counts waits: a timer of an earlier one means nothing
+        self.woken = False  # by what it waited for, not by time
+        self.greenlet: greenlet
+
+
+@contextmanager
+def _finalizers_of_the_dead_ignored() -> Iterator[None]:
+    """Python closes a generator that nobody refers to any more, and tells of what it raises: `Crashed`, of the dead."""
+    before = sys.unraisablehook
+
+    def hook(told: sys.UnraisableHookArgs) -> None:
+        if not isinstance(told.exc_value, Crashed):
+            before(told)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+class Scheduler:
+    """Runs fibers until something is true.
+
+    Args:
+        choices: who goes on.
+        start_ns: the wall clock at the beginning, in ns since the epoch.
+    """
+
+    def __init__(self, choices: Choices, start_ns: int = 1_767_225_600_000_000_000) -> None:
+        self.choices = choices
+        self.now_ns = 0
+        self.start_ns = start_ns
+        self.turns = 0
+        self._ready: list[Fiber] = []
+        self._timers: list[tuple[int, int, int, Fiber]] = []
+        self._order = 0
+        self._waiting: dict[Fiber, None] = {}  # those that neither run nor are ready, in the order in which they came
+        self._current: Fiber | None = None
+        self._hub = getcurrent()
+
+    # -- called from inside of fibers ----------------------------------------------------------------------------------
+
+    def turn(self, process: Process) -> None:
+        """Let others go on first, as it happens. Raises `Crashed` in a dead process."""
+        fiber = self._fiber_of(process)
+        self._ready.append(fiber)
+        self._leave(fiber)
+
+    def wait(self, process: Process, waiters: Waiters | None, timeout_ns: int | None) -> bool:
+        """Wait until somebody wakes these waiters, at most so long.
+
+        Args:
+            process: that of the caller.
+            waiters: None where only time ends the wait.
+            timeout_ns: None for no limit.
+
+        Returns:
+            Whether it was woken.
+        """
+        fiber = self._fiber_of(process)
+        fiber.ticket += 1
+        fiber.woken = False
+        self._waiting[fiber] = None
+        if waiters is not None:
+            waiters.fibers.append(fiber)
+        if timeout_ns is not None:
+            self._order += 1
+            heappush(self._timers, (self.now_ns + max(0, timeout_ns), self._order, fiber.ticket, fiber))
+        try:
+            self._leave(fiber)
+        finally:
+            if waiters is not None and fiber in waiters.fibers:
+                waiters.fibers.remove(fiber)
+        return fiber.woken
+
+    # -- called from anywhere ------------------------------------------------------------------------------------------
+
+    def spawn(self, process: Process, name: str, work: Callable[[], None]) -> Fiber:
+        """Start a thread of a process."""
+        fiber = Fiber(process, f"{process.name}/{name}")
+        fiber.greenlet = greenlet(partial(self._begin, fiber, work), self._hub)
+        self._ready.append(fiber)
+        return fiber
+
+    def wake(self, waiters: Waiters) -> None:
+        """Let all of them go on."""
+        for fiber in waiters.fibers:
+            fiber.woken = True
+            self._end_wait(fiber)
+        waiters.fibers.clear()
+
+    def crash(self, process: Process) -> None:
+        """Kill a process: its threads unwind, and none of their calls does anything."""
+        process.dead = True
+        self.choices.note(f"{self.now_ns} {process.name} is killed")
+        for fiber in [fiber for fiber in self._waiting if fiber.process is process]:
+            self._end_wait(fiber)
+
+    def run(self, until: Callable[[], bool], limit_s: float) -> None:
+        """Let fibers run until something is true.
+
+        Args:
+            until: asked after each turn.
+            limit_s: of simulated time, from now on.
+
+        Raises:
+            StandsStill: it did not become true.
+        """
+        limit_ns = self.now_ns + round(limit_s * 1e9)
+        with _finalizers_of_the_dead_ignored():
+            self._run(until, limit_ns, limit_s)
+
+    def _run(self, until: Callable[[], bool], limit_ns: int, limit_s: float) -> None:
+        while not until():
+            self._ring()
+            if not self._ready:
+                if not self._timers:
+                    raise StandsStill(f"nobody has anything to do any more: {self._who_waits()}")
+                self.now_ns = max(self.now_ns, self._timers[0][0])
+                continue
+            if self.now_ns > limit_ns:
+                raise StandsStill(f"not within {limit_s:g} simulated seconds: {self._who_waits()}")
+            self._step()
+
+    def _step(self) -> None:
+        fiber = self._ready.pop(self.choices.pick(len(self._ready)))
+        self.now_ns += _TURN_NS
+        self.turns += 1
+        self.choices.note(f"{self.now_ns} {fiber.label}")
+        self._current = fiber
+        fiber.greenlet.switch()
+        self._current = None
+
+    def _ring(self) -> None:
+        while self._timers and self._timers[0][0] <= self.now_ns:
+            _, _, ticket, fiber = heappop(self._timers)
+            if fiber.ticket == ticket:
+                self._end_wait(fiber)
+
+    def _end_wait(self, fiber: Fiber) -> None:
+        if self._waiting.pop(fiber, self) is None:
+            self._ready.append(fiber)
+
+    def _fiber_of(self, process: Process) -> Fiber:
+        """Return the running fiber. A finalizer of a dead process may run within another one's: it does nothing."""
+        fiber = self._current
+        if process.dead or fiber is None or fiber.process is not process:
+            raise Crashed
+        return fiber
+
+    def _leave(self, fiber: Fiber) -> None:
+        self._hub.switch()
+        if fiber.process.dead:
+            raise Crashed
+
+    def _begin(self, fiber: Fiber, work: Callable[[], None]) -> None:
+        try:
+            if not fiber.process.dead:
+                work()
+        except Crashed:
+            pass
+        finally:
+            fiber.done = True
+            self.wake(fiber.ended)
+
+    def _who_waits(self) -> str:
+        return ", ".join(fiber.label for fiber in self._waiting) or "nobody waits"

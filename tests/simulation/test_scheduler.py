@@ -1,0 +1,175 @@
+"""Simulated threads: one at a time, dead ones do nothing, and time passes only when nobody has anything to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from placet.simulation.choices import Choices
+from placet.simulation.disk import SimulatedDisk
+from placet.simulation.host import SimulatedHost
+from placet.simulation.scheduler import Process, Scheduler, StandsStill
+from placet.streams.kafka.watchdog import EXIT_HUNG, Watchdog
+from placet.streams.state.store import StoreDamaged, StoreLocked
+
+FOLDER = Path("state/0")
+
+
+class World:
+    def __init__(self, seed: int = 1) -> None:
+        self.choices = Choices(seed)
+        self.scheduler = Scheduler(self.choices)
+        self.disk = SimulatedDisk(self.choices)
+        self.process = Process("gate")
+        self.host = SimulatedHost(self.scheduler, self.process, self.disk)
+
+    def runs(self, *works: object, limit_s: float = 10.0) -> None:
+        """Run these to their ends."""
+        fibers = [self.scheduler.spawn(self.process, str(n), work) for n, work in enumerate(works)]  # type: ignore[arg-type]
+        self.scheduler.run(lambda: all(fiber.done for fiber in fibers), limit_s)
+
+
+def test_threads_take_turns_as_the_seed_has_it() -> None:
+    def told(seed: int) -> list[str]:
+        world, said = World(seed), list[str]()
+
+        def count(name: str) -> None:
+            for number in range(3):
+                world.host.exists(FOLDER)
+                said.append(f"{name}{number}")
+
+        world.runs(lambda: count("a"), lambda: count("b"))
+        return said
+
+    assert told(1) == told(1)
+    assert len({tuple(told(seed)) for seed in range(20)}) > 5
+    assert sorted(told(1)) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
+def test_time_passes_when_all_wait_and_the_earliest_wakes_first() -> None:
+    world, said = World(), list[tuple[str, float]]()
+
+    def sleep(name: str, seconds: float) -> None:
+        world.host.sleep(seconds)
+        said.append((name, round(world.host.monotonic_s(), 3)))
+
+    world.runs(lambda: sleep("b", 2.0), lambda: sleep("a", 1.0))
+    assert said == [("a", 1.0), ("b", 2.0)]
+
+
+def test_a_flag_an_inbox_and_a_thread_wake_those_who_wait() -> None:
+    world, said = World(), list[object]()
+    flag, inbox = world.host.flag(), world.host.inbox()
+
+    def waits() -> None:
+        said.append(flag.wait(0.5))
+        said.append(flag.wait(5.0))
+        said.append(inbox.get())
+        said.append(inbox.get(0.1))
+        spawned = world.host.spawn("short", lambda: world.host.sleep(0.2))
+        spawned.join(0.1)
+        said.append(spawned.is_alive())
+        spawned.join()
+        said.append(spawned.is_alive())
+
+    def acts() -> None:
+        world.host.sleep(1.0)
+        flag.set()
+        world.host.sleep(1.0)
+        inbox.put("it")
+
+    world.runs(waits, acts)
+    assert said == [False, True, "it", None, True, False]
+
+
+def test_the_dead_do_nothing_not_even_in_the_end() -> None:
+    world, said = World(), list[str]()
+
+    def dies() -> None:
+        store = world.host.open_store(FOLDER)
+        store.write({b"a": b"1"})
+        try:
+            world.host.sleep(10.0)
+            said.append("never")
+        finally:
+            store.write({b"a": b"2"})
+            said.append("never")
+
+    other = Process("other")
+    world.scheduler.spawn(world.process, "dies", dies)
+    world.scheduler.spawn(other, "kills", lambda: world.scheduler.wait(other, None, 1_000_000_000))
+    world.scheduler.run(lambda: world.scheduler.now_ns >= 1_000_000_000, 5)
+    world.scheduler.crash(world.process)
+    heir = SimulatedHost(world.scheduler, Process("heir"), world.disk)
+    found: list[bytes | None] = []
+    fiber = world.scheduler.spawn(heir._process, "reads", lambda: found.append(heir.open_store(FOLDER).get(b"a")))
+    world.scheduler.run(lambda: fiber.done, 5)
+    assert found == [b"1"]
+    assert said == []
+
+
+def test_of_what_was_not_flushed_some_first_batches_outlive_a_death() -> None:
+    outlived = set()
+    for seed in range(30):
+        world = World(seed)
+
+        def fills(world: World = world) -> None:
+            with world.host.open_store(FOLDER).filling(3) as write:
+                for number in range(3):
+                    write({b"%d" % number: b"x"})
+                world.host.sleep(10.0)
+
+        world.scheduler.spawn(world.process, "fills", fills)
+        other = Process("other")
+        world.scheduler.spawn(other, "waits", lambda w=world, o=other: w.scheduler.wait(o, None, 1_000_000_000))
+        world.scheduler.run(lambda w=world: w.scheduler.now_ns >= 1_000_000_000, 5)
+        world.scheduler.crash(world.process)
+        store = world.disk.open(FOLDER, other)
+        outlived.add(tuple(key for key, _ in store.scan(b"", b"", 9)))
+    assert outlived == {(), (b"0",), (b"0", b"1"), (b"0", b"1", b"2")}
+
+
+def test_a_folder_has_one_owner_and_damage_is_met_at_any_call() -> None:
+    world = World()
+
+    def uses() -> None:
+        store = world.host.open_store(FOLDER)
+        with pytest.raises(StoreLocked):
+            world.host.open_store(FOLDER)
+        world.disk.damage(FOLDER)
+        with pytest.raises(StoreDamaged):
+            store.get(b"a")
+        store.close()
+        with pytest.raises(StoreDamaged):
+            world.host.open_store(FOLDER)
+        world.host.rename(FOLDER, FOLDER.with_suffix(".aside"))
+        world.host.open_store(FOLDER).close()
+
+    world.runs(uses)
+    assert world.disk.folders() == [FOLDER, FOLDER.with_suffix(".aside")]
+    assert world.disk.locked() == []
+
+
+def test_the_watchdog_ends_a_process_whose_call_hangs() -> None:
+    world = World()
+
+    def hangs() -> None:
+        watchdog = Watchdog(world.host, 20_000)
+        with watchdog.armed("flush"):
+            world.host.sleep(19.0)
+        with watchdog.armed("commit_transaction"):
+            world.host.sleep(60.0)
+
+    world.scheduler.spawn(world.process, "loop", hangs)
+    world.scheduler.run(lambda: world.process.dead, 100)
+    assert world.process.exit_code == EXIT_HUNG
+    assert world.scheduler.now_ns / 1e9 == pytest.approx(39, abs=2)
+
+
+def test_what_can_not_happen_any_more_is_said_with_who_waits() -> None:
+    world = World()
+    with pytest.raises(StandsStill, match="gate/0"):
+        world.runs(lambda: world.host.inbox().get())
+    with pytest.raises(StandsStill, match="not within 2 simulated seconds"):
+        world.runs(lambda: world.host.sleep(5.0), limit_s=2)
