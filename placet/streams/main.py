@@ -15,6 +15,7 @@ from placet.schemas.codec.control import Published
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.streams.entity_type import EntityType
+from placet.streams.errors import LogUnreachable
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.clients import Clients
@@ -26,7 +27,7 @@ from placet.streams.kafka.schema_registry import Registry
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.idle import IdleQuestion
-from placet.streams.loop.namesake import Namesake
+from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaLog, KafkaRestoreLog
@@ -94,7 +95,8 @@ def build(
     session_timeout_ms = admin.session_timeout_ms(settings.app)
     settings.check_session_timeout(session_timeout_ms)
     entity_types = {definition.entity: _entity_type(host, settings, admin, definition) for definition in definitions}
-    control = _control(host, settings, admin)
+    reader = log_reader(host, settings, "control", [control_topic(settings.app)])
+    control = _control(host, reader, settings, admin)
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
@@ -108,8 +110,8 @@ def build(
         host, _transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
     )
     namesake = Namesake(
-        lambda: admin.group_members(settings.app), _client_id(settings), settings.instance, session_timeout_ms / 1000,
-        metrics, host.monotonic_s, static=settings.static,
+        lambda: _group_members(reader, admin, settings.app), _client_id(settings), settings.instance,
+        session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
     return Worker(
@@ -193,12 +195,27 @@ def _wire(host: Host, settings: Settings, entity: str) -> Wire:
     return Registry(host, settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
-def _control(host: Host, settings: Settings, admin: Admin) -> Control:
+def _group_members(reader: LogReader, admin: Admin, app: str) -> list[GroupMember]:
+    """Ask who is in the gate's group, if its coordinator answers a harmless question first.
+
+    Where the coordinator goes away amid the question itself, librdkafka 2.16 aborts the process (a use after free, see
+    librdkafka #5397).
+
+    Raises:
+        LogUnreachable: it does not answer.
+    """
+    if reader.committed([TopicPartition(control_topic(app), 0)]) is None:
+        raise LogUnreachable("the group's coordinator does not answer")
+    members: list[GroupMember] = admin.group_members(app)
+    return members
+
+
+def _control(host: Host, reader: LogReader, settings: Settings, admin: Admin) -> Control:
     topic = control_topic(settings.app)
     partition = TopicPartition(topic, 0)
     return Control(
         host,
-        log_reader(host, settings, "control", [topic]),
+        reader,
         topic,
         lambda: admin.latest_offsets([partition])[partition],
     )
@@ -210,7 +227,7 @@ def read_rules(host: Host, settings: Settings, admin: Admin) -> list[Published]:
     Raises:
         BrokerUnreachable, LogUnreachable: the brokers do not answer.
     """
-    control = _control(host, settings, admin)
+    control = _control(host, log_reader(host, settings, "control", [control_topic(settings.app)]), settings, admin)
     try:
         control.read()
         return list(control.rulebook.published.values())

@@ -220,7 +220,7 @@ def test_restores_that_stand_still_are_named_once_until_one_moves(log: io.String
 
     def said_after(seconds: float, lamp_0: tuple[int, int | None], lamp_1: tuple[int, int | None]) -> int:
         clock.now_s += seconds
-        gate.restoring({"lamp-0": lamp_0, "lamp-1": lamp_1})
+        gate.restoring({"lamp-0": lamp_0, "lamp-1": lamp_1}, {"lamp-0": "", "lamp-1": "a transaction has not ended"})
         return sum(line["event"] == "restore stands still" for line in lines(log))
 
     assert said_after(0, (0, None), (10, 90)) == 0
@@ -232,7 +232,7 @@ def test_restores_that_stand_still_are_named_once_until_one_moves(log: io.String
     assert said_after(1, (5, 5), (30, 70)) == 1
     assert said_after(31, (5, 5), (30, 70)) == 2
     assert lines(log)[-1]["tasks"] == ["lamp-0", "lamp-1"]
-    assert "find-hanging" in str(lines(log)[-1]["why"])
+    assert lines(log)[-1]["why"] == "nothing new in 30 s: a transaction has not ended"
     gate.tasks({"lamp-0": "running", "lamp-1": "running"})
     gate.tasks({"lamp-0": "restoring", "lamp-1": "restoring"})
     assert said_after(100, (5, 5), (30, 70)) == 2, "other restores"

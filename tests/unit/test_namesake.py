@@ -10,8 +10,10 @@ from unittest.mock import MagicMock
 import pytest
 
 from placet.schemas.errors import SettingsError
+from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.admin import BrokerUnreachable
 from placet.streams.loop.namesake import Namesake
+from placet.streams.main import _group_members
 
 SESSION_S = 45.0
 
@@ -158,3 +160,14 @@ def test_one_that_is_followed_by_another_is_not_the_same_that_stays(time: Time) 
     made.look("ours-2", fenced=False)
     time.now_s += 60
     made.look("ours-3", fenced=False)
+
+
+def test_a_coordinator_that_does_not_answer_is_not_asked_for_members() -> None:
+    """librdkafka aborts the process where it goes away amid that question."""
+    reader, admin = MagicMock(), MagicMock()
+    reader.committed.return_value = None
+    with pytest.raises(LogUnreachable, match="coordinator does not answer"):
+        _group_members(reader, admin, "app")
+    admin.group_members.assert_not_called()
+    reader.committed.return_value = {}
+    assert _group_members(reader, admin, "app") is admin.group_members.return_value

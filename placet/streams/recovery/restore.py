@@ -27,6 +27,7 @@ __all__ = ["WAITS_FOR_ROOM", "restore", "restore_at_once"]
 TOMBSTONES_KEPT_MS: Final = 12 * 3_600_000
 """A store that missed records for longer is rebuilt: tombstones among them may be gone (they stay 24 h by default)."""
 _ASK_AGAIN_S: Final = 0.1
+_NOT_ENDED: Final = "a transaction has not ended (`kafka-transactions.sh find-hanging` names one that never will)"
 WAITS_FOR_ROOM: Final = "other restores go first"
 
 Answer = TypeVar("Answer")
@@ -51,7 +52,7 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     while committed is None:
         committed = yield from _answer(log.ask_committed(inputs), "the group's coordinator does not answer")
         if committed is None:
-            yield RestoreStep(waits_for="a transaction of the last owner has not ended", pause_s=_ASK_AGAIN_S)
+            yield RestoreStep(waits_for=f"the group's positions: {_NOT_ENDED}", pause_s=_ASK_AGAIN_S)
     changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
     # Two questions at a time. Both come after the positions, and no order is needed between them.
     asked_ends = log.ask_ends([changelog, ledger, *([job.control] if job.control else [])])
@@ -108,6 +109,10 @@ def _named(partitions: list[TopicPartition]) -> str:
     return ", ".join(f"{topic}-{number}" for topic, number in partitions)
 
 
+def _nothing_more(partition: TopicPartition, position: int, target: int) -> str:
+    return f"{_named([partition])} gives no more at {position}, its end is {target}: {_NOT_ENDED}"
+
+
 def _read(log: RestoreLog, partition: TopicPartition, position: int, target: int, take: _TakePart) -> Steps[None]:
     """Read a partition until its end was met at the target or behind it. One record's place proves nothing: markers."""
     if position >= target:
@@ -123,7 +128,7 @@ def _read(log: RestoreLog, partition: TopicPartition, position: int, target: int
             if records or end is not None:
                 yield take(records, position)
             else:
-                yield RestoreStep(waits_for="")
+                yield RestoreStep(waits_for=_nothing_more(partition, position, target))
             if end is not None and position >= target:
                 return
     finally:

@@ -96,10 +96,6 @@ _REFUSALS = tuple(reason.name for reason in Reason if reason not in (Reason.NONE
 
 
 _STANDS_STILL_S: Final = 30.0
-_WHY_IT_STANDS_STILL: Final = (
-    "a transaction on changelog, ledger or the group's positions has not ended; `kafka-transactions.sh find-hanging` "
-    "names one that never will (docs/operating)"
-)
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
@@ -218,7 +214,7 @@ class Metrics:
         if not progress or progress != self._progress:
             self._progress, self._moved_at_s = dict(progress), now_s
         elif now_s - self._moved_at_s > _STANDS_STILL_S:
-            why = "; ".join(waits_for) or _WHY_IT_STANDS_STILL
+            why = "; ".join(waits_for) or "it does not say what it waits for"
             self.event(
                 "restore stands still", tasks=sorted(progress), why=f"nothing new in {_STANDS_STILL_S:g} s: {why}"
             )
