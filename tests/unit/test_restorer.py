@@ -18,7 +18,7 @@ from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restore_thread import Job, Restorer, RestoreResult
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state import rocksdb
-from placet.streams.state.store import StoreDamaged
+from placet.streams.state.store import MemoryStore, StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.lamp import InPieces, lamp, lamps
@@ -448,3 +448,37 @@ def test_a_folder_that_another_process_holds_delays_its_own_task_only(tmp_path: 
         opened(second).close()
     finally:
         restorer.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_beside_the_restores_ends_the_process_and_none_waits_for_ever(tmp_path: Path) -> None:
+    driver, log = lamp(), InPieces(lamp(), 4)
+
+    def poll() -> None:
+        raise ZeroDivisionError("a bug")
+
+    log.poll = poll  # type: ignore[method-assign]
+    restorer = restorer_of(driver, tmp_path, lambda: log)
+    restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
+    first = next_of(restorer)
+    assert isinstance(first.error, FatalError)
+    assert "ZeroDivisionError: a bug" in str(first.error)
+    restorer._thread.join(10)
+    restorer.submit(Job(TaskId("lamp", 1), kind_of(driver)))
+    assert isinstance(next_of(restorer).error, FatalError)
+    restorer.close()
+
+
+def test_rules_are_waited_for_from_the_moment_on_when_they_are_asked_for(tmp_path: Path) -> None:
+    """And not from the beginning: a transaction may have kept the restore waiting for longer than that."""
+    driver, clock = lamp(), [1_000.0]
+    host = StagedHost(now_ms=lambda: driver.now_ms, monotonic_s=lambda: clock[0])
+    restorer = Restorer(host, host, lambda: driver.log, tmp_path, TopicPartition("app.control", 0), lambda: 0)
+    restoration = restorer._restoration(Job(TaskId("lamp", 0), kind_of(driver)), MemoryStore())
+    clock[0] += 60
+    assert not restoration.rules_known(1)
+    clock[0] += 4
+    assert not restoration.rules_known(1)
+    clock[0] += 2
+    assert restoration.rules_known(1)
+    restorer.close()

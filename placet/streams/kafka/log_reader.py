@@ -33,13 +33,13 @@ def reader_client(clients: Clients, options: Mapping[str, object], topics: Itera
             for topic in topics:
                 consumer.list_topics(topic, _METADATA_TIMEOUT_S)
     except LogUnreachable:
-        close_quietly(consumer)
+        clients.spawn("close a reader", lambda: close_quietly(consumer))
         raise
     return consumer
 
 
 def close_quietly(consumer: ConsumerCalls) -> None:
-    """Close a client that is not needed any more."""
+    """Close a client that is not needed any more. It can block (confluent-kafka-python #1667)."""
     with kafka_errors_ignored():
         consumer.close()
 

@@ -107,8 +107,11 @@ class KafkaRestoreLog:
         self._reader.poll()
 
     def close(self) -> None:
-        """See `RestoreLog`. A call that is under way is waited for: a client must not be closed beneath it."""
-        for spawned in self._asking:
+        """See `RestoreLog`. In a thread of its own: closing can block (confluent-kafka-python #1667)."""
+        self._runtime.spawn("close a restore's clients", self._close)
+
+    def _close(self) -> None:
+        for spawned in self._asking:  # a client must not be closed beneath a call
             spawned.join()
         self._reader.close()
         self._admin.close()

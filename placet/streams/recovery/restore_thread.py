@@ -115,7 +115,10 @@ class Restorer:
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
-        self._inbox.put(job)
+        if self._thread.is_alive():
+            self._inbox.put(job)
+        else:
+            self._done.append(RestoreResult(job, None, None, _no_thread("it has ended")))
 
     def take_done(self) -> RestoreResult | None:
         """Return the next finished job, None without any; those given up meanwhile are closed here.
@@ -146,13 +149,26 @@ class Restorer:
 
     def _run(self) -> None:
         jobs: dict[Job, Steps[RestoreResult]] = {}
+        try:
+            self._take_turns(jobs)
+        except Exception as error:
+            failure = _no_thread(f"{type(error).__name__}: {error}")
+            self._done.extend(RestoreResult(job, None, None, failure) for job in jobs)
+            raise
+        for job, steps in jobs.items():
+            job.cancel()
+            self._step(job, steps)
+        self._close_log()
+
+    def _take_turns(self, jobs: dict[Job, Steps[RestoreResult]]) -> None:
+        """Step jobs, those given and those that come, until told to close."""
         while True:
             order = self._inbox.get(0.0 if jobs else None)
             while isinstance(order, Job):
                 jobs[order] = self._steps(order)
                 order = self._inbox.get(0.0)
             if order is not None:
-                break
+                return
             moved = self._step_each(jobs)
             if not jobs or (self._log is not None and self._log.broken):
                 self._close_log()
@@ -160,10 +176,6 @@ class Restorer:
                 self._log.poll()
             if jobs and not moved:
                 self._runtime.sleep(_TICK_S)
-        for job, steps in jobs.items():
-            job.cancel()
-            self._step(job, steps)
-        self._close_log()
 
     def _step_each(self, jobs: dict[Job, Steps[RestoreResult]]) -> bool:
         """Take a step of each job, in the order in which they came; return whether one of them moved."""
@@ -257,7 +269,7 @@ class Restorer:
             self._log = None
 
     def _restoration(self, job: Job, store: StateStore) -> Restoration:
-        rules_until_s = self._runtime.monotonic_s() + _RULES_WITHIN_S
+        rules_until_s = 0.0
 
         def may_read() -> bool:
             if len(self._reading) >= _READING_MAX:
@@ -267,7 +279,10 @@ class Restorer:
 
         def rules_known(end: int) -> bool:
             """Wait for the loop, which follows the rules, but not for ever: what is unknown is named when it is met."""
-            return self._rules_position() >= end or self._runtime.monotonic_s() > rules_until_s
+            nonlocal rules_until_s
+            now_s = self._runtime.monotonic_s()
+            rules_until_s = rules_until_s or now_s + _RULES_WITHIN_S
+            return self._rules_position() >= end or now_s > rules_until_s
 
         kind = job.entity_type
         form = StateFormat(kind.codec, kind.machine.decimal_fields)
@@ -296,3 +311,7 @@ class Restorer:
                 is_new = True
             except StoreLocked as error:
                 yield RestoreStep(waits_for=str(error), pause_s=_RETRY_AFTER_S)
+
+
+def _no_thread(why: str) -> FatalError:
+    return FatalError(f"a bug ended the thread that restores: {why}. Start again; meanwhile others take over.")
