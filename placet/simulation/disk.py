@@ -6,7 +6,6 @@ nothing else: they are never reordered, and none is there by half. Its locks go 
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from placet.simulation.choices import Choices
 from placet.simulation.scheduler import Process
 from placet.streams.errors import FatalError
-from placet.streams.state.store import StoreDamaged, StoreLocked, Writes
+from placet.streams.state.store import MemoryStore, StoreDamaged, StoreLocked, Writes
 
 __all__ = ["SimulatedDisk", "SimulatedStore"]
 
@@ -106,8 +105,8 @@ class SimulatedStore:
         self._path = path
         self._folder = folder
         self._check = process.check
-        self._values = dict(folder.values)
-        self._order = sorted(self._values)
+        self._values = MemoryStore()
+        self._values.write(folder.values)
         self._closed = False
 
     def get(self, key: bytes) -> bytes | None:
@@ -118,7 +117,7 @@ class SimulatedStore:
     def write(self, writes: Writes) -> None:
         """See `StateStore`: safe when it returns."""
         self._use()
-        self._apply(writes)
+        self._values.write(writes)
         put(self._folder.values, writes)
 
     @contextmanager
@@ -128,7 +127,7 @@ class SimulatedStore:
 
         def write(writes: Writes) -> None:
             self._use()
-            self._apply(writes)
+            self._values.write(writes)
             self._folder.unsafe.append(writes)
 
         try:
@@ -142,13 +141,7 @@ class SimulatedStore:
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See `StateStore`."""
         self._use()
-        found: list[tuple[bytes, bytes]] = []
-        for at in range(bisect_left(self._order, max(prefix, start)), len(self._order)):
-            key = self._order[at]
-            if len(found) == limit or not key.startswith(prefix):
-                break
-            found.append((key, self._values[key]))
-        return found
+        return self._values.scan(prefix, start, limit)
 
     def close(self) -> None:
         """See `StateStore`."""
@@ -162,14 +155,6 @@ class SimulatedStore:
         assert not self._closed, f"{self._path} is used after it was closed"
         if self._folder.damaged:
             raise StoreDamaged(f"{self._path}: Corruption: block checksum mismatch")
-
-    def _apply(self, writes: Writes) -> None:
-        for key, value in writes.items():
-            if value is not None and key not in self._values:
-                insort(self._order, key)
-            elif value is None and key in self._values:
-                del self._order[bisect_left(self._order, key)]
-        put(self._values, writes)
 
 
 def put(values: dict[bytes, bytes], writes: Writes) -> None:

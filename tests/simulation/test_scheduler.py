@@ -10,6 +10,7 @@ from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler, StandsStill
+from placet.streams.errors import FatalError
 from placet.streams.kafka.watchdog import EXIT_HUNG, Watchdog
 from placet.streams.state.store import StoreDamaged, StoreLocked
 
@@ -149,6 +150,22 @@ def test_a_folder_has_one_owner_and_damage_is_met_at_any_call() -> None:
     world.runs(uses)
     assert world.disk.folders() == [FOLDER, FOLDER.with_suffix(".aside")]
     assert world.disk.locked() == []
+
+
+def test_a_disk_that_refuses_says_so_at_each_call_and_a_clock_may_be_off() -> None:
+    world = World()
+    world.disk.refuses = "No space left on device"
+    fast = SimulatedHost(world.scheduler, world.process, world.disk, skew_ns=3_000_000_000)
+
+    def uses() -> None:
+        with pytest.raises(FatalError, match="No space left"):
+            world.host.open_store(FOLDER)
+        for call in (lambda: world.host.rename(FOLDER, FOLDER), lambda: world.host.try_folder(FOLDER)):
+            with pytest.raises(OSError, match="No space left"):
+                call()
+        assert fast.now_ms() - world.host.now_ms() == 3_000
+
+    world.runs(uses)
 
 
 def test_the_watchdog_ends_a_process_whose_call_hangs() -> None:
