@@ -9,11 +9,13 @@ callers' threads ──send──► producer ──► signals, proposals      
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from placet.client.answers import Answers
@@ -37,6 +39,7 @@ __all__ = ["Exchange", "Sent"]
 _BUSY_MS: Final = 2
 """How long a poll waits while reports of the producer are due: they can't end it."""
 _IDLE_MS: Final = 20
+_SAME_OUTAGE_S: Final = 10.0
 _LOG: Final = logging.getLogger("placet.client")
 
 
@@ -70,6 +73,7 @@ class Exchange:
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._answering = False
         self._away = self._given_up = False
+        self._found_at_s = -math.inf
         self._ended: PlacetError | None = None
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
@@ -225,12 +229,17 @@ class Exchange:
             self.answers.fail(message.entity_id, answer, error)
 
     def _lost(self, error: Any) -> None:
-        """Note that no broker is connected (librdkafka has logged which broker was lost, and why)."""
-        self._away |= error.name() == "_ALL_BROKERS_DOWN"
+        """Note that no broker is connected (librdkafka has logged which broker was lost, and why).
+
+        Reader and producer come back one after the other: what one of them says soon after the other was answered is
+        of the same outage.
+        """
+        if monotonic() - self._found_at_s > _SAME_OUTAGE_S:
+            self._away |= error.name() == "_ALL_BROKERS_DOWN"
 
     def _found(self) -> None:
         if self._away:
-            self._away = False
+            self._away, self._found_at_s = False, monotonic()
             _LOG.warning("Kafka answers again")
 
     def _take_rules(self, record: ConsumerRecord) -> None:

@@ -205,6 +205,13 @@ def test_an_outage_is_told_once_when_it_is_over(
     kafka.reports[0]("", PLACE)
     kafka.reports[1]("", PLACE._replace(offset=4))
     assert caplog.messages == ["Kafka answers again"]
+    exchange._lost(SimpleNamespace(name=lambda: "_ALL_BROKERS_DOWN"))
+    exchange._found()
+    assert caplog.messages == ["Kafka answers again"], "the other client was still on its way back: the same outage"
+    exchange._found_at_s -= 11
+    exchange._lost(SimpleNamespace(name=lambda: "_ALL_BROKERS_DOWN"))
+    exchange._found()
+    assert caplog.messages == ["Kafka answers again"] * 2
 
 
 def test_a_client_that_is_closed_while_the_broker_is_away_tries_once_and_not_for_each(
