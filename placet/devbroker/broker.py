@@ -29,7 +29,7 @@ from placet.devbroker.folder import BrokerStatus, Stamp, default_data_dir, statu
 from placet.devbroker.folder import stop as stop_detached
 from placet.devbroker.frozen_process import freeze, unfreeze
 from placet.devbroker.jars import KAFKA_VERSION, OnProgress
-from placet.devbroker.settings import DEFAULT_PORT, HOST, JVM, check_port, free_port, properties
+from placet.devbroker.settings import DEFAULT_PORT, HOST, JVM, TALKATIVE, check_port, free_port, properties
 from placet.schemas.errors import SettingsError
 
 __all__ = [
@@ -45,6 +45,9 @@ __all__ = [
 
 READY_LINE = "Kafka Server started"
 FENCED_LINE = "Fencing broker 1 "
+FENCED_FOR_GOOD_LINE = "Processed maybeFenceStaleBroker"
+"""The first one after the other line comes when its record is committed, 30 ms later: a controller that is stopped
+before has forgotten it at its next start."""
 _READY_WITHIN_S = 60.0  # without the first fetch
 
 
@@ -188,7 +191,7 @@ class Broker:
         self._launch(jars, aot, caller=os.getpid(), alone=True)
         self._wait_until_ready(on_progress)
         deadline = time.monotonic() + 3  # a broker that was killed before it had registered is not missed
-        while FENCED_LINE not in self._said() and time.monotonic() < deadline:
+        while FENCED_FOR_GOOD_LINE not in self._said().partition(FENCED_LINE)[2] and time.monotonic() < deadline:
             time.sleep(0.02)
         self.stop()
         self.log_file.unlink()  # so that the log before is still the dead broker's
@@ -206,7 +209,7 @@ class Broker:
                 folder.write(self.data_dir / folder.STAMP, json.dumps(new, indent=2) + "\n")
                 text = properties(self.port, self.data_dir / folder.DATA, self._settings, alone=alone)
                 folder.write(self.data_dir / folder.PROPERTIES, text)
-                self._spawn(self._commands(cluster_id, aot), jars, lock, caller)
+                self._spawn(self._commands(cluster_id, [*aot, *(TALKATIVE if alone else ())]), jars, lock, caller)
             finally:
                 os.close(lock)  # the guard and Java hold it now, or no one
 

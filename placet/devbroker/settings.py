@@ -9,7 +9,7 @@ from pathlib import Path
 
 from placet.schemas.errors import SettingsError
 
-__all__ = ["DEFAULT_PORT", "HOST", "JVM", "SETTINGS", "check_port", "free_port", "properties"]
+__all__ = ["DEFAULT_PORT", "HOST", "JVM", "SETTINGS", "TALKATIVE", "check_port", "free_port", "properties"]
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 9092
@@ -62,6 +62,9 @@ JVM = (
     "-Dorg.slf4j.simpleLogger.log.org.apache.kafka.common.config.AbstractConfig=warn",  # 300 lines at each start
 )
 
+
+TALKATIVE = ("-Dorg.slf4j.simpleLogger.log.org.apache.kafka.controller.QuorumController=debug",)
+"""Flags of a controller alone: it says what it has committed."""
 
 # A controller alone, that misses the broker soon: see `Broker._finish_predecessor`.
 CONTROLLER_ALONE = {
