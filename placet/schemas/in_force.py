@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from placet.schemas.codec.contracts import Schema
@@ -45,6 +46,12 @@ class InForce(NamedTuple):
         return max(self.usable, key=lambda found: found.published.version, default=None)
 
 
+@lru_cache(maxsize=64)
+def _parsed(document: str) -> Definition:
+    """Parse a published document once: each look at the topic's versions begins with all of them."""
+    return parse_definition(document)
+
+
 def in_force(entity: str, published: Iterable[Published]) -> InForce:
     """Tell the versions of an entity type that count from the others.
 
@@ -58,7 +65,7 @@ def in_force(entity: str, published: Iterable[Published]) -> InForce:
         if entry.entity != entity:
             continue
         try:
-            found = Usable(entry, parse_definition(entry.document), json.loads(entry.schemas["change"]))
+            found = Usable(entry, _parsed(entry.document), json.loads(entry.schemas["change"]))
             why = can_not_read(found.change, usable)
         except (DefinitionError, DecodeError, KeyError, ValueError) as error:
             passed_over.append((entry, f"this release of Placet can't use it: {error}"))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NoReturn
 
+from placet.simulation.brokers.cluster import Cluster
+from placet.simulation.clients.admin import SimulatedAdmin
+from placet.simulation.clients.consumer import SimulatedConsumer
+from placet.simulation.clients.producer import SimulatedProducer
 from placet.simulation.disk import SimulatedDisk, SimulatedStore
 from placet.simulation.scheduler import Crashed, Fiber, Process, Scheduler, Waiters
 from placet.streams.runtime import Flag, Inbox, Spawned
@@ -23,13 +27,22 @@ class SimulatedHost:
         process: whose host it is.
         disk: of the machine: it outlives the process.
         skew_ns: how far the machine's wall clock is ahead.
+        cluster: Kafka, for those that use it.
     """
 
-    def __init__(self, scheduler: Scheduler, process: Process, disk: SimulatedDisk, skew_ns: int = 0) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        process: Process,
+        disk: SimulatedDisk,
+        skew_ns: int = 0,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self._cluster = cluster or Cluster(scheduler)
         self._scheduler = scheduler
         self._process = process
         self._disk = disk
-        self._skew_ns = skew_ns
+        self.skew_ns = skew_ns
 
     # -- Runtime -------------------------------------------------------------------------------------------------------
 
@@ -40,7 +53,7 @@ class SimulatedHost:
     def now_ns(self) -> int:
         """See `Runtime`."""
         self._process.check()
-        return self._scheduler.start_ns + self._scheduler.now_ns + self._skew_ns
+        return self._scheduler.start_ns + self._scheduler.now_ns + self.skew_ns
 
     def monotonic_s(self) -> float:
         """See `Runtime`."""
@@ -81,6 +94,23 @@ class SimulatedHost:
         self._scheduler.choices.note(f"{self._process.name} ends itself: {why}")
         self._scheduler.crash(self._process)
         raise Crashed
+
+    # -- Clients -------------------------------------------------------------------------------------------------------
+
+    def consumer(self, options: Mapping[str, Any], /) -> SimulatedConsumer:
+        """See `Clients`."""
+        self._process.check()
+        return SimulatedConsumer(self._cluster, self._process, options)
+
+    def producer(self, options: Mapping[str, Any], /) -> SimulatedProducer:
+        """See `Clients`."""
+        self._process.check()
+        return SimulatedProducer(self._cluster, self._process, options)
+
+    def admin(self, options: Mapping[str, Any], /) -> SimulatedAdmin:
+        """See `Clients`."""
+        self._process.check()
+        return SimulatedAdmin(self._cluster, self._process, options)
 
     # -- Disk ----------------------------------------------------------------------------------------------------------
 

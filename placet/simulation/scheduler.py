@@ -36,12 +36,14 @@ class Process:
     Attributes:
         name: for people, and in the digest of a history.
         dead: whether it crashed.
+        frozen: whether it stands still, as after SIGSTOP.
         exit_code: of a process that ended itself.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.dead = False
+        self.frozen = False
         self.exit_code: int | None = None
 
     def check(self) -> None:
@@ -102,8 +104,10 @@ class Scheduler:
         self.start_ns = start_ns
         self.turns = 0
         self._ready: list[Fiber] = []
-        self._timers: list[tuple[int, int, int, Fiber]] = []
+        self._timers: list[tuple[int, int, int, Fiber | Callable[[], None], Process | None]] = []
+        self._held: list[tuple[Process, Callable[[], None]]] = []  # what frozen processes would have done
         self._order = 0
+        self._frozen: list[Fiber] = []
         self._waiting: dict[Fiber, None] = {}  # those that neither run nor are ready, in the order in which they came
         self._current: Fiber | None = None
         self._hub = getcurrent()
@@ -135,7 +139,7 @@ class Scheduler:
             waiters.fibers.append(fiber)
         if timeout_ns is not None:
             self._order += 1
-            heappush(self._timers, (self.now_ns + max(0, timeout_ns), self._order, fiber.ticket, fiber))
+            heappush(self._timers, (self.now_ns + max(0, timeout_ns), self._order, fiber.ticket, fiber, None))
         try:
             self._leave(fiber)
         finally:
@@ -152,6 +156,40 @@ class Scheduler:
         self._ready.append(fiber)
         return fiber
 
+    def later(self, delay_ns: int, work: Callable[[], None], process: Process | None = None) -> None:
+        """Do something after a while, in no thread: what brokers and clients' own threads do. It must not wait.
+
+        Args:
+            delay_ns: how long after now.
+            work: what to do.
+            process: whose it is: a dead one does nothing, and a frozen one does it when it goes on.
+        """
+        self._order += 1
+        heappush(self._timers, (self.now_ns + delay_ns, self._order, 0, work, process))
+
+    def do_for(self, process: Process, work: Callable[[], None]) -> None:
+        """Do something at once, as a thread of a process: a dead one does nothing, a frozen one does it later."""
+        if process.frozen:
+            self._held.append((process, work))
+        elif not process.dead:
+            work()
+
+    def freeze(self, process: Process) -> None:
+        """Let a process stand still, wherever it is."""
+        process.frozen = True
+        self.choices.note(f"{self.now_ns} {process.name} is frozen")
+
+    def thaw(self, process: Process) -> None:
+        """Let it go on."""
+        process.frozen = False
+        self.choices.note(f"{self.now_ns} {process.name} goes on")
+        due = [work for held, work in self._held if held is process]
+        self._held = [(held, work) for held, work in self._held if held is not process]
+        for work in due:
+            self.do_for(process, work)
+        self._ready += [fiber for fiber in self._frozen if fiber.process is process]
+        self._frozen = [fiber for fiber in self._frozen if fiber.process is not process]
+
     def wake(self, waiters: Waiters) -> None:
         """Let all of them go on."""
         for fiber in waiters.fibers:
@@ -163,6 +201,8 @@ class Scheduler:
         """Kill a process: its threads unwind, and none of their calls does anything."""
         process.dead = True
         self.choices.note(f"{self.now_ns} {process.name} is killed")
+        if process.frozen:
+            self.thaw(process)
         for fiber in [fiber for fiber in self._waiting if fiber.process is process]:
             self._end_wait(fiber)
 
@@ -193,7 +233,11 @@ class Scheduler:
             self._step()
 
     def _step(self) -> None:
-        fiber = self._ready.pop(self.choices.pick(len(self._ready)))
+        ready = self._ready
+        fiber = ready.pop(self.choices.pick(len(ready)) if len(ready) > 1 else 0)
+        if fiber.process.frozen:
+            self._frozen.append(fiber)
+            return
         self.now_ns += _TURN_NS
         self.turns += 1
         self.choices.note(f"{self.now_ns} {fiber.label}")
@@ -203,9 +247,14 @@ class Scheduler:
 
     def _ring(self) -> None:
         while self._timers and self._timers[0][0] <= self.now_ns:
-            _, _, ticket, fiber = heappop(self._timers)
-            if fiber.ticket == ticket:
-                self._end_wait(fiber)
+            _, _, ticket, due, process = heappop(self._timers)
+            if not isinstance(due, Fiber):
+                if process is None:
+                    due()
+                else:
+                    self.do_for(process, due)
+            elif due.ticket == ticket:
+                self._end_wait(due)
 
     def _end_wait(self, fiber: Fiber) -> None:
         if self._waiting.pop(fiber, self) is None:

@@ -28,6 +28,7 @@ from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
+from placet.streams.loop.observer import Observer
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaLog, KafkaRestoreLog
@@ -86,7 +87,7 @@ def run(settings: Settings, definitions: Iterable[Definition], host: Host | None
 
 
 def build(
-    host: Host, settings: Settings, definitions: tuple[Definition, ...], metrics: Metrics, stopping: Flag
+    host: Host, settings: Settings, definitions: tuple[Definition, ...], metrics: Observer, stopping: Flag
 ) -> Worker:
     """Check the world, then make the parts."""
     check_state_dir(host, settings.state_dir / settings.app)
@@ -136,7 +137,7 @@ def _publish(
     definitions: tuple[Definition, ...],
     entity_types: dict[str, EntityType],
     control: Control,
-    metrics: Metrics,
+    metrics: Observer,
     stopping: Flag,
 ) -> None:
     """Publish what runs here, once everything is checked that could stand against it."""

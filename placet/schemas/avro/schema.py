@@ -15,6 +15,7 @@ Avro 1.12 specification, "Schema Declaration"; fastavro does the canonical form 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from fastavro import schema as avro
@@ -153,7 +154,11 @@ def fingerprint(record: Record) -> bytes:
     TRAP: the canonical form drops logical types, defaults and docs. Two schemas that differ only in a decimal's scale
     have one fingerprint; `compatibility` compares logical types itself.
     """
-    canonical = avro.to_parsing_canonical_form(_canonical(record))
+    return _crc(avro.to_parsing_canonical_form(_canonical(record)))
+
+
+@lru_cache(maxsize=512)
+def _crc(canonical: str) -> bytes:
     return bytes.fromhex(avro.fingerprint(canonical, "CRC-64-AVRO"))
 
 

@@ -58,8 +58,8 @@ class WriterSchemas:
         self._readers: dict[bytes, Read] = {}
         self._records: dict[bytes, Record] = {}
         self._refused: dict[bytes, str] = {}
-        self._add(self.head, self.record)
-        self._add(single_object_head(schema), self.record)
+        for head in {self.head: None, single_object_head(schema): None}:
+            self._add(head, self.record)
 
     def values(self, value: bytes) -> list[Any]:
         """Return a record's values in the order of our columns.
@@ -93,7 +93,9 @@ class WriterSchemas:
         if known is None:
             self._add(head, record)
             with suppress(PlacetError):  # not registered, or nobody to ask: then a record's id is asked for when met
-                self._add(self._wire.head(self.role, schema), record)
+                other = self._wire.head(self.role, schema)
+                if other != head:
+                    self._add(other, record)
 
     def refuse(self, schema: Schema, why: str) -> None:
         """Say why a schema can't be read: whoever meets a record of it is told."""

@@ -37,3 +37,9 @@ class Observer(Protocol):
 
     def looped(self) -> None:
         """The loop came around."""
+
+    def awake(self) -> None:
+        """Something takes its time before the loop runs, and goes on."""
+
+    def partitions(self, entity: str, count: int) -> None:
+        """The topics of this entity type have so many partitions."""

@@ -1,0 +1,1 @@
+"""Simulated brokers: what Kafka keeps and answers. They know no client, and nothing in them waits."""

@@ -1,0 +1,349 @@
+"""A cluster: topics on brokers that come and go, coordinators that move, and the network between them and clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from confluent_kafka import KafkaError
+
+from placet.simulation.brokers.groups import Group
+from placet.simulation.brokers.log import COMMIT, PartitionLog
+from placet.simulation.brokers.nodes import Node, Partition, Topic
+from placet.simulation.brokers.transactions import OpenTransaction, TransactionCoordinator
+from placet.simulation.scheduler import Process, Scheduler
+
+__all__ = ["NOT_COORDINATOR", "NOT_LEADER", "OK", "TIMED_OUT", "TRANSPORT", "Cluster", "Handle", "OnReply", "Reply"]
+
+OK: Final = 0
+TRANSPORT: Final = int(KafkaError._TRANSPORT)
+TIMED_OUT: Final = int(KafkaError._TIMED_OUT)
+NOT_LEADER: Final = int(KafkaError.NOT_LEADER_FOR_PARTITION)
+NOT_COORDINATOR: Final = int(KafkaError.NOT_COORDINATOR)
+_MS: Final = 1_000_000
+_LATENCIES_NS: Final = (100_000, 200_000, 300_000, 500_000, 1_000_000, 3_000_000)
+_LATE_NS: Final = 400 * _MS
+_MARKER_RETRY_NS: Final = 100 * _MS
+_CLEANUP_EVERY_NS: Final = 1_000 * _MS
+
+At: TypeAlias = tuple[str, int]
+OnReply: TypeAlias = Callable[[int, Any], None]
+"""Is told an error's code, 0 for none, and the answer."""
+Reply: TypeAlias = OnReply
+Handle: TypeAlias = Callable[[Reply], None]
+"""Does at the broker what a request asks for; calls back once, now or later."""
+
+
+class Cluster:
+    """All of it.
+
+    Args:
+        scheduler: makes things happen later.
+        brokers: how many there are.
+
+    Attributes:
+        trouble: once in so many requests something goes wrong with its connection; 0: never.
+        session_ms: the groups' session timeout.
+    """
+
+    def __init__(self, scheduler: Scheduler, brokers: int = 3) -> None:
+        self.scheduler = scheduler
+        self.choices = scheduler.choices
+        self.nodes = {number: Node(number) for number in range(1, brokers + 1)}
+        self.topics: dict[str, Topic] = {}
+        self.groups: dict[str, Group] = {}
+        self.transactions = TransactionCoordinator(self.write_markers, self._watch)
+        self.group_coordinator = 1
+        self.transaction_coordinator = min(2, brokers)
+        self.loading_until_ns = 0
+        self.trouble = 0
+        self.session_ms = 6_000
+        self.heartbeat_ms = 1_000
+        self.election_ns = 3_000 * _MS
+        self._made = 0
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    def create_topic(self, name: str, partitions: int, configs: dict[str, str]) -> Topic:
+        """Make a topic, or make it anew."""
+        self._made += 1
+        numbers = list(self.nodes)
+
+        def replicas(number: int) -> tuple[int, ...]:
+            first = (number + self._made) % len(numbers)
+            return (*numbers[first:], *numbers[:first])
+
+        made = [Partition(name, number, replicas(number)) for number in range(partitions)]
+        topic = self.topics[name] = Topic(name, f"topic-id-{self._made}", made, configs)
+        return topic
+
+    def partition(self, at: At) -> Partition | None:
+        """Return a partition, None where there is no such one."""
+        topic = self.topics.get(at[0])
+        return topic.partitions[at[1]] if topic is not None and 0 <= at[1] < len(topic.partitions) else None
+
+    def log(self, at: At) -> PartitionLog:
+        """Return a partition's log."""
+        return self.topics[at[0]].partitions[at[1]].log
+
+    def leader_of(self, at: At) -> int:
+        """Return the number of the broker that leads a partition, -1 where nobody does."""
+        found = self.partition(at)
+        return -1 if found is None else found.leader
+
+    def group(self, name: str) -> Group:
+        """Return a group, made when it is asked for first."""
+        if name not in self.groups:
+            self.groups[name] = Group(lambda topic: len(self.topics[topic].partitions) if topic in self.topics else 0)
+        return self.groups[name]
+
+    def clock_ms(self, number: int) -> int:
+        """Return a broker's clock, in ms since the epoch."""
+        return (self.scheduler.start_ns + self.scheduler.now_ns + self.nodes[number].skew_ns) // _MS
+
+    # -- the network ---------------------------------------------------------------------------------------------------
+
+    def send(self, process: Process, number: int, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+        """Send a request.
+
+        Args:
+            process: who sends it, and is told the answer unless it is dead.
+            number: the broker.
+            handle: what it does there. It happens even when nobody waits for the answer any more.
+            on_reply: is called once: with what `handle` said, or with the code of a local error.
+            timeout_ns: how long an answer is waited for.
+        """
+        node = self.nodes.get(number)
+        if node is None or not node.up:
+            self.scheduler.later(_MS, partial(on_reply, TRANSPORT, None), process)
+            return
+        answered = False
+
+        def answer(code: int, value: Any) -> None:
+            nonlocal answered
+            if not answered:
+                answered = True
+                node.in_flight.pop(answer, None)
+                self.scheduler.do_for(process, partial(on_reply, code, value))
+
+        def lost(_code: int = 0, _value: Any = None) -> None:
+            self.scheduler.later(self.latency_ns(), partial(answer, TRANSPORT, None))
+
+        def replied(code: int, value: Any) -> None:
+            self.scheduler.later(self.latency_ns(), partial(answer, code, value))
+
+        def give_up() -> None:
+            answer(TIMED_OUT, None)
+
+        generation = node.generation
+        say: Reply = replied
+
+        def arrive() -> None:
+            if not node.up or node.generation != generation:
+                return  # the connection went with it, which was told
+            if node.silent:
+                node.held.append(arrive)
+                self.scheduler.later(timeout_ns, give_up)
+                return
+            handle(say)
+            if not answered:
+                self.scheduler.later(timeout_ns, give_up)
+
+        node.in_flight[answer] = None
+        there_ns = self.latency_ns()
+        fate = self.choices.pick(self.trouble) if self.trouble else -1
+        if fate == 0:  # it never arrives
+            lost()
+            return
+        if fate == 1:  # its answer never arrives
+            say = lost
+        elif fate == 2:  # it is late, and it may be that nobody waits any more
+            there_ns += (1 + self.choices.pick(10)) * _LATE_NS
+            self.scheduler.later(timeout_ns, give_up)
+            if self.choices.pick(2):
+                lost()
+        self.scheduler.later(there_ns, arrive)
+
+    def latency_ns(self) -> int:
+        """Draw how long a request or an answer travels."""
+        return _LATENCIES_NS[self.choices.pick(len(_LATENCIES_NS))]
+
+    def ask_group_coordinator(self, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+        """Send a request to the coordinator of groups."""
+        self._ask_coordinator("group_coordinator", process, handle, on_reply, timeout_ns)
+
+    def ask_transaction_coordinator(self, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+        """Send a request to the coordinator of transactions."""
+        self._ask_coordinator("transaction_coordinator", process, handle, on_reply, timeout_ns)
+
+    def _ask_coordinator(self, role: str, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+        number: int = getattr(self, role)
+
+        def at_broker(reply: Reply) -> None:
+            if getattr(self, role) != number:
+                reply(NOT_COORDINATOR, None)
+            elif self.scheduler.now_ns < self.loading_until_ns:
+                reply(int(KafkaError.COORDINATOR_LOAD_IN_PROGRESS), None)
+            else:
+                handle(reply)
+
+        self.send(process, number, at_broker, on_reply, timeout_ns)
+
+    # -- partitions ----------------------------------------------------------------------------------------------------
+
+    def replicate_soon(self, partition: Partition) -> None:
+        """Let the followers have what was appended, after a moment; not while one of them is away and counts still."""
+        if not partition.replicating:
+            partition.replicating = True
+            self.scheduler.later(self.latency_ns(), partial(self._replicate, partition))
+
+    def _replicate(self, partition: Partition) -> None:
+        partition.replicating = False
+        if partition.leader > 0 and all(self.works(number) for number in partition.in_sync):
+            partition.log.replicate()
+
+    def works(self, number: int) -> bool:
+        """Tell whether a broker runs and speaks."""
+        return self.nodes[number].up and not self.nodes[number].silent
+
+    # -- transactions --------------------------------------------------------------------------------------------------
+
+    def write_markers(self, ended: OpenTransaction, done: Callable[[], None]) -> None:
+        """Write a marker to each partition and group, each when it comes, and again until all replicas have it."""
+        left = dict.fromkeys(ended.places)
+        if not left:
+            done()
+
+        def written(place: At) -> None:
+            left.pop(place, None)
+            if not left:
+                done()
+
+        for place in list(left):
+            slow = 1 + 9 * (self.choices.pick(8) == 0)
+            self.scheduler.later(self.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written))
+
+    def _mark(self, place: At, ended: OpenTransaction, epoch: int, written: Callable[[At], None]) -> None:
+        again = partial(self._mark, place, ended, epoch, written)
+        there = self.group_coordinator if place[1] < 0 else self.leader_of(place)
+        if there < 0 or not self.works(there) or (place[1] < 0 and self.scheduler.now_ns < self.loading_until_ns):
+            self.scheduler.later(_MARKER_RETRY_NS, again)
+            return
+        if place[1] < 0:
+            self.group(place[0]).end_transaction(ended.producer_id, committed=ended.result == COMMIT)
+            written(place)
+            return
+        found = self.partition(place)
+        if found is None:
+            written(place)  # the topic is gone
+            return
+        log = found.log
+        offset, losses = log.mark(ended.producer_id, epoch, ended.result, self.clock_ms(there)), log.losses
+        self.replicate_soon(found)
+
+        def look() -> None:
+            if log.high_watermark > offset:
+                written(place)
+            elif log.losses != losses:
+                again()
+            else:
+                log.changed.append(look)
+
+        look()
+
+    def _watch(self, transaction: OpenTransaction) -> None:
+        number = transaction.number
+        late_ns = transaction.timeout_ns + self.choices.pick(10) * _CLEANUP_EVERY_NS // 10
+
+        def look() -> None:
+            if self.works(self.transaction_coordinator):
+                self.transactions.time_out(transaction, number)
+            elif transaction.number == number:
+                self.scheduler.later(_CLEANUP_EVERY_NS, look)
+
+        self.scheduler.later(late_ns, look)
+
+    # -- brokers -------------------------------------------------------------------------------------------------------
+
+    def stop(self, number: int) -> None:
+        """Let a broker's process end: its connections break at once, others lead its partitions a while later."""
+        node = self.nodes[number]
+        node.up, node.silent = False, False
+        node.held.clear()
+        self._break_connections(node)
+        self._elect_later(node)
+
+    def freeze(self, number: int) -> None:
+        """Let a broker fall silent: its connections stay, and what is sent to it is answered when it goes on."""
+        self.nodes[number].silent = True
+        self._elect_later(self.nodes[number])
+
+    def go_on(self, number: int) -> None:
+        """Start a broker, or let it speak again. It is in sync after a moment."""
+        node = self.nodes[number]
+        if node.silent:
+            node.silent = False
+            held, node.held = node.held, []
+            for arrive in held:
+                arrive()
+        elif not node.up:
+            node.up = True
+            node.generation += 1
+        self.scheduler.later(self.latency_ns() * 20, partial(self._catch_up, node, node.generation))
+
+    def break_connections(self, number: int) -> None:
+        """Break all connections to a broker."""
+        self._break_connections(self.nodes[number])
+
+    def move_coordinators(self, to: int) -> None:
+        """Let another broker coordinate groups and transactions; it has to load them first."""
+        self.group_coordinator = self.transaction_coordinator = to
+        self.loading_until_ns = self.scheduler.now_ns + self.choices.pick(8) * 100 * _MS
+
+    def _break_connections(self, node: Node) -> None:
+        for answer in list(node.in_flight):
+            answer(TRANSPORT, None)
+
+    def _elect_later(self, node: Node) -> None:
+        generation = node.generation
+
+        def elect() -> None:
+            if self.works(node.number) or node.generation != generation:
+                return
+            others = [number for number in self.nodes if self.works(number)]
+            for topic in self.topics.values():
+                for partition in topic.partitions:
+                    self._do_without(partition, node.number)
+            if others and node.number in (self.group_coordinator, self.transaction_coordinator):
+                self.move_coordinators(others[self.choices.pick(len(others))])
+
+        self.scheduler.later(self.election_ns, elect)
+
+    def _do_without(self, partition: Partition, gone: int) -> None:
+        if partition.in_sync != {gone}:  # the last one keeps its place
+            partition.in_sync.discard(gone)
+        if partition.leader == gone:
+            able = [number for number in partition.replicas if number in partition.in_sync and self.works(number)]
+            partition.leader = able[0] if able else -1
+            if able and self.choices.pick(2):
+                partition.log.lose_unreplicated()
+            self._tell(partition)
+        self.replicate_soon(partition)
+
+    def _catch_up(self, node: Node, generation: int) -> None:
+        if not self.works(node.number) or node.generation != generation:
+            return
+        for topic in self.topics.values():
+            for partition in topic.partitions:
+                partition.in_sync.add(node.number)
+                if partition.leader < 0:
+                    partition.leader = node.number
+                    self._tell(partition)
+                self.replicate_soon(partition)
+
+    def _tell(self, partition: Partition) -> None:
+        """Those who wait at the leader of before are told."""
+        changed, partition.log.changed = partition.log.changed, []
+        for call in changed:
+            call()

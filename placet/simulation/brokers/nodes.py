@@ -1,0 +1,51 @@
+"""What a cluster is made of: brokers, and topics whose partitions they lead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from placet.simulation.brokers.log import PartitionLog
+
+__all__ = ["Node", "Partition", "Topic"]
+
+
+class Node:
+    """A broker.
+
+    Attributes:
+        up: whether its process runs.
+        silent: whether it runs, but does nothing and says nothing.
+        skew_ns: how far its clock is ahead.
+        generation: counts its starts.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.up = True
+        self.silent = False
+        self.skew_ns = 0
+        self.generation = 0
+        self.held: list[Callable[[], None]] = []
+        self.in_flight: dict[Callable[[int, Any], None], None] = {}
+
+
+class Partition:
+    """A partition: its log, who leads it (-1: nobody), and the replicas in sync."""
+
+    def __init__(self, topic: str, number: int, replicas: tuple[int, ...]) -> None:
+        self.log = PartitionLog(topic, number)
+        self.leader = replicas[0]
+        self.replicas = replicas
+        self.in_sync = set(replicas)
+        self.replicating = False
+
+
+class Topic:
+    """A topic. One that is made anew has another id."""
+
+    def __init__(self, name: str, topic_id: str, partitions: list[Partition], configs: dict[str, str]) -> None:
+        self.name = name
+        self.topic_id = topic_id
+        self.partitions = partitions
+        self.configs = configs

@@ -1,0 +1,209 @@
+"""A simulated admin client: questions and their futures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
+
+from confluent_kafka import IsolationLevel, KafkaError
+from confluent_kafka import TopicPartition as ClientPartition
+
+from placet.simulation.brokers.cluster import NOT_LEADER, OK, TRANSPORT, Cluster, Reply
+from placet.simulation.clients.message import failure
+from placet.simulation.clients.questions import any_broker, asked, metadata
+from placet.simulation.scheduler import Process
+
+__all__ = ["SimulatedAdmin"]
+
+_RETRY_NS: Final = 100_000_000
+_LATEST: Final = -1
+_AGAIN: Final = frozenset({
+    TRANSPORT, int(KafkaError.NOT_COORDINATOR), int(KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
+})  # fmt: skip
+
+
+class SimulatedAdmin:
+    """See `placet.streams.kafka.clients.AdminCalls`.
+
+    Args:
+        cluster: whom it asks.
+        process: whose client it is.
+        options: librdkafka's.
+    """
+
+    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any]) -> None:
+        self._cluster = cluster
+        self._process = process
+        self._options = options
+
+    def describe_cluster(self, *, request_timeout: float) -> Future[Any]:
+        """See `AdminCalls`."""
+        nodes = [SimpleNamespace(id=number, host="broker", port=number) for number in self._cluster.nodes]
+        return self._ask(lambda: SimpleNamespace(cluster_id="simulated", nodes=nodes), request_timeout)
+
+    def describe_topics(self, topics: Any, /, *, request_timeout: float) -> dict[str, Future[Any]]:
+        """See `AdminCalls`."""
+        return {name: self._ask(partial(self._topic, name), request_timeout) for name in topics.topic_names}
+
+    def create_topics(
+        self,
+        topics: list[Any],
+        /,
+        *,
+        operation_timeout: float,  # noqa: ARG002
+        request_timeout: float,
+    ) -> dict[str, Future[Any]]:
+        """See `AdminCalls`."""
+
+        def create(topic: Any) -> None:
+            if topic.topic in self._cluster.topics:
+                raise failure(KafkaError.TOPIC_ALREADY_EXISTS)
+            self._cluster.create_topic(topic.topic, topic.num_partitions, dict(topic.config or {}))
+
+        return {topic.topic: self._ask(partial(create, topic), request_timeout) for topic in topics}
+
+    def describe_configs(self, resources: list[Any], /, *, request_timeout: float) -> dict[Any, Future[Any]]:
+        """See `AdminCalls`."""
+        return {one: self._ask(partial(self._configs, one), request_timeout) for one in resources}
+
+    def incremental_alter_configs(self, resources: list[Any], /, *, request_timeout: float) -> dict[Any, Future[Any]]:
+        """See `AdminCalls`."""
+
+        def alter(resource: Any) -> None:
+            entries = {entry.name: str(entry.value) for entry in resource.incremental_configs}
+            if resource.restype.name == "TOPIC":
+                self._cluster.topics[resource.name].configs.update(entries)
+            elif "consumer.session.timeout.ms" in entries:
+                self._cluster.session_ms = int(entries["consumer.session.timeout.ms"])
+
+        return {one: self._ask(partial(alter, one), request_timeout) for one in resources}
+
+    def list_offsets(
+        self, partitions: dict[ClientPartition, Any], /, *, isolation_level: Any, request_timeout: float
+    ) -> dict[ClientPartition, Future[Any]]:
+        """See `AdminCalls`: amid an election the answer may be -1001, without an error."""
+        committed = isolation_level is IsolationLevel.READ_COMMITTED
+        return {
+            partition: self._offset(partition, request_timeout, committed=committed, latest=spec._value == _LATEST)
+            for partition, spec in partitions.items()
+        }
+
+    def _offset(self, partition: ClientPartition, timeout_s: float, *, committed: bool, latest: bool) -> Future[Any]:
+        at = (partition.topic, partition.partition)
+        number = self._cluster.leader_of(at)
+
+        def handle(reply: Reply) -> None:
+            found = self._cluster.partition(at)
+            if found is None or found.leader != number:
+                reply(NOT_LEADER, None)
+                return
+            log = found.log
+            end = log.last_stable_offset if committed else log.high_watermark
+            reply(OK, SimpleNamespace(offset=end if latest else log.start))
+
+        return self._send(partial(self._cluster.send, self._process, number, handle), timeout_s, amid_election=True)
+
+    def describe_consumer_groups(self, group_ids: list[str], /, *, request_timeout: float) -> dict[str, Future[Any]]:
+        """See `AdminCalls`."""
+
+        def describe(name: str, reply: Reply) -> None:
+            members = [
+                SimpleNamespace(
+                    member_id=one.member_id,
+                    client_id=one.client_id,
+                    host=one.host,
+                    group_instance_id=one.instance_id or None,
+                )
+                for one in self._cluster.group(name).members.values()
+            ]
+            reply(OK, SimpleNamespace(members=members))
+
+        ask = partial(self._cluster.ask_group_coordinator, self._process)
+        return {name: self._send(partial(ask, partial(describe, name)), request_timeout) for name in group_ids}
+
+    def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
+        """See `AdminCalls`."""
+        ask = partial(self._cluster.send, self._process, any_broker(self._cluster))
+        return asked(
+            self._cluster, self._process, ask, lambda reply: reply(OK, metadata(self._cluster, topic)), timeout
+        )
+
+    def poll(self, _timeout: float = 0.0, /) -> int:
+        """See `AdminCalls`."""
+        self._process.check()
+        return 0
+
+    def __exit__(self, *_: Any) -> None:
+        """See `AdminCalls`."""
+        self._process.check()
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _topic(self, name: str) -> Any:
+        found = self._cluster.topics.get(name)
+        if found is None:
+            raise failure(KafkaError.UNKNOWN_TOPIC_OR_PART)
+        return SimpleNamespace(
+            topic_id=found.topic_id,
+            partitions=[
+                SimpleNamespace(
+                    id=number, leader=SimpleNamespace(id=one.leader), replicas=list(one.replicas),
+                    isr=sorted(one.in_sync),
+                )
+                for number, one in enumerate(found.partitions)
+            ],
+        )  # fmt: skip
+
+    def _configs(self, resource: Any) -> dict[str, Any]:
+        kind = resource.restype.name
+        if kind == "TOPIC":
+            if resource.name not in self._cluster.topics:
+                raise failure(KafkaError.UNKNOWN_TOPIC_OR_PART)
+            found = self._cluster.topics[resource.name].configs
+        elif kind == "GROUP":
+            found = {"consumer.session.timeout.ms": str(self._cluster.session_ms)}
+        else:
+            found = {"transaction.max.timeout.ms": "900000"}
+        return {name: SimpleNamespace(name=name, value=value) for name, value in found.items()}
+
+    def _ask(self, look: Callable[[], Any], timeout_s: float) -> Future[Any]:
+        """Ask any broker that works."""
+        cluster = self._cluster
+        number = any_broker(cluster)
+
+        def handle(reply: Reply) -> None:
+            try:
+                reply(OK, look())
+            except Exception as error:  # noqa: BLE001 - what the broker says, handed to who asked
+                reply(-1, error)
+
+        return self._send(
+            lambda on_reply, timeout_ns: cluster.send(self._process, number, handle, on_reply, timeout_ns), timeout_s
+        )
+
+    def _send(self, ask: Callable[[Any, int], None], timeout_s: float, *, amid_election: bool = False) -> Future[Any]:
+        self._process.check()
+        answer: Future[Any] = Future()
+        scheduler, timeout_ns = self._cluster.scheduler, round(timeout_s * 1e9)
+        limit_ns = scheduler.now_ns + timeout_ns
+
+        def replied(code: int, value: Any) -> None:
+            if answer.done():
+                return
+            if code == OK:
+                answer.set_result(value)
+            elif isinstance(value, Exception):
+                answer.set_exception(value)
+            elif code == NOT_LEADER and amid_election and self._cluster.choices.pick(3) == 0:
+                answer.set_result(SimpleNamespace(offset=-1001))
+            elif code in _AGAIN and scheduler.now_ns + _RETRY_NS < limit_ns:
+                again_ns = max(1, limit_ns - scheduler.now_ns)
+                scheduler.later(_RETRY_NS, lambda: ask(replied, again_ns), self._process)
+            else:
+                answer.set_exception(failure(code))
+
+        ask(replied, timeout_ns)
+        return answer

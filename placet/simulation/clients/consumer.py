@@ -1,0 +1,252 @@
+"""A simulated consumer, as librdkafka 2.16 behaves. Its calls; what its thread does stands in `fetcher`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError
+from confluent_kafka import TopicPartition as ClientPartition
+
+from placet.simulation.brokers.cluster import NOT_LEADER, OK, Cluster, Reply
+from placet.simulation.clients.fetcher import Fetcher, Lane
+from placet.simulation.clients.membership import GroupMembership
+from placet.simulation.clients.message import SimulatedMessage, failure
+from placet.simulation.clients.questions import UNSTABLE, any_broker, asked, metadata
+from placet.simulation.scheduler import Process, Waiters
+
+__all__ = ["SimulatedConsumer"]
+
+At = tuple[str, int]
+
+
+class SimulatedConsumer:
+    """See `placet.streams.kafka.clients.ConsumerCalls`.
+
+    Args:
+        cluster: where it reads.
+        process: whose client it is.
+        options: librdkafka's.
+    """
+
+    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any]) -> None:
+        self.cluster = cluster
+        self.scheduler = cluster.scheduler
+        self.process = process
+        self.waiters = Waiters()
+        self.closed = False
+        self.fetcher = Fetcher(cluster, process, options, self.waiters)
+        self._group = str(options.get("group.id", ""))
+        self._membership = GroupMembership(self, self._group, options)
+
+    # -- the group -----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, topics: list[str], on_assign: Any = None, on_revoke: Any = None, on_lost: Any = None) -> None:
+        """See `ConsumerCalls`."""
+        self._use()
+        self._membership.join(tuple(topics), on_assign, on_revoke, on_lost or on_revoke)
+
+    def consumer_group_metadata(self) -> bytes:
+        """See `ConsumerCalls`."""
+        self._use()
+        return self._membership.metadata()
+
+    def close(self) -> None:
+        """See `ConsumerCalls`."""
+        if self.closed:
+            return
+        self.scheduler.turn(self.process)
+        self._membership.leave()
+        self.fetcher.close()
+        self.closed = True
+
+    # -- polling -------------------------------------------------------------------------------------------------------
+
+    def poll(self, timeout: float = -1.0, /) -> Any:
+        """See `ConsumerCalls`."""
+        found = self._take(1, timeout)
+        return found[0] if found else None
+
+    def consume(self, num_messages: int = 1, timeout: float = -1.0, /) -> list[Any]:
+        """See `ConsumerCalls`."""
+        return self._take(num_messages, timeout)
+
+    def _take(self, count: int, timeout: float) -> list[SimulatedMessage]:
+        self._use()
+        scheduler, queue = self.scheduler, self.fetcher.queue
+        limit_ns = scheduler.now_ns + round((timeout if timeout >= 0 else 1e6) * 1e9)
+        scheduler.turn(self.process)
+        found: list[SimulatedMessage] = []
+        while True:
+            while queue and len(found) < count:
+                item = queue.popleft()
+                if not isinstance(item, SimulatedMessage):
+                    item()  # a callback
+                elif self.fetcher.is_wanted(item):
+                    found.append(item)
+            left_ns = limit_ns - scheduler.now_ns
+            if found or left_ns <= 0 or self.closed:
+                break
+            scheduler.wait(self.process, self.waiters, left_ns)
+        for at in dict.fromkeys(message.at for message in found):
+            if at in self.fetcher.lanes:
+                self.fetcher.fetch_soon(self.fetcher.lanes[at])
+        return found
+
+    # -- what is read --------------------------------------------------------------------------------------------------
+
+    def assign(self, partitions: list[ClientPartition], /) -> None:
+        """See `ConsumerCalls`."""
+        self.unassign()
+        self.fetcher.give(partitions)
+
+    def unassign(self) -> None:
+        """See `ConsumerCalls`."""
+        self._use()
+        for lane in self.fetcher.lanes.values():
+            self.fetcher.drop(lane)
+        self._membership.acknowledge("revoke")
+
+    def incremental_assign(self, partitions: list[ClientPartition], /) -> None:
+        """See `ConsumerCalls`."""
+        self._use()
+        for partition in partitions:
+            if self.is_assigned((partition.topic, partition.partition)):
+                raise failure(KafkaError._CONFLICT, f"{partition.topic} [{partition.partition}] is assigned already")
+        self.fetcher.give(partitions)
+        self._membership.acknowledge("assign")
+
+    def incremental_unassign(self, partitions: list[ClientPartition], /) -> None:
+        """See `ConsumerCalls`."""
+        self._use()
+        for partition in partitions:
+            if not self.is_assigned((partition.topic, partition.partition)):
+                raise failure(KafkaError._INVALID_ARG, f"{partition.topic} [{partition.partition}] is not assigned")
+        for partition in partitions:
+            self.fetcher.drop(self._known(partition))
+        self._membership.acknowledge("revoke")
+
+    def pause(self, partitions: list[ClientPartition], /) -> None:
+        """See `ConsumerCalls`: what was fetched is dropped, and fetched again after `resume`."""
+        self._use()
+        for lane in map(self._known, partitions):
+            if not lane.paused:
+                lane.paused = True
+                lane.version += 1
+                lane.position = lane.app
+
+    def resume(self, partitions: list[ClientPartition], /) -> None:
+        """See `ConsumerCalls`: of one that is not paused, what was fetched is dropped and not fetched again."""
+        self._use()
+        for lane in map(self._known, partitions):
+            lane.version += 1
+            if lane.paused:
+                lane.paused = False
+                lane.position = lane.app
+            self.fetcher.fetch_soon(lane)
+
+    def seek(self, partition: ClientPartition, /) -> None:
+        """See `ConsumerCalls`. Of what is queued, errors and ends may come all the same."""
+        self._use()
+        lane = self._known(partition)
+        choices, trouble = self.cluster.choices, self.cluster.trouble
+        if not lane.assigned or lane.broken or (trouble and choices.pick(12) == 0):
+            raise failure(KafkaError._STATE)  # the last: it was given a moment ago, and its metadata is on the way
+        self.fetcher.go_on_at(lane, partition.offset)
+        if trouble and choices.pick(4) == 0:
+            for item in self.fetcher.queue:
+                if isinstance(item, SimulatedMessage) and item.at == lane.at and item.problem is not None:
+                    item.version = lane.version
+
+    def _known(self, partition: ClientPartition) -> Lane:
+        lane = self.fetcher.lanes.get((partition.topic, partition.partition))
+        if lane is None:
+            raise failure(KafkaError._UNKNOWN_PARTITION)
+        return lane
+
+    # -- questions -----------------------------------------------------------------------------------------------------
+
+    def committed(self, partitions: list[ClientPartition], timeout: float = -1.0) -> list[ClientPartition]:
+        """See `ConsumerCalls`: unstable positions are asked for again until the time is over."""
+        self._use()
+        ats = [(partition.topic, partition.partition) for partition in partitions]
+        stable, group = self.fetcher.committed, self.cluster.group(self._group)
+
+        def handle(reply: Reply) -> None:
+            if stable and any(group.is_unstable(at) for at in ats):
+                reply(UNSTABLE, None)
+            else:
+                reply(OK, [ClientPartition(topic, number, group.positions.get((topic, number), -1001))
+                           for topic, number in ats])  # fmt: skip
+
+        ask = partial(self.cluster.ask_group_coordinator, self.process)
+        found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, timeout)
+        return found
+
+    def commit(self, *, offsets: list[ClientPartition], asynchronous: bool = False) -> list[ClientPartition]:  # noqa: ARG002
+        """See `ConsumerCalls`."""
+        self._use()
+        moved = {(at.topic, at.partition): at.offset for at in offsets}
+        group, (member_epoch, member_id) = self.cluster.group(self._group), self._membership.identity()
+
+        def handle(reply: Reply) -> None:
+            code = group.check(member_id, member_epoch)
+            if code == OK:
+                group.positions.update(moved)
+            reply(code, offsets)
+
+        ask = partial(self.cluster.ask_group_coordinator, self.process)
+        found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, 60.0)
+        return found
+
+    def get_watermark_offsets(
+        self,
+        partition: ClientPartition,
+        timeout: float = -1.0,
+        cached: bool = False,  # noqa: FBT001 - the client's own
+    ) -> Any:
+        """See `ConsumerCalls`: the end is what this client may read up to; cached ones survive ownership."""
+        self._use()
+        at, committed = (partition.topic, partition.partition), self.fetcher.committed
+        if cached:
+            lane = self.fetcher.lanes.get(at)
+            return lane.watermarks if lane is not None else (-1001, -1001)
+        number = self.cluster.leader_of(at)
+
+        def handle(reply: Reply) -> None:
+            found = self.cluster.partition(at)
+            if found is None or found.leader != number:
+                reply(NOT_LEADER, None)
+            else:
+                log = found.log
+                reply(OK, (log.start, log.last_stable_offset if committed else log.high_watermark))
+
+        ask = partial(self.cluster.send, self.process, number)
+        return asked(self.cluster, self.process, ask, handle, timeout)
+
+    def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
+        """See `ConsumerCalls`."""
+        self._use()
+        ask = partial(self.cluster.send, self.process, any_broker(self.cluster))
+        return asked(self.cluster, self.process, ask, lambda reply: reply(OK, metadata(self.cluster, topic)), timeout)
+
+    # -- for the membership --------------------------------------------------------------------------------------------
+
+    def call_back(self, call: Callable[[], None]) -> None:
+        """Let something be done inside of the next poll."""
+        self.fetcher.put(call)
+
+    def tell(self, code: int, *, fatal: bool = False) -> None:
+        """Let the next poll tell of an error that is no partition's."""
+        self.fetcher.put(SimulatedMessage(("", -1), problem=KafkaError(code, None, fatal)))
+
+    def is_assigned(self, at: At) -> bool:
+        """Tell whether a partition is read."""
+        lane = self.fetcher.lanes.get(at)
+        return lane is not None and lane.assigned
+
+    def _use(self) -> None:
+        self.process.check()
+        if self.closed:
+            raise RuntimeError("Consumer closed")

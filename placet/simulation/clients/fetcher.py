@@ -1,0 +1,237 @@
+"""What a consumer's own thread does: it fetches from leaders into the queue that is polled.
+
+Each partition has a version, which seeks, pauses and assignments raise: what a fetch brings that was under way before
+is of an older one, and is dropped when it is polled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import KafkaError
+from confluent_kafka import TopicPartition as ClientPartition
+
+from placet.simulation.brokers.cluster import NOT_LEADER, OK, Cluster, Reply
+from placet.simulation.brokers.log import Entry
+from placet.simulation.clients.message import SimulatedMessage
+from placet.simulation.scheduler import Process, Waiters
+
+__all__ = ["Fetcher", "Lane"]
+
+_RETRY_NS: Final = 100_000_000
+_FETCH_MAX: Final = 500
+_QUEUED_MAX: Final = 2_000
+_TIMEOUT_NS: Final = 60_000_000_000
+_NOTHING_UNDER_WAY: Final = -1
+_OUT_OF_RANGE: Final = int(KafkaError.OFFSET_OUT_OF_RANGE)
+_END: Final = KafkaError(KafkaError._PARTITION_EOF)
+_EARLIEST: Final = ("earliest", "smallest", "beginning")
+_LATEST: Final = ("latest", "largest", "end")
+At = tuple[str, int]
+
+
+class Lane:
+    """A partition that the client knows. It is remembered when it is given back, with its pause.
+
+    Attributes:
+        position: to fetch next.
+        app: behind what was polled last.
+        broken: its position was not there, so that it has to be given anew.
+        fetching: version of the fetch under way.
+        ended_at: the end that was told last.
+        watermarks: first offset and end, as last heard.
+    """
+
+    __slots__ = (
+        "app",
+        "assigned",
+        "at",
+        "broken",
+        "ended_at",
+        "fetching",
+        "paused",
+        "position",
+        "queued",
+        "version",
+        "watermarks",
+    )
+
+    def __init__(self, at: At) -> None:
+        self.at = at
+        self.assigned = False
+        self.paused = False
+        self.broken = False
+        self.position = 0
+        self.app = 0
+        self.version = 0
+        self.queued = 0
+        self.fetching = _NOTHING_UNDER_WAY
+        self.ended_at = -1
+        self.watermarks = (-1001, -1001)
+
+
+class _Fetched(NamedTuple):
+    """A fetch's answer: records, where to read on, whether that is the end, first offset and end of the partition."""
+
+    entries: list[Entry]
+    position: int
+    at_end: bool
+    watermarks: tuple[int, int]
+
+
+class Fetcher:
+    """The lanes of one consumer, and its queue.
+
+    Attributes:
+        queue: messages, and callbacks to be served.
+
+    Args:
+        cluster: where it reads.
+        process: whose it is.
+        options: librdkafka's.
+        waiters: those who poll.
+    """
+
+    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any], waiters: Waiters) -> None:
+        self.lanes: dict[At, Lane] = {}
+        self.queue: deque[SimulatedMessage | Callable[[], None]] = deque()
+        self.committed = options.get("isolation.level", "read_committed") == "read_committed"
+        self._cluster = cluster
+        self._scheduler = cluster.scheduler
+        self._process = process
+        self._waiters = waiters
+        self._closed = False
+        self._tells_ends = bool(options.get("enable.partition.eof", False))
+        self._reset = str(options.get("auto.offset.reset", "latest"))
+
+    def give(self, partitions: Iterable[ClientPartition]) -> None:
+        """Fetch partitions from their offsets on."""
+        for partition in partitions:
+            at = (partition.topic, partition.partition)
+            lane = self.lanes.get(at)
+            if lane is None:
+                lane = self.lanes[at] = Lane(at)
+            lane.assigned, lane.broken = True, False
+            self.go_on_at(lane, partition.offset)
+
+    def go_on_at(self, lane: Lane, position: int) -> None:
+        """Fetch from elsewhere, and drop what was fetched."""
+        lane.version += 1
+        lane.position = lane.app = position
+        lane.ended_at = -1
+        self.fetch_soon(lane)
+
+    def drop(self, lane: Lane) -> None:
+        """Fetch no more of a partition."""
+        if lane.assigned:
+            lane.assigned = False
+            lane.version += 1
+
+    def close(self) -> None:
+        """Fetch nothing more."""
+        for lane in self.lanes.values():
+            self.drop(lane)
+        self._closed = True
+        self.queue.clear()
+
+    def put(self, item: SimulatedMessage | Callable[[], None]) -> None:
+        """Put something into the queue."""
+        self.queue.append(item)
+        self._scheduler.wake(self._waiters)
+
+    def is_wanted(self, message: SimulatedMessage) -> bool:
+        """Tell whether a message out of the queue is still of interest, and take note that it was polled."""
+        lane = self.lanes.get(message.at)
+        if lane is None:
+            return True
+        is_record = message.problem is None
+        lane.queued -= is_record
+        if message.version < lane.version:
+            return False
+        if is_record:
+            lane.app = (message.offset_ or 0) + 1
+        return True
+
+    def fetch_soon(self, lane: Lane, after_ns: int = 0) -> None:
+        """Fetch, unless that is under way already."""
+        if lane.assigned and not lane.paused and not lane.broken and lane.fetching != lane.version:
+            lane.fetching = lane.version
+            self._scheduler.later(after_ns, partial(self._fetch, lane, lane.version), self._process)
+
+    def _fetch(self, lane: Lane, version: int) -> None:
+        if self._closed or version != lane.version:
+            return
+        if lane.queued >= _QUEUED_MAX:
+            lane.fetching = _NOTHING_UNDER_WAY
+            return
+        number, position = self._cluster.leader_of(lane.at), lane.position
+
+        def handle(reply: Reply) -> None:
+            found = self._cluster.partition(lane.at)
+            if found is None or found.leader != number:
+                reply(NOT_LEADER, None)
+            elif self._closed or lane.version != version:
+                pass  # nobody waits for it
+            elif not found.log.start <= position <= found.log.end:
+                reply(_OUT_OF_RANGE, None)
+            else:
+                fetched = self._fetched(lane, position)
+                if fetched is None:
+                    found.log.changed.append(partial(handle, reply))
+                else:
+                    reply(OK, fetched)
+
+        self._cluster.send(self._process, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
+
+    def _fetched(self, lane: Lane, position: int) -> _Fetched | None:
+        """Return what a leader has for a lane; None where there is nothing new."""
+        log, choices = self._cluster.log(lane.at), self._cluster.choices
+        count = _FETCH_MAX if choices.pick(4) else 1 + choices.pick(8)
+        entries, to, at_end = log.read(position, count, committed=self.committed)
+        if to <= position and not (at_end and self._tells_ends and lane.ended_at != to):
+            return None
+        end = log.last_stable_offset if self.committed else log.high_watermark
+        return _Fetched(entries, to, at_end, (log.start, end))
+
+    def _answered(self, lane: Lane, version: int, code: int, fetched: Any) -> None:
+        if self._closed:
+            return
+        if lane.fetching == version:
+            lane.fetching = _NOTHING_UNDER_WAY
+        if code == OK:
+            self._take(lane, version, fetched)
+        elif code == _OUT_OF_RANGE:
+            self._out_of_range(lane, version)
+        else:
+            self.fetch_soon(lane, _RETRY_NS)
+
+    def _take(self, lane: Lane, version: int, fetched: _Fetched) -> None:
+        lane.watermarks = fetched.watermarks
+        self.queue.extend(
+            SimulatedMessage(lane.at, one.offset, one.timestamp, one.key, one.value, one.headers, None, version)
+            for one in fetched.entries
+        )
+        lane.queued += len(fetched.entries)
+        if version == lane.version:
+            lane.position = fetched.position
+            if fetched.at_end and self._tells_ends and lane.ended_at != fetched.position:
+                lane.ended_at = fetched.position
+                self.queue.append(SimulatedMessage(lane.at, fetched.position, problem=_END, version=version))
+            self.fetch_soon(lane)
+        self._scheduler.wake(self._waiters)
+
+    def _out_of_range(self, lane: Lane, version: int) -> None:
+        if version != lane.version and not self._cluster.trouble:
+            return
+        if self._reset in (*_EARLIEST, *_LATEST):
+            log = self._cluster.log(lane.at)
+            self.go_on_at(lane, log.start if self._reset in _EARLIEST else log.high_watermark)
+            return
+        if version == lane.version:
+            lane.broken = True
+        why = f"fetch failed due to requested offset not available on the broker: offset {lane.position}"
+        problem = KafkaError(KafkaError._AUTO_OFFSET_RESET, why)
+        self.put(SimulatedMessage(lane.at, lane.position, problem=problem, version=version))

@@ -1,0 +1,100 @@
+"""What must hold after every history, once all is healed and settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, cast
+
+from placet.schemas.codec.control import encode_control
+from placet.simulation.brokers.cluster import Cluster
+from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.log import Take
+from placet.streams.rules.control import _published
+from placet.streams.rules.rulebook import Rulebook
+from placet.streams.topology import TaskId
+from placet.verify.report import TaskReport
+from placet.verify.rules import PastRules
+from placet.verify.verify import EntityPlace, verify_task
+from tests.simulation.world import APP, DEFINITION, PARTITIONS, TOPICS, World
+
+__all__ = ["ClusterLog", "broken_invariants"]
+
+_LATER_MS: Final = 3_600_000
+
+
+class ClusterLog:
+    """The logs of a simulated cluster, read without a client: a `recovery.log.Log`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
+        group = self._cluster.group(APP)
+        if any(group.is_unstable(at) for at in partitions):
+            return None
+        return {at: group.positions.get(at) for at in partitions}
+
+    def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {at: self._cluster.log(at).high_watermark for at in partitions}
+
+    def start_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {at: self._cluster.log(at).start for at in partitions}
+
+    def records(self, at: TopicPartition, position: int = 0) -> list[ConsumerRecord]:
+        entries, _, _ = self._cluster.log(at).read(position, 1_000_000, committed=True)
+        return [ConsumerRecord(*at, one.offset, one.timestamp, one.key, one.value, one.headers) for one in entries]
+
+    def read(self, partition: TopicPartition, position: int, target: int, take: Take) -> bool:
+        return take(self.records(partition, position), target)
+
+    def close(self) -> None: ...
+
+
+class _Clock:
+    """Long after everything."""
+
+    def __init__(self, world: World) -> None:
+        self._ms = world.cluster.clock_ms(1) + _LATER_MS
+
+    def now_ms(self) -> int:
+        return self._ms
+
+    def monotonic_s(self) -> float:
+        return 0.0
+
+    def sleep(self, _seconds: float) -> None:
+        raise AssertionError("a transaction never ended")
+
+
+def past_rules() -> PastRules:
+    """The rules of every world: compiled once."""
+    if not _RULES:
+        rulebook = Rulebook("control")
+        value = encode_control(_published(DEFINITION, 0))
+        rulebook.take([ConsumerRecord("control", 0, 0, 0, b"", value)], 1)
+        _RULES.append(PastRules(DEFINITION.entity, rulebook, None, 1_048_588))
+    return _RULES[0]
+
+
+_RULES: Final[list[PastRules]] = []
+
+
+def broken_invariants(world: World) -> Iterator[str]:
+    """Say what does not hold."""
+    cluster, log = world.cluster, ClusterLog(world.cluster)
+    yield from (f"a task stopped by name: {told}" for told in world.stopped)
+    yield from (f"a gate died of a bug: {told}" for told in world.bugs)
+    ids = {topic: cluster.topics[topic].topic_id for topic in TOPICS}
+    place = EntityPlace(TOPICS, ids, PARTITIONS, 2**62)
+    for number in range(PARTITIONS):
+        report = TaskReport(TaskId(DEFINITION.entity, number))
+        verify_task(cast("Any", _Clock(world)), log, past_rules(), place, report)
+        yield from (f"verify: {finding}" for finding in report.findings)
+        inputs = sum(len(log.records(TopicPartition(topic, number))) for topic in TOPICS.inputs)
+        decisions = len(log.records(TopicPartition(TOPICS.decisions, number)))
+        if inputs != decisions:
+            yield f"{inputs} inputs and {decisions} decisions in partition {number}"
+        for topic in TOPICS:
+            found = cluster.log((topic, number))
+            if found.last_stable_offset != found.end:
+                yield f"a transaction is open for ever in {topic}-{number} at {found.last_stable_offset}"

@@ -1,0 +1,327 @@
+"""The whole gate in a simulated world: two gates as `placet run` builds them, three brokers, inputs, and trouble."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from placet.definitions import parse_definition
+from placet.processors.address import partition_of
+from placet.schemas.codec.codec import Codec
+from placet.schemas.errors import PlacetError
+from placet.schemas.messages import Kind, Message
+from placet.simulation.brokers.cluster import Cluster
+from placet.simulation.brokers.log import ABORT, COMMIT, Batch, PartitionLog, Piece
+from placet.simulation.brokers.transactions import OpenTransaction
+from placet.simulation.choices import Choices
+from placet.simulation.disk import SimulatedDisk
+from placet.simulation.host import SimulatedHost
+from placet.simulation.scheduler import Process, Scheduler
+from placet.streams.loop.task import Counts
+from placet.streams.main import build
+from placet.streams.settings import Settings, load_settings
+from placet.streams.topics.configs import required_topics
+from placet.streams.topology import entity_topics
+from tests.simulation.faults import FAULTS, heal
+
+__all__ = ["APP", "DEFINITION", "World"]
+
+APP: Final = "app"
+PARTITIONS: Final = 2
+RULES: Final = """
+entity: order
+version: 1
+horizon: 10m
+statuses: [open, held]
+fields: {count: {type: int, default: 0}, note: string | null}
+signals:
+  opened: {from: absent, to: open}
+  counted: {payload: {count: int}, from: [open, held], copy: count}
+proposals:
+  hold: {from: open, to: held}
+  release: {from: held, to: open}
+  annotate: {payload: {note: string | null}, from: any, copy: note}
+"""
+DEFINITION: Final = parse_definition(RULES)
+CODEC: Final = Codec(DEFINITION)
+TOPICS: Final = entity_topics(APP, DEFINITION.entity)
+ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")
+INPUT_NAMES: Final = ("opened", "counted", "counted", "hold", "release", "annotate")
+_FEEDERS_ID: Final = 7
+_RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
+FEED_S: Final = 600.0
+STOP_S: Final = 60.0
+SETTLE_S: Final = 90.0
+"""Of simulated time: within it every input is decided once all works again."""
+
+
+def settings_of(instance: str) -> Settings:
+    """What a gate is told."""
+    if instance not in _SETTINGS:
+        _SETTINGS[instance] = load_settings({
+            "app": APP, "instance": instance, "state_dir": Path("state"), "poll_timeout_ms": 1_000,
+            "batch_records_max": 4, "transaction_timeout_ms": 3_000,
+        })  # fmt: skip
+    return _SETTINGS[instance]
+
+
+_SETTINGS: Final[dict[str, Settings]] = {}
+
+
+class Notes:
+    """An `Observer` that keeps what a person would want to know of a history."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self._world = world
+        self._name = name
+        self.phases: dict[str, str] = {}
+        self.waits_for: dict[str, str] = {}
+
+    def decided(self, entity: str, partition: int, counts: Counts, _end_to_end_s: float) -> None:
+        self._world.note(self._name, f"decided {sum(counts.values())} of {entity}-{partition}")
+
+    def transaction(self, result: str, _duration_s: float) -> None:
+        self._world.counts[result] = self._world.counts.get(result, 0) + 1
+
+    def tasks(self, phases: dict[str, str]) -> None:
+        if phases != self.phases:
+            self.phases = dict(phases)
+            self._world.note(self._name, f"tasks {self.phases}")
+
+    def restored(self, task: str, records: int, _duration_s: float, warning: str) -> None:
+        self._world.note(self._name, f"{task} restored from {records} records {warning}")
+
+    def restoring(self, _progress: dict[str, tuple[int, int | None]], waits_for: dict[str, str]) -> None:
+        if waits_for != self.waits_for:
+            self.waits_for = dict(waits_for)
+            self._world.note(self._name, f"restores wait for {waits_for}")
+
+    def lag(self, records: Mapping[tuple[str, int], int]) -> None: ...
+
+    def event(self, name: str, **details: object) -> None:
+        told = ", ".join(f"{key}={value}" for key, value in details.items())
+        self._world.note(self._name, f"{name}: {told}")
+        if name == "task stopped":
+            self._world.stopped.append(f"{self._name}: {told}")
+
+    def looped(self) -> None: ...
+
+    def awake(self) -> None: ...
+
+    def partitions(self, entity: str, count: int) -> None: ...
+
+
+class Gate:
+    """One gate: a machine with its disk and clock, and the process that runs there at the moment.
+
+    Attributes:
+        usual_skew_ns: how far its clock is ahead when nothing is wrong with it.
+    """
+
+    def __init__(self, world: World, name: str, skew_ns: int) -> None:
+        self.world = world
+        self.name = name
+        self.skew_ns = self.usual_skew_ns = skew_ns
+        self.disk = SimulatedDisk(world.choices)
+        self.starts = 0
+        self.settings = settings_of(name)
+        self.start()
+
+    def start(self) -> None:
+        """Start a process."""
+        if self.world.ending:
+            return
+        self.starts += 1
+        process = self.process = Process(f"{self.name}.{self.starts}")
+        world = self.world
+        host = self.host = SimulatedHost(world.scheduler, process, self.disk, self.skew_ns, world.cluster)
+        stopping = self.stopping = host.flag()
+
+        def run() -> None:
+            code = "0"
+            try:
+                build(host, self.settings, (DEFINITION,), Notes(world, process.name), stopping).run()
+            except PlacetError as error:
+                code = f"{type(error).__name__}: {error}"
+            except Exception as error:  # noqa: BLE001 - the process's top
+                code = f"{type(error).__name__}: {error}"
+                world.bugs.append(code + traceback.format_exc())
+            world.note(process.name, f"ends: {code}")
+            world.scheduler.crash(process)
+            world.restart(self)
+
+        world.scheduler.spawn(process, "main", run)
+
+    def kill(self) -> None:
+        """End its process on the spot."""
+        self.world.scheduler.crash(self.process)
+        self.world.restart(self)
+
+    def new_disk(self) -> None:
+        """Go on with an empty disk."""
+        self.disk = SimulatedDisk(self.world.choices)
+
+    def set_skew(self, skew_ns: int) -> None:
+        """Set the machine's clock."""
+        self.skew_ns = self.host.skew_ns = skew_ns
+
+
+class World:
+    """All of it.
+
+    Args:
+        seed: of what happens.
+        inputs: how many are sent.
+        trouble: whether anything goes wrong.
+        script: choices of an earlier history.
+    """
+
+    def __init__(self, seed: int, *, inputs: int = 60, trouble: bool = True, script: Sequence[int] = ()) -> None:
+        self.choices = Choices(seed, script)
+        self.scheduler = Scheduler(self.choices)
+        self.cluster = Cluster(self.scheduler)
+        self.ending = False
+        self.counts: dict[str, int] = {}
+        self.stopped: list[str] = []
+        self.bugs: list[str] = []
+        self.faults: list[str] = []
+        self.happened_once: set[str] = set()
+        self.trace: list[str] = []
+        self.sent = 0
+        self.usual_trouble = (0, 1_000, 200)[self.choices.pick(3)] if trouble else 0
+        self.cluster.trouble = self.usual_trouble
+        self._over = False
+        for spec in required_topics(APP, [DEFINITION], PARTITIONS):
+            configs = {need.config: need.wanted or need.value for need in spec.needs}
+            self.cluster.create_topic(spec.name, spec.partitions or 1, {"min.insync.replicas": "2", **configs})
+        self._logs = {(topic, n): self.cluster.log((topic, n)) for topic in TOPICS for n in range(PARTITIONS)}
+        self._inputs_at = [at for at in self._logs if at[0] in TOPICS.inputs]
+        self.gates = [Gate(self, name, (self.choices.pick(5) - 2) * 100_000_000) for name in ("a", "b")]
+        self.feeder = Feeder(self, inputs)
+        if trouble:
+            self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
+            self._fault_later()
+
+    def run(self) -> None:
+        """Let it happen, then let all heal, until every input is decided; then let the gates stop in good order.
+
+        Raises:
+            StandsStill: not every input was decided in time, or a gate did not stop.
+        """
+        self.scheduler.run(lambda: self.feeder.done, FEED_S)
+        self._over = True
+        heal(self)
+        self.note("outside", "all works again")
+        self.scheduler.run(self.settled, SETTLE_S)
+        self.ending = True
+        for gate in self.gates:
+            gate.stopping.set()
+        self.scheduler.run(lambda: all(gate.process.dead for gate in self.gates), STOP_S)
+
+    def settled(self) -> bool:
+        """Tell whether every input is decided, and every transaction has ended everywhere."""
+        positions, logs = self.cluster.group(APP).positions, self._logs
+        return all(positions.get(at, 0) > last_record(logs[at]) for at in self._inputs_at) and all(
+            log.last_stable_offset == log.end for log in logs.values()
+        )
+
+    def note(self, who: str, what: str) -> None:
+        """Keep what happened."""
+        self.trace.append(f"{self.scheduler.now_ns / 1e9:10.6f} {who}: {what}")
+
+    def restart(self, gate: Gate) -> None:
+        """Start a gate's process again, a while later, as a supervisor does."""
+        self.scheduler.later(_RESTART_NS[self.choices.pick(len(_RESTART_NS))], gate.start)
+
+    def _fault_later(self) -> None:
+        self.scheduler.later((1 + self.choices.pick(20)) * 150_000_000, self._go_wrong)
+
+    def _go_wrong(self) -> None:
+        if self._over:
+            return
+        what = self._faults[self.choices.pick(len(self._faults))].happen(self)
+        if what:
+            self.faults.append(what)
+            self.note("outside", what)
+        self._fault_later()
+
+
+def last_record(log: PartitionLog) -> int:
+    """The offset of the last record that a reader of committed records will see; -1 without any."""
+    return next((entry.offset for entry in reversed(log.entries) if not entry.marker and not entry.aborted), -1)
+
+
+class Feeder:
+    """Producers of inputs: single records, and transactions that commit or abort."""
+
+    def __init__(self, world: World, inputs: int) -> None:
+        self.sent = 0
+        self._world = world
+        self._inputs = inputs
+        self._open = False
+        self._sequences: dict[tuple[str, int], int] = {}
+        self._later()
+
+    @property
+    def done(self) -> bool:
+        """Whether all inputs are sent."""
+        return self.sent >= self._inputs and not self._open
+
+    def _later(self) -> None:
+        self._world.scheduler.later((1 + self._world.choices.pick(12)) * 50_000_000, self._feed)
+
+    def _feed(self) -> None:
+        choices = self._world.choices
+        many = 1 + choices.pick(4)
+        if choices.pick(6) == 0 and not self._open:
+            self._transaction(many)
+        else:
+            for _ in range(many):
+                self._append(self._message(), -1)
+        if self.sent < self._inputs:
+            self._later()
+
+    def _transaction(self, many: int) -> None:
+        self._open = True
+        written = {at: None for at in (self._append(self._message(), _FEEDERS_ID) for _ in range(many)) if at}
+        world, transaction = self._world, OpenTransaction(_FEEDERS_ID)
+        transaction.epoch, transaction.places = 0, written
+        transaction.result = (COMMIT, COMMIT, ABORT)[world.choices.pick(3)]
+
+        def ended() -> None:
+            self._open = False
+
+        world.scheduler.later(
+            (1 + world.choices.pick(20)) * 100_000_000, lambda: world.cluster.write_markers(transaction, ended)
+        )
+
+    def _append(self, message: Message, producer_id: int) -> tuple[str, int] | None:
+        cluster, key = self._world.cluster, message.entity_id.encode()
+        topic = TOPICS.signals if message.kind is Kind.SIGNAL else TOPICS.proposals
+        at = (topic, partition_of(key, PARTITIONS))
+        found = cluster.partition(at)
+        assert found is not None
+        if found.leader < 0:
+            return None
+        transactional = producer_id >= 0
+        sequence = self._sequences.get(at, 0) if transactional else -1
+        batch = Batch(producer_id, 0, sequence, transactional, [Piece(key, CODEC.encode_message(message), None)])
+        found.log.append(batch, cluster.clock_ms(found.leader))
+        cluster.replicate_soon(found)
+        self._sequences[at] = sequence + 1 if transactional else self._sequences.get(at, 0)
+        self.sent += 1
+        return at
+
+    def _message(self) -> Message:
+        choices, number, now = self._world.choices, self.sent, self._world.cluster.clock_ms(1)
+        name = INPUT_NAMES[choices.pick(len(INPUT_NAMES))]
+        kind = Kind.SIGNAL if name in DEFINITION.signals else Kind.PROPOSAL
+        payload = {"counted": {"count": number}, "annotate": {"note": f"n{number}"}}.get(name, {})
+        input_id = f"i-{number}" if choices.pick(6) else f"i-{max(0, number - 3)}"
+        based = (choices.pick(6), 1) if kind is Kind.PROPOSAL else (0, 0)
+        return Message(
+            kind, name, input_id, ENTITIES[choices.pick(len(ENTITIES))], payload, now, now, None, None, None, *based,
+            proposer="me",
+        )  # fmt: skip
