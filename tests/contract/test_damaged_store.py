@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from placet.streams.errors import FatalError
-from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.rocksdb import RocksDB, RocksDBStore
 from placet.streams.state.store import StoreDamaged, Writes
 
 KEYS = [b"s%06d" % number for number in range(3_000)]
@@ -134,12 +134,13 @@ def test_after_damage_the_folder_can_be_set_aside_and_a_new_store_made_in_its_pl
 
 @pytest.mark.parametrize("reason", ["No space left on device", "Read-only file system", "Too many open files"])
 def test_a_machine_that_refuses_is_no_damage(tmp_path: Path, reason: str) -> None:
-    def refuses(*_: object, **__: object) -> Any:
-        raise Exception(f"IO error: {reason}: While open a file for random read")  # noqa: TRY002 - as rocksdict does
+    class Refuses(RocksDB):
+        def open(self, *_: object) -> Any:
+            raise Exception(f"IO error: {reason}: While open a file for random read")  # noqa: TRY002 - as rocksdict does
 
     for _ in range(2):
         with pytest.raises(FatalError, match=rf"0 can't be written.*{reason}.*make room"):
-            RocksDBStore(tmp_path / "0", refuses)
+            RocksDBStore(tmp_path / "0", Refuses())
 
 
 def test_a_folder_that_can_not_be_made_is_named(tmp_path: Path) -> None:

@@ -193,6 +193,14 @@ def test_a_second_opener_is_refused_without_harm(tmp_path: Path) -> None:
     second.close()
 
 
+def test_a_use_after_the_close_is_a_bug_and_no_damage(tmp_path: Path) -> None:
+    store = RocksDBStore(tmp_path / "0")
+    store.close()
+    for use in (lambda: store.get(b"a"), lambda: store.write({}), lambda: store.scan(b"", b"", 1)):
+        with pytest.raises(AttributeError):
+            use()
+
+
 def _files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 

@@ -79,10 +79,11 @@ def test_a_task_whose_log_contradicts_itself_gives_its_store_back(tmp_path: Path
 
 
 def test_where_no_store_can_be_made_the_process_ends_and_says_why(tmp_path: Path) -> None:
-    def full(*_: object, **__: object) -> Any:
-        raise OSError("No space left on device")
+    class Full(rocksdb.RocksDB):
+        def open(self, *_: object) -> Any:
+            raise OSError("No space left on device")
 
-    outcome = restored(lamp(), tmp_path, open_store=lambda folder: rocksdb.RocksDBStore(folder, full))
+    outcome = restored(lamp(), tmp_path, open_store=lambda folder: rocksdb.RocksDBStore(folder, Full()))
     assert isinstance(outcome.error, FatalError)
     assert "No space left on device" in str(outcome.error)
 

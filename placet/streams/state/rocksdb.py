@@ -14,6 +14,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,17 +31,16 @@ from rocksdict import (
 
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError
+from placet.streams.state.engine import Database, Engine
 from placet.streams.state.store import StoreDamaged, StoreLocked, Writes
 
-__all__ = ["RocksDBStore"]
+__all__ = ["RocksDB", "RocksDBStore"]
 
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
 _BLOOM_BITS_PER_KEY: Final = 10
 _MEMTABLE_BLOOM_SHARE: Final = 0.05
 """Most looks are for a dedup key that is new: filters answer them, in memory as on disk."""
-_WORTH_A_LIST: Final = 20_000
-"""Opening twice takes as long as putting this many records where they belong."""
 _LIST_BYTES: Final = 8 << 20
 _LISTS_MAX: Final = 4
 _FILES_MAX: Final = 16
@@ -87,12 +87,47 @@ def _filling_options() -> Options:
     return options
 
 
+class RocksDB:
+    """The real `Engine`."""
+
+    worth_a_list = 20_000
+
+    def lock(self, folder: Path, /) -> Callable[[], None]:
+        """See `Engine`. By a file of ours: a loser must not even touch rocksdict's config file in the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise
+        return partial(os.close, lock)
+
+    def open(self, folder: Path, options: Options, /) -> Database:
+        """See `Engine`."""
+        return Rdict(str(folder / "db"), options, column_families={"default": options})
+
+    def batch(self, writes: Writes, /) -> WriteBatch:
+        """See `Engine`."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in writes.items():
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        return batch
+
+
+_rocksdb: Final = RocksDB()
+
+
 class RocksDBStore:
     """One task's store in a folder of its own.
 
     Args:
         folder: made where it is not there.
-        database: opens the database in it: path, options, column families.
+        engine: locks the folder and opens the database in it.
 
     Raises:
         StoreDamaged: there is something in the folder that can't be opened.
@@ -100,15 +135,16 @@ class RocksDBStore:
         FatalError: the folder can't be made or written, whatever is in it.
     """
 
-    def __init__(self, folder: Path, database: Callable[..., Rdict] = Rdict) -> None:
+    def __init__(self, folder: Path, engine: Engine = _rocksdb) -> None:
         self._folder = folder
-        self._database = database
-        self._lock = _locked(folder)
+        self._engine = engine
+        self._batch = engine.batch
+        self._unlock = self._lock_folder()
         self._write_options = WriteOptions()
         try:
             self._db = self._open_database(_options())
         except PlacetError:
-            os.close(self._lock)
+            self._unlock()
             raise
 
     def get(self, key: bytes) -> bytes | None:
@@ -136,7 +172,7 @@ class RocksDBStore:
         """
         options = WriteOptions()
         options.disable_wal = True  # type: ignore[assignment,method-assign]  # a property; the stubs are wrong
-        in_a_list = records >= _WORTH_A_LIST
+        in_a_list = records >= self._engine.worth_a_list
         if in_a_list:
             self._close_database()
             self._db = self._open_database(_filling_options())
@@ -167,11 +203,19 @@ class RocksDBStore:
     def close(self) -> None:
         """See `StateStore`."""
         self._close_database()
-        os.close(self._lock)
+        self._unlock()
+
+    def _lock_folder(self) -> Callable[[], None]:
+        try:
+            return self._engine.lock(self._folder)
+        except BlockingIOError as error:
+            raise StoreLocked(f"{self._folder} is in use by another process") from error
+        except OSError as error:
+            raise _unusable(self._folder, error) from error
 
     def _apply(self, writes: Writes, options: WriteOptions) -> None:
         try:
-            self._db.write(_batch(writes), options)
+            self._db.write(self._batch(writes), options)
         except Exception as error:
             raise self._failed(error) from error
 
@@ -182,13 +226,15 @@ class RocksDBStore:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> PlacetError:
+        if isinstance(error, AttributeError):
+            raise error  # used after it was closed: a bug, no damage
         if any(words in str(error) for words in _THE_DISK):
             return _unusable(self._folder, error)
         return StoreDamaged(f"{self._folder}: {error}")
 
-    def _open_database(self, options: Options) -> Rdict:
+    def _open_database(self, options: Options) -> Database:
         try:
-            return self._database(str(self._folder / "db"), options, column_families={"default": options})
+            return self._engine.open(self._folder, options)
         except Exception as error:
             raise self._failed(error) from error
 
@@ -199,36 +245,8 @@ class RocksDBStore:
                 db.close()
 
 
-def _locked(folder: Path) -> int:
-    """Make the folder and lock it, by a file of ours: a loser must not even touch rocksdict's config file in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as error:
-        raise _unusable(folder, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        if isinstance(error, BlockingIOError):
-            raise StoreLocked(f"{folder} is in use by another process") from error
-        raise _unusable(folder, error) from error
-    return lock
-
-
 def _unusable(folder: Path, error: Exception) -> FatalError:
     return FatalError(
         f"{folder} can't be written: {error}. Nothing is lost, the log has it all: make room or mend the disk, then "
         "start again. Meanwhile others take over."
     )
-
-
-def _batch(writes: Writes) -> WriteBatch:
-    batch = WriteBatch(raw_mode=True)
-    put, delete = batch.put, batch.delete
-    for key, value in writes.items():
-        if value is None:
-            delete(key)
-        else:
-            put(key, value)
-    return batch
