@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -158,4 +159,14 @@ def test_files_that_vanish_while_it_runs_are_damage(tmp_path: Path) -> None:
     (tmp_path / "0" / "db").rmdir()
     with pytest.raises(StoreDamaged):
         write_much(store.write)
+    store.close()
+
+
+def test_a_store_that_vanished_before_it_is_filled_is_not_made_anew(tmp_path: Path) -> None:
+    """Positions that are written behind the filling would cover what nobody has any more."""
+    filled(tmp_path / "0")
+    store = RocksDBStore(tmp_path / "0")
+    rmtree(tmp_path / "0")
+    with pytest.raises(StoreDamaged, match="does not exist"), store.filling(1_000_000):
+        pass
     store.close()

@@ -174,15 +174,13 @@ class RocksDBStore:
         options.disable_wal = True  # type: ignore[assignment,method-assign]  # a property; the stubs are wrong
         in_a_list = records >= self._engine.worth_a_list
         if in_a_list:
-            self._close_database()
-            self._db = self._open_database(_filling_options())
+            self._reopen(_filling_options())
         try:
             yield lambda writes: self._apply(writes, options)
         finally:
             self._flush()
             if in_a_list:
-                self._close_database()
-                self._db = self._open_database(_options())
+                self._reopen(_options())
 
     def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
         """See `StateStore`."""
@@ -237,6 +235,12 @@ class RocksDBStore:
             return self._engine.open(self._folder, options)
         except Exception as error:
             raise self._failed(error) from error
+
+    def _reopen(self, options: Options) -> None:
+        """Open it with other options. One that is gone is not made anew: what was in it would be missing unseen."""
+        self._close_database()
+        options.create_if_missing(False)
+        self._db = self._open_database(options)
 
     def _close_database(self) -> None:
         """Close it, unless opening it again failed. RocksDB keeps its lock while a handle lives: it is dropped too."""
