@@ -1,55 +1,149 @@
-"""A simulated disk: folders with stores that outlive processes, and what a death takes with it.
+"""A simulated disk: folders that outlive processes, what a crash leaves in them, and what is the matter with them.
 
-A killed process loses batches that it wrote without the write-ahead log since the last flush, from some batch on, and
-nothing else: they are never reordered, and none is there by half. Its locks go with it.
+Batches that were written with the write-ahead log outlive their process; when the power is lost, the last of them may
+be missing. Batches without it are on disk up to some point, from which on a crash takes them. None is there by half,
+and none without the earlier ones that were written in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import errno
+import os
 from pathlib import Path
+from typing import Final
 
 from placet.simulation.choices import Choices
 from placet.simulation.scheduler import Process
-from placet.streams.errors import FatalError
-from placet.streams.state.store import MemoryStore, StoreDamaged, StoreLocked, Writes
+from placet.streams.state.store import Writes
 
-__all__ = ["SimulatedDisk", "SimulatedStore"]
+__all__ = ["SimulatedDisk", "StoreFolder", "put"]
+
+_NO_ROOM: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READS_GO_ON: Final = _NO_ROOM | {errno.EROFS}
 
 
-class _Folder:
-    """What is in a folder: a store that is safe, the process that has it, and what is the matter with it."""
+class StoreFolder:
+    """A folder with a database in it.
 
-    def __init__(self) -> None:
-        self.values: dict[bytes, bytes] = {}
-        self.unsafe: list[Writes] = []  # written without the log, and not flushed yet
+    Attributes:
+        path: where it is; None once it was removed.
+        owner: the process that has locked it, which may be dead.
+        has_database: whether one was ever made in it.
+        safe: what is on disk for good.
+        recent: batches since then, in order, each with whether it is in the write-ahead log.
+        calls_to_damage: how many calls go well before one meets damage; None if it is sound.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path: Path | None = path
         self.owner: Process | None = None
-        self.damaged = False
+        self.has_database = False
+        self.safe: dict[bytes, bytes] = {}
+        self.recent: list[tuple[Writes, bool]] = []
+        self.calls_to_damage: int | None = None
 
     @property
     def locked(self) -> bool:
+        """Tell whether a living process has it."""
         return self.owner is not None and not self.owner.dead
+
+    def meets_damage(self) -> bool:
+        """Tell whether this call meets damage. All after it do so too."""
+        left = self.calls_to_damage
+        if left:
+            self.calls_to_damage = left - 1
+        return left == 0
+
+    def flush(self) -> None:
+        """Put all that was written on disk."""
+        for writes, _ in self.recent:
+            put(self.safe, writes)
+        self.recent.clear()
+
+    def recover(self, choices: Choices) -> None:
+        """Put on disk what a dead process has left, as opening does: all but what some last flush did not reach."""
+        unlogged = sum(not logged for _, logged in self.recent)
+        flushed = choices.pick(unlogged + 1) if unlogged else 0
+        for writes, logged in self.recent:
+            if logged or flushed > 0:
+                put(self.safe, writes)
+            flushed -= not logged
+        self.recent.clear()
+
+    def lose_power(self, choices: Choices) -> None:
+        """Lose batches of the log as well, from some batch on, but none that a flush reached."""
+        if self.recent:
+            flushed = choices.pick(len(self.recent) + 1)
+            reached = flushed + choices.pick(len(self.recent) - flushed + 1)
+            kept = [(writes, True) for writes, _ in self.recent[:flushed]]
+            self.recent = kept + [batch for batch in self.recent[flushed:reached] if batch[1]]
+
+    def copy_of(self, path: Path) -> StoreFolder:
+        """Return a folder with the same content, such as a snapshot of the file system holds."""
+        copy = StoreFolder(path)
+        copy.safe, copy.recent = dict(self.safe), list(self.recent)
+        copy.has_database, copy.calls_to_damage = self.has_database, self.calls_to_damage
+        return copy
 
 
 class SimulatedDisk:
     """The folders of one machine.
 
     Args:
-        choices: how much of what was not flushed outlives a death.
+        choices: what a crash leaves, and which call meets what is the matter.
 
     Attributes:
-        refuses: words of the error that each call raises, such as "No space left on device"; "" while it works.
+        refuses: the code of the error that calls meet; 0 while the disk works.
+        databases: which process has which path open. RocksDB knows them by path, whatever became of the folder.
     """
 
     def __init__(self, choices: Choices) -> None:
-        self.refuses = ""
-        self._choices = choices
-        self._folders: dict[Path, _Folder] = {}
+        self.choices = choices
+        self.refuses = 0
+        self.databases: set[tuple[Process, Path]] = set()
+        self._folders: dict[Path, StoreFolder] = {}
+        self._once_in = 1
 
-    def damage(self, folder: Path) -> None:
-        """Let a store be damaged, from its next call on."""
-        self._folders[folder].damaged = True
+    # -- what happens to it --------------------------------------------------------------------------------------------
+
+    def refuse(self, code: int, once_in: int = 1) -> None:
+        """Let calls fail until it is healed: those that write, and where the error is one of both, those that read.
+
+        Args:
+            code: such as `errno.ENOSPC`, `errno.EROFS` or `errno.EIO`.
+            once_in: how many calls there are for each one that fails.
+        """
+        self.refuses, self._once_in = code, once_in
+
+    def heal(self) -> None:
+        """Let all calls work again."""
+        self.refuses = 0
+
+    def damage(self, folder: Path, within: int = 6) -> None:
+        """Let a store be damaged: one of so many calls from now on meets it, whatever it does, and all after that."""
+        self._folders[folder].calls_to_damage = self.choices.pick(within)
+
+    def lose(self, folder: Path) -> None:
+        """Let a folder vanish, also beneath a process that has it open."""
+        if (lost := self._folders.pop(folder, None)) is not None:
+            lost.path = None
+
+    def snapshot(self, folder: Path) -> StoreFolder:
+        """Return a copy of a folder, as a snapshot of the file system holds it."""
+        return self._folders[folder].copy_of(folder)
+
+    def put_back(self, folder: Path, snapshot: StoreFolder) -> None:
+        """Put a copy in a folder's place."""
+        self.lose(folder)
+        self._folders[folder] = snapshot.copy_of(folder)
+
+    def lose_power(self) -> None:
+        """Take what a power loss takes. Its processes are dead already."""
+        assert self.locked() == [], "a process lives on without power"
+        for _, folder in sorted(self._folders.items()):
+            folder.lose_power(self.choices)
+
+    # -- what is on it -------------------------------------------------------------------------------------------------
 
     def locked(self) -> list[Path]:
         """Return the folders that a living process has open."""
@@ -59,102 +153,51 @@ class SimulatedDisk:
         """Return all folders."""
         return sorted(self._folders)
 
-    def open(self, path: Path, process: Process) -> SimulatedStore:
-        """Open a folder's store for a process. See `Disk.open_store`."""
-        if self.refuses:
-            raise FatalError(f"{path} can't be written: {self.refuses}")
-        folder = self._folders.setdefault(path, _Folder())
-        if folder.locked:
-            raise StoreLocked(f"{path} is in use by another process")
-        if folder.damaged:
-            raise StoreDamaged(f"{path}: Corruption: block checksum mismatch")
-        if folder.unsafe:
-            for writes in folder.unsafe[: self._choices.pick(len(folder.unsafe) + 1)]:
-                put(folder.values, writes)
-            folder.unsafe.clear()
-        folder.owner = process
-        return SimulatedStore(path, folder, process)
+    # -- what a process asks of it -------------------------------------------------------------------------------------
 
     def exists(self, path: Path) -> bool:
         """See `Disk`."""
+        self.try_to_read()
         return path in self._folders
 
     def rename(self, path: Path, to: Path) -> None:
         """See `Disk`."""
-        self._work()
-        self._folders[to] = self._folders.pop(path)
+        self.try_to_write()
+        if path not in self._folders:
+            raise _os_error(errno.ENOENT, path)
+        if to in self._folders and to != path:
+            raise _os_error(errno.ENOTEMPTY, to)
+        folder = self._folders[to] = self._folders.pop(path)
+        folder.path = to
 
     def remove(self, path: Path) -> None:
         """See `Disk`."""
-        self._work()
-        self._folders.pop(path, None)
+        if self.refuses not in _NO_ROOM:
+            self.try_to_write()
+        self.lose(path)
 
     def try_folder(self, _path: Path) -> None:
         """See `Disk`."""
-        self._work()
+        self.try_to_write()
 
-    def _work(self) -> None:
-        if self.refuses:
-            raise OSError(self.refuses)
+    def folder(self, path: Path) -> StoreFolder:
+        """Return a store's folder, and make it where it is not there, which takes room."""
+        if path not in self._folders:
+            self.try_to_write()
+            self._folders[path] = StoreFolder(path)
+        elif self.refuses not in _NO_ROOM:
+            self.try_to_write()
+        return self._folders[path]
 
+    def try_to_read(self) -> None:
+        """Raise `OSError` where a call that reads is refused."""
+        if self.refuses and self.refuses not in _READS_GO_ON:
+            self.try_to_write()
 
-class SimulatedStore:
-    """A store in a simulated folder. See `placet.streams.state.store.StateStore`."""
-
-    def __init__(self, path: Path, folder: _Folder, process: Process) -> None:
-        self._path = path
-        self._folder = folder
-        self._check = process.check
-        self._values = MemoryStore()
-        self._values.write(folder.values)
-        self._closed = False
-
-    def get(self, key: bytes) -> bytes | None:
-        """See `StateStore`."""
-        self._use()
-        return self._values.get(key)
-
-    def write(self, writes: Writes) -> None:
-        """See `StateStore`: safe when it returns."""
-        self._use()
-        self._values.write(writes)
-        put(self._folder.values, writes)
-
-    @contextmanager
-    def filling(self, _records: int, /) -> Iterator[Callable[[Writes], None]]:
-        """See `StateStore`: nothing of it is safe before the end."""
-        self._use()
-
-        def write(writes: Writes) -> None:
-            self._use()
-            self._values.write(writes)
-            self._folder.unsafe.append(writes)
-
-        try:
-            yield write
-        finally:
-            self._use()
-            for writes in self._folder.unsafe:
-                put(self._folder.values, writes)
-            self._folder.unsafe.clear()
-
-    def scan(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        """See `StateStore`."""
-        self._use()
-        return self._values.scan(prefix, start, limit)
-
-    def close(self) -> None:
-        """See `StateStore`."""
-        self._check()
-        assert not self._closed, f"{self._path} is closed twice"
-        self._closed = True
-        self._folder.owner = None
-
-    def _use(self) -> None:
-        self._check()
-        assert not self._closed, f"{self._path} is used after it was closed"
-        if self._folder.damaged:
-            raise StoreDamaged(f"{self._path}: Corruption: block checksum mismatch")
+    def try_to_write(self) -> None:
+        """Raise `OSError` where a call that writes is refused."""
+        if self.refuses and (self._once_in == 1 or self.choices.pick(self._once_in) == 0):
+            raise OSError(self.refuses, os.strerror(self.refuses))
 
 
 def put(values: dict[bytes, bytes], writes: Writes) -> None:
@@ -164,3 +207,7 @@ def put(values: dict[bytes, bytes], writes: Writes) -> None:
             values.pop(key, None)
         else:
             values[key] = value
+
+
+def _os_error(code: int, path: Path) -> OSError:
+    return OSError(code, os.strerror(code), str(path))

@@ -12,9 +12,12 @@ from placet.simulation.brokers.cluster import Cluster
 from placet.simulation.clients.admin import SimulatedAdmin
 from placet.simulation.clients.consumer import SimulatedConsumer
 from placet.simulation.clients.producer import SimulatedProducer
-from placet.simulation.disk import SimulatedDisk, SimulatedStore
+from placet.simulation.database import SimulatedEngine
+from placet.simulation.disk import SimulatedDisk
 from placet.simulation.scheduler import Crashed, Fiber, Process, Scheduler, Waiters
 from placet.streams.runtime import Flag, Inbox, Spawned
+from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.store import StateStore
 
 __all__ = ["SimulatedHost"]
 
@@ -43,6 +46,7 @@ class SimulatedHost:
         self._process = process
         self._disk = disk
         self.skew_ns = skew_ns
+        self._engine = SimulatedEngine(disk, process)
 
     # -- Runtime -------------------------------------------------------------------------------------------------------
 
@@ -114,10 +118,10 @@ class SimulatedHost:
 
     # -- Disk ----------------------------------------------------------------------------------------------------------
 
-    def open_store(self, folder: Path, /) -> SimulatedStore:
-        """See `Disk`."""
+    def open_store(self, folder: Path, /) -> StateStore:
+        """See `Disk`. The real store, on a simulated database."""
         self._scheduler.turn(self._process)
-        return self._disk.open(folder, self._process)
+        return RocksDBStore(folder, self._engine)
 
     def exists(self, path: Path, /) -> bool:
         """See `Disk`."""

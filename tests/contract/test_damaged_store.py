@@ -136,7 +136,7 @@ def test_after_damage_the_folder_can_be_set_aside_and_a_new_store_made_in_its_pl
 @pytest.mark.parametrize("reason", ["No space left on device", "Read-only file system", "Too many open files"])
 def test_a_machine_that_refuses_is_no_damage(tmp_path: Path, reason: str) -> None:
     class Refuses(RocksDB):
-        def open(self, *_: object) -> Any:
+        def open(self, *_: object, **__: object) -> Any:
             raise Exception(f"IO error: {reason}: While open a file for random read")  # noqa: TRY002 - as rocksdict does
 
     for _ in range(2):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from placet.simulation.choices import Choices
+from placet.simulation.database import SimulatedEngine
 from placet.simulation.disk import SimulatedDisk
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler, StandsStill
 from placet.streams.errors import FatalError
 from placet.streams.kafka.watchdog import EXIT_HUNG, Watchdog
+from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged, StoreLocked
 
 FOLDER = Path("state/0")
@@ -126,7 +129,7 @@ def test_of_what_was_not_flushed_some_first_batches_outlive_a_death() -> None:
         world.scheduler.spawn(other, "waits", lambda w=world, o=other: w.scheduler.wait(o, None, 1_000_000_000))
         world.scheduler.run(lambda w=world: w.scheduler.now_ns >= 1_000_000_000, 5)
         world.scheduler.crash(world.process)
-        store = world.disk.open(FOLDER, other)
+        store = RocksDBStore(FOLDER, SimulatedEngine(world.disk, other))
         outlived.add(tuple(key for key, _ in store.scan(b"", b"", 9)))
     assert outlived == {(), (b"0",), (b"0", b"1"), (b"0", b"1", b"2")}
 
@@ -138,7 +141,7 @@ def test_a_folder_has_one_owner_and_damage_is_met_at_any_call() -> None:
         store = world.host.open_store(FOLDER)
         with pytest.raises(StoreLocked):
             world.host.open_store(FOLDER)
-        world.disk.damage(FOLDER)
+        world.disk.damage(FOLDER, within=1)
         with pytest.raises(StoreDamaged):
             store.get(b"a")
         store.close()
@@ -154,7 +157,7 @@ def test_a_folder_has_one_owner_and_damage_is_met_at_any_call() -> None:
 
 def test_a_disk_that_refuses_says_so_at_each_call_and_a_clock_may_be_off() -> None:
     world = World()
-    world.disk.refuses = "No space left on device"
+    world.disk.refuse(errno.ENOSPC)
     fast = SimulatedHost(world.scheduler, world.process, world.disk, skew_ns=3_000_000_000)
 
     def uses() -> None:

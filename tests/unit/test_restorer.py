@@ -80,7 +80,7 @@ def test_a_task_whose_log_contradicts_itself_gives_its_store_back(tmp_path: Path
 
 def test_where_no_store_can_be_made_the_process_ends_and_says_why(tmp_path: Path) -> None:
     class Full(rocksdb.RocksDB):
-        def open(self, *_: object) -> Any:
+        def open(self, *_: object, **__: object) -> Any:
             raise OSError("No space left on device")
 
     outcome = restored(lamp(), tmp_path, open_store=lambda folder: rocksdb.RocksDBStore(folder, Full()))

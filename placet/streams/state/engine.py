@@ -84,8 +84,8 @@ class Engine(Protocol):
         """
         ...
 
-    def open(self, folder: Path, options: Any, /) -> Database:
-        """Open the database in a folder, with these `Options`."""
+    def open(self, folder: Path, options: Any, /, *, create: bool) -> Database:
+        """Open the database in a folder, with these `Options`; if there is none, make one or raise."""
         ...
 
     def batch(self, writes: Writes, /) -> Any:

@@ -63,7 +63,6 @@ def _options() -> Options:
     table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
     table.set_cache_index_and_filter_blocks(True)
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
@@ -103,8 +102,9 @@ class RocksDB:
             raise
         return partial(os.close, lock)
 
-    def open(self, folder: Path, options: Options, /) -> Database:
+    def open(self, folder: Path, options: Options, /, *, create: bool) -> Database:
         """See `Engine`."""
+        options.create_if_missing(create)
         return Rdict(str(folder / "db"), options, column_families={"default": options})
 
     def batch(self, writes: Writes, /) -> WriteBatch:
@@ -142,7 +142,7 @@ class RocksDBStore:
         self._unlock = self._lock_folder()
         self._write_options = WriteOptions()
         try:
-            self._db = self._open_database(_options())
+            self._db = self._open_database(_options(), create=True)
         except PlacetError:
             self._unlock()
             raise
@@ -230,17 +230,16 @@ class RocksDBStore:
             return _unusable(self._folder, error)
         return StoreDamaged(f"{self._folder}: {error}")
 
-    def _open_database(self, options: Options) -> Database:
+    def _open_database(self, options: Options, *, create: bool) -> Database:
         try:
-            return self._engine.open(self._folder, options)
+            return self._engine.open(self._folder, options, create=create)
         except Exception as error:
             raise self._failed(error) from error
 
     def _reopen(self, options: Options) -> None:
         """Open it with other options. One that is gone is not made anew: what was in it would be missing unseen."""
         self._close_database()
-        options.create_if_missing(False)
-        self._db = self._open_database(options)
+        self._db = self._open_database(options, create=False)
 
     def _close_database(self) -> None:
         """Close it, unless opening it again failed. RocksDB keeps its lock while a handle lives: it is dropped too."""
