@@ -119,9 +119,15 @@ class SimulatedDisk:
         """Let all calls work again."""
         self.refuses = 0
 
-    def damage(self, folder: Path, within: int = 6) -> None:
-        """Let a store be damaged: one of so many calls from now on meets it, whatever it does, and all after that."""
-        self._folders[folder].calls_to_damage = self.choices.pick(within)
+    def damage(self, folder: Path, within: int = 6, after: int = 0) -> None:
+        """Let a store be damaged: a call meets it, whatever it does, and so do all that come later.
+
+        Args:
+            folder: of the store.
+            within: how many calls there are of which one is the first.
+            after: how many calls go well before these.
+        """
+        self._folders[folder].calls_to_damage = after + self.choices.pick(within)
 
     def lose(self, folder: Path) -> None:
         """Let a folder vanish, also beneath a process that has it open."""

@@ -1,4 +1,4 @@
-"""What every state store promises, whatever it is made of; and what RocksDB promises beyond."""
+"""What every state store promises, whatever it is made of; and what RocksDB promises beyond, real or simulated."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
@@ -15,13 +16,22 @@ import pytest
 from placet.streams.errors import FatalError
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import MemoryStore, StateStore, StoreDamaged, StoreLocked
+from tests.contract.machines import Machine, RealMachine, SimulatedMachine, Step, contents
 
 
-@pytest.fixture(params=["memory", "rocksdb"])
+@pytest.fixture(params=["memory", "rocksdb", "simulated"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StateStore]:
-    store = MemoryStore() if request.param == "memory" else RocksDBStore(tmp_path / "0")
+    machines = {"rocksdb": RealMachine(tmp_path), "simulated": SimulatedMachine()}
+    store = MemoryStore() if request.param == "memory" else machines[request.param].open()
     yield store
     store.close()
+
+
+@pytest.fixture(params=["rocksdb", "simulated"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    machine = RealMachine(tmp_path) if request.param == "rocksdb" else SimulatedMachine()
+    yield machine
+    machine.make_room()
 
 
 def test_what_was_never_written_is_not_there(store: StateStore) -> None:
@@ -96,17 +106,193 @@ def test_a_filling_that_is_given_up_leaves_a_store_that_works(store: StateStore,
     assert [store.get(key) for key in (b"a", b"b")] == [b"1", b"2"]
 
 
-# RocksDB --------------------------------------------------------------------------------------------------------------
+def test_a_key_that_is_deleted_and_comes_back_is_found_once(store: StateStore) -> None:
+    store.write({b"a": b"1", b"b": b"1", b"c": b"1"})
+    assert len(store.scan(b"", b"", 10)) == 3
+    store.write({b"b": None, b"never": None})
+    store.write({b"b": b"2", b"c": None})
+    store.write({b"c": b"3"})
+    store.write({b"c": None})
+    assert store.scan(b"", b"", 10) == [(b"a", b"1"), (b"b", b"2")]
+    assert store.scan(b"", b"b", 1) == [(b"b", b"2")]
 
 
-def test_what_was_written_is_there_after_opening_again(tmp_path: Path) -> None:
-    store = RocksDBStore(tmp_path / "0")
+def test_what_is_done_to_a_batch_afterwards_is_not_in_it(store: StateStore) -> None:
+    writes: dict[bytes, bytes | None] = {b"a": b"1"}
+    store.write(writes)
+    writes[b"a"] = b"2"
+    with store.filling(1) as write:
+        write(writes)
+        writes[b"b"] = b"2"
+    assert store.scan(b"", b"", 10) == [(b"a", b"2")]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_calls_find_the_same_whatever_it_is_made_of(seed: int, tmp_path: Path) -> None:
+    told = [_told(Random(seed), machine) for machine in (RealMachine(tmp_path), SimulatedMachine())]
+    assert told[0] == told[1]
+
+
+def _told(random: Random, machine: Machine) -> list[object]:
+    """What a store answers to any calls, closed and opened now and then."""
+
+    def key() -> bytes:
+        return random.choice([b"s", b"t", b"t\xff"]) + b"%02d" % random.randrange(30)
+
+    def writes() -> dict[bytes, bytes | None]:
+        return {key(): random.choice([None, b"", b"%d" % random.randrange(99)]) for _ in range(random.randrange(8))}
+
+    store, told = machine.open(), list[object]()
+    for _ in range(300):
+        call = random.choices(["write", "get", "scan", "fill", "open"], [8, 8, 8, 1, 1])[0]
+        if call == "write":
+            store.write(writes())
+        elif call == "get":
+            told.append(store.get(key()))
+        elif call == "scan":
+            told.append(store.scan(random.choice([b"", b"s", b"t", b"u"]), key(), random.randrange(12)))
+        elif call == "fill":
+            with store.filling(random.choice([1, 1_000_000])) as write:
+                for _ in range(random.randrange(4)):
+                    write(writes())
+        else:
+            store.close()
+            store = machine.open()
+    store.close()
+    return told
+
+
+# RocksDB, real or simulated -------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_there_after_opening_again(machine: Machine) -> None:
+    store = machine.open()
     store.write({b"a": b"1", b"b": b"2"})
     store.write({b"b": None})
     store.close()
-    again = RocksDBStore(tmp_path / "0")
-    assert again.scan(b"", b"", 10) == [(b"a", b"1")]
-    again.close()
+    assert contents(machine) == [(b"a", b"1")]
+
+
+WRITES: list[Step] = [("write", {b"a": b"1", b"b": b"1"}), ("write", {b"a": b"2", b"b": None}), ("write", {b"c": b"3"})]
+FILLS: list[Step] = [("fill", writes) for _, writes in WRITES]
+AFTER: list[list[tuple[bytes, bytes]]] = [
+    [],
+    [(b"a", b"1"), (b"b", b"1")],
+    [(b"a", b"2")],
+    [(b"a", b"2"), (b"c", b"3")],
+]
+"""What is there after none, one, two and all of them."""
+
+
+@pytest.mark.parametrize("records", [1, 1_000_000])
+@pytest.mark.parametrize("steps", [WRITES, [*FILLS, ("end", {})], [*FILLS, ("end", {}), ("close", {})]])
+def test_a_death_takes_nothing_that_was_written_or_filled_to_the_end(
+    machine: Machine, steps: list[Step], records: int
+) -> None:
+    machine.killed(steps, records)
+    assert contents(machine) == AFTER[3]
+
+
+@pytest.mark.parametrize("records", [1, 1_000_000])
+def test_a_death_while_it_is_filled_takes_what_came_last(tmp_path: Path, records: int) -> None:
+    real = RealMachine(tmp_path)
+    real.killed(FILLS, records)
+    assert contents(real) in AFTER
+    found = []
+    for seed in range(30):
+        machine = SimulatedMachine(seed)
+        machine.killed(FILLS, records)
+        found.append(contents(machine))
+        assert contents(machine) == found[-1], "what a death took does not come back"
+    assert sorted(found) == sorted([after for after in AFTER for _ in range(found.count(after))])
+    assert all(after in found for after in AFTER)
+
+
+def test_a_death_takes_what_was_filled_and_leaves_what_was_written_meanwhile(tmp_path: Path) -> None:
+    """So a store is not written while it is filled: what is in the log comes back without what came before it."""
+    steps: list[Step] = [("fill", {b"a": b"1"}), ("write", {b"b": b"1"}), ("fill", {b"b": b"2"})]
+    found = []
+    for seed in range(30):
+        machine = SimulatedMachine(seed)
+        machine.killed(steps)
+        found.append(contents(machine))
+    real = RealMachine(tmp_path)
+    real.killed(steps)
+    assert contents(real) == [(b"b", b"1")]
+    assert [(b"b", b"1")] in found
+    assert {str(one) for one in found} == {
+        str(one)
+        for one in ([(b"b", b"1")], [(b"a", b"1"), (b"b", b"1")], [(b"a", b"1"), (b"b", b"2")])
+    }  # fmt: skip
+
+
+def test_a_lock_keeps_others_out_and_goes_with_its_owner(machine: Machine) -> None:
+    first = machine.open()
+    for _ in range(2):
+        with pytest.raises(StoreLocked, match="0 is in use by another process"):
+            machine.open()
+    first.write({b"a": b"1"})
+    first.close()
+    machine.killed([("write", {b"b": b"2"})])
+    assert contents(machine) == [(b"a", b"1"), (b"b", b"2")]
+
+
+def test_on_a_full_disk_it_reads_and_does_not_write_until_it_is_opened_again(machine: Machine) -> None:
+    store = machine.open()
+    store.write({b"a": b"1"})
+    machine.fill_up()
+    for _ in range(2):
+        with pytest.raises(FatalError, match=r"0 can't be written: IO error: .*File too large.*make room"):
+            store.write({b"b": os.urandom(200_000), b"a": None})
+        assert store.scan(b"", b"", 9) == [(b"a", b"1")]
+        assert store.get(b"a") == b"1"
+        machine.make_room()
+    with pytest.raises(FatalError, match=r"0 can't be written: IO error: .*File too large.*make room"):
+        store.write({b"c": b"3"})
+    store.close()
+    assert contents(machine) == [(b"a", b"1")]
+
+
+@pytest.mark.parametrize("records", [1, 1_000_000])
+def test_a_disk_that_is_full_while_it_is_filled_is_named(machine: Machine, records: int) -> None:
+    store = machine.open()
+    filling = store.filling(records)
+    write = filling.__enter__()
+    machine.fill_up()
+    with pytest.raises(FatalError, match=r"0 can't be written: IO error: .*File too large.*make room"):  # noqa: PT012
+        write({b"a": os.urandom(200_000)})
+        filling.__exit__(None, None, None)
+    store.close()
+    machine.make_room()
+    assert [len(value) for _, value in contents(machine)] in ([], [200_000])
+
+
+@pytest.mark.parametrize("records", [1, 1_000_000])
+def test_a_folder_that_vanishes_is_met_when_a_filling_ends(machine: Machine, records: int) -> None:
+    store = machine.open()
+    filling = store.filling(records)
+    filling.__enter__()({b"a": b"1"})
+    machine.lose()
+    with pytest.raises(StoreDamaged, match="0: IO error: No such file or directory: While open a file for appending"):
+        filling.__exit__(None, None, None)
+    store.close()
+    assert contents(machine) == []
+
+
+def test_a_folder_that_vanishes_stays_locked_within_its_process_and_is_written_until_a_file_is_full(
+    machine: Machine,
+) -> None:
+    store = machine.open()
+    store.write({b"a": b"1"})
+    machine.lose()
+    store.write({b"b": b"2"})
+    assert store.scan(b"", b"", 9) == [(b"a", b"1"), (b"b", b"2")]
+    with pytest.raises(StoreDamaged, match="0: IO error: lock hold by current process"):
+        machine.open()
+    store.close()
+
+
+# The real RocksDB -----------------------------------------------------------------------------------------------------
 
 
 def test_opened_again_it_has_the_same_filter_and_memory(tmp_path: Path) -> None:
