@@ -7,8 +7,7 @@ nanoseconds that moves on when nobody has anything to do, and a little with each
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from heapq import heappop, heappush
 from typing import Final
@@ -74,20 +73,22 @@ class Fiber:
         self.greenlet: greenlet
 
 
-@contextmanager
-def _finalizers_of_the_dead_ignored() -> Iterator[None]:
-    """Python closes a generator that nobody refers to any more, and tells of what it raises: `Crashed`, of the dead."""
-    before = sys.unraisablehook
+_tell: list[Callable[[sys.UnraisableHookArgs], object]] = []
 
-    def hook(told: sys.UnraisableHookArgs) -> None:
-        if not isinstance(told.exc_value, Crashed):
-            before(told)
 
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
+def _tell_of_the_living(told: sys.UnraisableHookArgs) -> None:
+    if not isinstance(told.exc_value, Crashed):
+        _tell[-1](told)
+
+
+def _ignore_finalizers_of_the_dead() -> None:
+    """Python closes a generator that nobody refers to any more, and tells of what it raises: `Crashed`, of the dead.
+
+    That may be long after the simulation, where an error's frames keep each other: so it stays that way.
+    """
+    if sys.unraisablehook is not _tell_of_the_living:
+        _tell.append(sys.unraisablehook)
+        sys.unraisablehook = _tell_of_the_living
 
 
 class Scheduler:
@@ -217,10 +218,7 @@ class Scheduler:
             StandsStill: it did not become true.
         """
         limit_ns = self.now_ns + round(limit_s * 1e9)
-        with _finalizers_of_the_dead_ignored():
-            self._run(until, limit_ns, limit_s)
-
-    def _run(self, until: Callable[[], bool], limit_ns: int, limit_s: float) -> None:
+        _ignore_finalizers_of_the_dead()
         while not until():
             self._ring()
             if not self._ready:

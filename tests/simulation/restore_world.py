@@ -1,18 +1,20 @@
-"""The real restorer in a simulated world: leaders fall silent, readers break, disks are damaged, processes die."""
+"""The real restorer in a simulated world: leaders fall silent, readers break, processes die, the power fails, and disks
+are full, are damaged, or lose folders."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
 from placet.simulation.choices import Choices
-from placet.simulation.disk import SimulatedDisk
+from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import LogUnreachable
+from placet.streams.errors import FatalError, LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore import restore_at_once
 from placet.streams.recovery.restore_thread import Job, Restorer
@@ -25,6 +27,7 @@ __all__ = ["PARTITIONS", "RestoreWorld"]
 
 PARTITIONS: Final = 6
 STATE: Final = Path("state")
+THE_POWER: Final = "the power failed"
 HEAL_NS: Final = 20_000_000_000
 LIMIT_S: Final = 60.0
 """Of simulated time. All restores end within 40 s after everything works again."""
@@ -52,6 +55,7 @@ class RestoreWorld:
         self.silent: set[int] = set()
         self.restored: dict[TaskId, StateStore] = {}
         self.finished = False
+        self._copies: dict[Path, StoreFolder] = {}
         self._kill_at = kill_at
         self._brokers = Process("brokers")
         ids = {topic: f"id-of-{topic}" for topic in self.driver.topics}
@@ -109,10 +113,12 @@ class RestoreWorld:
         self.scheduler.spawn(process, "loop", lambda: self._loop(host))
         return process
 
-    def _kill(self) -> None:
-        self.happened.append(f"{self.scheduler.now_ns / 1e9:.6f} s: killed")
+    def _kill(self, why: str = "killed") -> None:
+        self.happened.append(f"{self.scheduler.now_ns / 1e9:.6f} s: {why}")
         self.scheduler.crash(self.process)
         self.restored.clear()
+        if why == THE_POWER:
+            self.disk.lose_power()
         self.process = self._start(int(self.process.name.rpartition("-")[2]) + 1)
 
     def _go_wrong(self) -> None:
@@ -124,15 +130,35 @@ class RestoreWorld:
                 self.silent.clear()
             if self.happens("killed by the system", 12):
                 self._kill()
-            folders = [folder for folder in self.disk.folders() if folder.suffix == ""]
-            if folders and self.happens("a store is damaged", 60):
-                self.disk.damage(folders[self.choices.pick(len(folders))])
+            if self.happens("the machine has no power", 20):
+                self._kill(THE_POWER)
+            if self.happens("the disk is full", 20):
+                self.disk.refuse(errno.ENOSPC, once_in=1 + self.choices.pick(3))
+            if self.happens("there is room", 3):
+                self.disk.heal()
+            self._go_wrong_in_a_folder()
         self.silent.clear()
+        self.disk.heal()
+
+    def _go_wrong_in_a_folder(self) -> None:
+        folders = [folder for folder in self.disk.folders() if folder.suffix == ""]
+        if not folders:
+            return
+        folder = folders[self.choices.pick(len(folders))]
+        if self.happens("a store is damaged", 60):
+            self.disk.damage(folder)
+        if self.happens("a folder vanishes", 60):
+            self.disk.lose(folder)
+        elif self.happens("a folder is copied", 20):
+            self._copies[folder] = self.disk.snapshot(folder)
+        elif folder in self._copies and self.happens("a copy is put in a folder's place", 20):
+            self.disk.put_back(folder, self._copies[folder])
 
     def _loop(self, host: SimulatedHost) -> None:
         """What the worker does with restores: submit, cancel, take results, hand stores back."""
         restorer = Restorer(host, host, lambda: SimulatedLog(self, host), STATE)
         jobs: dict[TaskId, Job] = {}
+        host.sleep(0.5)  # until the system starts it
         for number in range(PARTITIONS):
             self._submit(restorer, jobs, TaskId("lamp", number), None)
         while len(self.restored) < PARTITIONS or self.scheduler.now_ns < HEAL_NS * self.faults:
@@ -153,6 +179,9 @@ class RestoreWorld:
             while (done := restorer.take_done()) is not None:
                 task_id = done.job.task_id
                 del jobs[task_id]
+                if isinstance(done.error, FatalError):
+                    self._kill(f"ended: {done.error}")
+                    host.sleep(0.0)
                 if done.store is None:  # damaged twice within ten minutes: it stops by name, and a person looks at it
                     assert "damaged again" in str(done.error), done.error
                     self._submit(restorer, jobs, task_id, None)
