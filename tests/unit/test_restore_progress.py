@@ -61,6 +61,20 @@ def test_a_leader_that_does_not_answer_is_named() -> None:
         next(steps)
 
 
+def test_wherever_a_restore_is_given_up_the_next_one_goes_on() -> None:
+    """Also between the genesis and the first commit, which are far apart in a ledger that was compacted."""
+    driver, whole = lamp(), MemoryStore()
+    steps_of_all = len(list(restore(job_of(driver, 0, 1, whole), InPieces(driver, 1))))
+    for given_up in range(1, steps_of_all):
+        store = MemoryStore()
+        steps = restore(job_of(driver, 0, 1, store), InPieces(driver, 1))
+        for _ in range(given_up):
+            next(steps)
+        steps.close()
+        progress_of(driver, store)
+        assert store.scan(b"", b"", 9_999) == whole.scan(b"", b"", 9_999)
+
+
 def test_a_restore_that_is_given_up_midway_leaves_a_store_that_the_next_one_goes_on_with() -> None:
     driver, store, whole = lamp(), MemoryStore(), MemoryStore()
     records = len(driver.changelog) + len(driver.ledger)

@@ -25,7 +25,8 @@ class LedgerChain:
         self.genesis: Genesis | None = None
         data = job.store.get(layout.COMMIT)
         self.last: Commit | None = layout.commit_from_bytes(data) if data else None
-        self.seen_genesis = self.last is not None
+        known = job.store.get(layout.position_key(job.topics.ledger))
+        self.seen_genesis = bool(self.last or known)  # a restore that was given up may have met no commit yet
         self._job = job
 
     def take(self, records: list[ConsumerRecord], position: int) -> RestoreStep:
@@ -52,7 +53,8 @@ class LedgerChain:
                 self._apply(entry, writes)
         if self.last:
             writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
-        writes.update(layout.position_writes({job.topics.ledger: position}))
+        if self.last or self.seen_genesis:
+            writes.update(layout.position_writes({job.topics.ledger: position}))
         job.store.write(writes)
         self.records += len(records)
         return RestoreStep(len(records), self._end - position)
