@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
 import pytest
 
@@ -389,38 +388,6 @@ def test_a_use_after_the_close_is_a_bug_and_no_damage(tmp_path: Path) -> None:
 
 def _files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """Files of this process can't grow beyond 100 kB."""
-    soft, hard = getrlimit(RLIMIT_FSIZE)
-    setrlimit(RLIMIT_FSIZE, (100_000, hard))
-    yield
-    setrlimit(RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("small_disk")
-def test_a_full_disk_is_named_and_leaves_what_was_written(tmp_path: Path) -> None:
-    store = RocksDBStore(tmp_path / "0")
-    store.write({b"a": b"1"})
-    with pytest.raises(FatalError, match=r"0 can't be written.*make room"):
-        store.write({b"a": os.urandom(200_000)})
-    store.close()
-    again = RocksDBStore(tmp_path / "0")
-    assert again.get(b"a") == b"1"
-    again.close()
-
-
-@pytest.mark.parametrize("records", [1, 1_000_000])
-@pytest.mark.usefixtures("small_disk")
-def test_a_full_disk_is_named_when_it_is_filled(tmp_path: Path, records: int) -> None:
-    store = RocksDBStore(tmp_path / "0")
-    filling = store.filling(records)
-    filling.__enter__()({b"a": os.urandom(200_000)})
-    with pytest.raises(FatalError, match=r"0 can't be written.*make room"):
-        filling.__exit__(None, None, None)
-    store.close()
 
 
 def test_while_it_is_filled_no_one_else_gets_in(tmp_path: Path) -> None:

@@ -151,7 +151,11 @@ class RestoreWorld:
             self.disk.lose(folder)
         elif self.happens("a folder is copied", 20):
             self._copies[folder] = self.disk.snapshot(folder)
-        elif folder in self._copies and self.happens("a copy is put in a folder's place", 20):
+        elif (
+            folder in self._copies
+            and folder not in self.disk.locked()
+            and self.happens("a copy is put in a folder's place", 20)
+        ):
             self.disk.put_back(folder, self._copies[folder])
 
     def _loop(self, host: SimulatedHost) -> None:
@@ -184,6 +188,7 @@ class RestoreWorld:
                     host.sleep(0.0)
                 if done.store is None:  # damaged twice within ten minutes: it stops by name, and a person looks at it
                     assert "damaged again" in str(done.error), done.error
+                    self.disk.lose(STATE / "app" / task_id.entity / str(task_id.partition))
                     self._submit(restorer, jobs, task_id, None)
                 else:
                     self.restored[task_id] = done.store
