@@ -1,0 +1,206 @@
+"""Honest histories for the second checker, from the public test driver.
+
+Each transaction of the test driver is one call: the records that a call adds have one producer.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from placet.definitions import parse_definition
+from placet.schemas.messages import Kind, Message
+from placet.streams.records import TopicPartition
+from placet.testing import TestDriver
+from tests.model.second_checker import History, LoggedRecord
+from tests.model.second_log import partition_of
+
+__all__ = ["RICH", "Recorded", "rich", "told"]
+
+RICH = """
+entity: lamp
+version: 1
+horizon: 10m
+statuses: [off, lit, broken]
+final: [broken]
+fields: {watts: {type: int, default: 5}, note: string | null, hits: {type: int, default: 0}, owner: string}
+signals:
+  installed: {payload: {watts: int, owner: string}, from: absent, to: off, copy: [watts, owner]}
+  changed: {payload: {watts: int}, from: any, copy: watts}
+  read: {payload: {watts: int}, late: refuse, from: [off, lit], copy: watts}
+  newest: {payload: {watts: int}, dedup: newest, from: any, copy: watts}
+  noted: {payload: {note: string}, dedup: [note], from: any, copy: note}
+  sold: {payload: {owner: string}, dedup: once, from: any, copy: owner}
+  broke: {from: lit, to: broken}
+  removed: {from: [off, lit, broken], to: absent}
+proposals:
+  light: {from: off, to: lit, valid_for: 60s, guard: state.watts > 2 || state.note == 'x'}
+  dim:
+    fence: [status, watts]
+    transitions:
+      - {from: lit, to: off, guard: state.watts <= 2}
+      - {from: lit, set: {watts: state.watts - 1}}
+  hit: {payload: {times: int}, fence: none, from: any, set: {hits: state.hits + payload.times}}
+  own: {fence: [owner], dedup: once, from: any, set: {owner: proposer, note: "'owned'"}}
+  build: {payload: {owner: string}, from: absent, to: lit, copy: owner, fence: none}
+  scrap: {from: any, to: absent, fence: [hits]}
+invariants:
+  few: state.hits <= 8
+"""
+
+
+class Recorded:
+    """A test driver, and which call wrote which record."""
+
+    def __init__(self, definition: str, partitions: int) -> None:
+        self.driver = TestDriver(parse_definition(definition), partitions=partitions)
+        self.definition, self.partitions = definition, partitions
+        self.places = [TopicPartition(topic, each) for topic in self.driver.topics for each in range(partitions)]
+        self.places.append(TopicPartition("test.dead-letters", 0))
+        self._producers: dict[TopicPartition, list[int]] = {place: [] for place in self.places}
+        self._calls = 0
+        self.idle_ms = self.driver.now_ms  # to where log time went on without inputs: no broker gives an earlier time
+
+    def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        self._calls += 1
+        result, written = getattr(self.driver, method)(*args, **kwargs), 0
+        for place, producers in self._producers.items():
+            new = len(self.driver.log.records(place)) - len(producers)
+            producers.extend([self._calls] * new)
+            written += new
+        if method == "advance" and written:
+            self.idle_ms = self.driver.now_ms
+        return result
+
+    def put(self, message: Message, age: int = 0) -> None:
+        """Put an input on its topic, with the time that a broker gave it; `run` decides it."""
+        driver, key = self.driver, message.entity_id.encode()
+        topic = driver.topics.signals if message.kind is Kind.SIGNAL else driver.topics.proposals
+        place = TopicPartition(topic, partition_of(key, self.partitions))
+        driver.log.append(place, driver.now_ms - age, key, driver.codec.encode_message(message))
+        self._producers[place].append(0)
+
+    def history(self) -> History:
+        """Return all that lies on the topics, with a gap after each output record, as of a marker."""
+        log, topics = self.driver.log, self.driver.topics
+        found: dict[str, list[tuple[LoggedRecord, ...]]] = {place.topic: [] for place in self.places}
+        for place, producers in self._producers.items():
+            stretch = 1 if place.topic in (topics.signals, topics.proposals) else 2
+            found[place.topic].append(
+                tuple(
+                    LoggedRecord(r.offset * stretch, r.timestamp, r.key, r.value, tuple(r.headers or ()), producer)
+                    for r, producer in zip(log.records(place), producers, strict=True)
+                )
+            )
+        inputs = [place for place in self.places if place.topic in (topics.signals, topics.proposals)]
+        positions = {
+            (place.topic, place.partition): at for place, at in log.committed(inputs).items() if at is not None
+        }
+        ends = {(place.topic, place.partition): end for place, end in log.end_offsets(inputs).items()}
+        return History(found, positions, ends, "test", "lamp", self.definition)
+
+
+def _message(draw: random.Random, driver: TestDriver, number: int) -> Message:
+    """Return an input of the rich lamp; many are late, stale, repeated or illegal."""
+    kind = draw.choice((Kind.SIGNAL, Kind.PROPOSAL))
+    entity = draw.choice(("a", "b", "c", "lamp-7"))
+    state, now = driver.read(entity), driver.now_ms
+    issued_at = now - draw.choice((*[0] * 24, 5, 59_999, 60_001, 600_000, 600_001, -60_000, -60_001))
+    shared: dict[str, Any] = {
+        "input_id": f"i-{draw.choice((number, number, draw.randrange(number + 1)))}",
+        "dedup_key": draw.choice((None, None, f"k-{draw.randrange(12)}")),
+        "issued_at": issued_at,
+    }
+    payloads: dict[str, dict[str, Any]] = {
+        "installed": {"watts": draw.randrange(8), "owner": "o"},
+        "changed": {"watts": draw.randrange(8)},
+        "read": {"watts": draw.randrange(8)},
+        "newest": {"watts": draw.randrange(4)},
+        "noted": {"note": draw.choice("xyzé")},
+        "sold": {"owner": draw.choice("op")},
+        "hit": {"times": draw.choice((0, 1, 3, -1, 2_000_000_000))},
+        "build": {"owner": "b"},
+    }
+    if kind is Kind.SIGNAL:
+        names = ("installed", "installed", "changed", "read", "newest", "noted", "sold", "broke", "removed")
+        name = draw.choice(names if state.status != "absent" else ("installed", "installed", *names))
+        event_time = now - draw.choice((*[0] * 10, 1, 2, 3, 1_000, -60_000, -60_001))
+        return Message(kind, name, entity_id=entity, payload=payloads.get(name, {}), event_time=event_time, **shared)
+    name = draw.choice(("light", "light", "dim", "dim", "hit", "hit", "own", "build", "scrap"))
+    return Message(
+        kind,
+        name,
+        entity_id=entity,
+        payload=payloads.get(name, {}),
+        event_time=issued_at,
+        caused_by=draw.choice((None, *[f"cause-{draw.randrange(30)}"] * 5)),
+        valid_until=draw.choice((*[None] * 8, now, now - 1)),
+        base_version=max(0, state.version - draw.choice((*[0] * 8, 1, 2, 4, -1))),
+        base_incarnation=draw.choice((None, *[state.incarnation] * 6, 1)),
+        proposer=draw.choice(("p", "q")),
+        **shared,
+    )
+
+
+def rich(seed: int, inputs: int = 40) -> Recorded:
+    """A random history: batches of several inputs, restarts, hostile bytes, idle times that outlast the horizon."""
+    draw = random.Random(seed)
+    gate = Recorded(RICH, draw.choice((1, 2, 3)))
+    number = 0
+    while number < inputs:
+        for _ in range(draw.choice((1, 1, 2, 3, 6))):
+            number += 1
+            age = min(draw.choice((0, 0, 0, 3, 700)), gate.driver.now_ms - gate.idle_ms)
+            gate.put(_message(draw, gate.driver, number), age)
+        gate("run")
+        gate("advance", milliseconds=draw.choice((0, 1, 2, 500, 30_000)))
+        unlikely = draw.randrange(40)
+        if unlikely == 0:
+            gate("advance", milliseconds=draw.choice((599_999, 660_000, 660_001, 700_000)))
+        elif unlikely == 1:
+            gate("restart")
+        elif unlikely == 2:
+            gate("send_raw", draw.choice(list(Kind)), draw.choice((b"a", b"", None, b"\xff")), _hostile(draw, gate))
+        elif unlikely == 3:
+            gate("send_raw", Kind.SIGNAL, b"a", _hostile(draw, gate), partition=draw.randrange(gate.partitions))
+    gate("run")
+    return gate
+
+
+def _hostile(draw: random.Random, gate: Recorded) -> bytes | None:
+    message = Message(
+        Kind.SIGNAL, "changed", "h", draw.choice("ab"), {"watts": 1}, gate.driver.now_ms, gate.driver.now_ms
+    )
+    value = gate.driver.codec.encode_message(message)
+    return draw.choice(
+        (None, b"", b"{}", value, value[:-1], value + b"x", value[:1] + b"\2" + value[2:], b"\xc3\1" + value)
+    )
+
+
+def told() -> Recorded:
+    """A short history in which each kind of output occurs: what a lie is planted in."""
+    gate = Recorded(RICH, 1)
+    gate("signal", "a", "installed", {"watts": 3, "owner": "o"}, signal_id="s-1")
+    gate("signal", "a", "changed", {"watts": 4}, signal_id="s-2")
+    gate("signal", "a", "changed", {"watts": 4}, signal_id="s-2")  # a duplicate
+    gate("signal", "a", "changed", {"watts": 4}, signal_id="s-3")  # changes nothing: memory on the ledger
+    seen = gate.driver.read("a")
+    gate("propose", "a", "light", base=seen, dedup_key="p-1")
+    gate("propose", "a", "light", base=seen, dedup_key="p-2")  # illegal
+    gate("propose", "a", "dim", base=seen, dedup_key="p-3")  # stale
+    gate("propose", "a", "hit", {"times": 9}, dedup_key="p-4")  # breaks an invariant
+    gate("restart")
+    gate("send_raw", Kind.SIGNAL, b"a", b"{}")  # a dead letter
+    now = gate.driver.now_ms
+    gate.driver.advance(milliseconds=5)
+    gate.put(Message(Kind.SIGNAL, "changed", "s-4", "a", {"watts": 5}, now, now), age=3)
+    gate.put(Message(Kind.PROPOSAL, "hit", "p-5", "a", {"times": 1}, now, now, dedup_key="p-5"), age=2)
+    gate.put(Message(Kind.SIGNAL, "changed", "s-5", "a", {"watts": 6}, now, now), age=1)
+    gate("run")
+    gate("signal", "a", "removed", signal_id="s-6")
+    gate("signal", "b", "installed", {"watts": 3, "owner": "o"}, signal_id="s-7")
+    gate("signal", "b", "newest", {"watts": 1}, signal_id="s-8")
+    gate("advance", milliseconds=660_001)  # a tombstone, and memory is deleted
+    gate("signal", "b", "changed", {"watts": 2}, signal_id="s-9")
+    gate("propose", "b", "light", proposal_id="p-6")  # names no occasion
+    return gate
