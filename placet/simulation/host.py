@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NoReturn
 
-from placet.simulation.brokers.cluster import Cluster
+from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.simulation.clients.admin import SimulatedAdmin
 from placet.simulation.clients.consumer import SimulatedConsumer
 from placet.simulation.clients.producer import SimulatedProducer
@@ -39,9 +39,9 @@ class SimulatedHost:
         process: Process,
         disk: SimulatedDisk,
         skew_ns: int = 0,
-        cluster: Cluster | None = None,
+        cluster: SimulatedCluster | None = None,
     ) -> None:
-        self._cluster = cluster or Cluster(scheduler)
+        self._cluster = cluster or SimulatedCluster(scheduler)
         self._scheduler = scheduler
         self._process = process
         self._disk = disk

@@ -95,13 +95,13 @@ def _coordinators_move(world: World) -> str:
 
 def _connections_break(world: World) -> str:
     number = 1 + world.choices.pick(3)
-    world.cluster.break_connections(number)
+    world.cluster.network.break_connections(number)
     return f"connections to broker {number} break"
 
 
 def _network_bad(world: World) -> str:
-    world.cluster.trouble = 12
-    world.scheduler.later(_away_ns(world) // 4, lambda: setattr(world.cluster, "trouble", world.usual_trouble))
+    world.cluster.network.trouble = 12
+    world.scheduler.later(_away_ns(world) // 4, lambda: setattr(world.cluster.network, "trouble", world.usual_trouble))
     return "the network is bad for a while"
 
 
@@ -150,8 +150,8 @@ FAULTS: Final = (
 
 def heal(world: World) -> None:
     """Let everything work again."""
-    world.cluster.trouble = world.usual_trouble = 0
-    for number, node in world.cluster.nodes.items():
+    world.cluster.network.trouble = world.usual_trouble = 0
+    for number, node in world.cluster.network.nodes.items():
         if not node.up or node.silent:
             world.cluster.go_on(number)
     for gate in world.gates:
@@ -166,7 +166,7 @@ def _some_gate(world: World) -> Gate:
 
 def _some_broker(world: World) -> int:
     """A broker, where all of them work: two of three have every record, and no more may be missed."""
-    nodes = world.cluster.nodes
+    nodes = world.cluster.network.nodes
     if not all(node.up and not node.silent for node in nodes.values()):
         return 0
     return 1 + world.choices.pick(len(nodes))

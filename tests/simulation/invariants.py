@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from placet.schemas.codec.control import encode_control
-from placet.simulation.brokers.cluster import Cluster
+from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Take
 from placet.streams.rules.control import _published
@@ -25,7 +25,7 @@ _LATER_MS: Final = 3_600_000
 class ClusterLog:
     """The logs of a simulated cluster, read without a client: a `recovery.log.Log`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
 
     def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
@@ -54,7 +54,7 @@ class _Clock:
     """Long after everything."""
 
     def __init__(self, world: World) -> None:
-        self._ms = world.cluster.clock_ms(1) + _LATER_MS
+        self._ms = world.cluster.network.clock_ms(1) + _LATER_MS
 
     def now_ms(self) -> int:
         return self._ms

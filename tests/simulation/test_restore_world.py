@@ -24,7 +24,7 @@ def test_a_process_that_is_killed_at_any_turn_leaves_a_disk_that_the_next_one_go
     peace = RestoreWorld(0, faults=False)
     peace.run()
     turns = peace.scheduler.turns
-    assert turns > 200
+    assert turns > 150
     for kill_at in range(1, turns, 7):
         world = RestoreWorld(kill_at, faults=False, kill_at=kill_at)
         world.run()

@@ -12,8 +12,8 @@ from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import PlacetError
 from placet.schemas.messages import Kind, Message
-from placet.simulation.brokers.cluster import Cluster
-from placet.simulation.brokers.log import ABORT, COMMIT, Batch, PartitionLog, Piece
+from placet.simulation.brokers.cluster import SimulatedCluster
+from placet.simulation.brokers.log import ABORT, COMMIT, PartitionLog, Piece, ProducerBatch
 from placet.simulation.brokers.transactions import OpenTransaction
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk
@@ -181,7 +181,7 @@ class World:
     def __init__(self, seed: int, *, inputs: int = 60, trouble: bool = True, script: Sequence[int] = ()) -> None:
         self.choices = Choices(seed, script)
         self.scheduler = Scheduler(self.choices)
-        self.cluster = Cluster(self.scheduler)
+        self.cluster = SimulatedCluster(self.scheduler)
         self.ending = False
         self.counts: dict[str, int] = {}
         self.stopped: list[str] = []
@@ -191,7 +191,7 @@ class World:
         self.trace: list[str] = []
         self.sent = 0
         self.usual_trouble = (0, 1_000, 200)[self.choices.pick(3)] if trouble else 0
-        self.cluster.trouble = self.usual_trouble
+        self.cluster.network.trouble = self.usual_trouble
         self._over = False
         for spec in required_topics(APP, [DEFINITION], PARTITIONS):
             configs = {need.config: need.wanted or need.value for need in spec.needs}
@@ -307,15 +307,17 @@ class Feeder:
             return None
         transactional = producer_id >= 0
         sequence = self._sequences.get(at, 0) if transactional else -1
-        batch = Batch(producer_id, 0, sequence, transactional, [Piece(key, CODEC.encode_message(message), None)])
-        found.log.append(batch, cluster.clock_ms(found.leader))
+        batch = ProducerBatch(
+            producer_id, 0, sequence, transactional, [Piece(key, CODEC.encode_message(message), None)]
+        )
+        found.log.append(batch, cluster.network.clock_ms(found.leader))
         cluster.replicate_soon(found)
         self._sequences[at] = sequence + 1 if transactional else self._sequences.get(at, 0)
         self.sent += 1
         return at
 
     def _message(self) -> Message:
-        choices, number, now = self._world.choices, self.sent, self._world.cluster.clock_ms(1)
+        choices, number, now = self._world.choices, self.sent, self._world.cluster.network.clock_ms(1)
         name = INPUT_NAMES[choices.pick(len(INPUT_NAMES))]
         kind = Kind.SIGNAL if name in DEFINITION.signals else Kind.PROPOSAL
         payload = {"counted": {"count": number}, "annotate": {"note": f"n{number}"}}.get(name, {})

@@ -4,38 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from confluent_kafka import KafkaError
 
 from placet.simulation.brokers.groups import Group
 from placet.simulation.brokers.log import COMMIT, PartitionLog
-from placet.simulation.brokers.nodes import Node, Partition, Topic
+from placet.simulation.brokers.network import Handle, Network, OnReply, Reply
+from placet.simulation.brokers.nodes import Node, Replicas, Topic
 from placet.simulation.brokers.transactions import OpenTransaction, TransactionCoordinator
 from placet.simulation.scheduler import Process, Scheduler
 
-__all__ = ["NOT_COORDINATOR", "NOT_LEADER", "OK", "TIMED_OUT", "TRANSPORT", "Cluster", "Handle", "OnReply", "Reply"]
+__all__ = ["NOT_COORDINATOR", "NOT_LEADER", "OK", "SimulatedCluster"]
 
 OK: Final = 0
-TRANSPORT: Final = int(KafkaError._TRANSPORT)
-TIMED_OUT: Final = int(KafkaError._TIMED_OUT)
 NOT_LEADER: Final = int(KafkaError.NOT_LEADER_FOR_PARTITION)
 NOT_COORDINATOR: Final = int(KafkaError.NOT_COORDINATOR)
 _MS: Final = 1_000_000
-_LATENCIES_NS: Final = (100_000, 200_000, 300_000, 500_000, 1_000_000, 3_000_000)
-_LATE_NS: Final = 400 * _MS
 _MARKER_RETRY_NS: Final = 100 * _MS
 _CLEANUP_EVERY_NS: Final = 1_000 * _MS
 
 At: TypeAlias = tuple[str, int]
-OnReply: TypeAlias = Callable[[int, Any], None]
-"""Is told an error's code, 0 for none, and the answer."""
-Reply: TypeAlias = OnReply
-Handle: TypeAlias = Callable[[Reply], None]
-"""Does at the broker what a request asks for; calls back once, now or later."""
 
 
-class Cluster:
+class SimulatedCluster:
     """All of it.
 
     Args:
@@ -43,21 +35,20 @@ class Cluster:
         brokers: how many there are.
 
     Attributes:
-        trouble: once in so many requests something goes wrong with its connection; 0: never.
+        network: the brokers, and what is between them and clients.
         session_ms: the groups' session timeout.
     """
 
     def __init__(self, scheduler: Scheduler, brokers: int = 3) -> None:
         self.scheduler = scheduler
         self.choices = scheduler.choices
-        self.nodes = {number: Node(number) for number in range(1, brokers + 1)}
+        self.network = Network(scheduler, brokers)
         self.topics: dict[str, Topic] = {}
         self.groups: dict[str, Group] = {}
         self.transactions = TransactionCoordinator(self.write_markers, self._watch)
         self.group_coordinator = 1
         self.transaction_coordinator = min(2, brokers)
         self.loading_until_ns = 0
-        self.trouble = 0
         self.session_ms = 6_000
         self.heartbeat_ms = 1_000
         self.election_ns = 3_000 * _MS
@@ -68,17 +59,17 @@ class Cluster:
     def create_topic(self, name: str, partitions: int, configs: dict[str, str]) -> Topic:
         """Make a topic, or make it anew."""
         self._made += 1
-        numbers = list(self.nodes)
+        numbers = list(self.network.nodes)
 
         def replicas(number: int) -> tuple[int, ...]:
             first = (number + self._made) % len(numbers)
             return (*numbers[first:], *numbers[:first])
 
-        made = [Partition(name, number, replicas(number)) for number in range(partitions)]
+        made = [Replicas(name, number, replicas(number)) for number in range(partitions)]
         topic = self.topics[name] = Topic(name, f"topic-id-{self._made}", made, configs)
         return topic
 
-    def partition(self, at: At) -> Partition | None:
+    def partition(self, at: At) -> Replicas | None:
         """Return a partition, None where there is no such one."""
         topic = self.topics.get(at[0])
         return topic.partitions[at[1]] if topic is not None and 0 <= at[1] < len(topic.partitions) else None
@@ -98,76 +89,7 @@ class Cluster:
             self.groups[name] = Group(lambda topic: len(self.topics[topic].partitions) if topic in self.topics else 0)
         return self.groups[name]
 
-    def clock_ms(self, number: int) -> int:
-        """Return a broker's clock, in ms since the epoch."""
-        return (self.scheduler.start_ns + self.scheduler.now_ns + self.nodes[number].skew_ns) // _MS
-
-    # -- the network ---------------------------------------------------------------------------------------------------
-
-    def send(self, process: Process, number: int, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
-        """Send a request.
-
-        Args:
-            process: who sends it, and is told the answer unless it is dead.
-            number: the broker.
-            handle: what it does there. It happens even when nobody waits for the answer any more.
-            on_reply: is called once: with what `handle` said, or with the code of a local error.
-            timeout_ns: how long an answer is waited for.
-        """
-        node = self.nodes.get(number)
-        if node is None or not node.up:
-            self.scheduler.later(_MS, partial(on_reply, TRANSPORT, None), process)
-            return
-        answered = False
-
-        def answer(code: int, value: Any) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                node.in_flight.pop(answer, None)
-                self.scheduler.do_for(process, partial(on_reply, code, value))
-
-        def lost(_code: int = 0, _value: Any = None) -> None:
-            self.scheduler.later(self.latency_ns(), partial(answer, TRANSPORT, None))
-
-        def replied(code: int, value: Any) -> None:
-            self.scheduler.later(self.latency_ns(), partial(answer, code, value))
-
-        def give_up() -> None:
-            answer(TIMED_OUT, None)
-
-        generation = node.generation
-        say: Reply = replied
-
-        def arrive() -> None:
-            if not node.up or node.generation != generation:
-                return  # the connection went with it, which was told
-            if node.silent:
-                node.held.append(arrive)
-                self.scheduler.later(timeout_ns, give_up)
-                return
-            handle(say)
-            if not answered:
-                self.scheduler.later(timeout_ns, give_up)
-
-        node.in_flight[answer] = None
-        there_ns = self.latency_ns()
-        fate = self.choices.pick(self.trouble) if self.trouble else -1
-        if fate == 0:  # it never arrives
-            lost()
-            return
-        if fate == 1:  # its answer never arrives
-            say = lost
-        elif fate == 2:  # it is late, and it may be that nobody waits any more
-            there_ns += (1 + self.choices.pick(10)) * _LATE_NS
-            self.scheduler.later(timeout_ns, give_up)
-            if self.choices.pick(2):
-                lost()
-        self.scheduler.later(there_ns, arrive)
-
-    def latency_ns(self) -> int:
-        """Draw how long a request or an answer travels."""
-        return _LATENCIES_NS[self.choices.pick(len(_LATENCIES_NS))]
+    # -- coordinators --------------------------------------------------------------------------------------------------
 
     def ask_group_coordinator(self, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
         """Send a request to the coordinator of groups."""
@@ -188,24 +110,20 @@ class Cluster:
             else:
                 handle(reply)
 
-        self.send(process, number, at_broker, on_reply, timeout_ns)
+        self.network.send(process, number, at_broker, on_reply, timeout_ns)
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 
-    def replicate_soon(self, partition: Partition) -> None:
+    def replicate_soon(self, partition: Replicas) -> None:
         """Let the followers have what was appended, after a moment; not while one of them is away and counts still."""
         if not partition.replicating:
             partition.replicating = True
-            self.scheduler.later(self.latency_ns(), partial(self._replicate, partition))
+            self.scheduler.later(self.network.latency_ns(), partial(self._replicate, partition))
 
-    def _replicate(self, partition: Partition) -> None:
+    def _replicate(self, partition: Replicas) -> None:
         partition.replicating = False
-        if partition.leader > 0 and all(self.works(number) for number in partition.in_sync):
+        if partition.leader > 0 and all(self.network.works(number) for number in partition.in_sync):
             partition.log.replicate()
-
-    def works(self, number: int) -> bool:
-        """Tell whether a broker runs and speaks."""
-        return self.nodes[number].up and not self.nodes[number].silent
 
     # -- transactions --------------------------------------------------------------------------------------------------
 
@@ -222,12 +140,18 @@ class Cluster:
 
         for place in list(left):
             slow = 1 + 9 * (self.choices.pick(8) == 0)
-            self.scheduler.later(self.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written))
+            self.scheduler.later(
+                self.network.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written)
+            )
 
     def _mark(self, place: At, ended: OpenTransaction, epoch: int, written: Callable[[At], None]) -> None:
         again = partial(self._mark, place, ended, epoch, written)
         there = self.group_coordinator if place[1] < 0 else self.leader_of(place)
-        if there < 0 or not self.works(there) or (place[1] < 0 and self.scheduler.now_ns < self.loading_until_ns):
+        if (
+            there < 0
+            or not self.network.works(there)
+            or (place[1] < 0 and self.scheduler.now_ns < self.loading_until_ns)
+        ):
             self.scheduler.later(_MARKER_RETRY_NS, again)
             return
         if place[1] < 0:
@@ -239,7 +163,7 @@ class Cluster:
             written(place)  # the topic is gone
             return
         log = found.log
-        offset, losses = log.mark(ended.producer_id, epoch, ended.result, self.clock_ms(there)), log.losses
+        offset, losses = log.mark(ended.producer_id, epoch, ended.result, self.network.clock_ms(there)), log.losses
         self.replicate_soon(found)
 
         def look() -> None:
@@ -257,7 +181,7 @@ class Cluster:
         late_ns = transaction.timeout_ns + self.choices.pick(10) * _CLEANUP_EVERY_NS // 10
 
         def look() -> None:
-            if self.works(self.transaction_coordinator):
+            if self.network.works(self.transaction_coordinator):
                 self.transactions.time_out(transaction, number)
             elif transaction.number == number:
                 self.scheduler.later(_CLEANUP_EVERY_NS, look)
@@ -268,20 +192,20 @@ class Cluster:
 
     def stop(self, number: int) -> None:
         """Let a broker's process end: its connections break at once, others lead its partitions a while later."""
-        node = self.nodes[number]
+        node = self.network.nodes[number]
         node.up, node.silent = False, False
         node.held.clear()
-        self._break_connections(node)
+        self.network.break_connections(number)
         self._elect_later(node)
 
     def freeze(self, number: int) -> None:
         """Let a broker fall silent: its connections stay, and what is sent to it is answered when it goes on."""
-        self.nodes[number].silent = True
-        self._elect_later(self.nodes[number])
+        self.network.nodes[number].silent = True
+        self._elect_later(self.network.nodes[number])
 
     def go_on(self, number: int) -> None:
         """Start a broker, or let it speak again. It is in sync after a moment."""
-        node = self.nodes[number]
+        node = self.network.nodes[number]
         if node.silent:
             node.silent = False
             held, node.held = node.held, []
@@ -290,28 +214,20 @@ class Cluster:
         elif not node.up:
             node.up = True
             node.generation += 1
-        self.scheduler.later(self.latency_ns() * 20, partial(self._catch_up, node, node.generation))
-
-    def break_connections(self, number: int) -> None:
-        """Break all connections to a broker."""
-        self._break_connections(self.nodes[number])
+        self.scheduler.later(self.network.latency_ns() * 20, partial(self._catch_up, node, node.generation))
 
     def move_coordinators(self, to: int) -> None:
         """Let another broker coordinate groups and transactions; it has to load them first."""
         self.group_coordinator = self.transaction_coordinator = to
         self.loading_until_ns = self.scheduler.now_ns + self.choices.pick(8) * 100 * _MS
 
-    def _break_connections(self, node: Node) -> None:
-        for answer in list(node.in_flight):
-            answer(TRANSPORT, None)
-
     def _elect_later(self, node: Node) -> None:
         generation = node.generation
 
         def elect() -> None:
-            if self.works(node.number) or node.generation != generation:
+            if self.network.works(node.number) or node.generation != generation:
                 return
-            others = [number for number in self.nodes if self.works(number)]
+            others = [number for number in self.network.nodes if self.network.works(number)]
             for topic in self.topics.values():
                 for partition in topic.partitions:
                     self._do_without(partition, node.number)
@@ -320,11 +236,13 @@ class Cluster:
 
         self.scheduler.later(self.election_ns, elect)
 
-    def _do_without(self, partition: Partition, gone: int) -> None:
+    def _do_without(self, partition: Replicas, gone: int) -> None:
         if partition.in_sync != {gone}:  # the last one keeps its place
             partition.in_sync.discard(gone)
         if partition.leader == gone:
-            able = [number for number in partition.replicas if number in partition.in_sync and self.works(number)]
+            able = [
+                number for number in partition.replicas if number in partition.in_sync and self.network.works(number)
+            ]
             partition.leader = able[0] if able else -1
             if able and self.choices.pick(2):
                 partition.log.lose_unreplicated()
@@ -332,7 +250,7 @@ class Cluster:
         self.replicate_soon(partition)
 
     def _catch_up(self, node: Node, generation: int) -> None:
-        if not self.works(node.number) or node.generation != generation:
+        if not self.network.works(node.number) or node.generation != generation:
             return
         for topic in self.topics.values():
             for partition in topic.partitions:
@@ -342,7 +260,7 @@ class Cluster:
                     self._tell(partition)
                 self.replicate_soon(partition)
 
-    def _tell(self, partition: Partition) -> None:
+    def _tell(self, partition: Replicas) -> None:
         """Those who wait at the leader of before are told."""
         changed, partition.log.changed = partition.log.changed, []
         for call in changed:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError
 
-__all__ = ["ABORT", "COMMIT", "Batch", "Entry", "PartitionLog", "Piece"]
+__all__ = ["ABORT", "COMMIT", "Entry", "PartitionLog", "Piece", "ProducerBatch"]
 
 COMMIT: Final = "commit"
 ABORT: Final = "abort"
@@ -68,7 +68,7 @@ class Piece(NamedTuple):
     headers: list[tuple[str, bytes]] | None
 
 
-class Batch(NamedTuple):
+class ProducerBatch(NamedTuple):
     """What a producer appends to one partition at once. `sequence` numbers its first record, -1 without idempotence."""
 
     producer_id: int
@@ -124,7 +124,7 @@ class PartitionLog:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def append(self, batch: Batch, timestamp: int) -> int:
+    def append(self, batch: ProducerBatch, timestamp: int) -> int:
         """Append a batch, or recognise one that lies here already.
 
         Returns:
@@ -210,7 +210,7 @@ class PartitionLog:
             entry.aborted = marker.marker == ABORT
         state.first, state.written = -1, []
 
-    def _write(self, batch: Batch, timestamp: int) -> list[Entry]:
+    def _write(self, batch: ProducerBatch, timestamp: int) -> list[Entry]:
         written = [
             Entry(self._take_offset(), timestamp, piece.key, piece.value, piece.headers, batch.producer_id, batch.epoch)
             for piece in batch.pieces

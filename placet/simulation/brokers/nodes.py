@@ -7,7 +7,7 @@ from typing import Any
 
 from placet.simulation.brokers.log import PartitionLog
 
-__all__ = ["Node", "Partition", "Topic"]
+__all__ = ["Node", "Replicas", "Topic"]
 
 
 class Node:
@@ -30,7 +30,7 @@ class Node:
         self.in_flight: dict[Callable[[int, Any], None], None] = {}
 
 
-class Partition:
+class Replicas:
     """A partition: its log, who leads it (-1: nobody), and the replicas in sync."""
 
     def __init__(self, topic: str, number: int, replicas: tuple[int, ...]) -> None:
@@ -44,7 +44,7 @@ class Partition:
 class Topic:
     """A topic. One that is made anew has another id."""
 
-    def __init__(self, name: str, topic_id: str, partitions: list[Partition], configs: dict[str, str]) -> None:
+    def __init__(self, name: str, topic_id: str, partitions: list[Replicas], configs: dict[str, str]) -> None:
         self.name = name
         self.topic_id = topic_id
         self.partitions = partitions

@@ -11,7 +11,8 @@ from typing import Any, Final
 from confluent_kafka import IsolationLevel, KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.simulation.brokers.cluster import NOT_LEADER, OK, TRANSPORT, Cluster, Reply
+from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
+from placet.simulation.brokers.network import TRANSPORT, Reply
 from placet.simulation.clients.message import failure
 from placet.simulation.clients.questions import any_broker, asked, metadata
 from placet.simulation.scheduler import Process
@@ -34,14 +35,14 @@ class SimulatedAdmin:
         options: librdkafka's.
     """
 
-    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any]) -> None:
+    def __init__(self, cluster: SimulatedCluster, process: Process, options: Mapping[str, Any]) -> None:
         self._cluster = cluster
         self._process = process
         self._options = options
 
     def describe_cluster(self, *, request_timeout: float) -> Future[Any]:
         """See `AdminCalls`."""
-        nodes = [SimpleNamespace(id=number, host="broker", port=number) for number in self._cluster.nodes]
+        nodes = [SimpleNamespace(id=number, host="broker", port=number) for number in self._cluster.network.nodes]
         return self._ask(lambda: SimpleNamespace(cluster_id="simulated", nodes=nodes), request_timeout)
 
     def describe_topics(self, topics: Any, /, *, request_timeout: float) -> dict[str, Future[Any]]:
@@ -104,7 +105,9 @@ class SimulatedAdmin:
             end = log.last_stable_offset if committed else log.high_watermark
             reply(OK, SimpleNamespace(offset=end if latest else log.start))
 
-        return self._send(partial(self._cluster.send, self._process, number, handle), timeout_s, amid_election=True)
+        return self._send(
+            partial(self._cluster.network.send, self._process, number, handle), timeout_s, amid_election=True
+        )
 
     def describe_consumer_groups(self, group_ids: list[str], /, *, request_timeout: float) -> dict[str, Future[Any]]:
         """See `AdminCalls`."""
@@ -126,7 +129,7 @@ class SimulatedAdmin:
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
         """See `AdminCalls`."""
-        ask = partial(self._cluster.send, self._process, any_broker(self._cluster))
+        ask = partial(self._cluster.network.send, self._process, any_broker(self._cluster))
         return asked(
             self._cluster, self._process, ask, lambda reply: reply(OK, metadata(self._cluster, topic)), timeout
         )
@@ -181,7 +184,8 @@ class SimulatedAdmin:
                 reply(-1, error)
 
         return self._send(
-            lambda on_reply, timeout_ns: cluster.send(self._process, number, handle, on_reply, timeout_ns), timeout_s
+            lambda on_reply, timeout_ns: cluster.network.send(self._process, number, handle, on_reply, timeout_ns),
+            timeout_s,
         )
 
     def _send(self, ask: Callable[[Any, int], None], timeout_s: float, *, amid_election: bool = False) -> Future[Any]:

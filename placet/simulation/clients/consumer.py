@@ -9,8 +9,9 @@ from typing import Any
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.simulation.brokers.cluster import NOT_LEADER, OK, Cluster, Reply
-from placet.simulation.clients.fetcher import Fetcher, Lane
+from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
+from placet.simulation.brokers.network import Reply
+from placet.simulation.clients.fetcher import FetchLane, FetchThread
 from placet.simulation.clients.membership import GroupMembership
 from placet.simulation.clients.message import SimulatedMessage, failure
 from placet.simulation.clients.questions import UNSTABLE, any_broker, asked, metadata
@@ -30,13 +31,13 @@ class SimulatedConsumer:
         options: librdkafka's.
     """
 
-    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any]) -> None:
+    def __init__(self, cluster: SimulatedCluster, process: Process, options: Mapping[str, Any]) -> None:
         self.cluster = cluster
         self.scheduler = cluster.scheduler
         self.process = process
         self.waiters = Waiters()
         self.closed = False
-        self.fetcher = Fetcher(cluster, process, options, self.waiters)
+        self.fetcher = FetchThread(cluster, process, options, self.waiters)
         self._group = str(options.get("group.id", ""))
         self._membership = GroupMembership(self, self._group, options)
 
@@ -150,7 +151,7 @@ class SimulatedConsumer:
         """See `ConsumerCalls`. Of what is queued, errors and ends may come all the same."""
         self._use()
         lane = self._known(partition)
-        choices, trouble = self.cluster.choices, self.cluster.trouble
+        choices, trouble = self.cluster.choices, self.cluster.network.trouble
         if not lane.assigned or lane.broken or (trouble and choices.pick(12) == 0):
             raise failure(KafkaError._STATE)  # the last: it was given a moment ago, and its metadata is on the way
         self.fetcher.go_on_at(lane, partition.offset)
@@ -159,7 +160,7 @@ class SimulatedConsumer:
                 if isinstance(item, SimulatedMessage) and item.at == lane.at and item.problem is not None:
                     item.version = lane.version
 
-    def _known(self, partition: ClientPartition) -> Lane:
+    def _known(self, partition: ClientPartition) -> FetchLane:
         lane = self.fetcher.lanes.get((partition.topic, partition.partition))
         if lane is None:
             raise failure(KafkaError._UNKNOWN_PARTITION)
@@ -222,13 +223,13 @@ class SimulatedConsumer:
                 log = found.log
                 reply(OK, (log.start, log.last_stable_offset if committed else log.high_watermark))
 
-        ask = partial(self.cluster.send, self.process, number)
+        ask = partial(self.cluster.network.send, self.process, number)
         return asked(self.cluster, self.process, ask, handle, timeout)
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
         """See `ConsumerCalls`."""
         self._use()
-        ask = partial(self.cluster.send, self.process, any_broker(self.cluster))
+        ask = partial(self.cluster.network.send, self.process, any_broker(self.cluster))
         return asked(self.cluster, self.process, ask, lambda reply: reply(OK, metadata(self.cluster, topic)), timeout)
 
     # -- for the membership --------------------------------------------------------------------------------------------

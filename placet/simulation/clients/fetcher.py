@@ -14,12 +14,13 @@ from typing import Any, Final, NamedTuple
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.simulation.brokers.cluster import NOT_LEADER, OK, Cluster, Reply
+from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
 from placet.simulation.brokers.log import Entry
+from placet.simulation.brokers.network import Reply
 from placet.simulation.clients.message import SimulatedMessage
 from placet.simulation.scheduler import Process, Waiters
 
-__all__ = ["Fetcher", "Lane"]
+__all__ = ["FetchLane", "FetchThread"]
 
 _RETRY_NS: Final = 100_000_000
 _FETCH_MAX: Final = 500
@@ -33,7 +34,7 @@ _LATEST: Final = ("latest", "largest", "end")
 At = tuple[str, int]
 
 
-class Lane:
+class FetchLane:
     """A partition that the client knows. It is remembered when it is given back, with its pause.
 
     Attributes:
@@ -82,7 +83,7 @@ class _Fetched(NamedTuple):
     watermarks: tuple[int, int]
 
 
-class Fetcher:
+class FetchThread:
     """The lanes of one consumer, and its queue.
 
     Attributes:
@@ -95,8 +96,10 @@ class Fetcher:
         waiters: those who poll.
     """
 
-    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any], waiters: Waiters) -> None:
-        self.lanes: dict[At, Lane] = {}
+    def __init__(
+        self, cluster: SimulatedCluster, process: Process, options: Mapping[str, Any], waiters: Waiters
+    ) -> None:
+        self.lanes: dict[At, FetchLane] = {}
         self.queue: deque[SimulatedMessage | Callable[[], None]] = deque()
         self.committed = options.get("isolation.level", "read_committed") == "read_committed"
         self._cluster = cluster
@@ -113,18 +116,18 @@ class Fetcher:
             at = (partition.topic, partition.partition)
             lane = self.lanes.get(at)
             if lane is None:
-                lane = self.lanes[at] = Lane(at)
+                lane = self.lanes[at] = FetchLane(at)
             lane.assigned, lane.broken = True, False
             self.go_on_at(lane, partition.offset)
 
-    def go_on_at(self, lane: Lane, position: int) -> None:
+    def go_on_at(self, lane: FetchLane, position: int) -> None:
         """Fetch from elsewhere, and drop what was fetched."""
         lane.version += 1
         lane.position = lane.app = position
         lane.ended_at = -1
         self.fetch_soon(lane)
 
-    def drop(self, lane: Lane) -> None:
+    def drop(self, lane: FetchLane) -> None:
         """Fetch no more of a partition."""
         if lane.assigned:
             lane.assigned = False
@@ -155,13 +158,13 @@ class Fetcher:
             lane.app = (message.offset_ or 0) + 1
         return True
 
-    def fetch_soon(self, lane: Lane, after_ns: int = 0) -> None:
+    def fetch_soon(self, lane: FetchLane, after_ns: int = 0) -> None:
         """Fetch, unless that is under way already."""
         if lane.assigned and not lane.paused and not lane.broken and lane.fetching != lane.version:
             lane.fetching = lane.version
             self._scheduler.later(after_ns, partial(self._fetch, lane, lane.version), self._process)
 
-    def _fetch(self, lane: Lane, version: int) -> None:
+    def _fetch(self, lane: FetchLane, version: int) -> None:
         if self._closed or version != lane.version:
             return
         if lane.queued >= _QUEUED_MAX:
@@ -184,9 +187,9 @@ class Fetcher:
                 else:
                     reply(OK, fetched)
 
-        self._cluster.send(self._process, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
+        self._cluster.network.send(self._process, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
 
-    def _fetched(self, lane: Lane, position: int) -> _Fetched | None:
+    def _fetched(self, lane: FetchLane, position: int) -> _Fetched | None:
         """Return what a leader has for a lane; None where there is nothing new."""
         log, choices = self._cluster.log(lane.at), self._cluster.choices
         count = _FETCH_MAX if choices.pick(4) else 1 + choices.pick(8)
@@ -196,7 +199,7 @@ class Fetcher:
         end = log.last_stable_offset if self.committed else log.high_watermark
         return _Fetched(entries, to, at_end, (log.start, end))
 
-    def _answered(self, lane: Lane, version: int, code: int, fetched: Any) -> None:
+    def _answered(self, lane: FetchLane, version: int, code: int, fetched: Any) -> None:
         if self._closed:
             return
         if lane.fetching == version:
@@ -208,7 +211,7 @@ class Fetcher:
         else:
             self.fetch_soon(lane, _RETRY_NS)
 
-    def _take(self, lane: Lane, version: int, fetched: _Fetched) -> None:
+    def _take(self, lane: FetchLane, version: int, fetched: _Fetched) -> None:
         lane.watermarks = fetched.watermarks
         self.queue.extend(
             SimulatedMessage(lane.at, one.offset, one.timestamp, one.key, one.value, one.headers, None, version)
@@ -223,8 +226,8 @@ class Fetcher:
             self.fetch_soon(lane)
         self._scheduler.wake(self._waiters)
 
-    def _out_of_range(self, lane: Lane, version: int) -> None:
-        if version != lane.version and not self._cluster.trouble:
+    def _out_of_range(self, lane: FetchLane, version: int) -> None:
+        if version != lane.version and not self._cluster.network.trouble:
             return
         if self._reset in (*_EARLIEST, *_LATEST):
             log = self._cluster.log(lane.at)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.simulation.brokers.cluster import OK, Reply
+from placet.simulation.brokers.cluster import OK
 from placet.simulation.brokers.groups import Beat, Member
+from placet.simulation.brokers.network import Reply
 
 if TYPE_CHECKING:
     from placet.simulation.clients.consumer import SimulatedConsumer

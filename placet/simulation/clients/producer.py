@@ -15,8 +15,9 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.processors.address import partition_of
-from placet.simulation.brokers.cluster import NOT_COORDINATOR, NOT_LEADER, OK, TIMED_OUT, TRANSPORT, Cluster, Reply
-from placet.simulation.brokers.log import Batch, Piece
+from placet.simulation.brokers.cluster import NOT_COORDINATOR, NOT_LEADER, OK, SimulatedCluster
+from placet.simulation.brokers.log import Piece, ProducerBatch
+from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Reply
 from placet.simulation.clients.message import SimulatedMessage, failure
 from placet.simulation.clients.transaction import ProducerTransaction
 from placet.simulation.scheduler import Process, Waiters
@@ -28,7 +29,7 @@ _AT_ONCE_MAX: Final = 400
 At = tuple[str, int]
 
 
-class _Lane:
+class _SendLane:
     """What waits for one partition, and the batch that is under way."""
 
     __slots__ = ("at", "messages", "scheduled", "sending", "sequence")
@@ -50,7 +51,7 @@ class SimulatedProducer:
         options: librdkafka's.
     """
 
-    def __init__(self, cluster: Cluster, process: Process, options: Mapping[str, Any]) -> None:
+    def __init__(self, cluster: SimulatedCluster, process: Process, options: Mapping[str, Any]) -> None:
         self.cluster = cluster
         self.scheduler = cluster.scheduler
         self.process = process
@@ -60,7 +61,7 @@ class SimulatedProducer:
         self._linger_ns = max(1, int(float(options.get("linger.ms", 5)) * 1e6))
         self._queue_max = int(options.get("queue.buffering.max.messages", 100_000))
         self._error_cb: Callable[[KafkaError], None] | None = options.get("error_cb")
-        self._lanes: dict[At, _Lane] = {}
+        self._lanes: dict[At, _SendLane] = {}
         self._count = 0  # queued and under way
         self._reports: deque[tuple[KafkaError | None, SimulatedMessage]] = deque()
         self._errors: deque[KafkaError] = deque()
@@ -99,7 +100,7 @@ class SimulatedProducer:
         at = (topic, partition)
         lane = self._lanes.get(at)
         if lane is None:
-            lane = self._lanes[at] = _Lane(at)
+            lane = self._lanes[at] = _SendLane(at)
         message = SimulatedMessage(at, None, 0, key, value, list(headers) if headers else None)
         message.on_delivery = on_delivery
         lane.messages.append(message)
@@ -109,21 +110,21 @@ class SimulatedProducer:
     def poll(self, timeout: float, /) -> int:
         """See `ProducerCalls`."""
         self.scheduler.turn(self.process)
-        served = self._serve()
+        served = self.serve()
         if not served and timeout:
             self.wait_until(lambda: bool(self._reports or self._errors or not self._told_fatal), timeout)
-            served = self._serve()
+            served = self.serve()
         return served
 
     def flush(self, timeout: float, /) -> int:
         """See `ProducerCalls`."""
         self.scheduler.turn(self.process)
         limit_ns = self.scheduler.now_ns + round(timeout * 1e9)
-        self._serve()
+        self.serve()
         while self._count and self.scheduler.now_ns < limit_ns:
             if not self.scheduler.wait(self.process, self.waiters, limit_ns - self.scheduler.now_ns):
                 break
-            self._serve()
+            self.serve()
         return len(self)
 
     def purge(self) -> None:
@@ -208,10 +209,6 @@ class SimulatedProducer:
         """Return how many records are not delivered."""
         return self._count
 
-    def serve(self) -> int:
-        """Serve callbacks, inside of a call."""
-        return self._serve()
-
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _transaction(self) -> ProducerTransaction:
@@ -220,7 +217,8 @@ class SimulatedProducer:
             raise failure(KafkaError._NOT_CONFIGURED)
         return self.transaction
 
-    def _serve(self) -> int:
+    def serve(self) -> int:
+        """Serve callbacks, inside of a call; return how many."""
         self.process.check()
         served = 0
         while self._errors:
@@ -249,14 +247,14 @@ class SimulatedProducer:
         if message.on_delivery is not None:
             self._reports.append((KafkaError(code) if code else None, message))
 
-    def _send_soon(self, lane: _Lane, after_ns: int = -1) -> None:
+    def _send_soon(self, lane: _SendLane, after_ns: int = -1) -> None:
         if lane.scheduled or lane.sending or not lane.messages:
             return
         lane.scheduled = True
         delay_ns = self._linger_ns * (1 + self.cluster.choices.pick(4)) // 4 if after_ns < 0 else after_ns
         self.scheduler.later(delay_ns, partial(self._send, lane, self._round), self.process)
 
-    def _send(self, lane: _Lane, round_: int) -> None:
+    def _send(self, lane: _SendLane, round_: int) -> None:
         if round_ != self._round or self._fatal is not None:
             return
         lane.scheduled = False
@@ -271,13 +269,13 @@ class SimulatedProducer:
             if self.transaction is None
             else (self.transaction.producer_id, self.transaction.epoch)
         )
-        batch = Batch(
+        batch = ProducerBatch(
             producer_id, epoch, lane.sequence, self.transaction is not None,
             [Piece(message.key_, message.value_, message.headers_) for message in lane.sending],
         )  # fmt: skip
         self._deliver(lane, batch, round_)
 
-    def _deliver(self, lane: _Lane, batch: Batch, round_: int) -> None:
+    def _deliver(self, lane: _SendLane, batch: ProducerBatch, round_: int) -> None:
         if round_ != self._round or self._fatal is not None:
             return
         number = self.cluster.leader_of(lane.at)
@@ -295,7 +293,7 @@ class SimulatedProducer:
             ):
                 reply(int(KafkaError.INVALID_TXN_STATE), None)
                 return
-            stamp = self.cluster.clock_ms(number)
+            stamp = self.cluster.network.clock_ms(number)
             offset = log.append(batch, stamp)
             if offset < 0:
                 reply(-1 - offset, None)
@@ -332,9 +330,9 @@ class SimulatedProducer:
             else:
                 self._refused(lane, code)
 
-        self.cluster.send(self.process, number, handle, replied, self.timeout_ns)
+        self.cluster.network.send(self.process, number, handle, replied, self.timeout_ns)
 
-    def _refused(self, lane: _Lane, code: int) -> None:
+    def _refused(self, lane: _SendLane, code: int) -> None:
         for message in (*lane.sending, *lane.messages):
             self._report(message, code)
         lane.sending, lane.messages = [], deque()

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError
 
-from placet.simulation.brokers.cluster import OK, TIMED_OUT, TRANSPORT, Cluster, Handle, OnReply
+from placet.simulation.brokers.cluster import OK, SimulatedCluster
+from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Handle, OnReply
 from placet.simulation.clients.message import failure
 from placet.simulation.scheduler import Process, Waiters
 
@@ -22,14 +23,18 @@ _AGAIN: Final = frozenset({
 
 
 def asked(
-    cluster: Cluster, process: Process, ask: Callable[[Handle, OnReply, int], None], handle: Handle, timeout: float
+    cluster: SimulatedCluster,
+    process: Process,
+    ask: Callable[[Handle, OnReply, int], None],
+    handle: Handle,
+    timeout: float,
 ) -> Any:
     """Ask until there is an answer, or the time is over.
 
     Args:
         cluster: whom.
         process: who asks.
-        ask: sends the request, see `Cluster.send`.
+        ask: sends the request, see `SimulatedCluster.send`.
         handle: what the broker does.
         timeout: in seconds; -1 for the client's own limit of a minute.
 
@@ -63,25 +68,25 @@ def asked(
     return value
 
 
-def any_broker(cluster: Cluster) -> int:
+def any_broker(cluster: SimulatedCluster) -> int:
     """Return the number of a broker that works; 1 where none does."""
-    numbers = [number for number in cluster.nodes if cluster.works(number)]
+    numbers = [number for number in cluster.network.nodes if cluster.network.works(number)]
     return numbers[cluster.choices.pick(len(numbers))] if numbers else 1
 
 
-def metadata(cluster: Cluster, topic: str) -> Any:
+def metadata(cluster: SimulatedCluster, topic: str) -> Any:
     """Return what `list_topics` returns."""
     return SimpleNamespace(
         brokers={
             number: SimpleNamespace(id=number, host="broker", port=number)
-            for number, node in cluster.nodes.items()
+            for number, node in cluster.network.nodes.items()
             if node.up
         },
         topics={name: _topic(cluster, name) for name in ([topic] if topic else list(cluster.topics))},
     )
 
 
-def _topic(cluster: Cluster, name: str) -> Any:
+def _topic(cluster: SimulatedCluster, name: str) -> Any:
     found = cluster.topics.get(name)
     if found is None:
         return SimpleNamespace(topic=name, error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), partitions={})

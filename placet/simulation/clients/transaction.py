@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.simulation.brokers.cluster import OK, TIMED_OUT, TRANSPORT, Reply
+from placet.simulation.brokers.cluster import OK
 from placet.simulation.brokers.log import ABORT, COMMIT
+from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Reply
 from placet.simulation.clients.message import failure
 from placet.streams.kafka.membership import membership
 
