@@ -183,7 +183,7 @@ def _fenced(rule: InputRule, state: EntityState, message: Message) -> _Refusal |
         return None
     versions, detail = state.field_versions, f"based on version {base}, the state is at {state.version}"
     reborn = versions.get(EVERY_FIELD, 0)
-    if reborn > base:
+    if reborn > max(base, 0):
         detail += "; the entity was deleted and created again in between"
     if rule.fence is _FIELDS:
         conflicts = _conflicts(base, {field: max(versions.get(field, 0), reborn) for field in rule.fence_fields})

@@ -319,6 +319,20 @@ def test_a_field_that_was_set_since_is_named_with_its_own_version(second_life: B
     assert "deleted and created again" in stale.detail
 
 
+@pytest.mark.parametrize("base", [-1, -3])
+def test_a_base_below_zero_is_older_than_any_and_tells_of_no_second_life(bench: Bench, base: int) -> None:
+    exact = bench.judge(raise_by(base_version=base))
+    fields = bench.judge(proposal("hold", {"why": "x"}, base_version=base, dedup_key="k-2"))
+    for decision in (exact, fields):
+        assert_refused(decision, Reason.STALE)
+        assert decision.detail == f"based on version {base}, the state is at 1"
+
+
+def test_a_base_below_zero_tells_of_a_second_life_where_there_is_one(second_life: Bench) -> None:
+    stale = second_life.judge(proposal("close", base_version=-3, dedup_key="k"))
+    assert stale.detail.endswith("; the entity was deleted and created again in between")
+
+
 def test_the_other_fences_know_nothing_of_lives(second_life: Bench) -> None:
     exact = second_life.judge(proposal("close", base_version=1, dedup_key="k-1"))
     assert exact.conflicts == (Conflict(3, ("status",)),)
