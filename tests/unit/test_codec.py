@@ -322,10 +322,24 @@ def test_a_fingerprint_that_nobody_knows_is_worth_sending_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"\xc3", b"\xc3\x01", b"\xc3\x02" + b"\x00" * 20, b"\x00\x00\x00", b"{}", b"Obj\x01", b"\xff" * 30]
+    "value", [b"", b"\xc3", b"\xc3\x02", b"\xc3\x02" + b"\x00" * 20, b"{}", b"Obj\x01", b"\xff" * 30]
 )
 def test_bytes_that_begin_with_no_framing_are_refused(value: bytes) -> None:
     with pytest.raises(DecodeError, match="neither c3 01 nor 00"):
+        CODEC.decode(Kind.SIGNAL, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (b"\xc3\x01", "the value has only 2 of the 10 bytes that c3 01 and a fingerprint take"),
+        (b"\xc3\x01" + b"\x00" * 7, "the value has only 9 of the 10 bytes that c3 01 and a fingerprint take"),
+        (b"\x00", "the value has only 1 of the 5 bytes that 00 and a schema's id take"),
+        (b"\x00" * 4, "the value has only 4 of the 5 bytes that 00 and a schema's id take"),
+    ],
+)
+def test_bytes_that_end_within_the_framing_are_said_to_be_too_few(value: bytes, said: str) -> None:
+    with pytest.raises(DecodeError, match=f"^{said}$"):
         CODEC.decode(Kind.SIGNAL, value)
 
 

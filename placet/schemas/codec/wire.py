@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _SIZES = {0xC3: 10, 0x00: 5}
+_WORDS = {0xC3: "c3 01 and a fingerprint", 0x00: "00 and a schema's id"}
 
 
 class Wire(Protocol):
@@ -106,9 +107,11 @@ def head_size(value: bytes) -> int:
     """Return how many bytes stand before the body.
 
     Raises:
-        DecodeError: the bytes begin with neither framing.
+        DecodeError: the bytes begin with neither framing, or end within it.
     """
     size = _SIZES.get(value[0]) if value else None
-    if size is None or len(value) < size or (size == 10 and value[1] != 1):
+    if size is None or (size == 10 and value[1:2] != b"\x01"):
         raise DecodeError(f"the value begins with {value[:2].hex() or 'nothing'}: neither c3 01 nor 00")
+    if len(value) < size:
+        raise DecodeError(f"the value has only {len(value)} of the {size} bytes that {_WORDS[value[0]]} take")
     return size
