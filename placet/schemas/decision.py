@@ -224,8 +224,9 @@ class Coordinates(msgspec.Struct, frozen=True, gc=False):
     """Where and when a decision was taken: the recorded choices that a replay needs.
 
     `offset` is the input's. `log_time` is the broker's append time, made monotone per task. `decided_at` is the gate's
-    clock for the batch. Times are milliseconds since the epoch. `task_epoch` and `sequence` name the transaction,
-    `index` the order in it. `control_position` is the position on the control topic: the next offset to read.
+    clock for the batch. Times are milliseconds since the epoch. `sequence` is the transaction's number, which goes on
+    over task epochs; `index` is the order in it. `control_position` is the position on the control topic: the next
+    offset to read.
     """
 
     topic: str

@@ -25,7 +25,10 @@ class Span(NamedTuple):
 
 
 class Genesis(msgspec.Struct, frozen=True, gc=False):
-    """The first entry of a task's ledger: the topics that it belongs to, and since when its memory is complete."""
+    """What a ledger belongs to, and since when its memory is complete: written once, in the task's first transaction.
+
+    It stands before that transaction's commit, and behind the memory of its inputs that changed nothing.
+    """
 
     topic_ids: dict[str, str]
     partitions: int
@@ -36,8 +39,10 @@ class Genesis(msgspec.Struct, frozen=True, gc=False):
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """One transaction of one task. Times in milliseconds since the epoch.
 
-    `digest` is over the bytes of the transaction's decisions and changes in order; `previous` is the digest of the
-    commit before, so that adjacent commits link. `watermark` is the newest event_time applied, never above log time.
+    `sequence` goes on over task epochs. `digest` is over key and value of the transaction's decisions, changes and
+    tombstones in order: each change before its decision, the tombstones last. It covers no headers, no other entries
+    of the ledger and no columns of the commit. `previous` is the digest of the commit before, so that adjacent commits
+    link. `changes` does not count tombstones. `watermark` is the newest event_time applied, never above log time.
     """
 
     task_epoch: int

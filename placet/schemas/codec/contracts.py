@@ -112,7 +112,7 @@ _PROPOSAL: Final = (
     *_OCCASION,
     _optional("priority", "string", "critical, normal or low; the definition's unless given."),
     _column("issued_at", _TIMESTAMP, "When it was first sent; a retry keeps it."),
-    _column("base_version", "long", "Version of the state that it is based on."),
+    _column("base_version", "long", "Version of the state that it is based on; 0 for an entity never seen."),
     _optional("base_incarnation", "long", "Incarnation of that state; 0 for an entity never seen; null: not compared."),
     _optional("valid_until", _TIMESTAMP, "When it expires; the definition's valid_for bounds it."),
 )
@@ -129,7 +129,7 @@ _REMARKS: Final = (
 _CHANGE: Final = (
     _column("placet_topic", "string", "Topic of the input."),
     _column("placet_task_epoch", "long", "Which opening of the task decided."),
-    _column("placet_sequence", "long", "Which transaction of the task epoch."),
+    _column("placet_sequence", "long", "Number of the transaction: counts up from 1, over all task epochs."),
     _column("placet_decided_at", _TIMESTAMP, "The batch's time of decision."),
     _column("placet_definition_digest", "bytes", "16 bytes: the definition that was in force."),
     _column("placet_offset", "long", "Offset of the input."),
