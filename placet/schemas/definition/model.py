@@ -87,7 +87,8 @@ class Definition(Block):
     proposals: dict[str, ProposalRule] = Key(default_factory=dict, description="what an AI may ask for")
     invariants: dict[str, StrictStr] = Key(
         default_factory=dict,
-        description="true of every new state; a change that breaks one is refused (`INVARIANT_VIOLATED`)",
+        description="true of every new state, but not asked on `to: absent`; a change that breaks one is refused "
+        "(`INVARIANT_VIOLATED`)",
     )
     sources: dict[str, StrictStr] = Key(
         default_factory=dict, description="digests of `python:` functions, written by Placet into what it publishes"
