@@ -224,7 +224,7 @@ class TestDriver:
         return place, self.log.append(place, self._now_ms, key, value)
 
     def run(self) -> list[Decided]:
-        """Decide all waiting inputs, in one transaction for each partition; return the decisions in order."""
+        """Decide what waits, one transaction a partition, at the same time proposals first; return the decisions."""
         decided = []
         for task in self._tasks:
             waiting = self._waiting(task)

@@ -263,6 +263,12 @@ def test_a_batch_is_taken_by_log_time_and_per_topic_as_it_came() -> None:
     assert ordered == [("p", 0), ("s", 0), ("p", 1), ("s", 1), ("s", 2), ("p", 2), ("s", 3)]
 
 
+def test_at_the_same_time_proposals_come_before_signals() -> None:
+    records = [at(TOPICS.signals, 0, 10), at(TOPICS.proposals, 0, 10), at(TOPICS.signals, 1, 9)]
+    ordered = [(record.topic, record.offset) for record in in_log_time_order(records)]
+    assert ordered == [(TOPICS.proposals, 0), (TOPICS.signals, 0), (TOPICS.signals, 1)]
+
+
 def test_the_order_does_not_depend_on_how_the_poll_mixed_the_topics() -> None:
     signals = [at("signals", offset, 10 + offset // 2) for offset in range(6)]
     proposals = [at("proposals", offset, 10 + offset // 3) for offset in range(6)]

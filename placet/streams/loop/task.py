@@ -317,7 +317,10 @@ _BEFORE_THE_FIRST = Commit(0, 0, (), 0, 0, 0, 0, b"", 0, 0, b"", b"")
 
 
 def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]:
-    """Order a batch by log time, per topic as it came: a timestamp that steps back counts as the one before it."""
+    """Order a batch by log time, per topic as it came: a timestamp that steps back counts as the one before it.
+
+    At the same time the topics' names decide: proposals come before signals.
+    """
     by_topic: dict[str, list[tuple[int, str, ConsumerRecord]]] = {}
     for record in records:
         lane = by_topic.setdefault(record.topic, [])
