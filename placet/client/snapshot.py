@@ -23,7 +23,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         entity_id: whose state it is.
         state: status, fields, version, incarnation, and which version last changed each field.
         change: the change that led to this state (who, why, when); None for an entity never seen, and for a tombstone.
-        forgotten: True for the tombstone, one horizon after the deletion: only the version is still known.
+        forgotten: True for the tombstone, a horizon and 60 s after the deletion: only the version is still known.
         transaction: number of the gate's transaction that wrote the state, counted for each partition; 0 for an entity
             never seen. Of two records of one entity the later one has the greater (transaction, version). This holds
             across deletion, tombstone and a new creation too, although the version then begins again at 1.
@@ -72,7 +72,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         Args:
             codec: `client.codec`, or `Codec(definition)`.
             key: the record's key.
-            value: the record's value; None is a tombstone: the entity was deleted a horizon ago.
+            value: the record's value; None is a tombstone: the entity was deleted a horizon and 60 s ago.
             headers: the record's headers.
 
         Raises:

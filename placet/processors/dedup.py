@@ -76,4 +76,4 @@ def _key_of(rule: InputRule, message: Message) -> str | None:
     if rule.dedup is _FIELDS:
         values = [message.payload[field] for field in rule.dedup_fields]
         return f"fields:{rule.name}:{_json(values).decode()}"
-    return ""  # once, newest: the state's `applied` remembers for as long as the entity lives
+    return ""  # once, newest: the state's `applied` remembers until it is forgotten

@@ -53,7 +53,7 @@ UNSEEN = EntityState()
 
 
 class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is remembered of an applied input under its dedup key, for the horizon."""
+    """What is remembered of an applied input under its dedup key, for the horizon and 60 s."""
 
     payload_digest: bytes
     input_id: str
