@@ -124,7 +124,7 @@ def build(
         host,
         metrics,
         stopping,
-        IdleQuestion(admin.ask_ends, host.now_ms, settings.max_clock_skew_ms),
+        IdleQuestion(admin, host.now_ms, settings.max_clock_skew_ms),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,

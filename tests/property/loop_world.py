@@ -92,7 +92,7 @@ class LoopWorld:
         self.worker = Worker(
             {driver.machine.entity: self.kind}, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), cast("Any", control), host, MagicMock(), self.stopping,
-            IdleQuestion(self.ask_ends, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
+            IdleQuestion(self, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
             namesake=MagicMock(), bytes_max=bytes_max,
         )  # fmt: skip
 
@@ -106,12 +106,14 @@ class LoopWorld:
         committed, ends = log.committed(self.inputs), log.end_offsets(self.inputs)
         return all((committed[partition] or 0) == ends[partition] for partition in self.inputs)
 
+    def ask_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        return answered(self.driver.log.start_offsets(list(partitions)))
+
     def ask_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        answers: dict[TopicPartition, Future[int]] = {}
-        for partition, end in self.driver.log.end_offsets(list(partitions)).items():
-            answers[partition] = Future()
-            answers[partition].set_result(end)
-        return answers
+        return answered(self.driver.log.end_offsets(list(partitions)))
+
+    def ask_newest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        return answered({at: end - 1 for at, end in self.driver.log.end_offsets(list(partitions)).items()})
 
     def happens(self, what: str, once_in: int) -> bool:
         """Throw dice."""
@@ -127,6 +129,13 @@ class LoopWorld:
             task_id, driver.topics, self.kind.topic_ids, PARTITIONS, driver.codec, form, store, driver.now_ms
         )
         return restore_at_once(job, driver.log)
+
+
+def answered(values: Mapping[TopicPartition, int]) -> dict[TopicPartition, Future[int]]:
+    answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in values}
+    for partition, value in values.items():
+        answers[partition].set_result(value)
+    return answers
 
 
 class Member:

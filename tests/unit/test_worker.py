@@ -16,7 +16,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.host import LocalHost
-from placet.streams.loop.idle import IdleQuestion
+from placet.streams.loop.idle import IdleQuestion, _Asked
 from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -37,18 +37,28 @@ class Brokers:
     """Answers questions about ends, when it is told to."""
 
     def __init__(self) -> None:
-        self.asked: dict[TopicPartition, Future[int]] = {}
+        self.asked: dict[TopicPartition, list[Future[int]]] = {}
 
-    def ask(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        self.asked = {partition: Future() for partition in partitions}
-        return self.asked
+    def _ask(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        asked: dict[TopicPartition, Future[int]] = {partition: Future() for partition in partitions}
+        for partition, future in asked.items():
+            self.asked.setdefault(partition, []).append(future)
+        return asked
 
-    def answer(self, ends: dict[TopicPartition, int]) -> None:
-        for partition, future in self.asked.items():
-            if partition in ends:
-                future.set_result(ends[partition])
-            else:
-                future.set_exception(TimeoutError())
+    ask_starts = ask_ends = ask_newest = _ask
+
+    def answer(
+        self, ends: dict[TopicPartition, int], newest: dict[TopicPartition, int] | None = None, start: int = 0
+    ) -> None:
+        for partition, futures in self.asked.items():
+            if partition not in ends:
+                for future in futures:
+                    future.set_exception(TimeoutError())
+                continue
+            last = (newest or {}).get(partition, ends[partition] - 1)
+            for future, value in zip(futures, (start, ends[partition], last), strict=True):
+                future.set_result(value)
+        self.asked = {}
 
 
 class Turn:
@@ -64,7 +74,7 @@ class Turn:
         restorer = MagicMock()
         restorer.take_done.return_value = None
         entity_types = {"order": SimpleNamespace(topics=TOPICS)}
-        self.idle = IdleQuestion(self.brokers.ask, lambda: CLOCK_MS, SKEW_MS)
+        self.idle = IdleQuestion(self.brokers, lambda: CLOCK_MS, SKEW_MS)
         self.worker = Worker(
             cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(),
             StagedHost(now_ms=lambda: CLOCK_MS), MagicMock(), LocalHost().flag(), self.idle,
@@ -102,6 +112,28 @@ def test_a_transaction_without_inputs_needs_the_brokers_word_that_none_waits(
 
     assert turn.ready() == ([(TASK, [])] if idle else [])
     assert turn.ready() == []
+
+
+@pytest.mark.parametrize(
+    ("newest", "idle"),
+    [
+        ({SIGNALS: 4, PROPOSALS: 6}, True),
+        ({SIGNALS: 4, PROPOSALS: -1}, False),  # a record that not all replicas have: it has its time already
+        ({SIGNALS: 5, PROPOSALS: 6}, False),  # it became readable between the two answers
+    ],
+)
+def test_an_input_that_nobody_can_read_yet_waits_as_well(newest: dict[TopicPartition, int], idle: bool) -> None:
+    turn = Turn()
+    turn.ready()
+    turn.brokers.answer({SIGNALS: 5, PROPOSALS: 7}, newest)
+    assert turn.ready() == ([(TASK, [])] if idle else [])
+
+
+def test_where_every_input_was_removed_nothing_waits() -> None:
+    asked = _Asked(Future(), Future(), Future())
+    for future, value in zip(asked, (7, 7, -1), strict=True):
+        future.set_result(value)
+    assert asked.read_to() == 7
 
 
 def test_log_time_moves_on_to_what_no_later_input_can_be_older_than() -> None:

@@ -176,6 +176,14 @@ class Admin:
         earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap
         return self._ask(partitions, earliest, IsolationLevel.READ_UNCOMMITTED)
 
+    def ask_newest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """Ask for the record appended last, by its time (KIP-734), without waiting. Returns as `ask_ends` does.
+
+        -1 where not all replicas in sync have it, so that nobody can read it yet, or where there is no record.
+        """
+        newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # the client's own gap
+        return self._ask(partitions, newest, IsolationLevel.READ_UNCOMMITTED, -1)
+
     def measure_clock(self, topic: str, transactional_id: str) -> ClockReading:
         """Read the broker's clock, as it stamps records of a LogAppendTime topic.
 
@@ -257,9 +265,9 @@ class Admin:
         return found
 
     def _ask(
-        self, partitions: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel
+        self, partitions: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel, least: int = 0
     ) -> dict[TopicPartition, Future[int]]:
-        return ask_offsets(self._client, partitions, spec, level, min(self._timeout_s, _LEADER_TRY_S))
+        return ask_offsets(self._client, partitions, spec, level, min(self._timeout_s, _LEADER_TRY_S), least)
 
     def _leaderless(self, partitions: list[TopicPartition]) -> BrokerUnreachable:
         """Say which broker it is that does not answer: the others do."""

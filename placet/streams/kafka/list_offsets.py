@@ -20,9 +20,22 @@ __all__ = ["ask_offsets"]
 
 
 def ask_offsets(
-    client: AdminCalls, partitions: Iterable[TopicPartition], spec: OffsetSpec, level: IsolationLevel, timeout_s: float
+    client: AdminCalls,
+    partitions: Iterable[TopicPartition],
+    spec: OffsetSpec,
+    level: IsolationLevel,
+    timeout_s: float,
+    least: int = 0,
 ) -> dict[TopicPartition, Future[int]]:
     """Ask each partition's leader, as it is known now, for its first or last offset.
+
+    Args:
+        client: asks.
+        partitions: what for.
+        spec: which offset.
+        level: for the last one: the high watermark, or the last stable offset.
+        timeout_s: for how long.
+        least: -1 where that is an answer, such as that there is no record of that kind.
 
     Returns:
         A future for each: an offset, `BrokerUnreachable` or `SettingsError`, within about `timeout_s`.
@@ -33,14 +46,14 @@ def ask_offsets(
         question: dict[ClientPartition, OffsetSpec] = dict.fromkeys(asked.values(), spec)
         found = client.list_offsets(question, isolation_level=level, request_timeout=timeout_s)
         for partition, client_partition in asked.items():
-            found[client_partition].add_done_callback(partial(_hand_on_offset, answers[partition]))
+            found[client_partition].add_done_callback(partial(_hand_on_offset, answers[partition], least))
     return answers
 
 
-def _hand_on_offset(answer: Future[int], found: Future[Any]) -> None:
+def _hand_on_offset(answer: Future[int], least: int, found: Future[Any]) -> None:
     """Hand an answer on. Amid an election the client may give none: an offset of -1001, without an error."""
     error = found.exception()
-    if error is None and found.result().offset >= 0:
+    if error is None and found.result().offset >= least:
         answer.set_result(found.result().offset)
     elif error is None:
         answer.set_exception(BrokerUnreachable("its leader gave no offset"))

@@ -3,39 +3,79 @@
 A transaction without inputs moves log time on, and log time must never pass an input that waits. The ends that the
 consumer knows are no proof: they may be from an earlier ownership. So the brokers are asked, and nobody waits for their
 answer: a broker that is away delays the housekeeping of its own partitions, and nothing else.
+
+Nobody can read a record before all replicas in sync have it, and while a follower is away that takes until it is given
+up: nine seconds and more. Such a record has its time already. So the leaders are asked for the record appended last
+too: they name none that can't be read yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from typing import NamedTuple, Protocol
 
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import needs_housekeeping
 from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
 
-__all__ = ["AskEnds", "IdleQuestion"]
+__all__ = ["IdleQuestion", "Leaders"]
 
-AskEnds = Callable[[Iterable[TopicPartition]], Mapping[TopicPartition, "Future[int]"]]
-"""Asks for the high watermarks of partitions, and returns at once."""
+Answers = Mapping[TopicPartition, "Future[int]"]
+
+
+class Leaders(Protocol):
+    """Asks partitions' leaders, and returns at once."""
+
+    def ask_starts(self, partitions: Iterable[TopicPartition], /) -> Answers:
+        """Ask for first offsets."""
+        ...
+
+    def ask_ends(self, partitions: Iterable[TopicPartition], /) -> Answers:
+        """Ask for high watermarks."""
+        ...
+
+    def ask_newest(self, partitions: Iterable[TopicPartition], /) -> Answers:
+        """Ask for the records appended last; -1 for one that can't be read yet, or where there is none."""
+        ...
+
+
+class _Asked(NamedTuple):
+    """What was asked of one partition."""
+
+    start: Future[int]
+    end: Future[int]
+    newest: Future[int]
+
+    def done(self) -> bool:
+        return all(answer.done() for answer in self)
+
+    def read_to(self) -> int | None:
+        """Return how far it must be read so that nothing waits there; None where something does, or nobody knows."""
+        if any(answer.exception() for answer in self):
+            return None
+        start, end, newest = (answer.result() for answer in self)
+        if newest < 0:
+            return end if start == end else None
+        return max(end, newest + 1)
 
 
 class IdleQuestion:
     """One question at a time about the ends of the tasks that have something to do without inputs.
 
     Args:
-        ask_ends: sends it.
+        leaders: are asked.
         clock: the machine's clock, ms since the epoch.
         clock_skew_max_ms: how far it may be off the brokers'.
     """
 
-    def __init__(self, ask_ends: AskEnds, clock: Callable[[], int], clock_skew_max_ms: int) -> None:
+    def __init__(self, leaders: Leaders, clock: Callable[[], int], clock_skew_max_ms: int) -> None:
         self.log_time = 0
-        self._ask_ends = ask_ends
+        self._leaders = leaders
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
-        self._asked: Mapping[TopicPartition, Future[int]] = {}
+        self._asked: dict[TopicPartition, _Asked] = {}
         self._asked_ms = 0
 
     def ask(self, tasks: Iterable[Task]) -> None:
@@ -47,7 +87,11 @@ class IdleQuestion:
         # Before the question: what is appended after the answer is not older, by the clock of any broker.
         self._asked_ms = self._clock() - self._clock_skew_max_ms
         due = [task for task in tasks if needs_housekeeping(task, self._asked_ms)]
-        self._asked = self._ask_ends([partition for task in due for partition in _positions(task)])
+        partitions = [partition for task in due for partition in _positions(task)]
+        leaders = self._leaders
+        starts, ends = leaders.ask_starts(partitions), leaders.ask_ends(partitions)
+        newest = leaders.ask_newest(partitions)
+        self._asked = {at: _Asked(starts[at], ends[at], newest[at]) for at in partitions}
 
     def take_idle(self, tasks: Iterable[Task], reached: Callable[[TopicPartition, int], int]) -> list[TaskId]:
         """Return the tasks that are read to the ends asked for, once all brokers have answered; none until then.
@@ -59,10 +103,10 @@ class IdleQuestion:
         Returns:
             The idle tasks. Their log time may move on to `log_time`.
         """
-        if not self._asked or not all(answer.done() for answer in self._asked.values()):
+        if not self._asked or not all(asked.done() for asked in self._asked.values()):
             return []
         asked, self._asked, self.log_time = self._asked, {}, self._asked_ms
-        ends = {partition: answer.result() for partition, answer in asked.items() if answer.exception() is None}
+        ends = {partition: end for partition, one in asked.items() if (end := one.read_to()) is not None}
         return [
             task.task_id
             for task in tasks
