@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from placet.simulation.brokers.network import GOOD, UNANSWERED, Fate, Sender
+
 if TYPE_CHECKING:
     from tests.simulation.world import Gate, World
 
-__all__ = ["FAULTS", "Fault", "heal"]
+__all__ = ["FAULTS", "Aim", "Fault", "heal"]
 
 _MS: Final = 1_000_000
 _SECOND: Final = 1_000 * _MS
+_TOMBSTONES_MS: Final = 24 * 3_600_000
+"""Kafka's default of delete.retention.ms."""
 _AWAY_NS: Final = (50 * _MS, 400 * _MS, 2 * _SECOND, 5 * _SECOND, 9 * _SECOND)
 
 
@@ -120,6 +124,24 @@ def _time_passes(world: World) -> str:
     return f"{minutes} minutes pass at once, on all clocks"
 
 
+def _inputs_expire(world: World) -> str:
+    """Retention removes what was decided."""
+    positions = world.cluster.group(world.app).positions
+    for at in world.inputs_at:
+        world.cluster.log(at).cut_start(positions.get(at, 0))
+    return "retention removes the inputs that were decided"
+
+
+def _logs_compacted(world: World) -> str:
+    now_ms = world.cluster.network.clock_ms(1)
+    for at in world.compacted_at:
+        configs = world.cluster.topics[at[0]].configs
+        world.cluster.log(at).compact(
+            before_ms=now_ms - int(configs["min.compaction.lag.ms"]), tombstones_before_ms=now_ms - _TOMBSTONES_MS
+        )
+    return "the cleaner passes"
+
+
 def _store_damaged(world: World) -> str:
     gate = _some_gate(world)
     folders = [folder for folder in gate.disk.folders() if not folder.suffix]
@@ -145,7 +167,110 @@ FAULTS: Final = (
     Fault("clock", _gate_clock_jumps),
     Fault("time", _time_passes),
     Fault("damage", _store_damaged),
+    Fault("retention", _inputs_expire),
+    Fault("compaction", _logs_compacted),
 )
+
+
+class Strike(NamedTuple):
+    """A row of what happens at a certain request. `fate` says what becomes of it, and does the rest."""
+
+    name: str
+    fate: Callable[[World, Sender, int], Fate]
+
+
+def _sender_dies_after_sending(world: World, sender: Sender, _number: int) -> Fate:
+    gate = _gate_of(world, sender)
+    world.scheduler.later(1, gate.kill if gate else _nothing)
+    return GOOD
+
+
+def _sender_dies_when_done(world: World, sender: Sender, _number: int) -> Fate:
+    gate = _gate_of(world, sender)
+    return Fate(then=gate.kill if gate else None)
+
+
+def _sender_frozen_when_done(world: World, sender: Sender, _number: int) -> Fate:
+    away_ns = _away_ns(world)
+
+    def freeze() -> None:
+        if not sender.process.dead and not sender.process.frozen:
+            world.scheduler.freeze(sender.process)
+            world.scheduler.later(away_ns, lambda: world.scheduler.thaw(sender.process))
+
+    return Fate(then=freeze)
+
+
+def _broker_stops_when_done(world: World, _sender: Sender, number: int) -> Fate:
+    if not _all_brokers_work(world):
+        return GOOD
+    away_ns = _away_ns(world)
+
+    def stop() -> None:
+        world.cluster.stop(number)
+        world.scheduler.later(away_ns, lambda: world.cluster.go_on(number))
+
+    return Fate(answered=False, then=stop)
+
+
+def _broker_falls_silent(world: World, _sender: Sender, number: int) -> Fate:
+    if _all_brokers_work(world):
+        world.cluster.freeze(number)
+        world.scheduler.later(_away_ns(world), lambda: world.cluster.go_on(number))
+    return GOOD
+
+
+def _coordinators_move_when_done(world: World, _sender: Sender, _number: int) -> Fate:
+    to = 1 + world.choices.pick(3)
+    return Fate(then=lambda: world.cluster.move_coordinators(to) if _all_brokers_work(world) else None)
+
+
+def _late_and_sent_again(world: World, _sender: Sender, _number: int) -> Fate:
+    return Fate(breaks=True, late_ns=(1 + world.choices.pick(8)) * (10, 200)[world.choices.pick(2)] * _MS)
+
+
+STRIKES: Final = (
+    Strike("its sender dies after it was sent", _sender_dies_after_sending),
+    Strike("its sender dies when it is done", _sender_dies_when_done),
+    Strike("its sender stands still when it is done", _sender_frozen_when_done),
+    Strike("the broker stops when it is done", _broker_stops_when_done),
+    Strike("the broker falls silent", _broker_falls_silent),
+    Strike("the coordinators move when it is done", _coordinators_move_when_done),
+    Strike("its answer is lost", lambda *_: UNANSWERED),
+    Strike("it is late, and sent again meanwhile", _late_and_sent_again),
+)
+AIMS: Final = (
+    "InitProducerId", "AddPartitionsToTxn", "Produce", "AddOffsetsToTxn", "TxnOffsetCommit", "EndTxn", "EndTxn",
+    "EndTxn", "Fetch", "OffsetFetch", "ListOffsets", "ConsumerGroupHeartbeat",
+)  # fmt: skip
+
+
+class Aim:
+    """Strikes at requests of one kind, some of them.
+
+    Args:
+        world: where.
+        count: how many strikes there are at most.
+    """
+
+    def __init__(self, world: World, count: int = 4) -> None:
+        pick = world.choices.pick
+        self._world = world
+        self._left = count
+        self._what = AIMS[pick(len(AIMS))]
+        self._once_in = (2, 6, 15)[pick(3)]
+        self._strikes = [STRIKES[pick(len(STRIKES))] for _ in range(2)]
+
+    def fate_of(self, sender: Sender, number: int) -> Fate:
+        """Draw what becomes of a request."""
+        world = self._world
+        aimed = self._left and not world.over and sender.what == self._what
+        if not aimed or world.choices.pick(self._once_in):
+            return world.cluster.network.usual_fate(sender, number)
+        self._left -= 1
+        strike = self._strikes[world.choices.pick(len(self._strikes))]
+        world.happened(f"{sender.what} of {sender.process.name} to broker {number}: {strike.name}")
+        return strike.fate(world, sender, number)
 
 
 def heal(world: World) -> None:
@@ -166,10 +291,19 @@ def _some_gate(world: World) -> Gate:
 
 def _some_broker(world: World) -> int:
     """A broker, where all of them work: two of three have every record, and no more may be missed."""
-    nodes = world.cluster.network.nodes
-    if not all(node.up and not node.silent for node in nodes.values()):
-        return 0
-    return 1 + world.choices.pick(len(nodes))
+    return 1 + world.choices.pick(len(world.cluster.network.nodes)) if _all_brokers_work(world) else 0
+
+
+def _all_brokers_work(world: World) -> bool:
+    return all(map(world.cluster.network.works, world.cluster.network.nodes))
+
+
+def _gate_of(world: World, sender: Sender) -> Gate | None:
+    return next((gate for gate in world.gates if gate.process is sender.process and not gate.process.dead), None)
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def _away_ns(world: World) -> int:

@@ -11,11 +11,12 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Take
 from placet.streams.rules.control import _published
 from placet.streams.rules.rulebook import Rulebook
-from placet.streams.topology import TaskId
+from placet.streams.topology import TaskId, dead_letters_topic
 from placet.verify.report import TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.verify import EntityPlace, verify_task
-from tests.simulation.world import APP, DEFINITION, PARTITIONS, TOPICS, World
+from tests.model.second_checker import History, LoggedRecord, check
+from tests.simulation.world import APP, DEFINITION, PARTITIONS, RULES, TOPICS, World
 
 __all__ = ["ClusterLog", "broken_invariants"]
 
@@ -79,19 +80,40 @@ def past_rules() -> PastRules:
 _RULES: Final[list[PastRules]] = []
 
 
+def history_of(world: World) -> History:
+    """What the second checker is told: only what lies on the log."""
+    topics = {topic: [_logged(world.cluster, (topic, number)) for number in range(PARTITIONS)] for topic in TOPICS}
+    dead = dead_letters_topic(APP)
+    topics[dead] = [_logged(world.cluster, (dead, 0))]
+    ends = {at: log.end for at, log in world.logs.items()}
+    return History(topics, world.cluster.group(APP).positions, ends, APP, DEFINITION.entity, RULES)
+
+
+def _logged(cluster: SimulatedCluster, at: tuple[str, int]) -> list[LoggedRecord]:
+    return [
+        LoggedRecord(
+            one.offset, one.timestamp, one.key, one.value, tuple(one.headers or ()),
+            one.producer_id * 1_000_000 + one.transaction,
+        )
+        for one in cluster.log(at).history()
+    ]  # fmt: skip
+
+
 def broken_invariants(world: World) -> Iterator[str]:
     """Say what does not hold."""
     cluster, log = world.cluster, ClusterLog(world.cluster)
+    yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
     yield from (f"a task stopped by name: {told}" for told in world.stopped)
     yield from (f"a gate died of a bug: {told}" for told in world.bugs)
     ids = {topic: cluster.topics[topic].topic_id for topic in TOPICS}
-    place = EntityPlace(TOPICS, ids, PARTITIONS, 2**62)
+    lag_ms = int(cluster.topics[TOPICS.ledger].configs["min.compaction.lag.ms"])
+    place = EntityPlace(TOPICS, ids, PARTITIONS, lag_ms)
     for number in range(PARTITIONS):
         report = TaskReport(TaskId(DEFINITION.entity, number))
         verify_task(cast("Any", _Clock(world)), log, past_rules(), place, report)
         yield from (f"verify: {finding}" for finding in report.findings)
-        inputs = sum(len(log.records(TopicPartition(topic, number))) for topic in TOPICS.inputs)
-        decisions = len(log.records(TopicPartition(TOPICS.decisions, number)))
+        inputs = sum(len(cluster.log((topic, number)).history()) for topic in TOPICS.inputs)
+        decisions = len(cluster.log((TOPICS.decisions, number)).history())
         if inputs != decisions:
             yield f"{inputs} inputs and {decisions} decisions in partition {number}"
         for topic in TOPICS:

@@ -24,7 +24,7 @@ from placet.streams.main import build
 from placet.streams.settings import Settings, load_settings
 from placet.streams.topics.configs import required_topics
 from placet.streams.topology import entity_topics
-from tests.simulation.faults import FAULTS, heal
+from tests.simulation.faults import FAULTS, Aim, heal
 
 __all__ = ["APP", "DEFINITION", "World"]
 
@@ -62,7 +62,7 @@ def settings_of(instance: str) -> Settings:
     if instance not in _SETTINGS:
         _SETTINGS[instance] = load_settings({
             "app": APP, "instance": instance, "state_dir": Path("state"), "poll_timeout_ms": 1_000,
-            "batch_records_max": 4, "transaction_timeout_ms": 3_000,
+            "batch_records_max": 3, "transaction_timeout_ms": 3_000,
         })  # fmt: skip
     return _SETTINGS[instance]
 
@@ -178,10 +178,11 @@ class World:
         script: choices of an earlier history.
     """
 
-    def __init__(self, seed: int, *, inputs: int = 60, trouble: bool = True, script: Sequence[int] = ()) -> None:
+    def __init__(self, seed: int, *, inputs: int = 70, trouble: bool = True, script: Sequence[int] = ()) -> None:
         self.choices = Choices(seed, script)
         self.scheduler = Scheduler(self.choices)
         self.cluster = SimulatedCluster(self.scheduler)
+        self.app = APP
         self.ending = False
         self.counts: dict[str, int] = {}
         self.stopped: list[str] = []
@@ -192,17 +193,20 @@ class World:
         self.sent = 0
         self.usual_trouble = (0, 1_000, 200)[self.choices.pick(3)] if trouble else 0
         self.cluster.network.trouble = self.usual_trouble
-        self._over = False
+        self.over = False
         for spec in required_topics(APP, [DEFINITION], PARTITIONS):
             configs = {need.config: need.wanted or need.value for need in spec.needs}
             self.cluster.create_topic(spec.name, spec.partitions or 1, {"min.insync.replicas": "2", **configs})
-        self._logs = {(topic, n): self.cluster.log((topic, n)) for topic in TOPICS for n in range(PARTITIONS)}
-        self._inputs_at = [at for at in self._logs if at[0] in TOPICS.inputs]
+        self.logs = {(topic, n): self.cluster.log((topic, n)) for topic in TOPICS for n in range(PARTITIONS)}
+        self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
+        self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
         self.gates = [Gate(self, name, (self.choices.pick(5) - 2) * 100_000_000) for name in ("a", "b")]
         self.feeder = Feeder(self, inputs)
         if trouble:
             self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
             self._fault_later()
+            if self.choices.pick(3):
+                self.cluster.network.fate_of = Aim(self).fate_of
 
     def run(self) -> None:
         """Let it happen, then let all heal, until every input is decided; then let the gates stop in good order.
@@ -211,7 +215,7 @@ class World:
             StandsStill: not every input was decided in time, or a gate did not stop.
         """
         self.scheduler.run(lambda: self.feeder.done, FEED_S)
-        self._over = True
+        self.over = True
         heal(self)
         self.note("outside", "all works again")
         self.scheduler.run(self.settled, SETTLE_S)
@@ -222,8 +226,8 @@ class World:
 
     def settled(self) -> bool:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
-        positions, logs = self.cluster.group(APP).positions, self._logs
-        return all(positions.get(at, 0) > last_record(logs[at]) for at in self._inputs_at) and all(
+        positions, logs = self.cluster.group(APP).positions, self.logs
+        return all(positions.get(at, 0) > last_record(logs[at]) for at in self.inputs_at) and all(
             log.last_stable_offset == log.end for log in logs.values()
         )
 
@@ -235,16 +239,20 @@ class World:
         """Start a gate's process again, a while later, as a supervisor does."""
         self.scheduler.later(_RESTART_NS[self.choices.pick(len(_RESTART_NS))], gate.start)
 
+    def happened(self, what: str) -> None:
+        """Keep a fault that fired."""
+        self.faults.append(what)
+        self.note("outside", what)
+
     def _fault_later(self) -> None:
-        self.scheduler.later((1 + self.choices.pick(20)) * 150_000_000, self._go_wrong)
+        self.scheduler.later((1 + self.choices.pick(20)) * 100_000_000, self._go_wrong)
 
     def _go_wrong(self) -> None:
-        if self._over:
+        if self.over:
             return
         what = self._faults[self.choices.pick(len(self._faults))].happen(self)
         if what:
-            self.faults.append(what)
-            self.note("outside", what)
+            self.happened(what)
         self._fault_later()
 
 

@@ -10,10 +10,10 @@ from confluent_kafka import KafkaError
 
 from placet.simulation.brokers.groups import Group
 from placet.simulation.brokers.log import COMMIT, PartitionLog
-from placet.simulation.brokers.network import Handle, Network, OnReply, Reply
+from placet.simulation.brokers.network import Handle, Network, OnReply, Reply, Sender
 from placet.simulation.brokers.nodes import Node, Replicas, Topic
 from placet.simulation.brokers.transactions import OpenTransaction, TransactionCoordinator
-from placet.simulation.scheduler import Process, Scheduler
+from placet.simulation.scheduler import Scheduler
 
 __all__ = ["NOT_COORDINATOR", "NOT_LEADER", "OK", "SimulatedCluster"]
 
@@ -91,15 +91,15 @@ class SimulatedCluster:
 
     # -- coordinators --------------------------------------------------------------------------------------------------
 
-    def ask_group_coordinator(self, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+    def ask_group_coordinator(self, sender: Sender, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
         """Send a request to the coordinator of groups."""
-        self._ask_coordinator("group_coordinator", process, handle, on_reply, timeout_ns)
+        self._ask_coordinator("group_coordinator", sender, handle, on_reply, timeout_ns)
 
-    def ask_transaction_coordinator(self, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+    def ask_transaction_coordinator(self, sender: Sender, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
         """Send a request to the coordinator of transactions."""
-        self._ask_coordinator("transaction_coordinator", process, handle, on_reply, timeout_ns)
+        self._ask_coordinator("transaction_coordinator", sender, handle, on_reply, timeout_ns)
 
-    def _ask_coordinator(self, role: str, process: Process, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+    def _ask_coordinator(self, role: str, sender: Sender, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
         number: int = getattr(self, role)
 
         def at_broker(reply: Reply) -> None:
@@ -110,7 +110,7 @@ class SimulatedCluster:
             else:
                 handle(reply)
 
-        self.network.send(process, number, at_broker, on_reply, timeout_ns)
+        self.network.send(sender, number, at_broker, on_reply, timeout_ns)
 
     # -- partitions ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ __all__ = ["ABORT", "COMMIT", "Entry", "PartitionLog", "Piece", "ProducerBatch"]
 COMMIT: Final = "commit"
 ABORT: Final = "abort"
 _OFFSET: Final = attrgetter("offset")
+_TIME: Final = attrgetter("timestamp")
 _BATCHES_KEPT: Final = 5
 """Of each producer: a batch that is sent again is recognised among them."""
 
@@ -29,11 +30,12 @@ class Entry:
         aborted: whether the record's transaction was aborted.
         batch: first sequence, count and first offset of the batch that it came in.
         transactional: whether it is part of a transaction.
+        transaction: the number of that transaction, of all that its producer had. Checkers see it, no reader does.
     """
 
     __slots__ = (
-        "aborted", "batch", "epoch", "headers", "key", "marker", "offset", "producer_id", "timestamp", "transactional",
-        "value",
+        "aborted", "batch", "epoch", "headers", "key", "marker", "offset", "producer_id", "timestamp", "transaction",
+        "transactional", "value",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +59,7 @@ class Entry:
         self.marker = marker
         self.aborted = False
         self.transactional = bool(marker)
+        self.transaction = 0
         self.batch = (-1, 0, offset)
 
 
@@ -107,6 +110,7 @@ class PartitionLog:
         end: the next offset to give.
         high_watermark: what all replicas in sync have lies below it.
         changed: is called when there may be more to read, once.
+        removed: what retention and the cleaner took. Checkers see it, no reader does.
         losses: counts new leaders that had less than the one before.
     """
 
@@ -118,13 +122,14 @@ class PartitionLog:
         self.end = 0
         self.high_watermark = 0
         self.changed: list[Callable[[], None]] = []
+        self.removed: list[Entry] = []
         self.losses = 0
         self._producers: dict[int, _ProducerState] = {}
         self._unreplicated: list[int] = []  # first offsets of transactions whose markers not all replicas have
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    def append(self, batch: ProducerBatch, timestamp: int) -> int:
+    def append(self, batch: ProducerBatch, timestamp: int, transaction: int = 0) -> int:
         """Append a batch, or recognise one that lies here already.
 
         Returns:
@@ -132,7 +137,7 @@ class PartitionLog:
             as a negative number less one.
         """
         if batch.producer_id < 0:
-            return self._write(batch, timestamp)[0].offset
+            return self._write(batch, timestamp, 0)[0].offset
         state = self._producers.get(batch.producer_id)
         if state is None:
             state = self._producers[batch.producer_id] = _ProducerState(batch.epoch)
@@ -146,7 +151,7 @@ class PartitionLog:
         expected = state.batches[-1][0] + state.batches[-1][1] if state.batches else 0
         if batch.sequence != expected:
             return -1 - int(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
-        written = self._write(batch, timestamp)
+        written = self._write(batch, timestamp, transaction)
         state.take(written)
         return written[0].offset
 
@@ -210,14 +215,14 @@ class PartitionLog:
             entry.aborted = marker.marker == ABORT
         state.first, state.written = -1, []
 
-    def _write(self, batch: ProducerBatch, timestamp: int) -> list[Entry]:
+    def _write(self, batch: ProducerBatch, timestamp: int, transaction: int) -> list[Entry]:
         written = [
             Entry(self._take_offset(), timestamp, piece.key, piece.value, piece.headers, batch.producer_id, batch.epoch)
             for piece in batch.pieces
         ]
         for entry in written:
             entry.batch = (batch.sequence, len(written), written[0].offset)
-            entry.transactional = batch.transactional
+            entry.transactional, entry.transaction = batch.transactional, transaction
         self.entries += written
         return written
 
@@ -232,6 +237,12 @@ class PartitionLog:
         """Below it every transaction has ended, and that is replicated."""
         open_at = [state.first for state in self._producers.values() if state.first >= 0]
         return min([self.high_watermark, *open_at, *self._unreplicated])
+
+    def history(self) -> list[Entry]:
+        """Return all records that were ever committed, those that were removed since among them."""
+        everything = sorted([*self.removed, *self.entries], key=_OFFSET) if self.removed else self.entries
+        stable = self.last_stable_offset
+        return [entry for entry in everything if not _is_dead(entry) and entry.offset < stable]
 
     def read(self, position: int, count: int, *, committed: bool) -> tuple[list[Entry], int, bool]:
         """Read records from a position on.
@@ -259,32 +270,37 @@ class PartitionLog:
             position = max(position, limit)
         return found, position, position >= limit
 
+    def newest(self) -> int:
+        """Return the offset of the first record or marker with the latest time, -1 without any (KIP-734)."""
+        return max(self.entries, key=_TIME).offset if self.entries else -1
+
     # -- what time does ------------------------------------------------------------------------------------------------
 
     def cut_start(self, to: int) -> None:
         """Remove everything below an offset, as retention does, or a person."""
         self.start = max(self.start, min(to, self.high_watermark))
-        del self.entries[: bisect_left(self.entries, self.start, key=_OFFSET)]
+        count = bisect_left(self.entries, self.start, key=_OFFSET)
+        self.removed += self.entries[:count]
+        del self.entries[:count]
 
-    def compact(self, *, below: int, tombstones: bool) -> None:
+    def compact(self, *, before_ms: int, tombstones_before_ms: int) -> None:
         """Let the cleaner pass: of each key only the last record stays. Nothing that is not stable is touched.
 
         Args:
-            below: offsets from here on are too young.
-            tombstones: remove them too; else they stay.
+            before_ms: what was appended later is too young, `min.compaction.lag.ms`.
+            tombstones_before_ms: older tombstones go, `delete.retention.ms`.
         """
-        limit = min(below, self.last_stable_offset)
+        stable = self.last_stable_offset
+        old = [entry for entry in self.entries if entry.offset < stable and entry.timestamp < before_ms]
+        limit = old[-1].offset + 1 if old else 0
         last = {entry.key: entry.offset for entry in self.entries if entry.offset < limit and not _is_dead(entry)}
-        self.entries = [
-            entry
-            for entry in self.entries
-            if entry.offset >= limit
-            or (
-                not _is_dead(entry)
-                and last[entry.key] == entry.offset
-                and not (tombstones and entry.value is None and not entry.marker)
-            )
-        ]
+        kept: list[Entry] = []
+        for entry in self.entries:
+            stays = entry.offset >= limit or (not _is_dead(entry) and last[entry.key] == entry.offset)
+            if entry.offset < limit and entry.value is None and entry.timestamp < tombstones_before_ms:
+                stays = False
+            (kept if stays else self.removed).append(entry)
+        self.entries = kept
 
 
 def _is_dead(entry: Entry) -> bool:

@@ -4,26 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from confluent_kafka import KafkaError
 
 from placet.simulation.brokers.nodes import Node
 from placet.simulation.scheduler import Process, Scheduler
 
-__all__ = ["TIMED_OUT", "TRANSPORT", "Handle", "Network", "OnReply", "Reply"]
+__all__ = [
+    "GOOD",
+    "LOST",
+    "TIMED_OUT",
+    "TRANSPORT",
+    "UNANSWERED",
+    "Fate",
+    "Handle",
+    "Network",
+    "OnReply",
+    "Reply",
+    "Sender",
+]
 
 TRANSPORT: Final = int(KafkaError._TRANSPORT)
 TIMED_OUT: Final = int(KafkaError._TIMED_OUT)
 _MS: Final = 1_000_000
 _LATENCIES_NS: Final = (100_000, 200_000, 300_000, 500_000, 1_000_000, 3_000_000)
-_LATE_NS: Final = 400 * _MS
 
 OnReply: TypeAlias = Callable[[int, Any], None]
 """Is told an error's code, 0 for none, and the answer."""
 Reply: TypeAlias = OnReply
 Handle: TypeAlias = Callable[[Reply], None]
 """Does at the broker what a request asks for; calls back once, now or later."""
+
+
+class Sender(NamedTuple):
+    """Who sends a request, and what it is called in Kafka's protocol."""
+
+    process: Process
+    what: str
+
+
+class Fate(NamedTuple):
+    """What becomes of a request.
+
+    Attributes:
+        arrives: whether the broker gets it.
+        answered: whether its answer gets back; else the connection breaks.
+        breaks: whether the connection breaks soon after it was sent; it may arrive all the same.
+        late_ns: how much later than usual it arrives.
+        then: what happens right after the broker has done it.
+    """
+
+    arrives: bool = True
+    answered: bool = True
+    breaks: bool = False
+    late_ns: int = 0
+    then: Callable[[], None] | None = None
+
+
+GOOD: Final = Fate()
+LOST: Final = Fate(arrives=False, breaks=True)
+UNANSWERED: Final = Fate(answered=False)
+_TROUBLES: Final = (
+    LOST,
+    UNANSWERED,
+    Fate(late_ns=20 * _MS, breaks=True),
+    Fate(late_ns=400 * _MS, breaks=True),
+    Fate(late_ns=400 * _MS),
+)
 
 
 class Network:
@@ -34,13 +82,15 @@ class Network:
         brokers: how many there are.
 
     Attributes:
-        trouble: once in so many requests something goes wrong with its connection; 0: never.
+        trouble: once in so many requests each of some things goes wrong with it; 0: never.
+        fate_of: draws what becomes of a request.
     """
 
     def __init__(self, scheduler: Scheduler, brokers: int) -> None:
         self.nodes = {number: Node(number) for number in range(1, brokers + 1)}
         self.trouble = 0
-        self._scheduler = scheduler
+        self.fate_of = self.usual_fate
+        self.scheduler = scheduler
         self._choices = scheduler.choices
 
     def works(self, number: int) -> bool:
@@ -49,13 +99,13 @@ class Network:
 
     def clock_ms(self, number: int) -> int:
         """Return a broker's clock, in ms since the epoch."""
-        return (self._scheduler.start_ns + self._scheduler.now_ns + self.nodes[number].skew_ns) // _MS
+        return (self.scheduler.start_ns + self.scheduler.now_ns + self.nodes[number].skew_ns) // _MS
 
-    def send(self, process: Process, number: int, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
+    def send(self, sender: Sender, number: int, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
         """Send a request.
 
         Args:
-            process: who sends it, and is told the answer unless it is dead.
+            sender: whose it is, and what it is called. The process is told the answer unless it is dead.
             number: the broker.
             handle: what it does there. It happens even when nobody waits for the answer any more.
             on_reply: is called once: with what `handle` said, or with the code of a local error.
@@ -63,54 +113,25 @@ class Network:
         """
         node = self.nodes.get(number)
         if node is None or not node.up:
-            self._scheduler.later(_MS, partial(on_reply, TRANSPORT, None), process)
+            self.scheduler.later(_MS, partial(on_reply, TRANSPORT, None), sender.process)
             return
-        answered = False
+        request = _Request(self, sender, node, handle, on_reply, timeout_ns)
+        request.fate = fate = self.fate_of(sender, number)
+        node.in_flight[request] = None
+        if fate.late_ns:
+            self.scheduler.later(timeout_ns, request.give_up)
+        if fate.breaks:
+            self.scheduler.later(self.latency_ns(), request.break_off)
+        if fate.arrives:
+            self.scheduler.later(self.latency_ns() + fate.late_ns, request.arrive)
 
-        def answer(code: int, value: Any) -> None:
-            nonlocal answered
-            if not answered:
-                answered = True
-                node.in_flight.pop(answer, None)
-                self._scheduler.do_for(process, partial(on_reply, code, value))
-
-        def lost(_code: int = 0, _value: Any = None) -> None:
-            self._scheduler.later(self.latency_ns(), partial(answer, TRANSPORT, None))
-
-        def replied(code: int, value: Any) -> None:
-            self._scheduler.later(self.latency_ns(), partial(answer, code, value))
-
-        def give_up() -> None:
-            answer(TIMED_OUT, None)
-
-        generation = node.generation
-        say: Reply = replied
-
-        def arrive() -> None:
-            if not node.up or node.generation != generation:
-                return  # the connection went with it, which was told
-            if node.silent:
-                node.held.append(arrive)
-                self._scheduler.later(timeout_ns, give_up)
-                return
-            handle(say)
-            if not answered:
-                self._scheduler.later(timeout_ns, give_up)
-
-        node.in_flight[answer] = None
-        there_ns = self.latency_ns()
-        fate = self._choices.pick(self.trouble) if self.trouble else -1
-        if fate == 0:  # it never arrives
-            lost()
-            return
-        if fate == 1:  # its answer never arrives
-            say = lost
-        elif fate == 2:  # it is late, and it may be that nobody waits any more
-            there_ns += (1 + self._choices.pick(10)) * _LATE_NS
-            self._scheduler.later(timeout_ns, give_up)
-            if self._choices.pick(2):
-                lost()
-        self._scheduler.later(there_ns, arrive)
+    def usual_fate(self, _sender: Sender, _number: int) -> Fate:
+        """Draw what becomes of a request."""
+        kind = self._choices.pick(self.trouble) if self.trouble else len(_TROUBLES)
+        if kind >= len(_TROUBLES):
+            return GOOD
+        trouble = _TROUBLES[kind]
+        return trouble._replace(late_ns=trouble.late_ns * (1 + self._choices.pick(10))) if trouble.late_ns else trouble
 
     def latency_ns(self) -> int:
         """Draw how long a request or an answer travels."""
@@ -118,5 +139,68 @@ class Network:
 
     def break_connections(self, number: int) -> None:
         """Break all connections to a broker."""
-        for answer in list(self.nodes[number].in_flight):
-            answer(TRANSPORT, None)
+        for request in list(self.nodes[number].in_flight):
+            request.break_off()
+
+
+class _Request:
+    """A request on its way. Whatever becomes of it, its sender is told something once."""
+
+    __slots__ = (
+        "_answered",
+        "_generation",
+        "_handle",
+        "_network",
+        "_node",
+        "_on_reply",
+        "_sender",
+        "_timeout_ns",
+        "fate",
+    )
+
+    def __init__(
+        self, network: Network, sender: Sender, node: Node, handle: Handle, on_reply: OnReply, timeout_ns: int
+    ) -> None:
+        self._network = network
+        self._sender = sender
+        self._node = node
+        self._generation = node.generation
+        self._handle = handle
+        self._on_reply = on_reply
+        self._timeout_ns = timeout_ns
+        self._answered = False
+        self.fate = GOOD
+
+    def arrive(self) -> None:
+        """Let the broker do it. One that was away meanwhile never hears of it: the connection went with it."""
+        node = self._node
+        if not node.up or node.generation != self._generation:
+            return
+        if node.silent:
+            node.held.append(self.arrive)
+            self._network.scheduler.later(self._timeout_ns, self.give_up)
+            return
+        self._handle(self._reply)
+        if self.fate.then is not None:
+            self.fate.then()
+        if not self._answered:
+            self._network.scheduler.later(self._timeout_ns, self.give_up)
+
+    def break_off(self) -> None:
+        """Tell that the connection broke."""
+        self._answer(TRANSPORT, None)
+
+    def give_up(self) -> None:
+        """Tell that no answer came in time."""
+        self._answer(TIMED_OUT, None)
+
+    def _reply(self, code: int, value: Any) -> None:
+        network = self._network
+        answer = partial(self._answer, code, value) if self.fate.answered else self.break_off
+        network.scheduler.later(network.latency_ns(), answer)
+
+    def _answer(self, code: int, value: Any) -> None:
+        if not self._answered:
+            self._answered = True
+            self._node.in_flight.pop(self, None)
+            self._network.scheduler.do_for(self._sender.process, partial(self._on_reply, code, value))

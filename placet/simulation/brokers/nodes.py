@@ -27,7 +27,7 @@ class Node:
         self.skew_ns = 0
         self.generation = 0
         self.held: list[Callable[[], None]] = []
-        self.in_flight: dict[Callable[[int, Any], None], None] = {}
+        self.in_flight: dict[Any, None] = {}
 
 
 class Replicas:

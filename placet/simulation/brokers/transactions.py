@@ -58,6 +58,7 @@ class TransactionCoordinator:
         watch: Callable[[OpenTransaction], None],
     ) -> None:
         self.by_id: dict[str, OpenTransaction] = {}
+        self._by_producer: dict[int, OpenTransaction] = {}
         self._write_markers = write_markers
         self._watch = watch
         self._next_producer_id = 1_000
@@ -72,6 +73,7 @@ class TransactionCoordinator:
         found = self.by_id.get(transactional_id)
         if found is None:
             found = self.by_id[transactional_id] = OpenTransaction(self.new_producer_id())
+            self._by_producer[found.producer_id] = found
         if found.state == ONGOING:
             found.epoch += 1  # fences the one that has it open
             self._end(found, ABORT)
@@ -115,10 +117,13 @@ class TransactionCoordinator:
 
     def may_write(self, producer_id: int, epoch: int, place: tuple[str, int]) -> bool:
         """Tell a leader whether a transaction that it does not know is open here (KIP-890, part 1)."""
-        return any(
-            one.producer_id == producer_id and one.epoch == epoch and one.state == ONGOING and place in one.places
-            for one in self.by_id.values()
-        )
+        found = self._by_producer.get(producer_id)
+        return found is not None and found.epoch == epoch and found.state == ONGOING and place in found.places
+
+    def number_of(self, producer_id: int) -> int:
+        """Return how many transactions a producer has begun."""
+        found = self._by_producer.get(producer_id)
+        return 0 if found is None else found.number
 
     def time_out(self, found: OpenTransaction, number: int) -> None:
         """Abort a transaction that outlived its timeout, and fence its producer."""

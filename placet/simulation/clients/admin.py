@@ -12,7 +12,7 @@ from confluent_kafka import IsolationLevel, KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
-from placet.simulation.brokers.network import TRANSPORT, Reply
+from placet.simulation.brokers.network import TRANSPORT, Reply, Sender
 from placet.simulation.clients.message import failure
 from placet.simulation.clients.questions import any_broker, asked, metadata
 from placet.simulation.scheduler import Process
@@ -21,6 +21,7 @@ __all__ = ["SimulatedAdmin"]
 
 _RETRY_NS: Final = 100_000_000
 _LATEST: Final = -1
+_NEWEST: Final = -3
 _AGAIN: Final = frozenset({
     TRANSPORT, int(KafkaError.NOT_COORDINATOR), int(KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
 })  # fmt: skip
@@ -88,11 +89,11 @@ class SimulatedAdmin:
         """See `AdminCalls`: amid an election the answer may be -1001, without an error."""
         committed = isolation_level is IsolationLevel.READ_COMMITTED
         return {
-            partition: self._offset(partition, request_timeout, committed=committed, latest=spec._value == _LATEST)
+            partition: self._offset(partition, request_timeout, spec._value, committed=committed)
             for partition, spec in partitions.items()
         }
 
-    def _offset(self, partition: ClientPartition, timeout_s: float, *, committed: bool, latest: bool) -> Future[Any]:
+    def _offset(self, partition: ClientPartition, timeout_s: float, which: int, *, committed: bool) -> Future[Any]:
         at = (partition.topic, partition.partition)
         number = self._cluster.leader_of(at)
 
@@ -103,10 +104,16 @@ class SimulatedAdmin:
                 return
             log = found.log
             end = log.last_stable_offset if committed else log.high_watermark
-            reply(OK, SimpleNamespace(offset=end if latest else log.start))
+            if which == _NEWEST:
+                newest = log.newest()
+                reply(OK, SimpleNamespace(offset=newest if newest < end else -1))
+            else:
+                reply(OK, SimpleNamespace(offset=end if which == _LATEST else log.start))
 
         return self._send(
-            partial(self._cluster.network.send, self._process, number, handle), timeout_s, amid_election=True
+            partial(self._cluster.network.send, Sender(self._process, "ListOffsets"), number, handle),
+            timeout_s,
+            amid_election=True,
         )
 
     def describe_consumer_groups(self, group_ids: list[str], /, *, request_timeout: float) -> dict[str, Future[Any]]:
@@ -124,12 +131,12 @@ class SimulatedAdmin:
             ]
             reply(OK, SimpleNamespace(members=members))
 
-        ask = partial(self._cluster.ask_group_coordinator, self._process)
+        ask = partial(self._cluster.ask_group_coordinator, Sender(self._process, "ConsumerGroupDescribe"))
         return {name: self._send(partial(ask, partial(describe, name)), request_timeout) for name in group_ids}
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
         """See `AdminCalls`."""
-        ask = partial(self._cluster.network.send, self._process, any_broker(self._cluster))
+        ask = partial(self._cluster.network.send, Sender(self._process, "Metadata"), any_broker(self._cluster))
         return asked(
             self._cluster, self._process, ask, lambda reply: reply(OK, metadata(self._cluster, topic)), timeout
         )
@@ -184,7 +191,7 @@ class SimulatedAdmin:
                 reply(-1, error)
 
         return self._send(
-            lambda on_reply, timeout_ns: cluster.network.send(self._process, number, handle, on_reply, timeout_ns),
+            partial(cluster.network.send, Sender(self._process, "Describe"), number, handle),
             timeout_s,
         )
 

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
-from placet.simulation.brokers.network import Reply
+from placet.simulation.brokers.network import Reply, Sender
 from placet.simulation.clients.fetcher import FetchLane, FetchThread
 from placet.simulation.clients.membership import GroupMembership
 from placet.simulation.clients.message import SimulatedMessage, failure
@@ -181,7 +181,7 @@ class SimulatedConsumer:
                 reply(OK, [ClientPartition(topic, number, group.positions.get((topic, number), -1001))
                            for topic, number in ats])  # fmt: skip
 
-        ask = partial(self.cluster.ask_group_coordinator, self.process)
+        ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetFetch"))
         found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, timeout)
         return found
 
@@ -197,7 +197,7 @@ class SimulatedConsumer:
                 group.positions.update(moved)
             reply(code, offsets)
 
-        ask = partial(self.cluster.ask_group_coordinator, self.process)
+        ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetCommit"))
         found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, 60.0)
         return found
 
@@ -223,13 +223,13 @@ class SimulatedConsumer:
                 log = found.log
                 reply(OK, (log.start, log.last_stable_offset if committed else log.high_watermark))
 
-        ask = partial(self.cluster.network.send, self.process, number)
+        ask = partial(self.cluster.network.send, Sender(self.process, "ListOffsets"), number)
         return asked(self.cluster, self.process, ask, handle, timeout)
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
         """See `ConsumerCalls`."""
         self._use()
-        ask = partial(self.cluster.network.send, self.process, any_broker(self.cluster))
+        ask = partial(self.cluster.network.send, Sender(self.process, "Metadata"), any_broker(self.cluster))
         return asked(self.cluster, self.process, ask, lambda reply: reply(OK, metadata(self.cluster, topic)), timeout)
 
     # -- for the membership --------------------------------------------------------------------------------------------

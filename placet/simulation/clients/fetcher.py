@@ -16,7 +16,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
 from placet.simulation.brokers.log import Entry
-from placet.simulation.brokers.network import Reply
+from placet.simulation.brokers.network import Reply, Sender
 from placet.simulation.clients.message import SimulatedMessage
 from placet.simulation.scheduler import Process, Waiters
 
@@ -187,7 +187,8 @@ class FetchThread:
                 else:
                     reply(OK, fetched)
 
-        self._cluster.network.send(self._process, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
+        sender = Sender(self._process, "Fetch")
+        self._cluster.network.send(sender, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
 
     def _fetched(self, lane: FetchLane, position: int) -> _Fetched | None:
         """Return what a leader has for a lane; None where there is nothing new."""

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import OK
 from placet.simulation.brokers.groups import Beat, Member
-from placet.simulation.brokers.network import Reply
+from placet.simulation.brokers.network import Reply, Sender
 
 if TYPE_CHECKING:
     from placet.simulation.clients.consumer import SimulatedConsumer
@@ -139,7 +139,8 @@ class GroupMembership:
                 cluster.scheduler.later(session_ns, partial(_expire, cluster, name, member.member_id, found.heard))
             reply(OK, beat)
 
-        cluster.ask_group_coordinator(consumer.process, handle, on_reply, _TIMEOUT_NS)
+        sender = Sender(consumer.process, "ConsumerGroupHeartbeat")
+        cluster.ask_group_coordinator(sender, handle, on_reply, _TIMEOUT_NS)
 
     def _answered(self, code: int, beat: Beat | None) -> None:
         consumer = self._consumer

@@ -17,7 +17,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from placet.processors.address import partition_of
 from placet.simulation.brokers.cluster import NOT_COORDINATOR, NOT_LEADER, OK, SimulatedCluster
 from placet.simulation.brokers.log import Piece, ProducerBatch
-from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Reply
+from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Reply, Sender
 from placet.simulation.clients.message import SimulatedMessage, failure
 from placet.simulation.clients.transaction import ProducerTransaction
 from placet.simulation.scheduler import Process, Waiters
@@ -294,7 +294,7 @@ class SimulatedProducer:
                 reply(int(KafkaError.INVALID_TXN_STATE), None)
                 return
             stamp = self.cluster.network.clock_ms(number)
-            offset = log.append(batch, stamp)
+            offset = log.append(batch, stamp, self.cluster.transactions.number_of(batch.producer_id))
             if offset < 0:
                 reply(-1 - offset, None)
                 return
@@ -330,7 +330,7 @@ class SimulatedProducer:
             else:
                 self._refused(lane, code)
 
-        self.cluster.network.send(self.process, number, handle, replied, self.timeout_ns)
+        self.cluster.network.send(Sender(self.process, "Produce"), number, handle, replied, self.timeout_ns)
 
     def _refused(self, lane: _SendLane, code: int) -> None:
         for message in (*lane.sending, *lane.messages):

@@ -10,7 +10,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import OK
 from placet.simulation.brokers.log import ABORT, COMMIT
-from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Reply
+from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT, Reply, Sender
 from placet.simulation.clients.message import failure
 from placet.streams.kafka.membership import membership
 
@@ -72,7 +72,7 @@ class ProducerTransaction:
             code, producer_id, epoch = cluster.transactions.init(name, timeout_ns)
             reply(code, (producer_id, epoch))
 
-        answer, last = self._ask(handle, timeout_s)
+        answer, last = self._ask("InitProducerId", handle, timeout_s)
         if answer is None:
             code = _CONCURRENT if last == _CONCURRENT else TIMED_OUT
             raise failure(code, f"init_transactions: {KafkaError(last).str()}", retriable=True)
@@ -114,9 +114,9 @@ class ProducerTransaction:
                 cluster.group(group).store_in_transaction(number, moved)
             reply(code, True)
 
-        self._ask(add, None)
+        self._ask("AddOffsetsToTxn", add, None)
         self._has_positions = True
-        self._ask(store, None, to_group=True)
+        self._ask("TxnOffsetCommit", store, None)
 
     def commit(self, timeout_s: float) -> None:
         """Wait for all deliveries, then for the coordinator's word."""
@@ -215,7 +215,8 @@ class ProducerTransaction:
             else:
                 self.refused(code)
 
-        cluster.ask_transaction_coordinator(producer.process, handle, replied, producer.timeout_ns)
+        sender = Sender(producer.process, "AddPartitionsToTxn")
+        cluster.ask_transaction_coordinator(sender, handle, replied, producer.timeout_ns)
 
     def _end(self, result: str, state: str, until_ns: int) -> None:
         self._state = state
@@ -226,18 +227,12 @@ class ProducerTransaction:
                 reply(cluster.transactions.end(name, number, epoch, result), True)
 
             timeout_s = (until_ns - self._producer.scheduler.now_ns) / 1e9
-            answer, last = self._ask(handle, max(0.0, timeout_s))
+            answer, last = self._ask("EndTxn", handle, max(0.0, timeout_s))
             if answer is None:
                 raise failure(TIMED_OUT, f"no answer to EndTxn: {KafkaError(last).str()}", retriable=True)
         self._state = _NO_TRANSACTION
 
-    def _ask(
-        self,
-        handle: Callable[[Reply], None],
-        timeout_s: float | None,
-        *,
-        to_group: bool = False,
-    ) -> tuple[Any, int]:
+    def _ask(self, what: str, handle: Callable[[Reply], None], timeout_s: float | None) -> tuple[Any, int]:
         """Ask a coordinator until it answers; requests go on after the call has given up.
 
         Returns:
@@ -248,11 +243,13 @@ class ProducerTransaction:
         last = TIMED_OUT
         limit_s = _FOR_EVER_S if timeout_s is None else timeout_s
         asks_until_ns = scheduler.now_ns + round(limit_s * 1e9) + producer.timeout_ns
+        to_group = what == "TxnOffsetCommit"
         ask = producer.cluster.ask_group_coordinator if to_group else producer.cluster.ask_transaction_coordinator
+        sender = Sender(producer.process, what)
 
         def request() -> None:
             if producer.fatal is None and scheduler.now_ns < asks_until_ns:
-                ask(producer.process, handle, replied, producer.timeout_ns)
+                ask(sender, handle, replied, producer.timeout_ns)
 
         def replied(code: int, value: Any) -> None:
             nonlocal last
