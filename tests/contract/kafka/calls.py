@@ -1,0 +1,200 @@
+"""Steps that many scenarios take: clients with the gate's options, whole transactions, reading to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from confluent_kafka import IsolationLevel, KafkaError, Message
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # exported, but without __all__
+
+from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_reason
+from placet.streams.kafka.clients import AdminCalls, ConsumerCalls, ProducerCalls
+from tests.contract.kafka.under_test import KafkaUnderTest
+
+__all__ = [
+    "CALL_S",
+    "EARLIEST",
+    "LATEST",
+    "Found",
+    "Seen",
+    "at",
+    "code_of",
+    "end",
+    "ends_at",
+    "put",
+    "read",
+    "read_all",
+    "read_to",
+    "reader",
+    "refused",
+    "start_producer",
+    "write",
+]
+
+CALL_S: Final = 20.0
+LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
+EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap
+
+
+class Seen(NamedTuple):
+    """A record as a reader saw it."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+class Found(NamedTuple):
+    """What a read to the end found."""
+
+    records: list[Seen]
+    ends: dict[int, int]
+
+    @property
+    def values(self) -> list[bytes | None]:
+        return [record.value for record in self.records]
+
+    @property
+    def offsets(self) -> list[int]:
+        return [record.offset for record in self.records]
+
+
+def start_producer(kafka: KafkaUnderTest, transactional_id: str = "", **more: Any) -> ProducerCalls:
+    """Make a transactional producer with the gate's options, and let it begin. `more`: options, `_` for a dot."""
+    own = {
+        "acks": "all",
+        "enable.idempotence": True,
+        "transactional.id": transactional_id or kafka.new_name("writer"),
+        "linger.ms": 2,
+    }
+    producer = kafka.clients.producer({**kafka.options, **own, **_dotted(more)})
+    producer.init_transactions(CALL_S)
+    return producer
+
+
+def reader(kafka: KafkaUnderTest, *topics: str, **more: Any) -> ConsumerCalls:
+    """Make a reader with the gate's options, which knows these topics. `more`: options, `_` for a dot."""
+    own = {
+        "group.id": kafka.new_name("group"),
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 10,
+        "fetch.queue.backoff.ms": 10,
+    }
+    consumer = kafka.clients.consumer({**kafka.options, **own, **_dotted(more)})
+    for topic in topics:
+        consumer.list_topics(topic, CALL_S)
+    return consumer
+
+
+def _dotted(options: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("_", "."): value for name, value in options.items()}
+
+
+def put(producer: ProducerCalls, topic: str, *values: bytes, partition: int = 0, told: Any = None) -> None:
+    """Add records to the open transaction. `told`: the delivery report's callback."""
+    for value in values:
+        producer.produce(topic, value, b"key", partition, told, None, 0, None)
+
+
+def write(producer: ProducerCalls, topic: str, *values: bytes, partition: int = 0) -> None:
+    """Write records in a transaction of their own, and commit it."""
+    producer.begin_transaction()
+    put(producer, topic, *values, partition=partition)
+    producer.commit_transaction(CALL_S)
+
+
+def at(topic: str, offset: int = 0, partition: int = 0) -> ClientPartition:
+    """Return a partition with a position in it."""
+    return ClientPartition(topic, partition, offset)
+
+
+def read(kafka: KafkaUnderTest, consumer: ConsumerCalls, until: Callable[[Found], bool]) -> Found:
+    """Poll until what was read suffices."""
+    found = Found([], {})
+
+    def suffices() -> bool:
+        message = consumer.poll(0.1)
+        if message is not None:
+            note(message, found)
+        return until(found)
+
+    kafka.until(suffices)
+    return found
+
+
+def note(message: Message, found: Found) -> None:
+    """Add a message to what was read; an error that is no end fails the scenario."""
+    error, partition, offset = message.error(), message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    if error is None:
+        value = message.value()
+        assert not isinstance(value, str)
+        found.records.append(Seen(partition, offset, value))
+    else:
+        assert error.code() == KafkaError._PARTITION_EOF, error
+        found.ends[partition] = offset
+
+
+def read_to(kafka: KafkaUnderTest, consumer: ConsumerCalls, *ends: int) -> Found:
+    """Poll until these are the ends that are told, of partition 0 and so on.
+
+    A broker answers a commit before its markers are in the logs: a reader may be told of an end before them first.
+    """
+    wanted = dict(enumerate(ends))
+    return read(kafka, consumer, lambda found: found.ends == wanted)
+
+
+def read_all(kafka: KafkaUnderTest, topic: str, *ends: int, **more: Any) -> Found:
+    """Read a topic from its beginning to these ends, with a reader of its own. `more`: its options."""
+    consumer = reader(kafka, topic, **more)
+    consumer.assign([at(topic, 0, partition) for partition in range(len(ends))])
+    found = read_to(kafka, consumer, *ends)
+    consumer.close()
+    return found
+
+
+def end(
+    kafka: KafkaUnderTest,
+    admin: AdminCalls,
+    topic: str,
+    partition: int = 0,
+    spec: Any = LATEST,
+    *,
+    stable: bool = False,
+) -> int:
+    """Ask a leader for the end of its log: the high watermark, or the last stable offset."""
+    level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
+    asked = ClientPartition(topic, partition)
+    answer = admin.list_offsets({asked: spec}, isolation_level=level, request_timeout=CALL_S)[asked]
+    assert kafka.clients.wait([answer], CALL_S)
+    offset: int = answer.result().offset
+    return offset
+
+
+def ends_at(kafka: KafkaUnderTest, topic: str, offset: int, *, partition: int = 0, stable: bool = False) -> bool:
+    """Wait until the log ends there, then tell that it does."""
+    admin = kafka.clients.admin(kafka.options)
+    kafka.until(lambda: end(kafka, admin, topic, partition, stable=stable) == offset)
+    return True
+
+
+def refused(call: Callable[..., object], *arguments: Any) -> KafkaError:
+    """Make a call that must fail, and return Kafka's error behind what it raises."""
+    try:
+        call(*arguments)
+    except CLIENT_ERRORS as error:
+        return kafka_reason(error)
+    raise AssertionError("the call was not refused")
+
+
+def code_of(call: Callable[..., object], *arguments: Any) -> int:
+    """Make a call that must fail, and return its code."""
+    code: int = refused(call, *arguments).code()
+    return code

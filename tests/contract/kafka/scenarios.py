@@ -1,0 +1,27 @@
+"""All scenarios, by name: every public function of the modules of scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Final, TypeAlias
+
+from tests.contract.kafka import scenarios_visibility
+from tests.contract.kafka.under_test import KafkaUnderTest
+
+__all__ = ["SCENARIOS", "Scenario"]
+
+Scenario: TypeAlias = Callable[[KafkaUnderTest], None]
+
+
+def _scenarios_of(module: ModuleType) -> dict[str, Scenario]:
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if callable(value) and not name.startswith("_") and value.__module__ == module.__name__
+    }
+
+
+SCENARIOS: Final[dict[str, Scenario]] = {
+    **_scenarios_of(scenarios_visibility),
+}

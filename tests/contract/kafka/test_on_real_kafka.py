@@ -1,0 +1,25 @@
+"""Every scenario on a real Kafka: what the simulated one is held to as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from placet.devbroker.broker import Broker
+from tests.contract.kafka.scenarios import SCENARIOS
+from tests.contract.kafka.under_test import RealKafka
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def kafka(broker: Broker) -> Iterator[RealKafka]:
+    kafka = RealKafka(broker)
+    yield kafka
+    kafka.close()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_it_holds(name: str, kafka: RealKafka) -> None:
+    SCENARIOS[name](kafka)

@@ -1,0 +1,151 @@
+"""What a scenario may use: a Kafka, real or simulated, and the client calls that a gate makes.
+
+A scenario asserts only what a client sees: records, offsets, codes, callbacks. So it runs unchanged on both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any, Protocol
+from uuid import uuid4
+
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # exported, but without __all__
+
+from placet.devbroker.broker import Broker
+from placet.streams.host import LocalHost
+from placet.streams.kafka.client_errors import kafka_errors_ignored
+from placet.streams.kafka.clients import Clients, ConsumerCalls
+
+__all__ = ["KafkaUnderTest", "RealKafka"]
+
+_CALL_S = 20.0
+_LOOK_EVERY_S = 0.02
+
+
+class KafkaUnderTest(Protocol):
+    """One broker with KIP-848 groups, and a host to make clients on."""
+
+    @property
+    def clients(self) -> Clients:
+        """The host: time, threads, clients. Clients that a scenario leaves open are closed after it."""
+        ...
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What every client needs: `bootstrap.servers`. A new dict each time."""
+        ...
+
+    def new_topic(self, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
+        """Create a topic of a name that no other scenario has; its leaders are known when this returns."""
+        ...
+
+    def new_name(self, prefix: str) -> str:
+        """Return a name for a group or transactional id that no other scenario has."""
+        ...
+
+    def until(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+        """Ask again and again, with short sleeps, until it holds. AssertionError where it does not in time."""
+        ...
+
+    def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
+        """Remove the first records of a log: it then starts at `before_offset`."""
+        ...
+
+    def recreate(self, topic: str) -> None:
+        """Delete a topic and make it anew, with as many partitions and another id."""
+        ...
+
+    def pause_broker(self) -> None:
+        """The broker hears and says nothing more; connections stay open."""
+        ...
+
+    def resume_broker(self) -> None:
+        """The broker goes on, with what it was sent meanwhile. No-op where it is not paused."""
+        ...
+
+
+class RealKafka:
+    """The real one: this machine, and a broker that a fixture started."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._host = _ClosingHost()
+        self._admin = AdminClient(self.options)
+        self._numbers = count()
+        self._run = uuid4().hex[:8]
+        self._paused = False
+
+    @property
+    def clients(self) -> Clients:
+        return self._host
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"bootstrap.servers": self._broker.bootstrap_servers}
+
+    def new_topic(self, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
+        topic = self.new_name("topic")
+        self._create(topic, partitions, configs or {})
+        return topic
+
+    def new_name(self, prefix: str) -> str:
+        return f"{prefix}-{self._run}-{next(self._numbers)}"
+
+    def until(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+        deadline_s = self._host.monotonic_s() + timeout_s
+        while not condition():
+            assert self._host.monotonic_s() < deadline_s, f"it did not come true in {timeout_s:g} s"
+            self._host.sleep(_LOOK_EVERY_S)
+
+    def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
+        at = ClientPartition(topic, partition, before_offset)
+        self._admin.delete_records([at], request_timeout=_CALL_S)[at].result(_CALL_S)
+
+    def recreate(self, topic: str) -> None:
+        partitions = len(self._admin.list_topics(topic, timeout=_CALL_S).topics[topic].partitions)
+        self._admin.delete_topics([topic], operation_timeout=_CALL_S)[topic].result(_CALL_S)
+        self._create(topic, partitions, {})
+
+    def pause_broker(self) -> None:
+        self._broker.pause()
+        self._paused = True
+
+    def resume_broker(self) -> None:
+        if self._paused:
+            self._broker.resume()
+            self._paused = False
+
+    def close(self) -> None:
+        """Let the broker go on, and close the consumers that the scenario left open."""
+        self.resume_broker()
+        self._host.close()
+
+    def _create(self, topic: str, partitions: int, configs: Mapping[str, str]) -> None:
+        new = NewTopic(topic, partitions, 1, config=dict(configs))
+        self._admin.create_topics([new], operation_timeout=_CALL_S)[topic].result(_CALL_S)
+        self.until(lambda: self._led(topic) == partitions)
+
+    def _led(self, topic: str) -> int:
+        """How many partitions of a topic have a leader."""
+        found = self._admin.list_topics(topic, timeout=_CALL_S).topics[topic].partitions
+        return sum(partition.leader > 0 and partition.error is None for partition in found.values())
+
+
+class _ClosingHost(LocalHost):
+    """The real host, which remembers its consumers: the test closes them."""
+
+    def __init__(self) -> None:
+        self._consumers: list[ConsumerCalls] = []
+
+    def consumer(self, options: Mapping[str, Any], /) -> ConsumerCalls:
+        made = super().consumer(options)
+        self._consumers.append(made)
+        return made
+
+    def close(self) -> None:
+        for consumer in self._consumers:
+            with kafka_errors_ignored():
+                consumer.close()
+        self._consumers.clear()
