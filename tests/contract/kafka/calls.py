@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, Message
@@ -17,6 +17,7 @@ __all__ = [
     "CALL_S",
     "EARLIEST",
     "LATEST",
+    "UNCOMMITTED",
     "Found",
     "Seen",
     "at",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 CALL_S: Final = 20.0
+NO_OPTIONS: Final[Mapping[str, Any]] = {}
+UNCOMMITTED: Final = {"isolation.level": "read_uncommitted"}
 LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
 EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap
 
@@ -61,21 +64,23 @@ class Found(NamedTuple):
         return [record.offset for record in self.records]
 
 
-def start_producer(kafka: KafkaUnderTest, transactional_id: str = "", **more: Any) -> ProducerCalls:
-    """Make a transactional producer with the gate's options, and let it begin. `more`: options, `_` for a dot."""
+def start_producer(
+    kafka: KafkaUnderTest, transactional_id: str = "", options: Mapping[str, Any] = NO_OPTIONS
+) -> ProducerCalls:
+    """Make a transactional producer with the gate's options, these win, and let it begin."""
     own = {
         "acks": "all",
         "enable.idempotence": True,
         "transactional.id": transactional_id or kafka.new_name("writer"),
         "linger.ms": 2,
     }
-    producer = kafka.clients.producer({**kafka.options, **own, **_dotted(more)})
+    producer = kafka.clients.producer({**kafka.options, **own, **options})
     producer.init_transactions(CALL_S)
     return producer
 
 
-def reader(kafka: KafkaUnderTest, *topics: str, **more: Any) -> ConsumerCalls:
-    """Make a reader with the gate's options, which knows these topics. `more`: options, `_` for a dot."""
+def reader(kafka: KafkaUnderTest, *topics: str, options: Mapping[str, Any] = NO_OPTIONS) -> ConsumerCalls:
+    """Make a reader with the gate's options, these win, which knows these topics."""
     own = {
         "group.id": kafka.new_name("group"),
         "isolation.level": "read_committed",
@@ -86,14 +91,10 @@ def reader(kafka: KafkaUnderTest, *topics: str, **more: Any) -> ConsumerCalls:
         "fetch.wait.max.ms": 10,
         "fetch.queue.backoff.ms": 10,
     }
-    consumer = kafka.clients.consumer({**kafka.options, **own, **_dotted(more)})
+    consumer = kafka.clients.consumer({**kafka.options, **own, **options})
     for topic in topics:
         consumer.list_topics(topic, CALL_S)
     return consumer
-
-
-def _dotted(options: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "."): value for name, value in options.items()}
 
 
 def put(producer: ProducerCalls, topic: str, *values: bytes, partition: int = 0, told: Any = None) -> None:
@@ -151,9 +152,9 @@ def read_to(kafka: KafkaUnderTest, consumer: ConsumerCalls, *ends: int) -> Found
     return read(kafka, consumer, lambda found: found.ends == wanted)
 
 
-def read_all(kafka: KafkaUnderTest, topic: str, *ends: int, **more: Any) -> Found:
-    """Read a topic from its beginning to these ends, with a reader of its own. `more`: its options."""
-    consumer = reader(kafka, topic, **more)
+def read_all(kafka: KafkaUnderTest, topic: str, *ends: int, options: Mapping[str, Any] = NO_OPTIONS) -> Found:
+    """Read a topic from its beginning to these ends, with a reader of its own."""
+    consumer = reader(kafka, topic, options=options)
     consumer.assign([at(topic, 0, partition) for partition in range(len(ends))])
     found = read_to(kafka, consumer, *ends)
     consumer.close()

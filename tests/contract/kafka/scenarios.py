@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final, TypeAlias
 
-from tests.contract.kafka import scenarios_visibility
+from tests.contract.kafka import scenarios_fencing, scenarios_producer, scenarios_visibility
 from tests.contract.kafka.under_test import KafkaUnderTest
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -24,4 +24,6 @@ def _scenarios_of(module: ModuleType) -> dict[str, Scenario]:
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     **_scenarios_of(scenarios_visibility),
+    **_scenarios_of(scenarios_producer),
+    **_scenarios_of(scenarios_fencing),
 }

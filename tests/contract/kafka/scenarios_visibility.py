@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.contract.kafka.calls import (
     CALL_S,
+    UNCOMMITTED,
     Seen,
     at,
     end,
@@ -37,7 +38,7 @@ def aborted_records_take_offsets_and_are_never_read(kafka: KafkaUnderTest) -> No
     write(producer, topic, b"a")
     assert ends_at(kafka, topic, 5)
     assert read_all(kafka, topic, 5).records == [Seen(0, 3, b"a")]
-    assert read_all(kafka, topic, 5, isolation_level="read_uncommitted").values == [b"never", b"ever", b"a"]
+    assert read_all(kafka, topic, 5, options=UNCOMMITTED).values == [b"never", b"ever", b"a"]
 
 
 def records_of_an_open_transaction_are_seen_by_readers_of_uncommitted_ones_only(kafka: KafkaUnderTest) -> None:
@@ -54,7 +55,7 @@ def records_of_an_open_transaction_are_seen_by_readers_of_uncommitted_ones_only(
     committed = reader(kafka, topic)
     committed.assign([at(topic)])
     assert read_to(kafka, committed, 2).values == [b"before"]
-    assert read_all(kafka, topic, 5, isolation_level="read_uncommitted").values == [b"before", b"open", b"behind"]
+    assert read_all(kafka, topic, 5, options=UNCOMMITTED).values == [b"before", b"open", b"behind"]
     opened.commit_transaction(CALL_S)
     assert read_to(kafka, committed, 6).values == [b"open", b"behind"]
 
@@ -70,7 +71,7 @@ def the_watermark_asked_for_is_the_last_stable_offset_and_the_cached_one_the_hig
     assert producer.flush(CALL_S) == 0
     assert ends_at(kafka, topic, 2, stable=True)
     for level, end_of_its_records in (("read_committed", 2), ("read_uncommitted", 3)):
-        consumer = reader(kafka, topic, isolation_level=level)
+        consumer = reader(kafka, topic, options={"isolation.level": level})
         assert consumer.get_watermark_offsets(at(topic), CALL_S) == (0, end_of_its_records)
         assert consumer.get_watermark_offsets(at(topic), cached=True) == (-1001, -1001)
         consumer.assign([at(topic)])
