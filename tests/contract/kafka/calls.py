@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, Message
@@ -20,6 +21,7 @@ __all__ = [
     "UNCOMMITTED",
     "Found",
     "Seen",
+    "answer",
     "at",
     "code_of",
     "end",
@@ -173,9 +175,8 @@ def end(
     """Ask a leader for the end of its log: the high watermark, or the last stable offset."""
     level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
     asked = ClientPartition(topic, partition)
-    answer = admin.list_offsets({asked: spec}, isolation_level=level, request_timeout=CALL_S)[asked]
-    assert kafka.clients.wait([answer], CALL_S)
-    offset: int = answer.result().offset
+    found = admin.list_offsets({asked: spec}, isolation_level=level, request_timeout=CALL_S)[asked]
+    offset: int = answer(kafka, found).offset
     return offset
 
 
@@ -184,6 +185,12 @@ def ends_at(kafka: KafkaUnderTest, topic: str, offset: int, *, partition: int = 
     admin = kafka.clients.admin(kafka.options)
     kafka.until(lambda: end(kafka, admin, topic, partition, stable=stable) == offset)
     return True
+
+
+def answer(kafka: KafkaUnderTest, future: Future[Any]) -> Any:
+    """Wait for an admin client's answer, and return it or raise what it holds."""
+    assert kafka.clients.wait([future], CALL_S)
+    return future.result()
 
 
 def refused(call: Callable[..., object], *arguments: Any) -> KafkaError:

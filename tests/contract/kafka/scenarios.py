@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final, TypeAlias
 
-from tests.contract.kafka import scenarios_fencing, scenarios_producer, scenarios_visibility
+from tests.contract.kafka import scenarios_fencing, scenarios_positions, scenarios_producer, scenarios_visibility
 from tests.contract.kafka.under_test import KafkaUnderTest
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -26,4 +26,5 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     **_scenarios_of(scenarios_visibility),
     **_scenarios_of(scenarios_producer),
     **_scenarios_of(scenarios_fencing),
+    **_scenarios_of(scenarios_positions),
 }
