@@ -6,7 +6,15 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final, TypeAlias
 
-from tests.contract.kafka import scenarios_fencing, scenarios_positions, scenarios_producer, scenarios_visibility
+from tests.contract.kafka import (
+    scenarios_admin,
+    scenarios_fencing,
+    scenarios_groups,
+    scenarios_positions,
+    scenarios_producer,
+    scenarios_reading,
+    scenarios_visibility,
+)
 from tests.contract.kafka.under_test import KafkaUnderTest
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -27,4 +35,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     **_scenarios_of(scenarios_producer),
     **_scenarios_of(scenarios_fencing),
     **_scenarios_of(scenarios_positions),
+    **_scenarios_of(scenarios_reading),
+    **_scenarios_of(scenarios_groups),
+    **_scenarios_of(scenarios_admin),
 }
