@@ -10,6 +10,7 @@ from tests.contract.kafka import (
     scenarios_admin,
     scenarios_fencing,
     scenarios_groups,
+    scenarios_outages,
     scenarios_positions,
     scenarios_producer,
     scenarios_reading,
@@ -17,7 +18,7 @@ from tests.contract.kafka import (
 )
 from tests.contract.kafka.under_test import KafkaUnderTest
 
-__all__ = ["SCENARIOS", "Scenario"]
+__all__ = ["OUTAGES", "SCENARIOS", "Scenario"]
 
 Scenario: TypeAlias = Callable[[KafkaUnderTest], None]
 
@@ -39,3 +40,5 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     **_scenarios_of(scenarios_groups),
     **_scenarios_of(scenarios_admin),
 }
+OUTAGES: Final[dict[str, Scenario]] = _scenarios_of(scenarios_outages)
+"""Those in which the broker falls silent: they come last, one after the other."""

@@ -23,13 +23,13 @@ from tests.contract.kafka.under_test import KafkaUnderTest
 _QUIET_S = 0.3
 
 
-def _ten_transactions(kafka: KafkaUnderTest, topic: str) -> list[int]:
-    """Write ten transactions of twenty records each to partition 0, and return their offsets: the end is 210."""
+def _five_transactions(kafka: KafkaUnderTest, topic: str) -> list[int]:
+    """Write five transactions of forty records each to partition 0, and return their offsets: the end is 205."""
     producer = start_producer(kafka)
-    for number in range(10):
-        write(producer, topic, *[b"%d" % record for record in range(number * 20, number * 20 + 20)])
-    assert ends_at(kafka, topic, 210, stable=True)
-    return [offset for offset in range(210) if offset % 21 != 20]
+    for number in range(5):
+        write(producer, topic, *[b"%d" % record for record in range(number * 40, number * 40 + 40)])
+    assert ends_at(kafka, topic, 205, stable=True)
+    return [offset for offset in range(205) if offset % 41 != 40]
 
 
 def _quiet(kafka: KafkaUnderTest, consumer: ConsumerCalls) -> bool:
@@ -92,7 +92,7 @@ def an_end_is_told_behind_markers_and_again_after_new_records(kafka: KafkaUnderT
 def consume_takes_so_many_at_most_and_in_order(kafka: KafkaUnderTest) -> None:
     """Records and ends count alike. What it does not take comes next."""
     topic = kafka.new_topic()
-    offsets = _ten_transactions(kafka, topic)
+    offsets = _five_transactions(kafka, topic)
     consumer = reader(kafka, topic)
     consumer.assign([at(topic)])
     found, sizes = Found([], {}), []
@@ -102,7 +102,7 @@ def consume_takes_so_many_at_most_and_in_order(kafka: KafkaUnderTest) -> None:
         sizes.append(len(messages))
         for message in messages:
             note(message, found)
-        return found.ends == {0: 210}
+        return found.ends == {0: 205}
 
     kafka.until(all_came)
     assert found.offsets == offsets
@@ -166,7 +166,7 @@ def a_topic_made_anew_ends_before_an_old_position(kafka: KafkaUnderTest) -> None
 def a_pause_holds_and_a_resume_goes_on_without_a_gap(kafka: KafkaUnderTest) -> None:
     """What was fetched and not taken comes again after the resume, and nothing that was taken."""
     topic = kafka.new_topic()
-    offsets = _ten_transactions(kafka, topic)
+    offsets = _five_transactions(kafka, topic)
     consumer = reader(kafka, topic)
     consumer.assign([at(topic)])
     found = Found([], {})
@@ -176,7 +176,7 @@ def a_pause_holds_and_a_resume_goes_on_without_a_gap(kafka: KafkaUnderTest) -> N
         consumer.pause([at(topic)])
         assert _quiet(kafka, consumer)
         consumer.resume([at(topic)])
-    found.records.extend(read_to(kafka, consumer, 210).records)
+    found.records.extend(read_to(kafka, consumer, 205).records)
     assert found.offsets == offsets
 
 
@@ -206,7 +206,7 @@ def a_pause_outlives_the_assignment(kafka: KafkaUnderTest) -> None:
 def a_resume_of_what_is_not_paused_changes_nothing(kafka: KafkaUnderTest) -> None:
     """Neither record is lost nor read twice, with librdkafka 2.16. A pause of what is not there is no error either."""
     topic = kafka.new_topic()
-    offsets = _ten_transactions(kafka, topic)
+    offsets = _five_transactions(kafka, topic)
     consumer = reader(kafka, topic)
     consumer.pause([at(topic, 0, 7), at("no-such-topic")])
     consumer.resume([at(topic, 0, 7), at("no-such-topic")])
@@ -219,7 +219,7 @@ def a_resume_of_what_is_not_paused_changes_nothing(kafka: KafkaUnderTest) -> Non
         if message is not None:
             note(message, found)
         consumer.resume([at(topic)])
-        return found.ends == {0: 210}
+        return found.ends == {0: 205}
 
     kafka.until(ended)
     assert found.offsets == offsets
@@ -228,22 +228,22 @@ def a_resume_of_what_is_not_paused_changes_nothing(kafka: KafkaUnderTest) -> Non
 def a_seek_goes_back_and_nothing_of_before_it_comes(kafka: KafkaUnderTest) -> None:
     """What was fetched already is dropped, whatever the number of records that waited."""
     topic = kafka.new_topic()
-    offsets = _ten_transactions(kafka, topic)
+    offsets = _five_transactions(kafka, topic)
     consumer = reader(kafka, topic)
     consumer.assign([at(topic)])
-    for target in (5, 0, 100, 41, 209, 3):
+    for target in (5, 0, 100, 40, 3, 204):
         read(kafka, consumer, lambda found: bool(found.records or found.ends))
         consumer.seek(at(topic, target))
         found = read(kafka, consumer, lambda found: bool(found.records or found.ends))
         expected = [offset for offset in offsets if offset >= target]
         assert found.offsets == expected[:1]
-        assert expected or found.ends == {0: 210}
+        assert expected or found.ends == {0: 205}
 
 
 def a_seek_while_paused_counts_after_the_resume(kafka: KafkaUnderTest) -> None:
     """As the gate lets a partition flow again: seek, then resume."""
     topic = kafka.new_topic()
-    offsets = _ten_transactions(kafka, topic)
+    offsets = _five_transactions(kafka, topic)
     consumer = reader(kafka, topic)
     consumer.incremental_assign([at(topic)])
     _some(kafka, consumer, 30)
@@ -251,7 +251,7 @@ def a_seek_while_paused_counts_after_the_resume(kafka: KafkaUnderTest) -> None:
     consumer.seek(at(topic, 10))
     assert _quiet(kafka, consumer)
     consumer.resume([at(topic)])
-    assert read_to(kafka, consumer, 210).offsets == [offset for offset in offsets if offset >= 10]
+    assert read_to(kafka, consumer, 205).offsets == [offset for offset in offsets if offset >= 10]
 
 
 def a_seek_in_a_partition_that_is_not_assigned_is_refused(kafka: KafkaUnderTest) -> None:
@@ -301,7 +301,7 @@ def wrong_assignments_are_refused_and_change_nothing(kafka: KafkaUnderTest) -> N
 def an_assignment_replaces_the_one_before(kafka: KafkaUnderTest) -> None:
     """Nothing of the old one comes any more, whatever was fetched."""
     topic, producer = kafka.new_topic(2), start_producer(kafka)
-    _ten_transactions(kafka, topic)
+    _five_transactions(kafka, topic)
     write(producer, topic, b"a", partition=1)
     consumer = reader(kafka, topic)
     consumer.assign([at(topic)])

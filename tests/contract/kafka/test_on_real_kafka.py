@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from placet.devbroker.broker import Broker
-from tests.contract.kafka.scenarios import SCENARIOS
+from tests.contract.kafka.scenarios import OUTAGES, SCENARIOS
 from tests.contract.kafka.under_test import RealKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -23,3 +23,8 @@ def kafka(broker: Broker) -> Iterator[RealKafka]:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_it_holds(name: str, kafka: RealKafka) -> None:
     SCENARIOS[name](kafka)
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_it_holds_amid_an_outage(name: str, kafka: RealKafka) -> None:
+    OUTAGES[name](kafka)
