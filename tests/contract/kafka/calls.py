@@ -119,15 +119,12 @@ def at(topic: str, offset: int = 0, partition: int = 0) -> ClientPartition:
 
 def read(kafka: KafkaUnderTest, consumer: ConsumerCalls, until: Callable[[Found], bool]) -> Found:
     """Poll until what was read suffices."""
-    found = Found([], {})
-
-    def suffices() -> bool:
+    found, until_s = Found([], {}), kafka.clients.monotonic_s() + CALL_S
+    while not until(found):
+        assert kafka.clients.monotonic_s() < until_s, f"no more than {found} came in {CALL_S:g} s"
         message = consumer.poll(0.1)
         if message is not None:
             note(message, found)
-        return until(found)
-
-    kafka.until(suffices)
     return found
 
 

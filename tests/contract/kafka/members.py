@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from struct import calcsize, pack
 from typing import Any, Final
 
@@ -68,11 +68,10 @@ class Member:
         elif message is not None and error is None:
             self.records.append(message)
 
-    def start(self, **positions: int) -> None:
-        """Read partitions `p0`, `p1` and so on from these positions."""
-        numbers = {int(name[1:]): position for name, position in positions.items()}
-        self.consumer.incremental_assign([at(self._topic, position, number) for number, position in numbers.items()])
-        self._fetched |= numbers.keys()
+    def start(self, positions: Mapping[int, int]) -> None:
+        """Read these partitions from these positions."""
+        self.consumer.incremental_assign([at(self._topic, position, number) for number, position in positions.items()])
+        self._fetched |= positions.keys()
 
     @property
     def metadata(self) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError, Message
+from confluent_kafka import KafkaError, KafkaException, Message
 
+from placet.streams.kafka.client_errors import kafka_reason
 from placet.streams.kafka.clients import ProducerCalls
 from tests.contract.kafka.calls import (
     CALL_S,
@@ -12,6 +13,7 @@ from tests.contract.kafka.calls import (
     code_of,
     ends_at,
     put,
+    read,
     read_all,
     reader,
     refused,
@@ -125,6 +127,30 @@ def a_purge_drops_what_is_queued_and_reports_it(kafka: KafkaUnderTest) -> None:
     assert (error.fatal(), error.retriable(), error.txn_requires_abort()) == (False, False, True)
     producer.abort_transaction(CALL_S)
     assert ends_at(kafka, topic, 0)
+
+
+def a_producer_that_was_purged_may_fail_once_more(kafka: KafkaUnderTest) -> None:
+    """librdkafka goes on counting behind what it dropped: the leader may miss records, and the next one is aborted."""
+    topic, producer = kafka.new_topic(), start_producer(kafka)
+    write(producer, topic, b"a")
+    producer.begin_transaction()
+    put(producer, topic, b"dropped")
+    producer.purge()
+    producer.abort_transaction(CALL_S)
+    producer.begin_transaction()
+    put(producer, topic, b"b")
+    try:
+        producer.commit_transaction(CALL_S)
+    except KafkaException as failed:
+        error = kafka_reason(failed)
+        assert error.code() == KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER
+        assert (error.fatal(), error.retriable(), error.txn_requires_abort()) == (False, False, True)
+        producer.abort_transaction(CALL_S)
+    write(producer, topic, b"c")
+    consumer = reader(kafka, topic)
+    consumer.assign([at(topic)])
+    found = read(kafka, consumer, lambda found: b"c" in found.values)
+    assert found.values in ([b"a", b"c"], [b"a", b"b", b"c"])
 
 
 def an_abort_drops_what_is_queued_and_reports_it(kafka: KafkaUnderTest) -> None:

@@ -212,17 +212,12 @@ def a_resume_of_what_is_not_paused_changes_nothing(kafka: KafkaUnderTest) -> Non
     consumer.resume([at(topic, 0, 7), at("no-such-topic")])
     consumer.resume([])
     consumer.assign([at(topic)])
-    found = Found([], {})
 
-    def ended() -> bool:
-        message = consumer.poll(0.1)
-        if message is not None:
-            note(message, found)
+    def ended(found: Found) -> bool:
         consumer.resume([at(topic)])
         return found.ends == {0: 205}
 
-    kafka.until(ended)
-    assert found.offsets == offsets
+    assert read(kafka, consumer, ended).offsets == offsets
 
 
 def a_seek_goes_back_and_nothing_of_before_it_comes(kafka: KafkaUnderTest) -> None:
