@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # exported, but without __all__
 
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_reason
-from placet.streams.kafka.clients import AdminCalls, ConsumerCalls, ProducerCalls
+from placet.streams.kafka.clients import ConsumerCalls, ProducerCalls
 from tests.contract.kafka.under_test import KafkaUnderTest
 
 __all__ = [
@@ -162,7 +162,6 @@ def read_all(kafka: KafkaUnderTest, topic: str, *ends: int, options: Mapping[str
 
 def end(
     kafka: KafkaUnderTest,
-    admin: AdminCalls,
     topic: str,
     partition: int = 0,
     spec: Any = LATEST,
@@ -172,15 +171,14 @@ def end(
     """Ask a leader for the end of its log: the high watermark, or the last stable offset."""
     level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
     asked = ClientPartition(topic, partition)
-    found = admin.list_offsets({asked: spec}, isolation_level=level, request_timeout=CALL_S)[asked]
+    found = kafka.admin.list_offsets({asked: spec}, isolation_level=level, request_timeout=CALL_S)[asked]
     offset: int = answer(kafka, found).offset
     return offset
 
 
 def ends_at(kafka: KafkaUnderTest, topic: str, offset: int, *, partition: int = 0, stable: bool = False) -> bool:
     """Wait until the log ends there, then tell that it does."""
-    admin = kafka.clients.admin(kafka.options)
-    kafka.until(lambda: end(kafka, admin, topic, partition, stable=stable) == offset)
+    kafka.until(lambda: end(kafka, topic, partition, stable=stable) == offset)
     return True
 
 

@@ -40,8 +40,7 @@ def quick_group(kafka: KafkaUnderTest) -> str:
     group = kafka.new_name("group")
     entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in _QUICK.items()]
     resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
-    admin = kafka.clients.admin(kafka.options)
-    answer(kafka, admin.incremental_alter_configs([resource], request_timeout=CALL_S)[resource])
+    answer(kafka, kafka.admin.incremental_alter_configs([resource], request_timeout=CALL_S)[resource])
     return group
 
 

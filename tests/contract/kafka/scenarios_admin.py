@@ -49,20 +49,20 @@ def _set(kafka: KafkaUnderTest, admin: AdminCalls, topic: str, name: str, value:
 
 def first_and_last_offsets_are_the_leaders(kafka: KafkaUnderTest) -> None:
     """An empty log begins and ends at 0. Deleted records move the first offset, and not the last."""
-    topic, admin = kafka.new_topic(2), _admin(kafka)
-    assert (end(kafka, admin, topic, spec=EARLIEST), end(kafka, admin, topic)) == (0, 0)
+    topic = kafka.new_topic(2)
+    assert (end(kafka, topic, spec=EARLIEST), end(kafka, topic)) == (0, 0)
     write(start_producer(kafka), topic, b"a", b"b")
     assert ends_at(kafka, topic, 3)
     kafka.delete_records(topic, 0, 1)
-    assert (end(kafka, admin, topic, spec=EARLIEST), end(kafka, admin, topic)) == (1, 3)
-    assert end(kafka, admin, topic, 1) == 0
+    assert (end(kafka, topic, spec=EARLIEST), end(kafka, topic)) == (1, 3)
+    assert end(kafka, topic, 1) == 0
 
 
 def offsets_of_what_is_not_there_are_refused(kafka: KafkaUnderTest) -> None:
     """By `_NOENT`: the client finds no leader to ask. A consumer says `_UNKNOWN_PARTITION`, or knows nothing."""
-    topic, admin = kafka.new_topic(), _admin(kafka)
-    assert code_of(lambda: end(kafka, admin, topic, 7)) == KafkaError._NOENT
-    assert code_of(lambda: end(kafka, admin, _ABSENT)) == KafkaError._NOENT
+    topic = kafka.new_topic()
+    assert code_of(lambda: end(kafka, topic, 7)) == KafkaError._NOENT
+    assert code_of(lambda: end(kafka, _ABSENT)) == KafkaError._NOENT
     consumer = reader(kafka, topic)
     for absent in (ClientPartition(topic, 7), ClientPartition(_ABSENT, 0)):
         assert code_of(consumer.get_watermark_offsets, absent, CALL_S) == KafkaError._UNKNOWN_PARTITION

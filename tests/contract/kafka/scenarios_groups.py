@@ -14,8 +14,7 @@ from tests.contract.kafka.under_test import KafkaUnderTest
 
 
 def _described(kafka: KafkaUnderTest, group: str) -> Any:
-    admin = kafka.clients.admin(kafka.options)
-    return answer(kafka, admin.describe_consumer_groups([group], request_timeout=CALL_S)[group])
+    return answer(kafka, kafka.admin.describe_consumer_groups([group], request_timeout=CALL_S)[group])
 
 
 def a_single_member_gets_all_partitions(kafka: KafkaUnderTest) -> None:

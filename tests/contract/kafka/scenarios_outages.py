@@ -169,7 +169,7 @@ def _end_or_code(kafka: KafkaUnderTest, admin: AdminCalls, topic: str) -> int:
 def questions_to_a_silent_broker_end_in_time(kafka: KafkaUnderTest) -> None:
     """Each future holds `_TIMED_OUT`, but that of an offset: there the answer may be -1001, and no error."""
     topic, admin = kafka.new_topic(), kafka.clients.admin(kafka.options)
-    assert end(kafka, admin, topic) == 0
+    assert end(kafka, topic) == 0
     with _silent(kafka):
         offset = _end_or_code(kafka, admin, topic)
         described = admin.describe_topics(TopicCollection([topic]), request_timeout=_SHORT_S)[topic]

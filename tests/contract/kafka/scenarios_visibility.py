@@ -124,8 +124,7 @@ def a_successor_aborts_what_the_earlier_producer_left_open(kafka: KafkaUnderTest
     earlier.begin_transaction()
     put(earlier, topic, b"left open")
     assert earlier.flush(CALL_S) == 0
-    admin = kafka.clients.admin(kafka.options)
-    assert end(kafka, admin, topic, stable=True) == 0
+    assert end(kafka, topic, stable=True) == 0
     successor = start_producer(kafka, name)
     assert ends_at(kafka, topic, 2, stable=True)
     write(successor, topic, b"a")

@@ -13,11 +13,15 @@ from tests.contract.kafka.under_test import RealKafka
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 
+@pytest.fixture(scope="module")
+def all_scenarios_kafka(broker: Broker) -> RealKafka:
+    return RealKafka(broker)
+
+
 @pytest.fixture
-def kafka(broker: Broker) -> Iterator[RealKafka]:
-    kafka = RealKafka(broker)
-    yield kafka
-    kafka.close()
+def kafka(all_scenarios_kafka: RealKafka) -> Iterator[RealKafka]:
+    yield all_scenarios_kafka
+    all_scenarios_kafka.tidy()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
