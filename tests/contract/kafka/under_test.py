@@ -142,7 +142,12 @@ class RealKafka:
         self.until(lambda: self._led(topic, partitions))
 
     def _led(self, topic: str, partitions: int) -> bool:
-        """Tell whether each partition's leader answers: right after it is named, it may say that it is none."""
+        """Tell whether each partition's leader answers: right after it is named, it may say that it is none.
+
+        The client is made to look the leaders up first. Of itself it goes on for very long to believe that there are
+        none, once it has asked for the offsets of a topic that the broker had not heard of yet.
+        """
+        self._admin.list_topics(topic, timeout=_CALL_S)
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
         asked = {ClientPartition(topic, partition): latest for partition in range(partitions)}
         try:
