@@ -73,3 +73,32 @@ def test_a_broker_that_is_away_keeps_no_partition_waiting_and_no_gate_from_start
         come_back(cluster.brokers[node])
     wait_until(outage.whole, 60, "the cluster is whole again")
     outage.check()
+
+
+def test_a_record_that_a_silent_follower_does_not_have_yet_is_not_named_as_the_newest(cluster: Cluster) -> None:
+    """It lies on the leader's log, with its time, and nobody can read it: so the partition is not idle."""
+    options = {"bootstrap.servers": cluster.bootstrap_servers}
+    host, at = LocalHost(), TopicPartition("unreplicated", 0)
+    producer = host.producer({**options, "acks": "1", "linger.ms": 0})
+
+    def append(count: int) -> None:
+        producer.produce(at.topic, b"record", None, at.partition, None)
+        assert producer.flush(20) == 0
+        wait_until(lambda: admin.ask_ends([at])[at].result(20) >= count, 20, "it is replicated")
+
+    with Admin(host, options) as admin:
+        admin.create_topic(at.topic, 1, replication_factor=3, configs={"message.timestamp.type": "LogAppendTime"})
+        append(1)
+        assert admin.ask_newest([at])[at].result(20) == 0
+        leader = admin._client.list_topics(at.topic, 20).topics[at.topic].partitions[0].leader
+        follower = cluster.brokers[leader % 3 + 1]
+        follower.pause()
+        try:
+            producer.produce(at.topic, b"unreplicated", None, at.partition, None)
+            assert producer.flush(20) == 0
+            assert admin.ask_newest([at])[at].result(20) == -1
+            assert admin.ask_ends([at])[at].result(20) == 1
+        finally:
+            follower.resume()
+        wait_until(lambda: admin.ask_newest([at])[at].result(20) == 1, 30, "the follower has it")
+        assert admin.ask_ends([at])[at].result(20) == 2
