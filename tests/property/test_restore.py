@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 
 import msgspec
@@ -13,7 +14,7 @@ from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
-from placet.streams.errors import TaskCorrupted, TaskStopped
+from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import restore_at_once
 from placet.streams.recovery.steps import Restored
@@ -162,6 +163,17 @@ def test_a_position_that_someone_else_moved_stops_the_task(gate: TestDriver) -> 
     gate.log.commit({TopicPartition(gate.topics.signals, 0): 1})
     with pytest.raises(TaskStopped, match="someone else moved it"):
         restored(gate)
+
+
+def test_a_position_that_moves_while_the_ledger_is_read_is_another_gates_work(gate: TestDriver) -> None:
+    """A gate that was frozen restores what it has lost meanwhile. It asks again, until it hears of that."""
+    log, early = gate.log, Future[dict[TopicPartition, int | None] | None]()
+    early.set_result({TopicPartition(topic, 0): 1 for topic in gate.topics.inputs})
+    answers, ask = [early], log.ask_committed
+    log.ask_committed = lambda asked: answers.pop() if answers else ask(asked)  # type: ignore[method-assign]
+    with pytest.raises(LogUnreachable, match="another gate decides here"):
+        restored(gate)
+    assert restored(gate).positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
 
 
 def test_a_lost_ledger_stops_the_task(gate: TestDriver) -> None:

@@ -48,11 +48,7 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     """
     _check_stamp(job)
     inputs = [job.partition(topic) for topic in job.topics.inputs]
-    committed = None
-    while committed is None:
-        committed = yield from _answer(log.ask_committed(inputs), "the group's coordinator does not answer")
-        if committed is None:
-            yield RestoreStep(waits_for=f"the group's positions: {_NOT_ENDED}", pause_s=_ASK_AGAIN_S)
+    committed = yield from _stable_positions(log, inputs)
     changelog, ledger = job.partition(job.topics.changelog), job.partition(job.topics.ledger)
     # Two questions at a time. Both come after the positions, and no order is needed between them.
     asked_ends = log.ask_ends([changelog, ledger, *([job.control] if job.control else [])])
@@ -75,6 +71,8 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     chain = LedgerChain(job, targets[ledger])
     yield from _read(log, ledger, positions[ledger], targets[ledger], chain.take)
     group = {partition.topic: position for partition, position in committed.items()}
+    if _other_position(chain, group) and committed != (yield from _stable_positions(log, inputs)):
+        raise LogUnreachable("another gate decides here: the group's positions moved while the ledger was read")
     return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, copy.records + chain.records)
 
 
@@ -88,6 +86,14 @@ def restore_at_once(job: Restoration, log: RestoreLog) -> Restored:
             restored: Restored = done.value
             return restored
         log.poll()
+
+
+def _stable_positions(log: RestoreLog, inputs: list[TopicPartition]) -> Steps[dict[TopicPartition, int | None]]:
+    while True:
+        found = yield from _answer(log.ask_committed(inputs), "the group's coordinator does not answer")
+        if found is not None:
+            return found
+        yield RestoreStep(waits_for=f"the group's positions: {_NOT_ENDED}", pause_s=_ASK_AGAIN_S)
 
 
 def _answer(asked: Future[Answer], waits_for: str) -> Steps[Answer]:
@@ -200,6 +206,16 @@ class _Copy:
         self._write(writes)
         self.records += len(records)
         return RestoreStep(len(records), self._end - position)
+
+
+def _other_position(chain: LedgerChain, committed: Mapping[str, int | None]) -> str:
+    """Return a topic of which group and ledger know other positions, "" without any.
+
+    The ledger is read after the positions. It may be ahead of them where this gate has lost the partition and does not
+    know it yet, as after a freeze: the new owner decides meanwhile.
+    """
+    spans = chain.last.spans if chain.last is not None else ()
+    return next((span.topic for span in spans if committed.get(span.topic) not in (None, span.end)), "")
 
 
 def _checked(
