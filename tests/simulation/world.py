@@ -222,7 +222,7 @@ class World:
         self.ending = True
         for gate in self.gates:
             gate.stopping.set()
-        self.scheduler.run(lambda: all(gate.process.dead for gate in self.gates), STOP_S)
+        self.scheduler.run(lambda: all(gate.process.dead for gate in self.gates) and self.settled(), STOP_S)
 
     def settled(self) -> bool:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
