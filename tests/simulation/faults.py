@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -142,6 +143,52 @@ def _logs_compacted(world: World) -> str:
     return "the cleaner passes"
 
 
+def _store_copied(world: World) -> str:
+    """Somebody copies a machine's stores, as a backup does."""
+    gate = _some_gate(world)
+    gate.copies = [(folder, gate.disk.snapshot(folder)) for folder in gate.disk.folders() if not folder.suffix]
+    return f"the stores of {gate.name} are copied" if gate.copies else ""
+
+
+def _copy_put_back(world: World) -> str:
+    """And puts the copies back beneath a gate that does not run."""
+    gate = _some_gate(world)
+    if not gate.copies:
+        return ""
+    if not gate.process.dead:
+        gate.kill()
+    for folder, snapshot in gate.copies:
+        if folder in gate.disk.folders():
+            gate.disk.put_back(folder, snapshot)
+    return f"{gate.process.name} is killed, and older copies are its stores now"
+
+
+def _disk_full(world: World) -> str:
+    gate = _some_gate(world)
+    disk = gate.disk
+    # Not EIO: RocksDB takes it for damage, and a store that is damaged twice stops its task by name.
+    disk.refuse((errno.ENOSPC, errno.EROFS)[world.choices.pick(2)], once_in=(1, 4)[world.choices.pick(2)])
+    world.scheduler.later(_away_ns(world), disk.heal)
+    return f"the disk of {gate.name} refuses for a while"
+
+
+def _another_joins(world: World) -> str:
+    if "joins" in world.happened_once:
+        return ""
+    world.happened_once.add("joins")
+    world.add_gate("c")
+    return "a third gate starts"
+
+
+def _namesake_starts(world: World) -> str:
+    """Another machine with the same name: it must not get far."""
+    if "namesake" in world.happened_once:
+        return ""
+    world.happened_once.add("namesake")
+    world.add_gate("a", restarts=False)
+    return "another gate of the name a starts"
+
+
 def _store_damaged(world: World) -> str:
     gate = _some_gate(world)
     folders = [folder for folder in gate.disk.folders() if not folder.suffix]
@@ -167,6 +214,11 @@ FAULTS: Final = (
     Fault("clock", _gate_clock_jumps),
     Fault("time", _time_passes),
     Fault("damage", _store_damaged),
+    Fault("copied", _store_copied),
+    Fault("copied back", _copy_put_back),
+    Fault("full", _disk_full),
+    Fault("joins", _another_joins),
+    Fault("namesake", _namesake_starts),
     Fault("retention", _inputs_expire),
     Fault("compaction", _logs_compacted),
 )
@@ -283,6 +335,7 @@ def heal(world: World) -> None:
         if gate.process.frozen:
             world.scheduler.thaw(gate.process)
         gate.set_skew(gate.usual_skew_ns)
+        gate.disk.heal()
 
 
 def _some_gate(world: World) -> Gate:

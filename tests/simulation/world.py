@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from placet.definitions import parse_definition
 from placet.processors.address import partition_of
@@ -39,6 +40,7 @@ fields: {count: {type: int, default: 0}, note: string | null}
 signals:
   opened: {from: absent, to: open}
   counted: {payload: {count: int}, from: [open, held], copy: count}
+  removed: {from: [open, held], to: absent}
 proposals:
   hold: {from: open, to: held}
   release: {from: held, to: open}
@@ -48,7 +50,7 @@ DEFINITION: Final = parse_definition(RULES)
 CODEC: Final = Codec(DEFINITION)
 TOPICS: Final = entity_topics(APP, DEFINITION.entity)
 ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")
-INPUT_NAMES: Final = ("opened", "counted", "counted", "hold", "release", "annotate")
+INPUT_NAMES: Final = ("opened", "opened", "counted", "counted", "hold", "release", "annotate", "annotate", "removed")
 _FEEDERS_ID: Final = 7
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
 FEED_S: Final = 600.0
@@ -57,17 +59,13 @@ SETTLE_S: Final = 90.0
 """Of simulated time: within it every input is decided once all works again."""
 
 
-def settings_of(instance: str) -> Settings:
+@cache
+def settings_of(instance: str, *, static: bool) -> Settings:
     """What a gate is told."""
-    if instance not in _SETTINGS:
-        _SETTINGS[instance] = load_settings({
-            "app": APP, "instance": instance, "state_dir": Path("state"), "poll_timeout_ms": 1_000,
-            "batch_records_max": 3, "transaction_timeout_ms": 3_000,
-        })  # fmt: skip
-    return _SETTINGS[instance]
-
-
-_SETTINGS: Final[dict[str, Settings]] = {}
+    return load_settings({
+        "app": APP, "instance": instance, "state_dir": Path("state"), "poll_timeout_ms": 1_000,
+        "batch_records_max": 3, "transaction_timeout_ms": 3_000, "static": static,
+    })  # fmt: skip
 
 
 class Notes:
@@ -117,16 +115,19 @@ class Gate:
     """One gate: a machine with its disk and clock, and the process that runs there at the moment.
 
     Attributes:
+        restarts: whether its process is started again when it ends.
         usual_skew_ns: how far its clock is ahead when nothing is wrong with it.
     """
 
-    def __init__(self, world: World, name: str, skew_ns: int) -> None:
+    def __init__(self, world: World, name: str, skew_ns: int, *, restarts: bool = True) -> None:
         self.world = world
         self.name = name
+        self.restarts = restarts
+        self.copies: list[Any] = []  # of its stores, as a backup has them
         self.skew_ns = self.usual_skew_ns = skew_ns
         self.disk = SimulatedDisk(world.choices)
         self.starts = 0
-        self.settings = settings_of(name)
+        self.settings = settings_of(name, static=world.static)
         self.start()
 
     def start(self) -> None:
@@ -200,7 +201,12 @@ class World:
         self.logs = {(topic, n): self.cluster.log((topic, n)) for topic in TOPICS for n in range(PARTITIONS)}
         self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
         self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
-        self.gates = [Gate(self, name, (self.choices.pick(5) - 2) * 100_000_000) for name in ("a", "b")]
+        for node in self.cluster.network.nodes.values():
+            node.skew_ns = (self.choices.pick(5) - 2) * 200_000_000
+        self.static = self.choices.pick(4) == 0
+        self.gates: list[Gate] = []
+        for name in ("a", "b"):
+            self.add_gate(name)
         self.feeder = Feeder(self, inputs)
         if trouble:
             self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
@@ -224,6 +230,11 @@ class World:
             gate.stopping.set()
         self.scheduler.run(lambda: all(gate.process.dead for gate in self.gates) and self.settled(), STOP_S)
 
+    def add_gate(self, name: str, *, restarts: bool = True) -> None:
+        """Start a gate on a machine of its own."""
+        skew_ns = (self.choices.pick(5) - 2) * (50_000_000, 950_000_000)[self.choices.pick(2)]
+        self.gates.append(Gate(self, name, skew_ns, restarts=restarts))
+
     def settled(self) -> bool:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
         positions, logs = self.cluster.group(APP).positions, self.logs
@@ -237,6 +248,8 @@ class World:
 
     def restart(self, gate: Gate) -> None:
         """Start a gate's process again, a while later, as a supervisor does."""
+        if not gate.restarts:
+            return
         self.scheduler.later(_RESTART_NS[self.choices.pick(len(_RESTART_NS))], gate.start)
 
     def happened(self, what: str) -> None:
@@ -287,7 +300,7 @@ class Feeder:
             self._transaction(many)
         else:
             for _ in range(many):
-                self._append(self._message(), -1)
+                self._append(self._message(), -1, poison=choices.pick(20) == 0)
         if self.sent < self._inputs:
             self._later()
 
@@ -305,7 +318,7 @@ class Feeder:
             (1 + world.choices.pick(20)) * 100_000_000, lambda: world.cluster.write_markers(transaction, ended)
         )
 
-    def _append(self, message: Message, producer_id: int) -> tuple[str, int] | None:
+    def _append(self, message: Message, producer_id: int, *, poison: bool = False) -> tuple[str, int] | None:
         cluster, key = self._world.cluster, message.entity_id.encode()
         topic = TOPICS.signals if message.kind is Kind.SIGNAL else TOPICS.proposals
         at = (topic, partition_of(key, PARTITIONS))
@@ -313,11 +326,9 @@ class Feeder:
         assert found is not None
         if found.leader < 0:
             return None
-        transactional = producer_id >= 0
+        transactional, value = producer_id >= 0, b"{}" if poison else CODEC.encode_message(message)
         sequence = self._sequences.get(at, 0) if transactional else -1
-        batch = ProducerBatch(
-            producer_id, 0, sequence, transactional, [Piece(key, CODEC.encode_message(message), None)]
-        )
+        batch = ProducerBatch(producer_id, 0, sequence, transactional, [Piece(key, value, None)])
         found.log.append(batch, cluster.network.clock_ms(found.leader))
         cluster.replicate_soon(found)
         self._sequences[at] = sequence + 1 if transactional else self._sequences.get(at, 0)

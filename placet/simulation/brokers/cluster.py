@@ -22,6 +22,8 @@ NOT_LEADER: Final = int(KafkaError.NOT_LEADER_FOR_PARTITION)
 NOT_COORDINATOR: Final = int(KafkaError.NOT_COORDINATOR)
 _MS: Final = 1_000_000
 _MARKER_RETRY_NS: Final = 100 * _MS
+_MARKERS_SLOW: Final = (1, 1, 1, 1, 10, 10, 100, 1_000)
+"""How many times longer than a request a marker may take: partitions learn of a transaction's end one by one."""
 _CLEANUP_EVERY_NS: Final = 1_000 * _MS
 
 At: TypeAlias = tuple[str, int]
@@ -139,7 +141,7 @@ class SimulatedCluster:
                 done()
 
         for place in list(left):
-            slow = 1 + 9 * (self.choices.pick(8) == 0)
+            slow = _MARKERS_SLOW[self.choices.pick(len(_MARKERS_SLOW))] if self.network.trouble else 1
             self.scheduler.later(
                 self.network.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written)
             )
