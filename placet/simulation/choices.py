@@ -29,7 +29,7 @@ class Choices:
     def pick(self, count: int) -> int:
         """Return a number from 0 to `count - 1`."""
         at = len(self.script)
-        number = self._given[at] % count if at < len(self._given) else self._random.randrange(count)
+        number = self._given[at] % count if at < len(self._given) else int(self._random.random() * count)
         self.script.append(number)
         return number
 

@@ -207,19 +207,22 @@ class Scheduler:
         for fiber in [fiber for fiber in self._waiting if fiber.process is process]:
             self._end_wait(fiber)
 
-    def run(self, until: Callable[[], bool], limit_s: float) -> None:
+    def run(self, until: Callable[[], bool], limit_s: float, *, every: int = 1) -> None:
         """Let fibers run until something is true.
 
         Args:
-            until: asked after each turn.
+            until: asked after so many turns.
             limit_s: of simulated time, from now on.
+            every: how many.
 
         Raises:
             StandsStill: it did not become true.
         """
         limit_ns = self.now_ns + round(limit_s * 1e9)
         _ignore_finalizers_of_the_dead()
-        while not until():
+        left = 0
+        while left or not until():
+            left = left - 1 if left else every - 1
             self._ring()
             if not self._ready:
                 if not self._timers:

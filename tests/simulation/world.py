@@ -53,6 +53,8 @@ ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")
 INPUT_NAMES: Final = ("opened", "opened", "counted", "counted", "hold", "release", "annotate", "annotate", "removed")
 _FEEDERS_ID: Final = 7
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
+LOOK_EVERY: Final = 20
+"""Turns, between two looks whether a phase is over."""
 FEED_S: Final = 600.0
 STOP_S: Final = 60.0
 SETTLE_S: Final = 90.0
@@ -220,15 +222,17 @@ class World:
         Raises:
             StandsStill: not every input was decided in time, or a gate did not stop.
         """
-        self.scheduler.run(lambda: self.feeder.done, FEED_S)
+        self.scheduler.run(lambda: self.feeder.done, FEED_S, every=LOOK_EVERY)
         self.over = True
         heal(self)
         self.note("outside", "all works again")
-        self.scheduler.run(self.settled, SETTLE_S)
+        self.scheduler.run(self.settled, SETTLE_S, every=LOOK_EVERY)
         self.ending = True
         for gate in self.gates:
             gate.stopping.set()
-        self.scheduler.run(lambda: all(gate.process.dead for gate in self.gates) and self.settled(), STOP_S)
+        self.scheduler.run(
+            lambda: all(gate.process.dead for gate in self.gates) and self.settled(), STOP_S, every=LOOK_EVERY
+        )
 
     def add_gate(self, name: str, *, restarts: bool = True) -> None:
         """Start a gate on a machine of its own."""

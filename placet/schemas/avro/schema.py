@@ -141,8 +141,20 @@ def parse_schema(schema: object) -> Record:
         DecodeError: it is no Avro schema, or none of the shapes that Placet reads.
     """
     if isinstance(schema, str):
-        schema = _json(schema)
-    shape = _shape(schema, "", "", 0)
+        if len(schema) > SCHEMA_BYTES_MAX:
+            raise DecodeError(f"the schema has {len(schema)} characters; at most {SCHEMA_BYTES_MAX}")
+        return _parsed(schema)
+    try:
+        text = json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DecodeError(f"the schema is no JSON: {error}") from None
+    return _parsed(text)
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Record:
+    """Parse a text once: each codec of an entity type begins with the same few."""
+    shape = _shape(_json(text), "", "", 0)
     if not isinstance(shape, Record):
         raise DecodeError(f"the schema is no record but {shape}")
     return shape
@@ -199,8 +211,6 @@ def _canonical(shape: Shape | None) -> Any:
 
 
 def _json(text: str) -> object:
-    if len(text) > SCHEMA_BYTES_MAX:
-        raise DecodeError(f"the schema has {len(text)} characters; at most {SCHEMA_BYTES_MAX}")
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

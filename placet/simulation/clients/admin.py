@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from functools import partial
+from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -177,7 +177,7 @@ class SimulatedAdmin:
             found = {"consumer.session.timeout.ms": str(self._cluster.session_ms)}
         else:
             found = {"transaction.max.timeout.ms": "900000"}
-        return {name: SimpleNamespace(name=name, value=value) for name, value in found.items()}
+        return {name: _entry(name, value) for name, value in found.items()}
 
     def _ask(self, look: Callable[[], Any], timeout_s: float) -> Future[Any]:
         """Ask any broker that works."""
@@ -218,3 +218,8 @@ class SimulatedAdmin:
 
         ask(replied, timeout_ns)
         return answer
+
+
+@lru_cache(maxsize=1_024)
+def _entry(name: str, value: str) -> Any:
+    return SimpleNamespace(name=name, value=value)
