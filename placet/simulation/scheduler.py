@@ -97,6 +97,9 @@ class Scheduler:
     Args:
         choices: who goes on.
         start_ns: the wall clock at the beginning, in ns since the epoch.
+
+    Attributes:
+        on_turn: is told the number of each turn, and whose it is, before it is taken.
     """
 
     def __init__(self, choices: Choices, start_ns: int = 1_767_225_600_000_000_000) -> None:
@@ -104,6 +107,7 @@ class Scheduler:
         self.now_ns = 0
         self.start_ns = start_ns
         self.turns = 0
+        self.on_turn: Callable[[int, Process], None] | None = None
         self._ready: list[Fiber] = []
         self._timers: list[tuple[int, int, int, Fiber | Callable[[], None], Process | None]] = []
         self._held: list[tuple[Process, Callable[[], None]]] = []  # what frozen processes would have done
@@ -243,6 +247,8 @@ class Scheduler:
         self.turns += 1
         self.choices.note(f"{self.now_ns} {fiber.label}")
         self._current = fiber
+        if self.on_turn is not None:
+            self.on_turn(self.turns, fiber.process)
         fiber.greenlet.switch()
         self._current = None
 

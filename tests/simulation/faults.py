@@ -122,7 +122,9 @@ def _gate_clock_jumps(world: World) -> str:
 def _time_passes(world: World) -> str:
     minutes = (2, 11, 25, 24 * 60)[world.choices.pick(4)]
     world.scheduler.start_ns += minutes * 60 * _SECOND
-    return f"{minutes} minutes pass at once, on all clocks"
+    quiet_s = (2, 4, 6, 0)[world.choices.pick(4)]  # in which what has expired is swept by transactions without inputs
+    world.feeder.quiet_until_ns = world.scheduler.now_ns + quiet_s * _SECOND
+    return f"{minutes} minutes pass at once on all clocks, and no input comes for {quiet_s} s"
 
 
 def _inputs_expire(world: World) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -53,6 +53,7 @@ ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")
 INPUT_NAMES: Final = ("opened", "opened", "counted", "counted", "hold", "release", "annotate", "annotate", "removed")
 _FEEDERS_ID: Final = 7
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
+SKEWS: Final = (-2, -1, 1, 2, 0)
 LOOK_EVERY: Final = 20
 """Turns, between two looks whether a phase is over."""
 FEED_S: Final = 600.0
@@ -181,7 +182,7 @@ class World:
         script: choices of an earlier history.
     """
 
-    def __init__(self, seed: int, *, inputs: int = 70, trouble: bool = True, script: Sequence[int] = ()) -> None:
+    def __init__(self, seed: int | None, *, inputs: int = 70, trouble: bool = True, script: Sequence[int] = ()) -> None:
         self.choices = Choices(seed, script)
         self.scheduler = Scheduler(self.choices)
         self.cluster = SimulatedCluster(self.scheduler)
@@ -193,8 +194,9 @@ class World:
         self.faults: list[str] = []
         self.happened_once: set[str] = set()
         self.trace: list[str] = []
+        self.on_note: Callable[[str, str], None] | None = None
         self.sent = 0
-        self.usual_trouble = (0, 1_000, 200)[self.choices.pick(3)] if trouble else 0
+        self.usual_trouble = (200, 1_000, 0)[self.choices.pick(3)] if trouble else 0
         self.cluster.network.trouble = self.usual_trouble
         self.over = False
         for spec in required_topics(APP, [DEFINITION], PARTITIONS):
@@ -204,7 +206,7 @@ class World:
         self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
         self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
         for node in self.cluster.network.nodes.values():
-            node.skew_ns = (self.choices.pick(5) - 2) * 200_000_000
+            node.skew_ns = SKEWS[self.choices.pick(5)] * 200_000_000
         self.static = self.choices.pick(4) == 0
         self.gates: list[Gate] = []
         for name in ("a", "b"):
@@ -213,7 +215,7 @@ class World:
         if trouble:
             self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
             self._fault_later()
-            if self.choices.pick(3):
+            if self.choices.pick(3) != 2:
                 self.cluster.network.fate_of = Aim(self).fate_of
 
     def run(self) -> None:
@@ -236,8 +238,19 @@ class World:
 
     def add_gate(self, name: str, *, restarts: bool = True) -> None:
         """Start a gate on a machine of its own."""
-        skew_ns = (self.choices.pick(5) - 2) * (50_000_000, 950_000_000)[self.choices.pick(2)]
+        skew_ns = SKEWS[self.choices.pick(5)] * (950_000_000, 50_000_000)[self.choices.pick(2)]
         self.gates.append(Gate(self, name, skew_ns, restarts=restarts))
+
+    def die_at(self, turn: int) -> None:
+        """Let the gate whose turn it is die at a turn."""
+
+        def look(number: int, process: Process) -> None:
+            gate = next((gate for gate in self.gates if gate.process is process), None)
+            if number == turn and gate is not None and not process.dead:
+                self.happened(f"{process.name} dies at turn {turn}")
+                gate.kill()
+
+        self.scheduler.on_turn = look
 
     def settled(self) -> bool:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
@@ -249,6 +262,8 @@ class World:
     def note(self, who: str, what: str) -> None:
         """Keep what happened."""
         self.trace.append(f"{self.scheduler.now_ns / 1e9:10.6f} {who}: {what}")
+        if self.on_note is not None:
+            self.on_note(who, what)
 
     def restart(self, gate: Gate) -> None:
         """Start a gate's process again, a while later, as a supervisor does."""
@@ -267,7 +282,8 @@ class World:
     def _go_wrong(self) -> None:
         if self.over:
             return
-        what = self._faults[self.choices.pick(len(self._faults))].happen(self)
+        kind = self.choices.pick(len(self._faults) + 1)
+        what = self._faults[kind].happen(self) if kind < len(self._faults) else ""
         if what:
             self.happened(what)
         self._fault_later()
@@ -283,6 +299,7 @@ class Feeder:
 
     def __init__(self, world: World, inputs: int) -> None:
         self.sent = 0
+        self.quiet_until_ns = 0
         self._world = world
         self._inputs = inputs
         self._open = False
@@ -299,6 +316,9 @@ class Feeder:
 
     def _feed(self) -> None:
         choices = self._world.choices
+        if self._world.scheduler.now_ns < self.quiet_until_ns:
+            self._later()
+            return
         many = 1 + choices.pick(4)
         if choices.pick(6) == 0 and not self._open:
             self._transaction(many)
@@ -313,7 +333,7 @@ class Feeder:
         written = {at: None for at in (self._append(self._message(), _FEEDERS_ID) for _ in range(many)) if at}
         world, transaction = self._world, OpenTransaction(_FEEDERS_ID)
         transaction.epoch, transaction.places = 0, written
-        transaction.result = (COMMIT, COMMIT, ABORT)[world.choices.pick(3)]
+        transaction.result = (ABORT, COMMIT, COMMIT)[world.choices.pick(3)]
 
         def ended() -> None:
             self._open = False

@@ -28,7 +28,7 @@ __all__ = [
 TRANSPORT: Final = int(KafkaError._TRANSPORT)
 TIMED_OUT: Final = int(KafkaError._TIMED_OUT)
 _MS: Final = 1_000_000
-_LATENCIES_NS: Final = (100_000, 200_000, 300_000, 500_000, 1_000_000, 3_000_000)
+_LATENCIES_NS: Final = (3_000_000, 1_000_000, 500_000, 100_000, 200_000, 300_000)
 
 OnReply: TypeAlias = Callable[[int, Any], None]
 """Is told an error's code, 0 for none, and the answer."""
@@ -84,12 +84,14 @@ class Network:
     Attributes:
         trouble: once in so many requests each of some things goes wrong with it; 0: never.
         fate_of: draws what becomes of a request.
+        told: is told of each request that has ended: its sender, the broker and the answer's code.
     """
 
     def __init__(self, scheduler: Scheduler, brokers: int) -> None:
         self.nodes = {number: Node(number) for number in range(1, brokers + 1)}
         self.trouble = 0
         self.fate_of = self.usual_fate
+        self.told: Callable[[Sender, int, int], None] | None = None
         self.scheduler = scheduler
         self._choices = scheduler.choices
 
@@ -115,6 +117,7 @@ class Network:
         if node is None or not node.up:
             self.scheduler.later(_MS, partial(on_reply, TRANSPORT, None), sender.process)
             return
+        self._choices.note(f"{self.scheduler.now_ns} {sender.process.name} {sender.what} {number}")
         request = _Request(self, sender, node, handle, on_reply, timeout_ns)
         request.fate = fate = self.fate_of(sender, number)
         node.in_flight[request] = None
@@ -203,4 +206,6 @@ class _Request:
         if not self._answered:
             self._answered = True
             self._node.in_flight.pop(self, None)
+            if self._network.told is not None:
+                self._network.told(self._sender, self._node.number, code)
             self._network.scheduler.do_for(self._sender.process, partial(self._on_reply, code, value))

@@ -1,0 +1,112 @@
+"""Histories: run one by its seed or script, say what was wrong with it, and make a failing one small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from placet.simulation.choices import CALM
+from placet.simulation.scheduler import StandsStill
+from tests.simulation.invariants import broken_invariants
+from tests.simulation.world import World
+
+__all__ = ["KINDS", "History", "run_history", "shrunk"]
+
+STANDARD: Final = "standard"
+SMALL: Final = "small"
+KINDS: Final[dict[str, int]] = {STANDARD: 70, SMALL: 5}
+"""Kinds of worlds, and how many inputs each has: at least twenty transactions, or about three."""
+_RUNS_MAX: Final = 300
+
+
+class History(NamedTuple):
+    """What came of one history.
+
+    Attributes:
+        kind: of world.
+        seed: it was drawn by.
+        script: every choice: the same ones lead to the same history.
+        wrong: a sentence for each thing that did not hold; empty when all is well.
+        committed: how many transactions.
+        faults: what went wrong around the gates.
+        digest: of all that happened, and of the logs.
+    """
+
+    kind: str
+    seed: int
+    script: Sequence[int]
+    wrong: Sequence[str]
+    committed: int
+    faults: Sequence[str]
+    digest: str
+
+    @property
+    def failure(self) -> str:
+        """What kind of thing was wrong: two failures of one kind are taken for the same."""
+        return self.wrong[0].partition(":")[0].partition(" ")[0] if self.wrong else ""
+
+
+def run_history(
+    kind: str, seed: int, script: Sequence[int] = (), prepare: Callable[[World], None] = lambda _world: None
+) -> History:
+    """Run a history to its end, and look at what it left.
+
+    Args:
+        kind: of world, see `KINDS`.
+        seed: of the choices behind the script; with a script it only names the history, and all is calm behind it.
+        script: choices of an earlier history.
+        prepare: is given the world before anything happens in it.
+    """
+    world = World(None if script else seed, inputs=KINDS[kind], script=script)
+    prepare(world)
+    wrong: list[str] = []
+    try:
+        world.run()
+        wrong += broken_invariants(world)
+    except StandsStill as error:
+        wrong += [*world.bugs, *world.stopped, f"stands still: {error}"]
+    return History(
+        kind, seed, world.choices.script, wrong, world.counts.get("committed", 0), world.faults, digest_of(world)
+    )
+
+
+def digest_of(world: World) -> str:
+    """Return the digest of a history and of all that lies on the logs in the end."""
+    for at, log in world.logs.items():
+        for entry in log.entries:
+            line = (at, entry.offset, entry.timestamp, entry.key, entry.value, entry.headers, entry.marker)
+            world.choices.note(repr(line))
+    return world.choices.digest()
+
+
+def shrunk(history: History, on_progress: Callable[[int, int], None] = lambda _runs, _left: None) -> History:
+    """Make a failing history as calm as it can be and still fail in the same way.
+
+    Stretches of its choices are replaced by those by which the least happens, shorter ones each time.
+
+    Args:
+        history: one that fails.
+        on_progress: is told how many histories were tried, and how many choices are not calm.
+    """
+    best, size, runs = history, max(1, len(history.script) // 4), 0
+    while size and runs < _RUNS_MAX:
+        improved = False
+        for candidate in _calmer(best.script, size):
+            found = run_history(best.kind, best.seed, candidate)
+            runs += 1
+            if found.failure == history.failure:
+                best, improved = found._replace(script=candidate), True
+            on_progress(runs, sum(choice != CALM for choice in best.script))
+            if improved or runs >= _RUNS_MAX:
+                break
+        if not improved:
+            size //= 2
+    return best
+
+
+def _calmer(script: Sequence[int], size: int) -> Iterator[list[int]]:
+    for begin in range(0, len(script), size):
+        if any(choice != CALM for choice in script[begin : begin + size]):
+            yield [*script[:begin], *[CALM] * len(script[begin : begin + size]), *script[begin + size :]]
+    if script and len(script) > size:
+        yield list(script[:-size])

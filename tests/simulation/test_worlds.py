@@ -1,0 +1,136 @@
+"""Whole gates under a simulated Kafka: every history holds, is the same in any process, and can be told and made small.
+
+`ops/simulate` runs more of them. A seed that fails here: `ops/simulate --seed N --trace`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from placet.streams.loop.idle import IdleQuestion
+from tests.simulation.crash_points import crash_points, run_crash_point
+from tests.simulation.histories import History, run_history, shrunk
+from tests.simulation.trace import Trace
+from tests.simulation.world import World
+
+ROOT = Path(__file__).parents[2]
+STANDARD, SMALL = 1_000, 2_000
+CHUNKS = 20
+SCHEDULES = 5
+SEEDS_TWICE = 50
+
+
+def failing(histories: list[History]) -> list[str]:
+    return [f"{one.kind} {one.seed}: {one.wrong[0][:300]}" for one in histories if one.wrong]
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_standard_histories_hold(chunk: int) -> None:
+    size = STANDARD // CHUNKS
+    histories = [run_history("standard", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]
+    assert failing(histories) == []
+    # They are what they are meant to be: something goes wrong in nearly all, and nearly all are long enough.
+    assert sum(bool(one.faults) for one in histories) >= 0.9 * size
+    assert sum(one.committed >= 20 for one in histories) >= 0.9 * size
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_small_histories_hold(chunk: int) -> None:
+    size = SMALL // CHUNKS
+    assert failing([run_history("small", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]) == []
+
+
+@pytest.mark.parametrize("schedule", range(SCHEDULES))
+def test_a_gate_may_die_at_any_single_turn(schedule: int) -> None:
+    turns = crash_points(schedule)
+    assert turns > 150
+    assert failing([run_crash_point(schedule, turn) for turn in range(turns)]) == []
+
+
+EVENTS = """
+import json, sys
+from tests.simulation.histories import run_history
+from placet.simulation.choices import Choices
+digests = {}
+for seed in range(1, int(sys.argv[1]) + 1):
+    digests[seed] = run_history("standard" if seed % 5 == 0 else "small", seed).digest
+print(json.dumps(digests))
+"""
+ONE = """
+import json, sys
+from tests.simulation import world
+from placet.simulation.choices import Choices
+from tests.simulation.histories import run_history
+kept = []
+def choices(seed, script):
+    kept.append(Choices(seed, script, keeps_events=True))
+    return kept[-1]
+world.Choices = choices
+run_history("standard" if int(sys.argv[1]) % 5 == 0 else "small", int(sys.argv[1]))
+print(json.dumps(kept[0].events))
+"""
+
+
+def run_elsewhere(code: str, argument: int, hash_seed: str, zone: str) -> str:
+    env = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(argument)], check=True, env=env, capture_output=True, text=True, cwd=ROOT
+    )
+    return done.stdout
+
+
+def test_a_seed_is_the_same_history_in_any_process() -> None:
+    """The digest covers each turn, request and choice, and every record on the logs."""
+    here, there = (
+        json.loads(run_elsewhere(EVENTS, SEEDS_TWICE, *process)) for process in (("1", "UTC"), ("77", "Asia/Kolkata"))
+    )
+    other = [int(seed) for seed in here if here[seed] != there[seed]]
+    if other:
+        one, two = (
+            json.loads(run_elsewhere(ONE, other[0], *process)) for process in (("1", "UTC"), ("77", "Asia/Kolkata"))
+        )
+        differing = [(a, b) for a, b in zip(one, two, strict=False) if a != b]
+        pytest.fail(f"seed {other[0]} is not the same history twice; first difference: {differing[:1]}")
+    assert len(set(here.values())) == SEEDS_TWICE
+
+
+def test_a_script_is_the_history_that_it_was_taken_from() -> None:
+    drawn = run_history("small", 11)
+    assert run_history("small", 11, drawn.script).digest == drawn.digest
+
+
+def test_a_failing_history_is_found_made_small_and_told() -> None:
+    """With a bug in the gate: log time moves on to its own clock, though leaders' clocks may be behind."""
+    ask = IdleQuestion.ask
+
+    def ask_and_trust_the_own_clock(self: IdleQuestion, tasks: object) -> None:
+        ask(self, tasks)  # type: ignore[arg-type]
+        self._asked_ms = self._clock() + 600_000
+
+    with patch.object(IdleQuestion, "ask", ask_and_trust_the_own_clock):
+        failed = next(one for seed in range(1, 2_000) if (one := run_history("standard", seed)).wrong)
+        small = shrunk(failed)
+        assert small.failure == failed.failure
+        assert len(small.faults) <= len(failed.faults)
+        shown = Trace()
+        again = run_history(small.kind, small.seed, small.script, shown.watch)
+    assert list(again.wrong) == list(small.wrong)
+    shown.end(again)
+    table, chart = shown.table(), shown.mermaid()
+    assert small.wrong[0] in table
+    assert "→ broker" in table
+    assert chart.startswith("```mermaid\nsequenceDiagram\n")
+
+
+def test_a_world_in_which_all_is_calm_has_no_faults() -> None:
+    world = World(None)
+    world.run()
+    assert world.faults == []
+    assert world.counts.get("aborted", 0) == 0
