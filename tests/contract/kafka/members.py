@@ -27,18 +27,20 @@ GROUP_OPTIONS: Final = {
     "group.remote.assignor": "range",
     "allow.auto.create.topics": False,
 }
-_QUICK: Final = {
-    "consumer.session.timeout.ms": "1500",
-    "consumer.heartbeat.interval.ms": "300",
-    "consumer.assignment.interval.ms": "0",
-}
 _EPOCH_AT: Final = len(b"CGMDv2:")
 
 
-def quick_group(kafka: KafkaUnderTest) -> str:
-    """Return the name of a group that misses a member after 1.5 s, and talks to each every 0.3 s."""
+def quick_group(kafka: KafkaUnderTest, session_ms: int = 6_000) -> str:
+    """Return the name of a group that talks to each member every 0.3 s, and assigns at once."""
     group = kafka.new_name("group")
-    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in _QUICK.items()]
+    settings = {
+        "consumer.session.timeout.ms": str(session_ms),
+        "consumer.heartbeat.interval.ms": "300",
+        "consumer.assignment.interval.ms": "0",
+    }
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in settings.items()
+    ]
     resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=entries)
     answer(kafka, kafka.admin.incremental_alter_configs([resource], request_timeout=CALL_S)[resource])
     return group

@@ -132,7 +132,7 @@ def a_group_has_settings_before_it_has_members(kafka: KafkaUnderTest) -> None:
     admin = _admin(kafka)
     found = _settings(kafka, admin, ResourceType.GROUP, kafka.new_name("group"))
     assert int(found["consumer.session.timeout.ms"] or 0) > 0
-    quick = quick_group(kafka)
+    quick = quick_group(kafka, 1_500)
     kafka.until(lambda: _settings(kafka, admin, ResourceType.GROUP, quick)["consumer.session.timeout.ms"] == "1500")
 
 

@@ -95,8 +95,8 @@ def a_member_reads_what_it_started_until_it_is_revoked(kafka: KafkaUnderTest) ->
 
 
 def a_member_that_polls_too_late_is_out_and_may_join_again(kafka: KafkaUnderTest) -> None:
-    """It is told by an error and by `on_lost`, in its next polls; its old metadata is refused. Then it joins anew."""
-    topic, group, producer = kafka.new_topic(), quick_group(kafka), start_producer(kafka)
+    """It falls silent, and is out when its session is over. Its next polls tell it, and it joins anew."""
+    topic, group, producer = kafka.new_topic(), quick_group(kafka, 1_500), start_producer(kafka)
     late = joined(kafka, group, topic, 1, max_poll_interval_ms=1_500)
     kafka.until(lambda: not _described(kafka, group).members)
     old = late.metadata
@@ -127,7 +127,7 @@ def a_static_member_comes_back_to_its_partitions(kafka: KafkaUnderTest) -> None:
 
 def a_static_member_that_stays_away_loses_its_partitions(kafka: KafkaUnderTest) -> None:
     """After a session. While it is away its epoch is refused, though its id is known."""
-    topic, group, producer = kafka.new_topic(2), quick_group(kafka), start_producer(kafka)
+    topic, group, producer = kafka.new_topic(2), quick_group(kafka, 1_500), start_producer(kafka)
     one = Member(kafka, group, topic, group_instance_id="one")
     other = Member(kafka, group, topic, group_instance_id="other")
     all_polled_until(kafka, [one, other], lambda: one.owned and other.owned)

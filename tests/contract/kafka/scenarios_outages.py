@@ -60,12 +60,15 @@ def _opened(kafka: KafkaUnderTest, topic: str, name: str = "") -> ProducerCalls:
 
 
 def a_commit_amid_an_outage_times_out_and_is_known_when_it_is_called_again(kafka: KafkaUnderTest) -> None:
-    """Meanwhile an abort is refused as a conflict. The same call then brings the outcome."""
+    """It has begun, all the same: nothing else may be called before it is called again and brings the outcome."""
     topic = kafka.new_topic()
     producer = _opened(kafka, topic)
     with _silent(kafka):
         assert _times_out(producer.commit_transaction, _SHORT_S)
-        assert code_of(producer.abort_transaction, _SHORT_S) == KafkaError._CONFLICT
+        error = refused(producer.abort_transaction, _SHORT_S)
+        assert (error.code(), error.fatal(), error.retriable()) == (KafkaError._CONFLICT, False, True)
+        assert code_of(producer.begin_transaction) == KafkaError._CONFLICT
+        assert code_of(put, producer, topic, b"x") == KafkaError._STATE
     producer.commit_transaction(CALL_S)
     assert ends_at(kafka, topic, 2, stable=True)
     write(producer, topic, b"b")

@@ -1,4 +1,8 @@
-"""The producer's own: states of its transactions, its queue, its reports, purges and timeouts."""
+"""The producer's own: states of its transactions, its queue, its reports, purges.
+
+How a commit and an abort time out is shown amid an outage. With a timeout of zero librdkafka 2.16 may lose track of its
+own state: once in some hundred times the call that is repeated is refused by `_STATE`.
+"""
 
 from __future__ import annotations
 
@@ -162,39 +166,6 @@ def an_abort_drops_what_is_queued_and_reports_it(kafka: KafkaUnderTest) -> None:
     assert (told.offsets, told.codes) == ([], [KafkaError._PURGE_QUEUE])
     write(producer, topic, b"a")
     assert read_all(kafka, topic, 2).records == [Seen(0, 0, b"a")]
-
-
-def a_commit_that_timed_out_goes_on_when_it_is_called_again(kafka: KafkaUnderTest) -> None:
-    """It has begun, all the same: nothing else may be called before it is called again."""
-    topic, producer = kafka.new_topic(), start_producer(kafka, options={"linger.ms": 5_000})
-    producer.begin_transaction()
-    put(producer, topic, b"a")
-    error = refused(producer.commit_transaction, 0)
-    assert (error.code(), error.fatal()) == (KafkaError._TIMED_OUT, False)
-    assert (error.retriable(), error.txn_requires_abort()) == (True, False)
-    error = refused(producer.abort_transaction, CALL_S)
-    assert (error.code(), error.fatal(), error.retriable()) == (KafkaError._CONFLICT, False, True)
-    assert code_of(producer.begin_transaction) == KafkaError._CONFLICT
-    assert code_of(put, producer, topic, b"b") == KafkaError._STATE
-    producer.commit_transaction(CALL_S)
-    write(producer, topic, b"c")
-    assert read_all(kafka, topic, 4).values == [b"a", b"c"]
-
-
-def an_abort_that_timed_out_goes_on_when_it_is_called_again(kafka: KafkaUnderTest) -> None:
-    """As a commit does. Without any time it may succeed, all the same, where the coordinator is quicker."""
-    topic, producer = kafka.new_topic(), start_producer(kafka)
-    producer.begin_transaction()
-    put(producer, topic, b"a")
-    assert producer.flush(CALL_S) == 0
-    try:
-        producer.abort_transaction(0)
-    except KafkaException as failed:
-        error = kafka_reason(failed)
-        assert (error.code(), error.retriable(), error.fatal()) == (KafkaError._TIMED_OUT, True, False)
-        producer.abort_transaction(CALL_S)
-    write(producer, topic, b"b")
-    assert read_all(kafka, topic, 4).records == [Seen(0, 2, b"b")]
 
 
 def a_record_that_is_too_large_is_refused_at_once(kafka: KafkaUnderTest) -> None:
