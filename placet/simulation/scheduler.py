@@ -227,7 +227,8 @@ class Scheduler:
         left = 0
         while left or not until():
             left = left - 1 if left else every - 1
-            self._ring()
+            if self._timers and self._timers[0][0] <= self.now_ns:
+                self._ring()
             if not self._ready:
                 if not self._timers:
                     raise StandsStill(f"nobody has anything to do any more: {self._who_waits()}")

@@ -70,7 +70,7 @@ from placet.simulation.choices import Choices
 from tests.simulation.histories import run_history
 kept = []
 def choices(seed, script):
-    kept.append(Choices(seed, script, keeps_events=True))
+    kept.append(Choices(seed, script))
     return kept[-1]
 world.Choices = choices
 run_history("standard" if int(sys.argv[1]) % 5 == 0 else "small", int(sys.argv[1]))

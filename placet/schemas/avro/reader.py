@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from struct import error as TornNumber  # noqa: N812  lower case in the standard library
 from textwrap import indent
-from types import CodeType
 from typing import Any, NamedTuple
 
 from placet.schemas.avro.scalar_readers import (
@@ -71,7 +70,31 @@ def read_record(writer: Record, reader: Record, *, others: bool = False) -> Call
     Raises:
         Unresolvable: the writer's schema can't be read as ours.
     """
-    read = _record(writer, reader, outermost=True, others=others)
+    return _compiled_reader(_Pair(writer, reader, others))
+
+
+class _Pair:
+    """A writer's schema and ours, as a key: schemas may hold defaults that have no hash."""
+
+    __slots__ = ("others", "reader", "text", "writer")
+
+    def __init__(self, writer: Record, reader: Record, others: bool) -> None:  # noqa: FBT001 - private
+        self.writer = writer
+        self.reader = reader
+        self.others = others
+        self.text = repr((writer, reader, others))
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Pair) and other.text == self.text
+
+
+@lru_cache(maxsize=256)
+def _compiled_reader(pair: _Pair) -> Callable[[bytes, int], list[Any]]:
+    """Compile once for all codecs of the same schemas: that is most of the time that a codec takes to be made."""
+    read = _record(pair.writer, pair.reader, outermost=True, others=pair.others)
 
     def read_values(data: bytes, start: int) -> list[Any]:
         try:
@@ -143,14 +166,8 @@ def _written_out(body: str, names: dict[str, Any]) -> Reader:
     found: dict[str, Reader] = {}
     source = f"def read(data, i):\n{indent(body, '    ')}"
     # Compiled first: a Ctrl-C that meets an `exec` of text ends `python -m …` with -2, whoever handles it (CPython).
-    exec(_compiled(source), names, found)  # noqa: S102
+    exec(compile(source, "<a reader of Avro>", "exec"), names, found)  # noqa: S102
     return found["read"]
-
-
-@lru_cache(maxsize=512)
-def _compiled(source: str) -> CodeType:
-    """Compile once what many codecs have in common: that is half of the time that a codec takes to be made."""
-    return compile(source, "<a reader of Avro>", "exec")
 
 
 def _piece(writer: Shape, reader: Shape, path: str, tag: str) -> _Piece:

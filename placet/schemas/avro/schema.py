@@ -32,6 +32,7 @@ __all__ = [
     "Record",
     "Scalar",
     "Shape",
+    "as_text",
     "fingerprint",
     "parse_schema",
     "without_defaults",
@@ -140,15 +141,21 @@ def parse_schema(schema: object) -> Record:
     Raises:
         DecodeError: it is no Avro schema, or none of the shapes that Placet reads.
     """
-    if isinstance(schema, str):
-        if len(schema) > SCHEMA_BYTES_MAX:
-            raise DecodeError(f"the schema has {len(schema)} characters; at most {SCHEMA_BYTES_MAX}")
-        return _parsed(schema)
+    if isinstance(schema, str) and len(schema) > SCHEMA_BYTES_MAX:
+        raise DecodeError(f"the schema has {len(schema)} characters; at most {SCHEMA_BYTES_MAX}")
+    return _parsed(schema if isinstance(schema, str) else as_text(schema))
+
+
+def as_text(schema: object) -> str:
+    """Return a schema, given as parsed JSON, as text.
+
+    Raises:
+        DecodeError: it is no JSON.
+    """
     try:
-        text = json.dumps(schema)
+        return json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:
         raise DecodeError(f"the schema is no JSON: {error}") from None
-    return _parsed(text)
 
 
 @lru_cache(maxsize=64)

@@ -9,9 +9,10 @@ Sources: Avro 1.12 specification, "Single-object encoding"; Confluent's "Wire fo
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Protocol
 
-from placet.schemas.avro.schema import fingerprint, parse_schema
+from placet.schemas.avro.schema import as_text, fingerprint, parse_schema
 from placet.schemas.codec.contracts import Schema
 from placet.schemas.errors import DecodeError
 
@@ -95,7 +96,12 @@ def single_object_head(schema: object) -> bytes:
     Raises:
         DecodeError: the schema is none of ours.
     """
-    return b"\xc3\x01" + fingerprint(parse_schema(schema))
+    return _head_of(schema if isinstance(schema, str) else as_text(schema))
+
+
+@lru_cache(maxsize=64)
+def _head_of(text: str) -> bytes:
+    return b"\xc3\x01" + fingerprint(parse_schema(text))
 
 
 def confluent_head(schema_id: int) -> bytes:

@@ -46,11 +46,11 @@ def ask_offsets(
         question: dict[ClientPartition, OffsetSpec] = dict.fromkeys(asked.values(), spec)
         found = client.list_offsets(question, isolation_level=level, request_timeout=timeout_s)
         for partition, client_partition in asked.items():
-            found[client_partition].add_done_callback(partial(_hand_on_offset, answers[partition], least))
+            found[client_partition].add_done_callback(partial(_hand_on_offset, answers[partition], least=least))
     return answers
 
 
-def _hand_on_offset(answer: Future[int], least: int, found: Future[Any]) -> None:
+def _hand_on_offset(answer: Future[int], found: Future[Any], *, least: int = 0) -> None:
     """Hand an answer on. Amid an election the client may give none: an offset of -1001, without an error."""
     error = found.exception()
     if error is None and found.result().offset >= least:
