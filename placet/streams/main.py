@@ -176,7 +176,9 @@ def _log(host: Host, settings: Settings, role: str, topics: Iterable[str], timeo
 
 def _restore_log(host: Host, settings: Settings, topics: Iterable[str]) -> KafkaRestoreLog:
     reader = PartitionReader(host, _restore_options(settings), topics)
-    return KafkaRestoreLog(host, reader, Admin(host, settings.librdkafka(), RESTORE_CALL_TIMEOUT_S))
+    admin = Admin(host, settings.librdkafka(), RESTORE_CALL_TIMEOUT_S)
+    admin.connect()
+    return KafkaRestoreLog(host, reader, admin)
 
 
 def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Definition) -> EntityType:

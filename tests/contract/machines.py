@@ -98,7 +98,7 @@ class RealMachine:
 
 
 class SimulatedMachine:
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int = 2) -> None:
         self.disk = SimulatedDisk(Choices(seed))
         self.process = Process("one")
         self._folder = Path("state/0")

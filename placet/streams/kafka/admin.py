@@ -71,6 +71,14 @@ class Admin:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def connect(self) -> None:
+        """Wait until a broker has answered, at most for the limit of a call.
+
+        One of ten new clients loses the first offsets that it is asked for while it connects: they are asked for again
+        two seconds later (librdkafka 2.16).
+        """
+        self.clients.wait([self._client.describe_cluster(request_timeout=self._try_s)], self._try_s)
+
     def close(self) -> None:
         """Give the connections back."""
         self._client.__exit__(None, None, None)

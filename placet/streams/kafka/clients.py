@@ -64,7 +64,7 @@ class ConsumerCalls(Protocol):
         ...
 
     def resume(self, partitions: list[ClientPartition], /) -> None:
-        """Fetch these again. Drops what was fetched of one that is not paused."""
+        """Fetch these again. No-op for one that is not paused."""
         ...
 
     def seek(self, partition: ClientPartition, /) -> None:

@@ -134,9 +134,8 @@ class GroupConsumer:
     def start(self, positions: Mapping[TopicPartition, int]) -> None:
         """Let partitions flow from the next positions to read.
 
-        librdkafka keeps a pause when a partition goes and comes back. And it drops what it has fetched when a partition
-        is resumed that is not paused, without going back. So what is paused, and no other, is resumed: before it is
-        given anew, or after the seek.
+        librdkafka keeps a pause when a partition goes and comes back. So what is paused is resumed: before it is given
+        anew, or after the seek.
 
         Raises:
             TaskMigrated: a partition is not ours any more.
