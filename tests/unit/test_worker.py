@@ -74,10 +74,11 @@ class Turn:
         restorer = MagicMock()
         restorer.take_done.return_value = None
         entity_types = {"order": SimpleNamespace(topics=TOPICS)}
-        self.idle = IdleQuestion(self.brokers, lambda: CLOCK_MS, SKEW_MS)
+        self.clock_ms = CLOCK_MS
+        self.idle = IdleQuestion(self.brokers, lambda: self.clock_ms, SKEW_MS)
         self.worker = Worker(
             cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(),
-            StagedHost(now_ms=lambda: CLOCK_MS), MagicMock(), LocalHost().flag(), self.idle,
+            StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle,
             records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
@@ -144,6 +145,15 @@ def test_log_time_moves_on_to_what_no_later_input_can_be_older_than() -> None:
 
     turn.task.needs_housekeeping.assert_called_with(CLOCK_MS - SKEW_MS)
     assert turn.task.process.call_args.args[3] == CLOCK_MS - SKEW_MS
+
+
+def test_log_time_stays_behind_a_clock_that_was_set_back_since_the_question() -> None:
+    turn = Turn()
+    turn.ready()
+    turn.brokers.answer({SIGNALS: 5, PROPOSALS: 7})
+    turn.clock_ms -= 7_000
+    turn.worker.run_once()
+    assert turn.task.process.call_args.args[3] == CLOCK_MS - 7_000 - SKEW_MS
 
 
 def test_nobody_is_asked_where_nothing_expires() -> None:

@@ -71,7 +71,7 @@ class IdleQuestion:
     """
 
     def __init__(self, leaders: Leaders, clock: Callable[[], int], clock_skew_max_ms: int) -> None:
-        self.log_time = 0
+        self._log_time = 0
         self._leaders = leaders
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
@@ -101,17 +101,25 @@ class IdleQuestion:
             reached: tells how far a partition is read, given the position behind its last record.
 
         Returns:
-            The idle tasks. Their log time may move on to `log_time`.
+            The idle tasks. Their log time may move on, see `log_time`.
         """
         if not self._asked or not all(asked.done() for asked in self._asked.values()):
             return []
-        asked, self._asked, self.log_time = self._asked, {}, self._asked_ms
+        asked, self._asked, self._log_time = self._asked, {}, self._asked_ms
         ends = {partition: end for partition, one in asked.items() if (end := one.read_to()) is not None}
         return [
             task.task_id
             for task in tasks
             if all(at in ends and reached(at, position) >= ends[at] for at, position in _positions(task).items())
         ]
+
+    def log_time(self, clock_ms: int) -> int:
+        """Return how far log time may move on in idle tasks: behind the clock as it was asked, and as it is.
+
+        A clock that was ahead when the leaders were asked, and is set right since, would let it pass inputs to come: a
+        transaction that commits only proves that the clock is right now.
+        """
+        return min(self._log_time, clock_ms - self._clock_skew_max_ms)
 
 
 def _positions(task: Task) -> dict[TopicPartition, int]:
