@@ -7,25 +7,25 @@ from functools import cache
 from placet.simulation.scheduler import StandsStill
 from tests.simulation.histories import History, digest_of
 from tests.simulation.invariants import broken_invariants
-from tests.simulation.world import World
+from tests.simulation.world import Scale, World
 
 __all__ = ["crash_points", "run_crash_point"]
 
-_INPUTS = 5
+_SMALL = Scale(inputs=5)
 _KIND = "crash point"
 
 
 @cache
 def crash_points(schedule: int) -> int:
     """Return how many turns a small world without trouble takes, under one schedule."""
-    world = World(schedule, inputs=_INPUTS, trouble=False)
+    world = World(schedule, _SMALL, trouble=False)
     world.run()
     return world.scheduler.turns
 
 
 def run_crash_point(schedule: int, turn: int) -> History:
     """Run a small world in which, at one turn, the process whose turn it is dies. Its supervisor starts it again."""
-    world = World(schedule, inputs=_INPUTS, trouble=False)
+    world = World(schedule, _SMALL, trouble=False)
     world.die_at(turn)
     wrong: list[str] = []
     try:

@@ -8,14 +8,19 @@ from typing import Final, NamedTuple
 from placet.simulation.choices import CALM
 from placet.simulation.scheduler import StandsStill
 from tests.simulation.invariants import broken_invariants
-from tests.simulation.world import World
+from tests.simulation.world import Scale, World
 
 __all__ = ["KINDS", "History", "run_history", "shrunk"]
 
 STANDARD: Final = "standard"
 SMALL: Final = "small"
-KINDS: Final[dict[str, int]] = {STANDARD: 70, SMALL: 5}
-"""Kinds of worlds, and how many inputs each has: at least twenty transactions, or about three."""
+LARGE: Final = "large"
+KINDS: Final[dict[str, Scale]] = {
+    STANDARD: Scale(),
+    SMALL: Scale(inputs=5),
+    LARGE: Scale(inputs=200, batch_records_max=4_000, note_bytes=200_000, pause_ms=0),
+}
+"""Kinds of worlds: at least twenty transactions, about three, or changes of large states that come all at once."""
 _RUNS_MAX: Final = 300
 
 
@@ -57,7 +62,7 @@ def run_history(
         script: choices of an earlier history.
         prepare: is given the world before anything happens in it.
     """
-    world = World(None if script else seed, inputs=KINDS[kind], script=script)
+    world = World(None if script else seed, KINDS[kind], script=script)
     prepare(world)
     wrong: list[str] = []
     try:

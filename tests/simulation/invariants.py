@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from placet.schemas.codec.control import encode_control
 from placet.simulation.brokers.cluster import SimulatedCluster
+from placet.streams.loop.task_calls import TRANSACTION_BYTES_MAX
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Take
 from placet.streams.rules.control import _published
@@ -16,7 +18,8 @@ from placet.verify.report import TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.verify import EntityPlace, verify_task
 from tests.model.second_checker import History, LoggedRecord, check
-from tests.simulation.world import APP, DEFINITION, PARTITIONS, RULES, TOPICS, World
+from tests.simulation.rules import APP, DEFINITION, PARTITIONS, RULES, TOPICS
+from tests.simulation.world import World
 
 __all__ = ["ClusterLog", "broken_invariants"]
 
@@ -105,6 +108,12 @@ def broken_invariants(world: World) -> Iterator[str]:
     yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
     yield from (f"a task stopped by name: {told}" for told in world.stopped)
     yield from (f"a gate died of a bug: {told}" for told in world.bugs)
+    sizes: Counter[tuple[int, int]] = Counter()
+    for topic in (TOPICS.changelog, TOPICS.decisions, TOPICS.ledger):
+        for number in range(PARTITIONS):
+            for entry in cluster.log((topic, number)).history():
+                sizes[entry.producer_id, entry.transaction] += len(entry.value or b"")
+    yield from (f"a transaction of {size:,} bytes" for size in sizes.values() if size > 2 * TRANSACTION_BYTES_MAX)
     ids = {topic: cluster.topics[topic].topic_id for topic in TOPICS}
     lag_ms = int(cluster.topics[TOPICS.ledger].configs["min.compaction.lag.ms"])
     place = EntityPlace(TOPICS, ids, PARTITIONS, lag_ms)

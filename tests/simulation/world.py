@@ -6,16 +6,11 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from placet.definitions import parse_definition
-from placet.processors.address import partition_of
-from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import PlacetError
-from placet.schemas.messages import Kind, Message
 from placet.simulation.brokers.cluster import SimulatedCluster
-from placet.simulation.brokers.log import ABORT, COMMIT, PartitionLog, Piece, ProducerBatch
-from placet.simulation.brokers.transactions import OpenTransaction
+from placet.simulation.brokers.log import PartitionLog
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk
 from placet.simulation.host import SimulatedHost
@@ -24,34 +19,12 @@ from placet.streams.loop.task import Counts
 from placet.streams.main import build
 from placet.streams.settings import Settings, load_settings
 from placet.streams.topics.configs import required_topics
-from placet.streams.topology import entity_topics
 from tests.simulation.faults import FAULTS, Aim, heal
+from tests.simulation.feeder import Feeder
+from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
 
-__all__ = ["APP", "DEFINITION", "World"]
+__all__ = ["Scale", "World"]
 
-APP: Final = "app"
-PARTITIONS: Final = 2
-RULES: Final = """
-entity: order
-version: 1
-horizon: 10m
-statuses: [open, held]
-fields: {count: {type: int, default: 0}, note: string | null}
-signals:
-  opened: {from: absent, to: open}
-  counted: {payload: {count: int}, from: [open, held], copy: count}
-  removed: {from: [open, held], to: absent}
-proposals:
-  hold: {from: open, to: held}
-  release: {from: held, to: open}
-  annotate: {payload: {note: string | null}, from: any, copy: note}
-"""
-DEFINITION: Final = parse_definition(RULES)
-CODEC: Final = Codec(DEFINITION)
-TOPICS: Final = entity_topics(APP, DEFINITION.entity)
-ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")
-INPUT_NAMES: Final = ("opened", "opened", "counted", "counted", "hold", "release", "annotate", "annotate", "removed")
-_FEEDERS_ID: Final = 7
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
 SKEWS: Final = (-2, -1, 1, 2, 0)
 LOOK_EVERY: Final = 20
@@ -62,12 +35,31 @@ SETTLE_S: Final = 90.0
 """Of simulated time: within it every input is decided once all works again."""
 
 
+class Scale(NamedTuple):
+    """How large a world is.
+
+    Attributes:
+        inputs: how many are sent.
+        batch_records_max: most inputs of one transaction.
+        note_bytes: of large states, which each change writes anew; 0: states are small.
+        pause_ms: between inputs; a burst where it is 0.
+    """
+
+    inputs: int = 70
+    batch_records_max: int = 3
+    note_bytes: int = 0
+    pause_ms: int = 50
+
+
+STANDARD: Final = Scale()
+
+
 @cache
-def settings_of(instance: str, *, static: bool) -> Settings:
+def settings_of(instance: str, batch_records_max: int, *, static: bool) -> Settings:
     """What a gate is told."""
     return load_settings({
         "app": APP, "instance": instance, "state_dir": Path("state"), "poll_timeout_ms": 1_000,
-        "batch_records_max": 3, "transaction_timeout_ms": 3_000, "static": static,
+        "batch_records_max": batch_records_max, "transaction_timeout_ms": 3_000, "static": static,
     })  # fmt: skip
 
 
@@ -130,7 +122,7 @@ class Gate:
         self.skew_ns = self.usual_skew_ns = skew_ns
         self.disk = SimulatedDisk(world.choices)
         self.starts = 0
-        self.settings = settings_of(name, static=world.static)
+        self.settings = settings_of(name, world.scale.batch_records_max, static=world.static)
         self.start()
 
     def start(self) -> None:
@@ -177,16 +169,24 @@ class World:
 
     Args:
         seed: of what happens.
-        inputs: how many are sent.
+        scale: how large it is.
         trouble: whether anything goes wrong.
         script: choices of an earlier history.
     """
 
-    def __init__(self, seed: int | None, *, inputs: int = 70, trouble: bool = True, script: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        seed: int | None,
+        scale: Scale = STANDARD,
+        *,
+        trouble: bool = True,
+        script: Sequence[int] = (),
+    ) -> None:
         self.choices = Choices(seed, script)
         self.scheduler = Scheduler(self.choices)
         self.cluster = SimulatedCluster(self.scheduler)
         self.app = APP
+        self.scale = scale
         self.ending = False
         self.counts: dict[str, int] = {}
         self.stopped: list[str] = []
@@ -211,7 +211,7 @@ class World:
         self.gates: list[Gate] = []
         for name in ("a", "b"):
             self.add_gate(name)
-        self.feeder = Feeder(self, inputs)
+        self.feeder = Feeder(self)
         if trouble:
             self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
             self._fault_later()
@@ -292,81 +292,3 @@ class World:
 def last_record(log: PartitionLog) -> int:
     """The offset of the last record that a reader of committed records will see; -1 without any."""
     return next((entry.offset for entry in reversed(log.entries) if not entry.marker and not entry.aborted), -1)
-
-
-class Feeder:
-    """Producers of inputs: single records, and transactions that commit or abort."""
-
-    def __init__(self, world: World, inputs: int) -> None:
-        self.sent = 0
-        self.quiet_until_ns = 0
-        self._world = world
-        self._inputs = inputs
-        self._open = False
-        self._sequences: dict[tuple[str, int], int] = {}
-        self._later()
-
-    @property
-    def done(self) -> bool:
-        """Whether all inputs are sent."""
-        return self.sent >= self._inputs and not self._open
-
-    def _later(self) -> None:
-        self._world.scheduler.later((1 + self._world.choices.pick(12)) * 50_000_000, self._feed)
-
-    def _feed(self) -> None:
-        choices = self._world.choices
-        if self._world.scheduler.now_ns < self.quiet_until_ns:
-            self._later()
-            return
-        many = 1 + choices.pick(4)
-        if choices.pick(6) == 0 and not self._open:
-            self._transaction(many)
-        else:
-            for _ in range(many):
-                self._append(self._message(), -1, poison=choices.pick(20) == 0)
-        if self.sent < self._inputs:
-            self._later()
-
-    def _transaction(self, many: int) -> None:
-        self._open = True
-        written = {at: None for at in (self._append(self._message(), _FEEDERS_ID) for _ in range(many)) if at}
-        world, transaction = self._world, OpenTransaction(_FEEDERS_ID)
-        transaction.epoch, transaction.places = 0, written
-        transaction.result = (ABORT, COMMIT, COMMIT)[world.choices.pick(3)]
-
-        def ended() -> None:
-            self._open = False
-
-        world.scheduler.later(
-            (1 + world.choices.pick(20)) * 100_000_000, lambda: world.cluster.write_markers(transaction, ended)
-        )
-
-    def _append(self, message: Message, producer_id: int, *, poison: bool = False) -> tuple[str, int] | None:
-        cluster, key = self._world.cluster, message.entity_id.encode()
-        topic = TOPICS.signals if message.kind is Kind.SIGNAL else TOPICS.proposals
-        at = (topic, partition_of(key, PARTITIONS))
-        found = cluster.partition(at)
-        assert found is not None
-        if found.leader < 0:
-            return None
-        transactional, value = producer_id >= 0, b"{}" if poison else CODEC.encode_message(message)
-        sequence = self._sequences.get(at, 0) if transactional else -1
-        batch = ProducerBatch(producer_id, 0, sequence, transactional, [Piece(key, value, None)])
-        found.log.append(batch, cluster.network.clock_ms(found.leader))
-        cluster.replicate_soon(found)
-        self._sequences[at] = sequence + 1 if transactional else self._sequences.get(at, 0)
-        self.sent += 1
-        return at
-
-    def _message(self) -> Message:
-        choices, number, now = self._world.choices, self.sent, self._world.cluster.network.clock_ms(1)
-        name = INPUT_NAMES[choices.pick(len(INPUT_NAMES))]
-        kind = Kind.SIGNAL if name in DEFINITION.signals else Kind.PROPOSAL
-        payload = {"counted": {"count": number}, "annotate": {"note": f"n{number}"}}.get(name, {})
-        input_id = f"i-{number}" if choices.pick(6) else f"i-{max(0, number - 3)}"
-        based = (choices.pick(6), 1) if kind is Kind.PROPOSAL else (0, 0)
-        return Message(
-            kind, name, input_id, ENTITIES[choices.pick(len(ENTITIES))], payload, now, now, None, None, None, *based,
-            proposer="me",
-        )  # fmt: skip

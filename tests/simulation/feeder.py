@@ -1,0 +1,104 @@
+"""Producers of inputs in a simulated world: single records, and transactions that commit or abort."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from placet.processors.address import partition_of
+from placet.schemas.messages import Kind, Message
+from placet.simulation.brokers.log import ABORT, COMMIT, Piece, ProducerBatch
+from placet.simulation.brokers.transactions import OpenTransaction
+from tests.simulation.rules import CODEC, DEFINITION, ENTITIES, PARTITIONS, TOPICS
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+__all__ = ["Feeder"]
+
+_NAMES: Final = (
+    "opened", "opened", "counted", "counted", "noted", "hold", "release", "annotate", "annotate", "removed",
+)  # fmt: skip
+_PRODUCER_ID: Final = 7
+
+
+class Feeder:
+    """Producers of inputs: single records, and transactions that commit or abort."""
+
+    def __init__(self, world: World) -> None:
+        self.sent = 0
+        self.quiet_until_ns = 0
+        self._world = world
+        self._scale = world.scale
+        self._open = False
+        self._sequences: dict[tuple[str, int], int] = {}
+        self._later()
+
+    @property
+    def done(self) -> bool:
+        """Whether all inputs are sent."""
+        return self.sent >= self._scale.inputs and not self._open
+
+    def _later(self) -> None:
+        self._world.scheduler.later((1 + self._world.choices.pick(12)) * self._scale.pause_ms * 1_000_000, self._feed)
+
+    def _feed(self) -> None:
+        choices = self._world.choices
+        if self._world.scheduler.now_ns < self.quiet_until_ns:
+            self._later()
+            return
+        many = 1 + choices.pick(4)
+        if choices.pick(6) == 0 and not self._open:
+            self._transaction(many)
+        else:
+            for _ in range(many):
+                self._append(self._message(), -1, poison=choices.pick(20) == 0)
+        if self.sent < self._scale.inputs:
+            self._later()
+
+    def _transaction(self, many: int) -> None:
+        self._open = True
+        written = {at: None for at in (self._append(self._message(), _PRODUCER_ID) for _ in range(many)) if at}
+        world, transaction = self._world, OpenTransaction(_PRODUCER_ID)
+        transaction.epoch, transaction.places = 0, written
+        transaction.result = (ABORT, COMMIT, COMMIT)[world.choices.pick(3)]
+
+        def ended() -> None:
+            self._open = False
+
+        world.scheduler.later(
+            (1 + world.choices.pick(20)) * 100_000_000, lambda: world.cluster.write_markers(transaction, ended)
+        )
+
+    def _append(self, message: Message, producer_id: int, *, poison: bool = False) -> tuple[str, int] | None:
+        cluster, key = self._world.cluster, message.entity_id.encode()
+        topic = TOPICS.signals if message.kind is Kind.SIGNAL else TOPICS.proposals
+        at = (topic, partition_of(key, PARTITIONS))
+        found = cluster.partition(at)
+        assert found is not None
+        if found.leader < 0:
+            return None
+        transactional, value = producer_id >= 0, b"{}" if poison else CODEC.encode_message(message)
+        sequence = self._sequences.get(at, 0) if transactional else -1
+        batch = ProducerBatch(producer_id, 0, sequence, transactional, [Piece(key, value, None)])
+        found.log.append(batch, cluster.network.clock_ms(found.leader))
+        cluster.replicate_soon(found)
+        self._sequences[at] = sequence + 1 if transactional else self._sequences.get(at, 0)
+        self.sent += 1
+        return at
+
+    def _message(self) -> Message:
+        choices, number, now = self._world.choices, self.sent, self._world.cluster.network.clock_ms(1)
+        entity, name = ENTITIES[choices.pick(len(ENTITIES))], _NAMES[choices.pick(len(_NAMES))]
+        note = f"n{number}"
+        if self._scale.note_bytes:
+            begun, rest = divmod(number, len(ENTITIES))
+            entity, note = ENTITIES[rest], "n" * self._scale.note_bytes
+            name = ("opened", "noted", "counted")[min(begun, 2)]
+        kind = Kind.SIGNAL if name in DEFINITION.signals else Kind.PROPOSAL
+        payload = {"counted": {"count": number}, "annotate": {"note": note}, "noted": {"note": note}}.get(name, {})
+        input_id = f"i-{number}" if choices.pick(6) else f"i-{max(0, number - 3)}"
+        based = (choices.pick(6), 1) if kind is Kind.PROPOSAL else (0, 0)
+        return Message(
+            kind, name, input_id, entity, payload, now, now, None, None, None, *based,
+            proposer="me",
+        )  # fmt: skip
