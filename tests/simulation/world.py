@@ -19,6 +19,7 @@ from placet.streams.loop.task import Counts
 from placet.streams.main import build
 from placet.streams.settings import Settings, load_settings
 from placet.streams.topics.configs import required_topics
+from placet.streams.topology import dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
 from tests.simulation.feeder import Feeder
 from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
@@ -203,6 +204,7 @@ class World:
             configs = {need.config: need.wanted or need.value for need in spec.needs}
             self.cluster.create_topic(spec.name, spec.partitions or 1, {"min.insync.replicas": "2", **configs})
         self.logs = {(topic, n): self.cluster.log((topic, n)) for topic in TOPICS for n in range(PARTITIONS)}
+        self._dead_letters = self.cluster.log((dead_letters_topic(APP), 0))
         self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
         self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
         for node in self.cluster.network.nodes.values():
@@ -256,7 +258,7 @@ class World:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
         positions, logs = self.cluster.group(APP).positions, self.logs
         return all(positions.get(at, 0) > last_record(logs[at]) for at in self.inputs_at) and all(
-            log.last_stable_offset == log.end for log in logs.values()
+            log.last_stable_offset == log.end for log in (*logs.values(), self._dead_letters)
         )
 
     def note(self, who: str, what: str) -> None:

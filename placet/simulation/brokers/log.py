@@ -190,7 +190,8 @@ class PartitionLog:
         self.losses += 1
         self._producers.clear()
         self._unreplicated.clear()
-        for entry in kept:
+        # What the cleaner took is known from snapshots of the producers' states.
+        for entry in sorted([*self.removed, *kept], key=_OFFSET):
             if entry.marker:
                 self._know_end(entry)
             elif entry.producer_id >= 0:
