@@ -46,7 +46,7 @@ class Scale(NamedTuple):
         pause_ms: between inputs; a burst where it is 0.
     """
 
-    inputs: int = 70
+    inputs: int = 60
     batch_records_max: int = 3
     note_bytes: int = 0
     pause_ms: int = 50
@@ -279,7 +279,7 @@ class World:
         self.note("outside", what)
 
     def _fault_later(self) -> None:
-        self.scheduler.later((1 + self.choices.pick(20)) * 100_000_000, self._go_wrong)
+        self.scheduler.later((1 + self.choices.pick(20)) * 180_000_000, self._go_wrong)
 
     def _go_wrong(self) -> None:
         if self.over:

@@ -22,7 +22,7 @@ NOT_LEADER: Final = int(KafkaError.NOT_LEADER_FOR_PARTITION)
 NOT_COORDINATOR: Final = int(KafkaError.NOT_COORDINATOR)
 _MS: Final = 1_000_000
 _MARKER_RETRY_NS: Final = 100 * _MS
-_MARKERS_SLOW: Final = (1_000, 100, 10, 10, 1, 1, 1, 1)
+_MARKERS_SLOW: Final = (400, 50, 10, 1, 1, 1, 1, 1)
 """How many times longer than a request a marker may take: partitions learn of a transaction's end one by one."""
 _CLEANUP_EVERY_NS: Final = 1_000 * _MS
 
