@@ -25,6 +25,11 @@ _MARKER_RETRY_NS: Final = 100 * _MS
 _MARKERS_SLOW: Final = (400, 50, 10, 1, 1, 1, 1, 1)
 """How many times longer than a request a marker may take: partitions learn of a transaction's end one by one."""
 _CLEANUP_EVERY_NS: Final = 1_000 * _MS
+_GROUP_DEFAULTS: Final = {
+    "consumer.session.timeout.ms": "6000",
+    "consumer.heartbeat.interval.ms": "1000",
+    "consumer.assignment.interval.ms": "0",
+}
 
 At: TypeAlias = tuple[str, int]
 
@@ -38,7 +43,7 @@ class SimulatedCluster:
 
     Attributes:
         network: the brokers, and what is between them and clients.
-        session_ms: the groups' session timeout.
+        cluster_id: of this cluster.
     """
 
     def __init__(self, scheduler: Scheduler, brokers: int = 3) -> None:
@@ -51,9 +56,8 @@ class SimulatedCluster:
         self.group_coordinator = 1
         self.transaction_coordinator = min(2, brokers)
         self.loading_until_ns = 0
-        self.session_ms = 6_000
-        self.heartbeat_ms = 1_000
         self.election_ns = 3_000 * _MS
+        self.cluster_id = "simulated-cluster-0001"
         self._made = 0
 
     # -- what there is -------------------------------------------------------------------------------------------------
@@ -68,8 +72,15 @@ class SimulatedCluster:
             return (*numbers[first:], *numbers[:first])
 
         made = [Replicas(name, number, replicas(number)) for number in range(partitions)]
-        topic = self.topics[name] = Topic(name, f"topic-id-{self._made}", made, configs)
+        self.delete_topic(name)
+        topic = self.topics[name] = Topic(name, f"topic{self._made:017d}", made, configs)
         return topic
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic, if there is one; those who wait at its leaders are told."""
+        deleted = self.topics.pop(name, None)
+        for partition in deleted.partitions if deleted is not None else ():
+            self._tell(partition)
 
     def partition(self, at: At) -> Replicas | None:
         """Return a partition, None where there is no such one."""
@@ -88,7 +99,10 @@ class SimulatedCluster:
     def group(self, name: str) -> Group:
         """Return a group, made when it is asked for first."""
         if name not in self.groups:
-            self.groups[name] = Group(lambda topic: len(self.topics[topic].partitions) if topic in self.topics else 0)
+            self.groups[name] = Group(
+                lambda topic: len(self.topics[topic].partitions) if topic in self.topics else 0,
+                dict(_GROUP_DEFAULTS),
+            )
         return self.groups[name]
 
     # -- coordinators --------------------------------------------------------------------------------------------------
@@ -147,6 +161,10 @@ class SimulatedCluster:
             )
 
     def _mark(self, place: At, ended: OpenTransaction, epoch: int, written: Callable[[At], None]) -> None:
+        found = self.partition(place)
+        if found is None and place[1] >= 0:
+            written(place)  # the topic is gone
+            return
         again = partial(self._mark, place, ended, epoch, written)
         there = self.group_coordinator if place[1] < 0 else self.leader_of(place)
         if (
@@ -156,13 +174,9 @@ class SimulatedCluster:
         ):
             self.scheduler.later(_MARKER_RETRY_NS, again)
             return
-        if place[1] < 0:
+        if found is None:
             self.group(place[0]).end_transaction(ended.producer_id, committed=ended.result == COMMIT)
             written(place)
-            return
-        found = self.partition(place)
-        if found is None:
-            written(place)  # the topic is gone
             return
         log = found.log
         offset, losses = log.mark(ended.producer_id, epoch, ended.result, self.network.clock_ms(there)), log.losses

@@ -20,9 +20,8 @@ class Member:
     """A member of a group.
 
     Attributes:
-        epoch: which assignment it is at.
-        owned: what it may read, or has not given back yet.
-        away: a static member that will be back.
+        epoch: which assignment it is at; -2 of a static member that is away and will be back.
+        owned: what it may read, or has not given back yet, each with the epoch at which it was given.
     """
 
     def __init__(self, member_id: str, client_id: str, host: str, instance_id: str, topics: tuple[str, ...]) -> None:
@@ -33,13 +32,12 @@ class Member:
         self.topics = topics
         self.epoch = 0
         self.previous_epoch = -1
-        self.owned: set[At] = set()
-        self.away = False
+        self.owned: dict[At, int] = {}
         self.heard = 0  # counts heartbeats: a session's end is about the last one
 
     def may_repeat(self, epoch: int, owned: Iterable[At] | None) -> bool:
         """Tell whether a heartbeat of the epoch before may be one whose answer was lost."""
-        return epoch == self.previous_epoch and owned is not None and self.owned.issuperset(owned)
+        return epoch == self.previous_epoch and owned is not None and self.owned.keys() >= set(owned)
 
 
 class Beat(NamedTuple):
@@ -55,15 +53,24 @@ class Group:
 
     Args:
         partitions_of: tells how many partitions a topic has.
+        settings: of the group, by Kafka's names.
+
+    Attributes:
+        pending: positions of open transactions, by producer id.
     """
 
-    def __init__(self, partitions_of: Callable[[str], int]) -> None:
+    def __init__(self, partitions_of: Callable[[str], int], settings: dict[str, str]) -> None:
+        self.settings = settings
         self.epoch = 0
         self.members: dict[str, Member] = {}
         self.positions: dict[At, int] = {}
-        self.pending: dict[int, dict[At, int]] = {}  # by producer id
+        self.pending: dict[int, dict[At, int]] = {}
         self._partitions_of = partitions_of
         self._target: dict[str, frozenset[At]] = {}
+
+    def setting_ns(self, name: str) -> int:
+        """Return a setting that is a time."""
+        return int(self.settings[f"consumer.{name}.ms"]) * 1_000_000
 
     # -- members -------------------------------------------------------------------------------------------------------
 
@@ -88,13 +95,13 @@ class Group:
             if found is None:
                 return Beat(int(KafkaError.UNRELEASED_INSTANCE_ID))
         elif epoch == 0:
-            found.owned = set()  # it begins anew
+            found.owned.clear()  # it begins anew
             found.epoch, found.previous_epoch = 0, -1
         elif epoch != found.epoch and not found.may_repeat(epoch, owned):
             return Beat(int(KafkaError.FENCED_MEMBER_EPOCH))
         found.heard += 1
         self._reconcile(found, None if owned is None else set(owned))
-        return Beat(OK, found.epoch, frozenset(found.owned & self._target_of(found)))
+        return Beat(OK, found.epoch, self._target_of(found) & found.owned.keys())
 
     def expire(self, member_id: str, heard: int) -> bool:
         """Remove a member from which nothing was heard since; tell whether it was."""
@@ -111,10 +118,9 @@ class Group:
     def _join(self, member: Member) -> Member | None:
         for other in list(self.members.values()):
             if member.instance_id and other.instance_id == member.instance_id:
-                if not other.away:
+                if other.epoch != _LEAVES_FOR_A_WHILE:
                     return None
                 del self.members[other.member_id]
-                member.owned = set()
         self.members[member.member_id] = member
         self._rebalance()
         return member
@@ -124,7 +130,7 @@ class Group:
         if found is None:
             return Beat(int(KafkaError.UNKNOWN_MEMBER_ID))
         if epoch == _LEAVES_FOR_A_WHILE:
-            found.away = True
+            found.epoch = epoch
             found.heard += 1
         else:
             del self.members[member.member_id]
@@ -152,25 +158,36 @@ class Group:
     def _reconcile(self, member: Member, owned: set[At] | None) -> None:
         """Move a member towards its target: it gives back first, then it takes what nobody has."""
         target = self._target_of(member)
-        if owned is not None:
-            member.owned -= member.owned - target - owned
-        if member.owned - target:  # it has yet to give something back
-            return
-        taken = {at for other in self.members.values() if other is not member for at in other.owned}
-        member.owned |= target - taken
+        mine = member.owned
+        if mine.keys() != target:
+            if owned is not None:
+                for at in mine.keys() - target - owned:
+                    del mine[at]
+            if mine.keys() - target:  # it has yet to give something back
+                return
+            taken = {at for other in self.members.values() if other is not member for at in other.owned}
+            mine.update(dict.fromkeys(target - taken - mine.keys(), self.epoch))
         if member.epoch != self.epoch:
             member.previous_epoch, member.epoch = member.epoch, self.epoch
 
     # -- positions -----------------------------------------------------------------------------------------------------
 
-    def check(self, member_id: str, epoch: int) -> int:
-        """Check who stores positions. A broker does not check who names no member (KIP-447). Returns a code or 0."""
-        if epoch < 0 and not member_id:
+    def check(self, member_id: str, epoch: int, positions: Iterable[At], *, transactional: bool) -> int:
+        """Check who stores positions. Returns a code or 0.
+
+        In a transaction a broker does not check who names no member (KIP-447); nor, where there are no members, who
+        names no epoch. An earlier epoch is good enough for what the member had then, and has still.
+        """
+        other_epoch = int(KafkaError.ILLEGAL_GENERATION if transactional else KafkaError.STALE_MEMBER_EPOCH)
+        if epoch < 0 and (not self.members or (transactional and not member_id)):
             return OK
+        if not (self.epoch or self.positions or self.pending):
+            return int(KafkaError.ILLEGAL_GENERATION)  # nobody has heard of this group yet
         found = self.members.get(member_id)
         if found is None:
             return int(KafkaError.UNKNOWN_MEMBER_ID)
-        return OK if epoch == found.epoch else int(KafkaError.STALE_MEMBER_EPOCH)
+        kept = epoch < found.epoch and all(found.owned.get(at, found.epoch) <= epoch for at in positions)
+        return OK if epoch == found.epoch or kept else other_epoch
 
     def store_in_transaction(self, producer_id: int, positions: Mapping[At, int]) -> None:
         """Keep positions until their transaction ends."""

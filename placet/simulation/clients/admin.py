@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import lru_cache, partial
@@ -20,6 +21,22 @@ from placet.simulation.scheduler import Process
 __all__ = ["SimulatedAdmin"]
 
 _RETRY_NS: Final = 100_000_000
+_TOPIC_NAME: Final = re.compile("[a-zA-Z0-9._-]{1,249}")
+_TOPIC_DEFAULTS: Final = {
+    "cleanup.policy": "delete",
+    "compression.type": "producer",
+    "delete.retention.ms": "86400000",
+    "max.compaction.lag.ms": str((1 << 63) - 1),
+    "max.message.bytes": "1048588",
+    "message.timestamp.type": "CreateTime",
+    "min.compaction.lag.ms": "0",
+    "min.insync.replicas": "1",
+    "retention.bytes": "-1",
+    "retention.ms": "604800000",
+    "segment.bytes": "1073741824",
+    "segment.ms": "604800000",
+    "unclean.leader.election.enable": "false",
+}
 _LATEST: Final = -1
 _NEWEST: Final = -3
 _AGAIN: Final = frozenset({
@@ -40,11 +57,12 @@ class SimulatedAdmin:
         self._cluster = cluster
         self._process = process
         self._options = options
+        self._closed = False
 
     def describe_cluster(self, *, request_timeout: float) -> Future[Any]:
         """See `AdminCalls`."""
         nodes = [SimpleNamespace(id=number, host="broker", port=number) for number in self._cluster.network.nodes]
-        return self._ask(lambda: SimpleNamespace(cluster_id="simulated", nodes=nodes), request_timeout)
+        return self._ask(lambda: SimpleNamespace(cluster_id=self._cluster.cluster_id, nodes=nodes), request_timeout)
 
     def describe_topics(self, topics: Any, /, *, request_timeout: float) -> dict[str, Future[Any]]:
         """See `AdminCalls`."""
@@ -63,6 +81,10 @@ class SimulatedAdmin:
         def create(topic: Any) -> None:
             if topic.topic in self._cluster.topics:
                 raise failure(KafkaError.TOPIC_ALREADY_EXISTS)
+            if not _TOPIC_NAME.fullmatch(topic.topic):
+                raise failure(KafkaError.TOPIC_EXCEPTION)
+            if topic.replication_factor > len(self._cluster.network.nodes):
+                raise failure(KafkaError.INVALID_REPLICATION_FACTOR)
             self._cluster.create_topic(topic.topic, topic.num_partitions, dict(topic.config or {}))
 
         return {topic.topic: self._ask(partial(create, topic), request_timeout) for topic in topics}
@@ -76,10 +98,12 @@ class SimulatedAdmin:
 
         def alter(resource: Any) -> None:
             entries = {entry.name: str(entry.value) for entry in resource.incremental_configs}
+            if not entries.keys() <= self._configs(resource).keys():
+                raise failure(KafkaError.INVALID_CONFIG)
             if resource.restype.name == "TOPIC":
                 self._cluster.topics[resource.name].configs.update(entries)
-            elif "consumer.session.timeout.ms" in entries:
-                self._cluster.session_ms = int(entries["consumer.session.timeout.ms"])
+            else:
+                self._cluster.group(resource.name).settings.update(entries)
 
         return {one: self._ask(partial(alter, one), request_timeout) for one in resources}
 
@@ -95,6 +119,10 @@ class SimulatedAdmin:
 
     def _offset(self, partition: ClientPartition, timeout_s: float, which: int, *, committed: bool) -> Future[Any]:
         at = (partition.topic, partition.partition)
+        if self._cluster.partition(at) is None:
+            absent: Future[Any] = Future()
+            absent.set_exception(failure(KafkaError._NOENT))
+            return absent
         number = self._cluster.leader_of(at)
 
         def handle(reply: Reply) -> None:
@@ -126,6 +154,7 @@ class SimulatedAdmin:
                     client_id=one.client_id,
                     host=one.host,
                     group_instance_id=one.instance_id or None,
+                    assignment=SimpleNamespace(topic_partitions=[ClientPartition(*at) for at in sorted(one.owned)]),
                 )
                 for one in self._cluster.group(name).members.values()
             ]
@@ -136,6 +165,7 @@ class SimulatedAdmin:
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
         """See `AdminCalls`."""
+        self._use()
         ask = partial(self._cluster.network.send, Sender(self._process, "Metadata"), any_broker(self._cluster))
         return asked(
             self._cluster, self._process, ask, lambda reply: reply(OK, metadata(self._cluster, topic)), timeout
@@ -143,25 +173,34 @@ class SimulatedAdmin:
 
     def poll(self, _timeout: float = 0.0, /) -> int:
         """See `AdminCalls`."""
-        self._process.check()
+        self._use()
         return 0
 
     def __exit__(self, *_: Any) -> None:
         """See `AdminCalls`."""
         self._process.check()
+        self._closed = True
 
     # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _use(self) -> None:
+        self._process.check()
+        if self._closed:
+            raise RuntimeError("Handle has been terminated")
 
     def _topic(self, name: str) -> Any:
         found = self._cluster.topics.get(name)
         if found is None:
             raise failure(KafkaError.UNKNOWN_TOPIC_OR_PART)
         return SimpleNamespace(
+            name=name,
+            is_internal=False,
             topic_id=found.topic_id,
             partitions=[
                 SimpleNamespace(
-                    id=number, leader=SimpleNamespace(id=one.leader), replicas=list(one.replicas),
-                    isr=sorted(one.in_sync),
+                    id=number, leader=SimpleNamespace(id=one.leader),
+                    replicas=[SimpleNamespace(id=replica) for replica in one.replicas],
+                    isr=[SimpleNamespace(id=replica) for replica in sorted(one.in_sync)],
                 )
                 for number, one in enumerate(found.partitions)
             ],
@@ -172,9 +211,9 @@ class SimulatedAdmin:
         if kind == "TOPIC":
             if resource.name not in self._cluster.topics:
                 raise failure(KafkaError.UNKNOWN_TOPIC_OR_PART)
-            found = self._cluster.topics[resource.name].configs
+            found = _TOPIC_DEFAULTS | self._cluster.topics[resource.name].configs
         elif kind == "GROUP":
-            found = {"consumer.session.timeout.ms": str(self._cluster.session_ms)}
+            found = self._cluster.group(resource.name).settings
         else:
             found = {"transaction.max.timeout.ms": "900000"}
         return {name: _entry(name, value) for name, value in found.items()}
@@ -196,7 +235,7 @@ class SimulatedAdmin:
         )
 
     def _send(self, ask: Callable[[Any, int], None], timeout_s: float, *, amid_election: bool = False) -> Future[Any]:
-        self._process.check()
+        self._use()
         answer: Future[Any] = Future()
         scheduler, timeout_ns = self._cluster.scheduler, round(timeout_s * 1e9)
         limit_ns = scheduler.now_ns + timeout_ns

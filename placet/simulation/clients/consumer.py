@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
@@ -19,6 +19,7 @@ from placet.simulation.scheduler import Process, Waiters
 
 __all__ = ["SimulatedConsumer"]
 
+_FOR_EVER_NS: Final = 1 << 62
 At = tuple[str, int]
 
 
@@ -37,6 +38,7 @@ class SimulatedConsumer:
         self.process = process
         self.waiters = Waiters()
         self.closed = False
+        self.polled_ns = _FOR_EVER_NS
         self.fetcher = FetchThread(cluster, process, options, self.waiters)
         self._group = str(options.get("group.id", ""))
         self._membership = GroupMembership(self, self._group, options)
@@ -76,6 +78,7 @@ class SimulatedConsumer:
     def _take(self, count: int, timeout: float) -> list[SimulatedMessage]:
         self._use()
         scheduler, queue = self.scheduler, self.fetcher.queue
+        self.polled_ns = _FOR_EVER_NS  # it is being polled
         limit_ns = scheduler.now_ns + round((timeout if timeout >= 0 else 1e6) * 1e9)
         scheduler.turn(self.process)
         found: list[SimulatedMessage] = []
@@ -90,6 +93,7 @@ class SimulatedConsumer:
             if found or left_ns <= 0 or self.closed:
                 break
             scheduler.wait(self.process, self.waiters, left_ns)
+        self.polled_ns = scheduler.now_ns
         for at in dict.fromkeys(message.at for message in found):
             if at in self.fetcher.lanes:
                 self.fetcher.fetch_soon(self.fetcher.lanes[at])
@@ -125,34 +129,32 @@ class SimulatedConsumer:
             if not self.is_assigned((partition.topic, partition.partition)):
                 raise failure(KafkaError._INVALID_ARG, f"{partition.topic} [{partition.partition}] is not assigned")
         for partition in partitions:
-            self.fetcher.drop(self._known(partition))
+            self.fetcher.drop(self.fetcher.lanes[partition.topic, partition.partition])
         self._membership.acknowledge("revoke")
 
     def pause(self, partitions: list[ClientPartition], /) -> None:
         """See `ConsumerCalls`: what was fetched is dropped, and fetched again after `resume`."""
         self._use()
-        for lane in map(self._known, partitions):
+        for lane in self._known(partitions):
             if not lane.paused:
                 lane.paused = True
                 lane.version += 1
                 lane.position = lane.app
 
     def resume(self, partitions: list[ClientPartition], /) -> None:
-        """See `ConsumerCalls`: of one that is not paused, what was fetched is dropped and not fetched again."""
+        """See `ConsumerCalls`: nothing happens to what is not paused."""
         self._use()
-        for lane in map(self._known, partitions):
-            lane.version += 1
+        for lane in self._known(partitions):
             if lane.paused:
                 lane.paused = False
-                lane.position = lane.app
-            self.fetcher.fetch_soon(lane)
+                self.fetcher.go_on_at(lane, lane.app)
 
     def seek(self, partition: ClientPartition, /) -> None:
         """See `ConsumerCalls`. Of what is queued, errors and ends may come all the same."""
         self._use()
-        lane = self._known(partition)
+        lane = self.fetcher.lanes.get((partition.topic, partition.partition))
         choices, trouble = self.cluster.choices, self.cluster.network.trouble
-        if not lane.assigned or lane.broken or (trouble and choices.pick(12) == 0):
+        if lane is None or not lane.assigned or lane.broken or (trouble and choices.pick(12) == 0):
             raise failure(KafkaError._STATE)  # the last: it was given a moment ago, and its metadata is on the way
         self.fetcher.go_on_at(lane, partition.offset)
         if trouble and choices.pick(4) == 0:
@@ -160,11 +162,11 @@ class SimulatedConsumer:
                 if isinstance(item, SimulatedMessage) and item.at == lane.at and item.problem is not None:
                     item.version = lane.version
 
-    def _known(self, partition: ClientPartition) -> FetchLane:
-        lane = self.fetcher.lanes.get((partition.topic, partition.partition))
-        if lane is None:
-            raise failure(KafkaError._UNKNOWN_PARTITION)
-        return lane
+    def _known(self, partitions: list[ClientPartition]) -> list[FetchLane]:
+        """Return those that the client knows: the others are passed over."""
+        lanes = self.fetcher.lanes
+        found = [lanes.get((partition.topic, partition.partition)) for partition in partitions]
+        return [lane for lane in found if lane is not None]
 
     # -- questions -----------------------------------------------------------------------------------------------------
 
@@ -192,7 +194,7 @@ class SimulatedConsumer:
         group, (member_epoch, member_id) = self.cluster.group(self._group), self._membership.identity()
 
         def handle(reply: Reply) -> None:
-            code = group.check(member_id, member_epoch)
+            code = group.check(member_id, member_epoch, moved, transactional=False)
             if code == OK:
                 group.positions.update(moved)
             reply(code, offsets)
@@ -213,6 +215,8 @@ class SimulatedConsumer:
         if cached:
             lane = self.fetcher.lanes.get(at)
             return lane.watermarks if lane is not None else (-1001, -1001)
+        if self.cluster.partition(at) is None:
+            raise failure(KafkaError._UNKNOWN_PARTITION)
         number = self.cluster.leader_of(at)
 
         def handle(reply: Reply) -> None:
@@ -238,9 +242,9 @@ class SimulatedConsumer:
         """Let something be done inside of the next poll."""
         self.fetcher.put(call)
 
-    def tell(self, code: int, *, fatal: bool = False) -> None:
+    def tell(self, code: int, why: str | None = None) -> None:
         """Let the next poll tell of an error that is no partition's."""
-        self.fetcher.put(SimulatedMessage(("", -1), problem=KafkaError(code, None, fatal)))
+        self.fetcher.put(SimulatedMessage(("", -1), problem=KafkaError(code, why)))
 
     def is_assigned(self, at: At) -> bool:
         """Tell whether a partition is read."""

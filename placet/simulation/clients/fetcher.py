@@ -27,6 +27,7 @@ _FETCH_MAX: Final = 500
 _QUEUED_MAX: Final = 2_000
 _TIMEOUT_NS: Final = 60_000_000_000
 _NOTHING_UNDER_WAY: Final = -1
+_UNSTABLE: Final = int(KafkaError.UNSTABLE_OFFSET_COMMIT)
 _OUT_OF_RANGE: Final = int(KafkaError.OFFSET_OUT_OF_RANGE)
 _END: Final = KafkaError(KafkaError._PARTITION_EOF)
 _EARLIEST: Final = ("earliest", "smallest", "beginning")
@@ -109,6 +110,7 @@ class FetchThread:
         self._closed = False
         self._tells_ends = bool(options.get("enable.partition.eof", False))
         self._reset = str(options.get("auto.offset.reset", "latest"))
+        self._group = str(options.get("group.id", ""))
 
     def give(self, partitions: Iterable[ClientPartition]) -> None:
         """Fetch partitions from their offsets on."""
@@ -171,6 +173,9 @@ class FetchThread:
             lane.fetching = _NOTHING_UNDER_WAY
             return
         number, position = self._cluster.leader_of(lane.at), lane.position
+        if position < 0:
+            self._look_up(lane, version)
+            return
 
         def handle(reply: Reply) -> None:
             found = self._cluster.partition(lane.at)
@@ -190,6 +195,27 @@ class FetchThread:
         sender = Sender(self._process, "Fetch")
         self._cluster.network.send(sender, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
 
+    def _look_up(self, lane: FetchLane, version: int) -> None:
+        """Ask where the group stands: it was given without a position."""
+        group = self._cluster.group(self._group)
+
+        def handle(reply: Reply) -> None:
+            reply(_UNSTABLE if group.is_unstable(lane.at) else OK, group.positions.get(lane.at, -1))
+
+        def replied(code: int, position: Any) -> None:
+            if version != lane.version:
+                return
+            lane.fetching = _NOTHING_UNDER_WAY
+            if code != OK:
+                self.fetch_soon(lane, _RETRY_NS)
+            elif position < 0:
+                self._out_of_range(lane, version)
+            else:
+                self.go_on_at(lane, position)
+
+        sender = Sender(self._process, "OffsetFetch")
+        self._cluster.ask_group_coordinator(sender, handle, replied, _TIMEOUT_NS)
+
     def _fetched(self, lane: FetchLane, position: int) -> _Fetched | None:
         """Return what a leader has for a lane; None where there is nothing new."""
         log, choices = self._cluster.log(lane.at), self._cluster.choices
@@ -197,8 +223,7 @@ class FetchThread:
         entries, to, at_end = log.read(position, count, committed=self.committed)
         if to <= position and not (at_end and self._tells_ends and lane.ended_at != to):
             return None
-        end = log.last_stable_offset if self.committed else log.high_watermark
-        return _Fetched(entries, to, at_end, (log.start, end))
+        return _Fetched(entries, to, at_end, (log.start, log.high_watermark))
 
     def _answered(self, lane: FetchLane, version: int, code: int, fetched: Any) -> None:
         if self._closed:

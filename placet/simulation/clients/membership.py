@@ -39,7 +39,8 @@ class GroupMembership:
         self._group = group
         self._client_id = str(options.get("client.id", "rdkafka"))
         self._instance = str(options.get("group.instance.id", ""))
-        self._member_id = ""
+        self._late_ns = int(options.get("max.poll.interval.ms", 300_000)) * 1_000_000
+        self._member_id = self._new_id() if options.get("group.protocol") == "consumer" else ""
         self._epoch = -1
         self._topics: tuple[str, ...] = ()
         self._callbacks: tuple[OnRebalance | None, OnRebalance | None, OnRebalance | None] = (None, None, None)
@@ -57,15 +58,13 @@ class GroupMembership:
     ) -> None:  # fmt: skip
         """Join, in the client's own thread."""
         self._topics, self._callbacks = topics, (on_assign, on_revoke, on_lost)
-        cluster = self._consumer.cluster
-        # Ids are random: whose comes first in the order of members is nobody's to say.
-        self._member_id = f"{cluster.choices.pick(256):02x}-{self._client_id}-{cluster.transactions.new_producer_id()}"
+        self._member_id = self._member_id or self._new_id()
         self._epoch = 0
         self._beat_after(0)
 
     def identity(self) -> tuple[int, str]:
-        """Return epoch and id, -1 and "" outside of the group."""
-        return (self._epoch, self._member_id) if self._topics else (-1, "")
+        """Return epoch and id, -1 and maybe an id outside of the group."""
+        return self._epoch, self._member_id
 
     def metadata(self) -> bytes:
         """Return the bytes that librdkafka hands over."""
@@ -122,8 +121,12 @@ class GroupMembership:
         if self._beating:
             self._urgent = True
             return
-        self._beating = True
-        self._send(self._epoch, set(self._owned), self._answered)
+        if self._epoch > 0 and consumer.scheduler.now_ns - consumer.polled_ns > self._late_ns:
+            consumer.tell(int(KafkaError._MAX_POLL_EXCEEDED))
+            self._lose_all()  # and it is silent until it is polled
+        else:
+            self._beating = True
+            self._send(self._epoch, set(self._owned), self._answered)
 
     def _send(self, epoch: int, owned: set[At] | None, on_reply: Callable[[int, Any], None]) -> None:
         consumer, cluster, name = self._consumer, self._consumer.cluster, self._group
@@ -135,7 +138,7 @@ class GroupMembership:
             beat = group.heartbeat(member, epoch, owned)
             found = group.members.get(member.member_id)
             if found is not None:
-                session_ns = cluster.session_ms * 1_000_000
+                session_ns = group.setting_ns("session.timeout")
                 cluster.scheduler.later(session_ns, partial(_expire, cluster, name, member.member_id, found.heard))
             reply(OK, beat)
 
@@ -147,15 +150,17 @@ class GroupMembership:
         if consumer.closed or self._left:
             return
         self._beating = False
-        interval_ns = consumer.cluster.heartbeat_ms * 1_000_000
+        interval_ns = consumer.cluster.group(self._group).setting_ns("heartbeat.interval")
         if code != OK or beat is None:
             self._beat_after(min(interval_ns, 200_000_000))
             return
         if beat.error == int(KafkaError.UNRELEASED_INSTANCE_ID):
-            consumer.tell(beat.error, fatal=True)
+            consumer.tell(int(KafkaError._FATAL), f"Fatal error: {KafkaError(beat.error).str()}")
             return
         if beat.error:
-            self._fenced()
+            self._lose_all()
+            if not self._owned:
+                self._beat_after(0)
             return
         self._epoch = beat.epoch
         self._follow(beat.assigned)
@@ -189,24 +194,26 @@ class GroupMembership:
 
         self._consumer.call_back(call)
 
-    def _fenced(self) -> None:
-        """The group gave this member up: all is lost, and it joins anew."""
+    def _lose_all(self) -> None:
+        """The group gave this member up, or it gave up itself: all is lost, and it joins anew when it is polled."""
         lost, self._owned, self._pending = set(self._owned), set(), None
         self._epoch = 0
-        if lost:
-            consumer, callback = self._consumer, self._callbacks[2]
+        consumer, callback = self._consumer, self._callbacks[2]
 
-            def call() -> None:
-                if callback is not None:
-                    callback(consumer, _partitions(lost))
-                mine = [at for at in lost if consumer.is_assigned(at)]
-                if mine:
-                    consumer.incremental_unassign(_partitions(mine))
-                self._beat_after(0)
-
-            consumer.call_back(call)
-        else:
+        def call() -> None:
+            if lost and callback is not None:
+                callback(consumer, _partitions(lost))
+            mine = [at for at in lost if consumer.is_assigned(at)]
+            if mine:
+                consumer.incremental_unassign(_partitions(mine))
             self._beat_after(0)
+
+        consumer.call_back(call)
+
+    def _new_id(self) -> str:
+        """Ids are random: whose comes first in the order of members is nobody's to say."""
+        cluster = self._consumer.cluster
+        return f"{cluster.choices.pick(256):02x}-{self._client_id}-{cluster.transactions.new_producer_id()}"
 
 
 def _partitions(ats: Iterable[At]) -> list[ClientPartition]:

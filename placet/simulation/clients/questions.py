@@ -77,6 +77,7 @@ def any_broker(cluster: SimulatedCluster) -> int:
 def metadata(cluster: SimulatedCluster, topic: str) -> Any:
     """Return what `list_topics` returns."""
     return SimpleNamespace(
+        cluster_id=cluster.cluster_id,
         brokers={
             number: SimpleNamespace(id=number, host="broker", port=number)
             for number, node in cluster.network.nodes.items()
@@ -91,7 +92,7 @@ def _topic(cluster: SimulatedCluster, name: str) -> Any:
     if found is None:
         return SimpleNamespace(topic=name, error=KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART), partitions={})
     partitions = {
-        number: SimpleNamespace(id=number, leader=partition.leader, error=None)
+        number: SimpleNamespace(id=number, leader=partition.leader, replicas=list(partition.replicas), error=None)
         for number, partition in enumerate(found.partitions)
     }
     return SimpleNamespace(topic=name, error=None, partitions=partitions)

@@ -107,7 +107,7 @@ class ProducerTransaction:
             reply(cluster.transactions.add(name, number, epoch, [(group, -1)], now_ns), True)
 
         def store(reply: Reply) -> None:
-            code = cluster.group(group).check(member_id, member_epoch)
+            code = cluster.group(group).check(member_id, member_epoch, moved, transactional=True)
             if code == OK and not cluster.transactions.may_write(number, epoch, (group, -1)):
                 code = int(KafkaError.INVALID_PRODUCER_EPOCH)
             if code == OK:

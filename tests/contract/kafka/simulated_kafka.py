@@ -18,6 +18,7 @@ __all__ = ["SimulatedKafka", "holds"]
 
 _LOOK_EVERY_S = 0.02
 _LIMIT_S = 300.0
+_DELETION_S = 0.5
 
 
 class SimulatedKafka:
@@ -43,7 +44,7 @@ class SimulatedKafka:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"bootstrap.servers": "simulated:9092"}
+        return {"bootstrap.servers": "broker:1"}
 
     @property
     def admin(self) -> AdminCalls:
@@ -68,6 +69,8 @@ class SimulatedKafka:
 
     def recreate(self, topic: str) -> None:
         before = self._cluster.topics[topic]
+        self._cluster.delete_topic(topic)
+        self._host.sleep(_DELETION_S)
         self._cluster.create_topic(topic, len(before.partitions), {})
 
     def pause_broker(self) -> None:
