@@ -19,6 +19,8 @@ EMPTY: Final = "empty"
 ONGOING: Final = "ongoing"
 _ENDING: Final = "ending"
 _ENDED: Final = "ended"
+_TIMEOUT_MAX_NS: Final = 900_000_000_000
+"""A broker's default of `transaction.max.timeout.ms`."""
 OK: Final = 0
 
 
@@ -70,6 +72,8 @@ class TransactionCoordinator:
 
     def init(self, transactional_id: str, timeout_ns: int) -> tuple[int, int, int]:
         """InitProducerId. Returns an error's code or 0, producer id and epoch."""
+        if timeout_ns > _TIMEOUT_MAX_NS:
+            return int(KafkaError.INVALID_TRANSACTION_TIMEOUT), -1, -1
         found = self.by_id.get(transactional_id)
         if found is None:
             found = self.by_id[transactional_id] = OpenTransaction(self.new_producer_id())
@@ -115,10 +119,12 @@ class TransactionCoordinator:
             return int(KafkaError.INVALID_TXN_STATE)
         return OK if found.state == _ENDED else int(KafkaError.CONCURRENT_TRANSACTIONS)
 
-    def may_write(self, producer_id: int, epoch: int, place: tuple[str, int]) -> bool:
-        """Tell a leader whether a transaction that it does not know is open here (KIP-890, part 1)."""
+    def check_write(self, producer_id: int, epoch: int, place: tuple[str, int]) -> int:
+        """Tell a leader whether a transaction that it does not know is open here (KIP-890, part 1): a code or 0."""
         found = self._by_producer.get(producer_id)
-        return found is not None and found.epoch == epoch and found.state == ONGOING and place in found.places
+        if found is None or found.epoch != epoch:
+            return int(KafkaError.INVALID_PRODUCER_EPOCH)
+        return OK if found.state == ONGOING and place in found.places else int(KafkaError.INVALID_TXN_STATE)
 
     def number_of(self, producer_id: int) -> int:
         """Return how many transactions a producer has begun."""
