@@ -101,7 +101,7 @@ class Group:
             return Beat(int(KafkaError.FENCED_MEMBER_EPOCH))
         found.heard += 1
         self._reconcile(found, None if owned is None else set(owned))
-        return Beat(OK, found.epoch, self._target_of(found) & found.owned.keys())
+        return Beat(OK, found.epoch, self._target_of(found).intersection(found.owned))
 
     def expire(self, member_id: str, heard: int) -> bool:
         """Remove a member from which nothing was heard since; tell whether it was."""

@@ -24,7 +24,6 @@ _RETRY_NS: Final = 100_000_000
 _TOPIC_NAME: Final = re.compile("[a-zA-Z0-9._-]{1,249}")
 _TOPIC_DEFAULTS: Final = {
     "cleanup.policy": "delete",
-    "compression.type": "producer",
     "delete.retention.ms": "86400000",
     "max.compaction.lag.ms": str((1 << 63) - 1),
     "max.message.bytes": "1048588",
@@ -33,9 +32,6 @@ _TOPIC_DEFAULTS: Final = {
     "min.insync.replicas": "1",
     "retention.bytes": "-1",
     "retention.ms": "604800000",
-    "segment.bytes": "1073741824",
-    "segment.ms": "604800000",
-    "unclean.leader.election.enable": "false",
 }
 _LATEST: Final = -1
 _NEWEST: Final = -3
@@ -61,7 +57,7 @@ class SimulatedAdmin:
 
     def describe_cluster(self, *, request_timeout: float) -> Future[Any]:
         """See `AdminCalls`."""
-        nodes = [SimpleNamespace(id=number, host="broker", port=number) for number in self._cluster.network.nodes]
+        nodes = [*map(_node, self._cluster.network.nodes)]
         return self._ask(lambda: SimpleNamespace(cluster_id=self._cluster.cluster_id, nodes=nodes), request_timeout)
 
     def describe_topics(self, topics: Any, /, *, request_timeout: float) -> dict[str, Future[Any]]:
@@ -198,9 +194,8 @@ class SimulatedAdmin:
             topic_id=found.topic_id,
             partitions=[
                 SimpleNamespace(
-                    id=number, leader=SimpleNamespace(id=one.leader),
-                    replicas=[SimpleNamespace(id=replica) for replica in one.replicas],
-                    isr=[SimpleNamespace(id=replica) for replica in sorted(one.in_sync)],
+                    id=number, leader=_node(one.leader), replicas=[*map(_node, one.replicas)],
+                    isr=[*map(_node, sorted(one.in_sync))],
                 )
                 for number, one in enumerate(found.partitions)
             ],
@@ -262,3 +257,8 @@ class SimulatedAdmin:
 @lru_cache(maxsize=1_024)
 def _entry(name: str, value: str) -> Any:
     return SimpleNamespace(name=name, value=value)
+
+
+@lru_cache(maxsize=16)
+def _node(number: int) -> Any:
+    return SimpleNamespace(id=number, host="broker", port=number)

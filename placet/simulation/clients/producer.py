@@ -34,6 +34,9 @@ class SimulatedProducer:
         cluster: where it sends.
         process: whose client it is.
         options: librdkafka's.
+
+    Attributes:
+        fatal: why it is of no use any more.
     """
 
     def __init__(self, cluster: SimulatedCluster, process: Process, options: Mapping[str, Any]) -> None:
@@ -50,7 +53,7 @@ class SimulatedProducer:
         self._count = 0  # queued, under way, and those whose report was not served yet
         self._reports: deque[tuple[KafkaError | None, SimulatedMessage]] = deque()
         self._errors: deque[KafkaError] = deque()
-        self._fatal: KafkaError | None = None
+        self.fatal: KafkaError | None = None
         self._told_fatal = True
         if "transactional.id" in options:
             self.transaction = ProducerTransaction(self, options)
@@ -72,7 +75,7 @@ class SimulatedProducer:
     ) -> None:
         """See `ProducerCalls`."""
         self.process.check()
-        if self._fatal is not None:
+        if self.fatal is not None:
             raise failure(KafkaError._FATAL)
         if self.transaction is not None:
             self.transaction.check_open()
@@ -141,15 +144,10 @@ class SimulatedProducer:
 
     # -- for its thread and its transaction ----------------------------------------------------------------------------
 
-    @property
-    def fatal(self) -> KafkaError | None:
-        """Why it is of no use any more."""
-        return self._fatal
-
     def die(self, code: int) -> None:
         """Let it be of no use any more; each call tells so, and one that serves events is interrupted by it."""
-        if self._fatal is None:
-            self._fatal = KafkaError(code, None, True)
+        if self.fatal is None:
+            self.fatal = KafkaError(code, None, True)
             self._told_fatal = False
             self.sending.drop_queued()
 
@@ -200,9 +198,9 @@ class SimulatedProducer:
             served += 1
             if self._error_cb is not None:
                 self._error_cb(error)
-        if self._fatal is not None and not self._told_fatal:
+        if self.fatal is not None and not self._told_fatal:
             self._told_fatal = True
-            raised = failure(self._fatal.code(), self._fatal.str(), fatal=True)
+            raised = failure(self.fatal.code(), self.fatal.str(), fatal=True)
             if flushing and self._reports and self.cluster.choices.pick(2):
                 self._trip_over(raised)
             raise raised
