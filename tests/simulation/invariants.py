@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, cast
@@ -102,12 +103,20 @@ def _logged(cluster: SimulatedCluster, at: tuple[str, int]) -> list[LoggedRecord
     ]  # fmt: skip
 
 
+_MAY_END: Final = re.compile(
+    r": 0$|ClockSkew: this machine's clock is|PLACET_STATE_DIR: no store can be made"
+    r"|can't be written: .*(space|[Rr]ead-only)|SettingsError: another gate is called"
+)
+"""What ends a process by its own will: a signal, its clock, its disk, another gate of its name."""
+
+
 def broken_invariants(world: World) -> Iterator[str]:
     """Say what does not hold."""
     cluster, log = world.cluster, ClusterLog(world.cluster)
     yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
     yield from (f"a task stopped by name: {told}" for told in world.stopped)
     yield from (f"a gate died of a bug: {told}" for told in world.bugs)
+    yield from (f"a gate ended without need: {told}" for told in world.ends if not _MAY_END.search(told))
     sizes: Counter[tuple[int, int]] = Counter()
     for topic in (TOPICS.changelog, TOPICS.decisions, TOPICS.ledger):
         for number in range(PARTITIONS):

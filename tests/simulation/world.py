@@ -146,6 +146,7 @@ class Gate:
                 code = f"{type(error).__name__}: {error}"
                 world.bugs.append(code + traceback.format_exc())
             world.note(process.name, f"ends: {code}")
+            world.ends.append(f"{process.name}: {code}")
             world.scheduler.crash(process)
             world.restart(self)
 
@@ -192,6 +193,7 @@ class World:
         self.counts: dict[str, int] = {}
         self.stopped: list[str] = []
         self.bugs: list[str] = []
+        self.ends: list[str] = []  # of processes, by themselves
         self.faults: list[str] = []
         self.happened_once: set[str] = set()
         self.trace: list[str] = []
