@@ -19,7 +19,6 @@ from placet.streams.kafka import admin
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.list_offsets import ask_offsets
 from placet.streams.kafka.transactional_producer import Transaction, TransactionalProducer
-from placet.streams.loop import task_calls
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
@@ -170,20 +169,6 @@ def _a_slow_commit_is_no_reason() -> Iterator[None]:
         yield
 
 
-def _positions_of_moved_topics_only() -> AbstractContextManager[Any]:
-    def positions_of(tasks: Any) -> dict[TopicPartition, int]:
-        tasks = list(tasks)
-        every = {
-            TopicPartition(topic, task.task_id.partition): (position, task.positions[topic])
-            for task in tasks
-            for topic, position in task.staged_positions.items()
-        }
-        moved = {at: new for at, (new, old) in every.items() if new != old}
-        return moved or dict(list({at: new for at, (new, _) in every.items()}.items())[:1])
-
-    return patch.object(task_calls, "positions_of", positions_of)
-
-
 PLANTED: Final = (
     Planted("metadata that names nobody", "standard", _metadata_of_nobody),
     Planted("a restore to the last stable offset", "standard", _restore_to_the_last_stable_offset),
@@ -198,6 +183,5 @@ PLANTED: Final = (
     Planted("a batch of any size", "large", _a_batch_of_any_size),
     Planted("the chain is not read", "standard", _the_chain_is_not_read),
     Planted("an error of the transport is no reason", "standard", _a_slow_commit_is_no_reason),
-    Planted("positions of moved topics only", "standard", _positions_of_moved_topics_only),
 )
 """Bugs; those that a simulation can find."""
