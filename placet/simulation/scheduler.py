@@ -195,6 +195,11 @@ class Scheduler:
         self._ready += [fiber for fiber in self._frozen if fiber.process is process]
         self._frozen = [fiber for fiber in self._frozen if fiber.process is not process]
 
+    def alive(self, process: Process) -> list[str]:
+        """Return the names of a process's threads that have not ended, but for the one that asks."""
+        fibers = [*self._waiting, *self._ready, *self._frozen]
+        return sorted(fiber.label for fiber in fibers if fiber.process is process)
+
     def wake(self, waiters: Waiters) -> None:
         """Let all of them go on."""
         for fiber in waiters.fibers:

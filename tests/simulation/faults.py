@@ -157,8 +157,7 @@ def _copy_put_back(world: World) -> str:
     gate = _some_gate(world)
     if not gate.copies:
         return ""
-    if not gate.process.dead:
-        gate.kill()
+    gate.kill()
     for folder, snapshot in gate.copies:
         if folder in gate.disk.folders():
             gate.disk.put_back(folder, snapshot)

@@ -116,6 +116,7 @@ def broken_invariants(world: World) -> Iterator[str]:
     yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
     yield from (f"a task stopped by name: {told}" for told in world.stopped)
     yield from (f"a gate died of a bug: {told}" for told in world.bugs)
+    yield from (f"left behind: {name}" for name in world.left)
     yield from (f"a gate ended without need: {told}" for told in world.ends if not _MAY_END.search(told))
     sizes: Counter[tuple[int, int]] = Counter()
     for topic in (TOPICS.changelog, TOPICS.decisions, TOPICS.ledger):

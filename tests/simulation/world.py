@@ -27,6 +27,8 @@ from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
 __all__ = ["Scale", "World"]
 
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
+MAY_OUTLIVE: Final = ("watchdog", "discard a producer", "send positions")
+"""Threads that may still wait when a gate has closed everything: for the next look, or for a broker that is away."""
 SKEWS: Final = (-2, -1, 1, 2, 0)
 LOOK_EVERY: Final = 20
 """Turns, between two looks whether a phase is over."""
@@ -131,7 +133,7 @@ class Gate:
         if self.world.ending:
             return
         self.starts += 1
-        process = self.process = Process(f"{self.name}.{self.starts}")
+        process = self.process = Process(f"{self.name}{'' if self.restarts else chr(39)}.{self.starts}")
         world = self.world
         host = self.host = SimulatedHost(world.scheduler, process, self.disk, self.skew_ns, world.cluster)
         stopping = self.stopping = host.flag()
@@ -145,6 +147,9 @@ class Gate:
             except Exception as error:  # noqa: BLE001 - the process's top
                 code = f"{type(error).__name__}: {error}"
                 world.bugs.append(code + traceback.format_exc())
+            if code == "0":
+                left = [*world.scheduler.alive(process), *map(str, self.disk.locked())]
+                world.left += [name for name in left if name.rpartition("/")[2] not in MAY_OUTLIVE]
             world.note(process.name, f"ends: {code}")
             world.ends.append(f"{process.name}: {code}")
             world.scheduler.crash(process)
@@ -153,9 +158,10 @@ class Gate:
         world.scheduler.spawn(process, "main", run)
 
     def kill(self) -> None:
-        """End its process on the spot."""
-        self.world.scheduler.crash(self.process)
-        self.world.restart(self)
+        """End its process on the spot, if it runs."""
+        if not self.process.dead:
+            self.world.scheduler.crash(self.process)
+            self.world.restart(self)
 
     def new_disk(self) -> None:
         """Go on with an empty disk."""
@@ -193,6 +199,7 @@ class World:
         self.counts: dict[str, int] = {}
         self.stopped: list[str] = []
         self.bugs: list[str] = []
+        self.left: list[str] = []  # threads and locks, behind a process that ended in good order
         self.ends: list[str] = []  # of processes, by themselves
         self.faults: list[str] = []
         self.happened_once: set[str] = set()
