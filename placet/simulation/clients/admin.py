@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from types import SimpleNamespace
 from typing import Any, Final
 
-from confluent_kafka import IsolationLevel, KafkaError
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
@@ -58,11 +58,12 @@ class SimulatedAdmin:
     def describe_cluster(self, *, request_timeout: float) -> Future[Any]:
         """See `AdminCalls`."""
         nodes = [*map(_node, self._cluster.network.nodes)]
-        return self._ask(lambda: SimpleNamespace(cluster_id=self._cluster.cluster_id, nodes=nodes), request_timeout)
+        look = partial(SimpleNamespace, cluster_id=self._cluster.cluster_id, nodes=nodes)
+        return self._ask({"": look}, request_timeout)[""]
 
     def describe_topics(self, topics: Any, /, *, request_timeout: float) -> dict[str, Future[Any]]:
         """See `AdminCalls`."""
-        return {name: self._ask(partial(self._topic, name), request_timeout) for name in topics.topic_names}
+        return self._ask({name: partial(self._topic, name) for name in topics.topic_names}, request_timeout)
 
     def create_topics(
         self,
@@ -83,11 +84,11 @@ class SimulatedAdmin:
                 raise failure(KafkaError.INVALID_REPLICATION_FACTOR)
             self._cluster.create_topic(topic.topic, topic.num_partitions, dict(topic.config or {}))
 
-        return {topic.topic: self._ask(partial(create, topic), request_timeout) for topic in topics}
+        return self._ask({topic.topic: partial(create, topic) for topic in topics}, request_timeout)
 
     def describe_configs(self, resources: list[Any], /, *, request_timeout: float) -> dict[Any, Future[Any]]:
         """See `AdminCalls`."""
-        return {one: self._ask(partial(self._configs, one), request_timeout) for one in resources}
+        return self._ask({one: partial(self._configs, one) for one in resources}, request_timeout)
 
     def incremental_alter_configs(self, resources: list[Any], /, *, request_timeout: float) -> dict[Any, Future[Any]]:
         """See `AdminCalls`."""
@@ -101,7 +102,7 @@ class SimulatedAdmin:
             else:
                 self._cluster.group(resource.name).settings.update(entries)
 
-        return {one: self._ask(partial(alter, one), request_timeout) for one in resources}
+        return self._ask({one: partial(alter, one) for one in resources}, request_timeout)
 
     def list_offsets(
         self, partitions: dict[ClientPartition, Any], /, *, isolation_level: Any, request_timeout: float
@@ -213,21 +214,26 @@ class SimulatedAdmin:
             found = {"transaction.max.timeout.ms": "900000"}
         return {name: _entry(name, value) for name, value in found.items()}
 
-    def _ask(self, look: Callable[[], Any], timeout_s: float) -> Future[Any]:
-        """Ask any broker that works."""
-        cluster = self._cluster
-        number = any_broker(cluster)
+    def _ask(self, looks: Mapping[Any, Callable[[], Any]], timeout_s: float) -> dict[Any, Future[Any]]:
+        """Ask any broker that works, in one request; each thing that is asked for has its own answer."""
+        answers: dict[Any, Future[Any]] = {name: Future() for name in looks}
 
         def handle(reply: Reply) -> None:
-            try:
-                reply(OK, look())
-            except Exception as error:  # noqa: BLE001 - what the broker says, handed to who asked
-                reply(-1, error)
+            reply(OK, {name: _looked(look) for name, look in looks.items()})
 
-        return self._send(
-            partial(cluster.network.send, Sender(self._process, "Describe"), number, handle),
-            timeout_s,
-        )
+        def hand_on(asked: Future[Any]) -> None:
+            failed = asked.exception()
+            for name, answer in answers.items():
+                found = failed or asked.result()[name]
+                if isinstance(found, BaseException):
+                    answer.set_exception(found)
+                else:
+                    answer.set_result(found)
+
+        number = any_broker(self._cluster)
+        send = partial(self._cluster.network.send, Sender(self._process, "Describe"), number, handle)
+        self._send(send, timeout_s).add_done_callback(hand_on)
+        return answers
 
     def _send(self, ask: Callable[[Any, int], None], timeout_s: float, *, amid_election: bool = False) -> Future[Any]:
         self._use()
@@ -240,8 +246,6 @@ class SimulatedAdmin:
                 return
             if code == OK:
                 answer.set_result(value)
-            elif isinstance(value, Exception):
-                answer.set_exception(value)
             elif code == NOT_LEADER and amid_election and self._cluster.choices.pick(3) == 0:
                 answer.set_result(SimpleNamespace(offset=-1001))
             elif code in _AGAIN and scheduler.now_ns + _RETRY_NS < limit_ns:
@@ -252,6 +256,14 @@ class SimulatedAdmin:
 
         ask(replied, timeout_ns)
         return answer
+
+
+def _looked(look: Callable[[], Any]) -> Any:
+    """Return what is there, or the error that the broker has instead."""
+    try:
+        return look()
+    except KafkaException as error:
+        return error
 
 
 @lru_cache(maxsize=1_024)
