@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from placet.streams.errors import TransactionAborted
+from placet.streams.errors import ProducerFenced, TransactionAborted
 from placet.streams.host import LocalHost
 from placet.streams.kafka.transactional_producer import Transaction, TransactionalProducer
 from placet.streams.records import ProducerRecord, TopicPartition
@@ -106,6 +106,28 @@ def test_what_goes_wrong_while_positions_are_sent_is_raised_as_it_is() -> None:
         transaction.commit({TopicPartition("t", 0): 1}, b"")
     assert not producer.committed
     assert transaction.left_behind is None
+
+
+@pytest.mark.parametrize(
+    ("told", "raised"),
+    [(KafkaError._FENCED, ProducerFenced), (KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, TransactionAborted)],
+)
+def test_produce_calls_an_error_fatal_and_the_next_poll_says_which(told: int, raised: type[Exception]) -> None:
+    class DeadProducer(FullProducer):
+        def init_transactions(self, _timeout_s: float) -> None: ...
+
+        def begin_transaction(self) -> None: ...
+
+        def produce(self, *_: object) -> None:  # type: ignore[override]
+            raise KafkaException(KafkaError(KafkaError._FATAL))
+
+        def poll(self, _timeout_s: float) -> None:
+            raise KafkaException(KafkaError(told, None, True))
+
+    host, dead = StagedHost(client=DeadProducer()), ProducerRecord("t", 0, b"k", b"0")
+    producer = TransactionalProducer(host, {"transactional.id": "w"}, cast("Any", CountingWatchdog()), 1)
+    with pytest.raises(raised), producer.transaction() as transaction:
+        transaction.send([dead])
 
 
 class TimedProducer:

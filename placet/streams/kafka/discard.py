@@ -30,6 +30,8 @@ def _discard(producer: ProducerCalls, left_behind: Spawned | None, timeout_s: fl
     Python ends a producer when nothing refers to it any more. Delivery reports do until they are served; so does, for
     good, an exception in flight while confluent-kafka raises another one. Hence the thread: nothing is in flight here.
     Any of the calls may be where librdkafka tells that the producer was fenced; reports then wait for the next poll.
+    After a commit that timed out an abort is refused: what is left open ends with the next start of the same id, or by
+    its timeout.
     """
     if left_behind is not None:
         left_behind.join()

@@ -316,6 +316,8 @@ class TransactionalProducer:
 
     def _translated(self, error: KafkaException | SystemError, call: str, outlived: bool = False) -> Exception:  # noqa: FBT001
         reason = kafka_reason(error)
+        if reason.code() == KafkaError._FATAL:
+            reason = self._why_fatal() or reason
         self._suspicion = f"{call}: {reason.str()}"
         if reason.code() in _HOPELESS:
             return FatalError(f"{call}: {reason.str()}: {_HOPELESS[reason.code()]}")
@@ -326,3 +328,12 @@ class TransactionalProducer:
         if reason.code() in _MIGRATED:
             return TaskMigrated(f"{call}: {reason.str()}")
         return TransactionAborted(f"{call}: {reason.str()}")
+
+    def _why_fatal(self) -> KafkaError | None:
+        """Return the error that `produce` calls fatal and does not name: the next poll tells it, once."""
+        try:
+            if self._producer is not None:
+                self._producer.poll(0)
+        except CLIENT_ERRORS as error:
+            return kafka_reason(error)
+        return None
