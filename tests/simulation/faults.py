@@ -74,20 +74,16 @@ def _broker_stops(world: World) -> str:
     number = _some_broker(world)
     if not number:
         return ""
-    away_ns = _away_ns(world)
     world.cluster.stop(number)
-    world.scheduler.later(away_ns, lambda: world.cluster.go_on(number))
-    return f"broker {number} is away for {away_ns / _SECOND:g} s"
+    return f"broker {number} stops, for {_comes_back(world, number):g} s"
 
 
 def _broker_silent(world: World) -> str:
     number = _some_broker(world)
     if not number:
         return ""
-    away_ns = _away_ns(world)
     world.cluster.freeze(number)
-    world.scheduler.later(away_ns, lambda: world.cluster.go_on(number))
-    return f"broker {number} is silent for {away_ns / _SECOND:g} s"
+    return f"broker {number} falls silent, for {_comes_back(world, number):g} s"
 
 
 def _coordinators_move(world: World) -> str:
@@ -226,24 +222,26 @@ FAULTS: Final = (
 
 
 class Strike(NamedTuple):
-    """A row of what happens at a certain request. `fate` says what becomes of it, and does the rest."""
+    """A row of what happens at a certain request. `fate` says what becomes of it; None: it can't happen now."""
 
     name: str
-    fate: Callable[[World, Sender, int], Fate]
+    fate: Callable[[World, Sender, int], Fate | None]
 
 
-def _sender_dies_after_sending(world: World, sender: Sender, _number: int) -> Fate:
+def _sender_dies_after_sending(world: World, sender: Sender, _number: int) -> Fate | None:
     gate = _gate_of(world, sender)
-    world.scheduler.later(1, gate.kill if gate else _nothing)
+    if gate is None:
+        return None
+    world.scheduler.later(1, gate.kill)
     return GOOD
 
 
-def _sender_dies_when_done(world: World, sender: Sender, _number: int) -> Fate:
+def _sender_dies_when_done(world: World, sender: Sender, _number: int) -> Fate | None:
     gate = _gate_of(world, sender)
-    return Fate(then=gate.kill if gate else None)
+    return Fate(then=gate.kill) if gate is not None else None
 
 
-def _sender_frozen_when_done(world: World, sender: Sender, _number: int) -> Fate:
+def _sender_frozen_when_done(world: World, sender: Sender, _number: int) -> Fate | None:
     away_ns = _away_ns(world)
 
     def freeze() -> None:
@@ -254,31 +252,32 @@ def _sender_frozen_when_done(world: World, sender: Sender, _number: int) -> Fate
     return Fate(then=freeze)
 
 
-def _broker_stops_when_done(world: World, _sender: Sender, number: int) -> Fate:
+def _broker_stops_when_done(world: World, _sender: Sender, number: int) -> Fate | None:
     if not _all_brokers_work(world):
-        return GOOD
-    away_ns = _away_ns(world)
+        return None
 
     def stop() -> None:
-        world.cluster.stop(number)
-        world.scheduler.later(away_ns, lambda: world.cluster.go_on(number))
+        if _all_brokers_work(world):
+            world.cluster.stop(number)
+            _comes_back(world, number)
 
     return Fate(answered=False, then=stop)
 
 
-def _broker_falls_silent(world: World, _sender: Sender, number: int) -> Fate:
-    if _all_brokers_work(world):
-        world.cluster.freeze(number)
-        world.scheduler.later(_away_ns(world), lambda: world.cluster.go_on(number))
+def _broker_falls_silent(world: World, _sender: Sender, number: int) -> Fate | None:
+    if not _all_brokers_work(world):
+        return None
+    world.cluster.freeze(number)
+    _comes_back(world, number)
     return GOOD
 
 
-def _coordinators_move_when_done(world: World, _sender: Sender, _number: int) -> Fate:
+def _coordinators_move_when_done(world: World, _sender: Sender, _number: int) -> Fate | None:
     to = 1 + world.choices.pick(3)
     return Fate(then=lambda: world.cluster.move_coordinators(to) if _all_brokers_work(world) else None)
 
 
-def _late_and_sent_again(world: World, _sender: Sender, _number: int) -> Fate:
+def _late_and_sent_again(world: World, _sender: Sender, _number: int) -> Fate | None:
     return Fate(breaks=True, late_ns=(1 + world.choices.pick(8)) * (10, 200)[world.choices.pick(2)] * _MS)
 
 
@@ -320,10 +319,13 @@ class Aim:
         aimed = self._left and not world.over and sender.what == self._what
         if not aimed or world.choices.pick(self._once_in):
             return world.cluster.network.usual_fate(sender, number)
-        self._left -= 1
         strike = self._strikes[world.choices.pick(len(self._strikes))]
+        fate = strike.fate(world, sender, number)
+        if fate is None:
+            return world.cluster.network.usual_fate(sender, number)
+        self._left -= 1
         world.happened(f"{sender.what} of {sender.process.name} to broker {number}: {strike.name}")
-        return strike.fate(world, sender, number)
+        return fate
 
 
 def heal(world: World) -> None:
@@ -356,8 +358,17 @@ def _gate_of(world: World, sender: Sender) -> Gate | None:
     return next((gate for gate in world.gates if gate.process is sender.process and not gate.process.dead), None)
 
 
-def _nothing() -> None:
-    """Do nothing."""
+def _comes_back(world: World, number: int) -> float:
+    """Let a broker come back after a while; return how long that is, in seconds."""
+    away_ns = _away_ns(world)
+
+    def come_back() -> None:
+        if not world.cluster.network.works(number):
+            world.note("outside", f"broker {number} is back")
+        world.cluster.go_on(number)
+
+    world.scheduler.later(away_ns, come_back)
+    return away_ns / _SECOND
 
 
 def _away_ns(world: World) -> int:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError
 
 from placet.simulation.brokers.network import Sender
+from placet.simulation.brokers.transactions import OpenTransaction
 from tests.simulation.histories import History
+from tests.simulation.rules import APP
 from tests.simulation.world import World
 
 __all__ = ["Trace"]
 
 _QUIET: Final = frozenset({"Fetch", "ConsumerGroupHeartbeat", "Metadata", "Describe", "ConsumerGroupDescribe"})
 """Requests without end, of which only those that fail are shown."""
+_NOT_SHOWN: Final = f"(not shown: {', '.join(sorted(_QUIET))}, where they were answered)"
 _CHART_MAX: Final = 400
-_WIDTH: Final = 150
+_WIDTH: Final = 220
 
 
 class _Line(NamedTuple):
@@ -38,15 +42,21 @@ class Trace:
         self._world = world
         world.on_note = lambda who, what: self._lines.append(_Line(world.scheduler.now_ns, who, what, 0))
         world.cluster.network.told = self._told
+        world.cluster.transactions.on_end = self._ended
 
     def end(self, history: History) -> None:
         """Add what was wrong in the end."""
         self._end = list(history.wrong) or ["every invariant holds"]
 
     def table(self) -> str:
-        """Return a line for each thing: the time in seconds, who, what."""
-        rows = [f"{line.at_ns / 1e9:11.6f}  {line.who:<10.10}  {self._text(line)}"[:_WIDTH] for line in self._lines]
-        head = [f"{'second':>11}  {'who':<10}  what", "-" * _WIDTH]
+        """Return a line for each thing: the time in seconds, who, what; what was wrong stands above and below."""
+        rows = []
+        for (_, who, what, broker), run in groupby(self._lines, key=lambda line: (0, *line[1:])):
+            lines = list(run)
+            text = f"→ broker {broker}  {what}" if broker else what
+            times = f"  (×{len(lines)})" if len(lines) > 1 else ""
+            rows.append(f"{lines[0].at_ns / 1e9:11.6f}  {who:<11.11}  {text}{times}"[:_WIDTH])
+        head = [*self._end, _NOT_SHOWN, "-" * _WIDTH, f"{'second':>11}  {'who':<11}  what", "-" * _WIDTH]
         return "\n".join([*head, *rows, "-" * _WIDTH, *self._end]) + "\n"
 
     def mermaid(self) -> str:
@@ -68,11 +78,30 @@ class Trace:
     def _told(self, sender: Sender, number: int, code: int) -> None:
         if self._world is None or (sender.what in _QUIET and not code):
             return
+        about = f" {_shown(sender.about)}" if sender.about else ""
         answer = f": {KafkaError(code).name()}" if code else ""
-        self._lines.append(_Line(self._world.scheduler.now_ns, sender.process.name, sender.what + answer, number))
+        line = _Line(self._world.scheduler.now_ns, sender.process.name, f"{sender.what}{about}{answer}", number)
+        self._lines.append(line)
 
-    def _text(self, line: _Line) -> str:
-        return f"→ broker {line.broker}  {line.what}" if line.broker else line.what
+    def _ended(self, transaction: OpenTransaction) -> None:
+        """The coordinator ends a transaction: that is the moment at which it is committed or aborted."""
+        assert self._world is not None
+        groups = [self._world.cluster.group(name) for name, number in transaction.places if number < 0]
+        moved = [group.pending.get(transaction.producer_id, {}) for group in groups]
+        told = f"{transaction.result} of {transaction.name}, epoch {transaction.epoch}; positions {_shown(moved)}"
+        self._lines.append(_Line(self._world.scheduler.now_ns, "coordinator", told, 0))
+
+
+def _shown(about: object) -> str:
+    """Write partitions as people do: order.signals-0."""
+    match about:
+        case (str() as topic, int() as number):
+            return f"{topic.removeprefix(APP + '.')}-{number}"
+        case dict():
+            return ", ".join(f"{_shown(at)} to {to}" for at, to in sorted(about.items())) or "none"
+        case list() | tuple():
+            return ", ".join(map(_shown, about)) or "none"
+    return str(about)
 
 
 def _name(who: str) -> str:

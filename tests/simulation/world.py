@@ -137,6 +137,7 @@ class Gate:
         world = self.world
         host = self.host = SimulatedHost(world.scheduler, process, self.disk, self.skew_ns, world.cluster)
         stopping = self.stopping = host.flag()
+        world.note(process.name, "starts")
 
         def run() -> None:
             code = "0"

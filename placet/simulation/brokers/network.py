@@ -38,10 +38,11 @@ Handle: TypeAlias = Callable[[Reply], None]
 
 
 class Sender(NamedTuple):
-    """Who sends a request, and what it is called in Kafka's protocol."""
+    """Who sends a request, what it is called in Kafka's protocol, and what it is about, for people."""
 
     process: Process
     what: str
+    about: object = None
 
 
 class Fate(NamedTuple):

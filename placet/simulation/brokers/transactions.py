@@ -33,9 +33,10 @@ class OpenTransaction:
         places: partitions that it has written to, (topic, number), and groups, (group, -1).
     """
 
-    __slots__ = ("began_ns", "epoch", "number", "places", "producer_id", "result", "state", "timeout_ns")
+    __slots__ = ("began_ns", "epoch", "name", "number", "places", "producer_id", "result", "state", "timeout_ns")
 
-    def __init__(self, producer_id: int) -> None:
+    def __init__(self, producer_id: int, name: str = "") -> None:
+        self.name = name
         self.producer_id = producer_id
         self.epoch = -1
         self.state = EMPTY
@@ -52,6 +53,9 @@ class TransactionCoordinator:
     Args:
         write_markers: is given a transaction that has ended, and calls back when all its markers are written.
         watch: is given an ongoing transaction, to look at it when its timeout is over.
+
+    Attributes:
+        on_end: is told of each transaction that ends, before its markers are written.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class TransactionCoordinator:
     ) -> None:
         self.by_id: dict[str, OpenTransaction] = {}
         self._by_producer: dict[int, OpenTransaction] = {}
+        self.on_end: Callable[[OpenTransaction], None] | None = None
         self._write_markers = write_markers
         self._watch = watch
         self._next_producer_id = 1_000
@@ -76,7 +81,7 @@ class TransactionCoordinator:
             return int(KafkaError.INVALID_TRANSACTION_TIMEOUT), -1, -1
         found = self.by_id.get(transactional_id)
         if found is None:
-            found = self.by_id[transactional_id] = OpenTransaction(self.new_producer_id())
+            found = self.by_id[transactional_id] = OpenTransaction(self.new_producer_id(), transactional_id)
             self._by_producer[found.producer_id] = found
         if found.state == ONGOING:
             found.epoch += 1  # fences the one that has it open
@@ -140,6 +145,8 @@ class TransactionCoordinator:
     def _end(self, found: OpenTransaction, result: str) -> None:
         assert result in (COMMIT, ABORT)
         found.state, found.result = _ENDING, result
+        if self.on_end is not None:
+            self.on_end(found)
 
         def ended() -> None:
             found.state = _ENDED

@@ -136,7 +136,7 @@ class SimulatedAdmin:
                 reply(OK, SimpleNamespace(offset=end if which == _LATEST else log.start))
 
         return self._send(
-            partial(self._cluster.network.send, Sender(self._process, "ListOffsets"), number, handle),
+            partial(self._cluster.network.send, Sender(self._process, "ListOffsets", at), number, handle),
             timeout_s,
             amid_election=True,
         )

@@ -183,7 +183,7 @@ class SimulatedConsumer:
                 reply(OK, [ClientPartition(topic, number, group.positions.get((topic, number), -1001))
                            for topic, number in ats])  # fmt: skip
 
-        ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetFetch"))
+        ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetFetch", ats))
         found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, timeout)
         return found
 
@@ -199,7 +199,7 @@ class SimulatedConsumer:
                 group.positions.update(moved)
             reply(code, offsets)
 
-        ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetCommit"))
+        ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetCommit", moved))
         found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, 60.0)
         return found
 
@@ -227,7 +227,7 @@ class SimulatedConsumer:
                 log = found.log
                 reply(OK, (log.start, log.last_stable_offset if committed else log.high_watermark))
 
-        ask = partial(self.cluster.network.send, Sender(self.process, "ListOffsets"), number)
+        ask = partial(self.cluster.network.send, Sender(self.process, "ListOffsets", at), number)
         return asked(self.cluster, self.process, ask, handle, timeout)
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:

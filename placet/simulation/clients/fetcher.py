@@ -196,7 +196,7 @@ class FetchThread:
                 else:
                     reply(OK, fetched)
 
-        sender = Sender(self._process, "Fetch")
+        sender = Sender(self._process, "Fetch", (lane.at, position))
         self._cluster.network.send(sender, number, handle, partial(self._answered, lane, version), _TIMEOUT_NS)
 
     def _look_up(self, lane: FetchLane, version: int) -> None:
@@ -217,7 +217,7 @@ class FetchThread:
             else:
                 self.go_on_at(lane, position)
 
-        sender = Sender(self._process, "OffsetFetch")
+        sender = Sender(self._process, "OffsetFetch", lane.at)
         self._cluster.ask_group_coordinator(sender, handle, replied, _TIMEOUT_NS)
 
     def _fetched(self, lane: FetchLane, position: int) -> _Fetched | None:

@@ -184,7 +184,9 @@ class SendThread:
             else:
                 self._refused(lane, code)
 
-        self._cluster.network.send(Sender(self._process, "Produce"), number, handle, replied, self._producer.timeout_ns)
+        self._cluster.network.send(
+            Sender(self._process, "Produce", lane.at), number, handle, replied, self._producer.timeout_ns
+        )
 
     def _refused(self, lane: SendLane, code: int) -> None:
         if self._producer.transaction is not None:

@@ -234,7 +234,7 @@ class ProducerTransaction:
                 producer.sending.send_what_waits()
 
         self._known = True
-        sender = Sender(producer.process, "AddPartitionsToTxn")
+        sender = Sender(producer.process, "AddPartitionsToTxn", places)
         cluster.ask_transaction_coordinator(sender, handle, replied, producer.timeout_ns)
 
     def _send_positions(self, moved: dict[At, int], metadata: bytes, until_ns: int) -> None:
