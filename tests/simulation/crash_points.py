@@ -34,4 +34,6 @@ def run_crash_point(schedule: int, turn: int) -> History:
     except StandsStill as error:
         wrong += [*world.bugs, *world.stopped, f"stands still: {error}"]
     number = schedule * 1_000_000 + turn
-    return History(_KIND, number, (), wrong, world.counts.get("committed", 0), world.faults, digest_of(world))
+    history = History(_KIND, number, (), wrong, world.counts.get("committed", 0), world.faults, digest_of(world))
+    world.scheduler.close()
+    return history

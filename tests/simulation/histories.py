@@ -70,9 +70,11 @@ def run_history(
         wrong += broken_invariants(world)
     except StandsStill as error:
         wrong += [*world.bugs, *world.stopped, f"stands still: {error}"]
-    return History(
-        kind, seed, world.choices.script, wrong, world.counts.get("committed", 0), world.faults, digest_of(world)
+    history = History(
+        kind, seed, list(world.choices.script), wrong, world.counts.get("committed", 0), world.faults, digest_of(world)
     )
+    world.scheduler.close()
+    return history
 
 
 def digest_of(world: World) -> str:
