@@ -47,6 +47,10 @@ def test_small_histories_hold(chunk: int) -> None:
     assert failing([run_history("small", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]) == []
 
 
+def test_histories_of_large_states_hold() -> None:
+    assert failing([run_history("large", seed) for seed in range(1, 11)]) == []
+
+
 @pytest.mark.parametrize("schedule", range(SCHEDULES))
 def test_a_gate_may_die_at_any_single_turn(schedule: int) -> None:
     turns = crash_points(schedule)
