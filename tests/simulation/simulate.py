@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.simulation.trace import Trace
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 _ROWS_MAX: Final = 20
+_WIDTH: Final = 200
 FAILED: Final = 1
 USAGE: Final = 2
 HELP: Final = """\
@@ -92,13 +94,21 @@ def _pooled(console: Console, jobs: int, calls: list[tuple[Any, ...]], run: Any)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found: list[Any] = []
     began_s = time.monotonic()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("histories", total=len(calls))
-        for one in _mapped(jobs, run, calls):
-            found.append(one)
-            progress.advance(task)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("histories", total=len(calls))
+            for one in _mapped(jobs, run, calls):
+                found.append(one)
+                progress.advance(task)
+                if isinstance(one, History) and one.wrong:
+                    console.print(f"{one.kind} {one.seed}: {one.wrong[0]}"[:_WIDTH], markup=False)
+    except KeyboardInterrupt:
+        console.print("interrupted: what follows is of those that were run")
     took_s = time.monotonic() - began_s
-    console.print(f"{len(calls)} calls in {took_s:.1f} s, {len(calls) / took_s / jobs:.1f} a second and process")
+    console.print(
+        f"{len(found)} of {len(calls)} in {took_s:.1f} s, {len(found) / took_s / jobs:.1f} a second and process"
+    )
     return found
 
 
