@@ -27,7 +27,9 @@ from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
 __all__ = ["Scale", "World"]
 
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
-MAY_OUTLIVE: Final = ("watchdog", "discard a producer", "send positions")
+MAY_OUTLIVE: Final = (
+    "watchdog", "discard a producer", "send positions", "ask for positions", "close a restore's clients",
+)  # fmt: skip
 """Threads that may still wait when a gate has closed everything: for the next look, or for a broker that is away."""
 SKEWS: Final = (-2, -1, 1, 2, 0)
 LOOK_EVERY: Final = 20
