@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from placet.processors.address import partition_of
 from placet.schemas.messages import Kind, Message
 from placet.simulation.brokers.log import ABORT, COMMIT, Piece, ProducerBatch
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
 __all__ = ["Feeder"]
 
 _NAMES: Final = (
-    "opened", "opened", "counted", "counted", "noted", "hold", "release", "annotate", "annotate", "removed",
+    "opened", "opened", "opened", "counted", "counted", "noted", "seen", "greeted", "hold", "release", "annotate",
+    "removed",
 )  # fmt: skip
+_RETRIED_MAX: Final = 16
+"""Of the inputs that were sent last, any may be sent again, byte by byte: its sender had heard no answer."""
 _PRODUCER_ID: Final = 7
 
 
@@ -31,6 +36,7 @@ class Feeder:
         self._scale = world.scale
         self._open = False
         self._sequences: dict[tuple[str, int], int] = {}
+        self._sent: list[Message] = []
         self._later()
 
     @property
@@ -42,18 +48,20 @@ class Feeder:
         self._world.scheduler.later((1 + self._world.choices.pick(12)) * self._scale.pause_ms * 1_000_000, self._feed)
 
     def _feed(self) -> None:
-        choices = self._world.choices
-        if self._world.scheduler.now_ns < self.quiet_until_ns:
+        if self._world.scheduler.now_ns >= self.quiet_until_ns:
+            self.feed()
+        if self.sent < self._scale.inputs:
             self._later()
-            return
+
+    def feed(self) -> None:
+        """Send some inputs now."""
+        choices = self._world.choices
         many = 1 + choices.pick(4)
         if choices.pick(6) == 0 and not self._open:
             self._transaction(many)
         else:
             for _ in range(many):
                 self._append(self._message(), -1, poison=choices.pick(20) == 0)
-        if self.sent < self._scale.inputs:
-            self._later()
 
     def _transaction(self, many: int) -> None:
         self._open = True
@@ -87,6 +95,16 @@ class Feeder:
         return at
 
     def _message(self) -> Message:
+        choices = self._world.choices
+        if self._sent and not self._scale.note_bytes and choices.pick(4) == 0:
+            again = self._sent[choices.pick(len(self._sent))]
+            now = self._world.cluster.network.clock_ms(1)  # the same occasion again, as if it were new
+            return replace(again, event_time=now, issued_at=now) if choices.pick(4) == 0 else again
+        message = self._new_message()
+        self._sent = [*self._sent[1 - _RETRIED_MAX :], message]
+        return message
+
+    def _new_message(self) -> Message:
         choices, number, now = self._world.choices, self.sent, self._world.cluster.network.clock_ms(1)
         entity, name = ENTITIES[choices.pick(len(ENTITIES))], _NAMES[choices.pick(len(_NAMES))]
         note = f"n{number}"
@@ -95,10 +113,17 @@ class Feeder:
             entity, note = ENTITIES[rest], "n" * self._scale.note_bytes
             name = ("opened", "noted", "counted")[min(begun, 2)]
         kind = Kind.SIGNAL if name in DEFINITION.signals else Kind.PROPOSAL
-        payload = {"counted": {"count": number}, "annotate": {"note": note}, "noted": {"note": note}}.get(name, {})
-        input_id = f"i-{number}" if choices.pick(6) else f"i-{max(0, number - 3)}"
-        based = (choices.pick(6), 1) if kind is Kind.PROPOSAL else (0, 0)
+        count = number // 8  # often what it was before: accepted, and nothing changes
+        payload = {
+            "counted": {"count": count}, "seen": {"count": count}, "noted": {"note": note}, "annotate": {"note": note},
+            "greeted": {"note": None},
+        }.get(name, {})  # fmt: skip
+        input_id = f"i-{number}" if choices.pick(12) else f"i-{max(0, number - 3)}"
+        happened = now - (2_000, 40, 0, 0)[choices.pick(4)] if kind is Kind.SIGNAL else now
+        occasion = f"k-{number}" if kind is Kind.PROPOSAL else None
+        based = (choices.pick(4), None) if kind is Kind.PROPOSAL else (0, 0)
+        issued = now + 45_000 if choices.pick(8) == 0 else now  # by a clock that is ahead
         return Message(
-            kind, name, input_id, entity, payload, now, now, None, None, None, *based,
-            proposer="me",
+            kind, name, input_id, entity, payload, happened if kind is Kind.SIGNAL else issued, issued, None,
+            occasion, None, *based, proposer="me",
         )  # fmt: skip

@@ -22,11 +22,13 @@ signals:
   opened: {from: absent, to: open}
   counted: {payload: {count: int}, from: [open, held], copy: count}
   noted: {payload: {note: string | null}, from: [open, held], copy: note}
+  seen: {payload: {count: int}, from: [open, held], dedup: newest, copy: count}
+  greeted: {payload: {note: string | null}, from: [open, held], dedup: once}
   removed: {from: [open, held], to: absent}
 proposals:
-  hold: {from: open, to: held}
+  hold: {from: open, to: held, fence: [status]}
   release: {from: held, to: open}
-  annotate: {payload: {note: string | null}, from: any, copy: note}
+  annotate: {payload: {note: string | null}, from: any, fence: none, copy: note}
 """
 DEFINITION: Final = parse_definition(RULES)
 CODEC: Final = Codec(DEFINITION)
