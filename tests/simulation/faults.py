@@ -17,6 +17,8 @@ _MS: Final = 1_000_000
 _SECOND: Final = 1_000 * _MS
 _TOMBSTONES_MS: Final = 24 * 3_600_000
 """Kafka's default of delete.retention.ms."""
+_MINUTES: Final = (4.0, 7.0, 10.5, 10.5, 11.0, 25.0, 25.0, 24.0 * 60.0)
+"""How much time passes at once: within the horizon of ten minutes, around it, and behind the minute after it."""
 _AWAY_NS: Final = (50 * _MS, 400 * _MS, 2 * _SECOND, 5 * _SECOND, 9 * _SECOND)
 
 
@@ -116,11 +118,21 @@ def _gate_clock_jumps(world: World) -> str:
 
 
 def _time_passes(world: World) -> str:
-    minutes = (2, 11, 25, 24 * 60)[world.choices.pick(4)]
-    world.scheduler.start_ns += minutes * 60 * _SECOND
+    minutes = _MINUTES[world.choices.pick(len(_MINUTES))]
+    world.scheduler.start_ns += round(minutes * 60) * _SECOND
     quiet_s = (2, 4, 6, 0)[world.choices.pick(4)]  # in which what has expired is swept by transactions without inputs
     world.feeder.quiet_until_ns = world.scheduler.now_ns + quiet_s * _SECOND
-    return f"{minutes} minutes pass at once on all clocks, and no input comes for {quiet_s} s"
+    return f"{minutes:g} minutes pass at once on all clocks, and no input comes for {quiet_s} s"
+
+
+def _inputs_wait(world: World) -> str:
+    """Nobody decides for longer than anything is remembered, and there are inputs, and retries of earlier ones."""
+    for gate in world.gates:
+        gate.kill()
+    world.feeder.feed()
+    minutes = (12, 25)[world.choices.pick(2)]
+    world.scheduler.start_ns += minutes * 60 * _SECOND
+    return f"all gates are killed, and inputs wait for {minutes} minutes"
 
 
 def _inputs_expire(world: World) -> str:
@@ -210,6 +222,7 @@ FAULTS: Final = (
     Fault("network", _network_bad),
     Fault("clock", _gate_clock_jumps),
     Fault("time", _time_passes),
+    Fault("outage", _inputs_wait),
     Fault("damage", _store_damaged),
     Fault("copied", _store_copied),
     Fault("copied back", _copy_put_back),
