@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
+from placet.processors.dedup import memory_is_live
+from placet.processors.machine import compile_machine
 from placet.schemas.codec.control import encode_control
+from placet.schemas.state import ABSENT
 from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.streams.loop.task_calls import TRANSACTION_BYTES_MAX
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import Take
+from placet.streams.recovery.steps import Restoration
 from placet.streams.rules.control import _published
 from placet.streams.rules.rulebook import Rulebook
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId, dead_letters_topic
 from placet.verify.report import TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.verify import EntityPlace, verify_task
 from tests.model.second_checker import History, LoggedRecord, check
-from tests.simulation.rules import APP, DEFINITION, PARTITIONS, RULES, TOPICS
+from tests.simulation.rules import APP, CODEC, DEFINITION, PARTITIONS, RULES, TOPICS
 from tests.simulation.world import World
 
 __all__ = ["ClusterLog", "broken_invariants"]
@@ -124,6 +131,7 @@ def broken_invariants(world: World) -> Iterator[str]:
             for entry in cluster.log((topic, number)).history():
                 sizes[entry.producer_id, entry.transaction] += len(entry.value or b"")
     yield from (f"a transaction of {size:,} bytes" for size in sizes.values() if size > 2 * TRANSACTION_BYTES_MAX)
+    yield from _wrong_stores(world)
     ids = {topic: cluster.topics[topic].topic_id for topic in TOPICS}
     lag_ms = int(cluster.topics[TOPICS.ledger].configs["min.compaction.lag.ms"])
     place = EntityPlace(TOPICS, ids, PARTITIONS, lag_ms)
@@ -139,3 +147,77 @@ def broken_invariants(world: World) -> Iterator[str]:
             found = cluster.log((topic, number))
             if found.last_stable_offset != found.end:
                 yield f"a transaction is open for ever in {topic}-{number} at {found.last_stable_offset}"
+
+
+_MACHINE: Final = compile_machine(DEFINITION)
+_FORM: Final = layout.StateFormat(CODEC, _MACHINE.decimal_fields)
+
+
+def _wrong_stores(world: World) -> Iterator[str]:
+    """A store holds what the log holds up to its position, whether a running task or a restore has written it.
+
+    What is wrong in it may never be met: few inputs come after the last fault, and not to each entity.
+    """
+    for gate in world.gates:
+        for folder in gate.disk.folders():
+            found = gate.disk.snapshot(folder)
+            if folder.suffix or found.calls_to_damage is not None:
+                continue
+            found.recover(world.choices)
+            values = found.safe
+            expected = _values_of_the_log(world.cluster, int(folder.name), values)
+            commit = values.get(layout.COMMIT)
+            log_time = layout.commit_from_bytes(commit).log_time if commit else 0
+            wrong = {
+                key
+                for key in values.keys() | expected.keys()
+                if key[:1] in b"sdu"
+                and _meaning(key, values.get(key), log_time) != _meaning(key, expected.get(key), log_time)
+            }
+            wrong |= {key for key, value in values.items() if _never_expires(values, key, value)}
+            if wrong:
+                yield f"store: {folder} of {gate.name} differs from the log in {sorted(wrong)}"
+
+
+def _values_of_the_log(cluster: SimulatedCluster, number: int, values: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return what a restore makes of the whole log, up to the positions in a store."""
+    store, taken = MemoryStore(), {}
+    for topic in (TOPICS.changelog, TOPICS.ledger):
+        position = values.get(layout.position_key(topic))
+        limit = layout.log_time_of(position) if position else 0
+        taken[topic] = [
+            ConsumerRecord(topic, number, one.offset, one.timestamp, one.key, one.value, one.headers)
+            for one in cluster.log((topic, number)).history()
+            if one.offset < limit and one.key not in (b"commit", b"genesis")
+        ]
+    writes: dict[bytes, bytes | None] = {}
+    for record in taken[TOPICS.changelog]:
+        entity = record.key or b""
+        if record.value is None:
+            writes[layout.state_key(entity)] = None
+        else:
+            layout.keep_change(writes, entity, record.value, record.headers or [], record.offset)
+    store.write(writes)
+    task = TaskId(DEFINITION.entity, number)
+    job = Restoration(task, TOPICS, {}, PARTITIONS, CODEC, _FORM, store, 0)
+    LedgerChain(job, 0).take(taken[TOPICS.ledger], 0)
+    return dict(store.scan(b"", b"", 1_000_000))
+
+
+def _meaning(key: bytes, value: bytes | None, log_time: int) -> object:
+    """Return what a gate would make of a value: memory that counts no more is none."""
+    if value is None:
+        return None
+    if key[:1] == b"s":
+        return _FORM.load(value)
+    if key[:1] == b"u":
+        return value
+    memory = layout.load_memory(value)
+    return memory if memory_is_live(memory, log_time, _MACHINE.horizon_ms) else None
+
+
+def _never_expires(values: Mapping[bytes, bytes], key: bytes, value: bytes) -> bool:
+    """Tell whether nothing reminds of what has to go one day."""
+    if key[:1] == b"s":
+        return _FORM.load(value).status == ABSENT and layout.deleted_key(key[1:]) not in values
+    return key[:1] in b"dux" and b"t" + value[:8] + key not in values
