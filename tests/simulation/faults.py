@@ -172,6 +172,29 @@ def _copy_put_back(world: World) -> str:
     return f"{gate.process.name} is killed, and older copies are its stores now"
 
 
+def _copy_in_wrong_place(world: World) -> str:
+    """Or puts them in the places of each other's partitions."""
+    gate = _some_gate(world)
+    folders = [folder for folder in gate.disk.folders() if not folder.suffix]
+    if len(folders) < 2:  # noqa: PLR2004 - there is no other place
+        return ""
+    gate.kill()
+    snapshots = [gate.disk.snapshot(folder) for folder in folders]
+    for folder, snapshot in zip(folders, snapshots[::-1], strict=True):
+        gate.disk.put_back(folder, snapshot)
+    return f"{gate.process.name} is killed, and its stores are in each other's place"
+
+
+def _positions_expire(world: World) -> str:
+    """The broker forgets the positions of a group that was away for long; then inputs come again to each partition."""
+    for gate in world.gates:
+        gate.kill()
+    group = world.cluster.group(world.app)
+    group.positions.clear()
+    world.feeder.feed_each()
+    return "all gates are killed, and the group's positions are forgotten"
+
+
 def _disk_full(world: World) -> str:
     gate = _some_gate(world)
     disk = gate.disk
@@ -226,6 +249,8 @@ FAULTS: Final = (
     Fault("damage", _store_damaged),
     Fault("copied", _store_copied),
     Fault("copied back", _copy_put_back),
+    Fault("wrong place", _copy_in_wrong_place),
+    Fault("forgotten", _positions_expire),
     Fault("full", _disk_full),
     Fault("joins", _another_joins),
     Fault("namesake", _namesake_starts),

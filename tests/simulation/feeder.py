@@ -63,6 +63,12 @@ class Feeder:
             for _ in range(many):
                 self._append(self._message(), -1, poison=choices.pick(20) == 0)
 
+    def feed_each(self) -> None:
+        """Send an input to each partition now: a gate commits positions of all of its inputs with it."""
+        for number in range(PARTITIONS):
+            entity = next(name for name in ENTITIES if partition_of(name.encode(), PARTITIONS) == number)
+            self._append(replace(self._new_message(), entity_id=entity), -1)
+
     def _transaction(self, many: int) -> None:
         self._open = True
         written = {at: None for at in (self._append(self._message(), _PRODUCER_ID) for _ in range(many)) if at}
