@@ -176,7 +176,7 @@ def _copy_in_wrong_place(world: World) -> str:
     """Or puts them in the places of each other's partitions."""
     gate = _some_gate(world)
     folders = [folder for folder in gate.disk.folders() if not folder.suffix]
-    if len(folders) < 2:  # noqa: PLR2004 - there is no other place
+    if len(folders) < 2:
         return ""
     gate.kill()
     snapshots = [gate.disk.snapshot(folder) for folder in folders]
