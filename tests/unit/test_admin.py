@@ -5,13 +5,16 @@ from __future__ import annotations
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from placet.schemas.errors import SettingsError
+from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.admin_errors import BrokerUnreachable
 from placet.streams.kafka.list_offsets import _hand_on_offset
+from tests.staged import StagedHost
 
 
 def handed_on(result: int | Exception) -> Future[int]:
@@ -48,3 +51,12 @@ def test_no_offset_amid_an_election_is_no_answer() -> None:
 def test_an_error_is_handed_on_as_what_it_means(code: int, told: type[Exception]) -> None:
     with pytest.raises(told):
         handed_on(KafkaException(KafkaError(code))).result()
+
+
+@pytest.mark.parametrize("asked", [KafkaException(KafkaError(KafkaError._TRANSPORT)), Future()])
+def test_a_connection_that_is_tried_in_vain_is_no_failure(asked: Exception | Future[Any]) -> None:
+    """What is asked for afterwards says it, with a limit of its own."""
+    client = MagicMock()
+    client.describe_cluster.side_effect = [asked]
+    Admin(StagedHost(client=client), {"bootstrap.servers": "nowhere:1"}, timeout_s=0.05).connect()
+    client.describe_cluster.assert_called_once()

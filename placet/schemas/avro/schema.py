@@ -173,11 +173,7 @@ def fingerprint(record: Record) -> bytes:
     TRAP: the canonical form drops logical types, defaults and docs. Two schemas that differ only in a decimal's scale
     have one fingerprint; `compatibility` compares logical types itself.
     """
-    return _crc(avro.to_parsing_canonical_form(_canonical(record)))
-
-
-@lru_cache(maxsize=512)
-def _crc(canonical: str) -> bytes:
+    canonical = avro.to_parsing_canonical_form(_canonical(record))
     return bytes.fromhex(avro.fingerprint(canonical, "CRC-64-AVRO"))
 
 
