@@ -73,19 +73,19 @@ def _gate_frozen(world: World) -> str:
 
 
 def _broker_stops(world: World) -> str:
-    number = _some_broker(world)
-    if not number:
-        return ""
-    world.cluster.stop(number)
-    return f"broker {number} stops, for {_comes_back(world, number):g} s"
+    return _broker_away(world, world.cluster.stop, "stops")
 
 
 def _broker_silent(world: World) -> str:
+    return _broker_away(world, world.cluster.freeze, "falls silent")
+
+
+def _broker_away(world: World, leave: Callable[[int], None], how: str) -> str:
     number = _some_broker(world)
     if not number:
         return ""
-    world.cluster.freeze(number)
-    return f"broker {number} falls silent, for {_comes_back(world, number):g} s"
+    leave(number)
+    return f"broker {number} {how}, for {_comes_back(world, number):g} s"
 
 
 def _coordinators_move(world: World) -> str:

@@ -10,7 +10,7 @@ from placet.simulation.scheduler import StandsStill
 from tests.simulation.invariants import broken_invariants
 from tests.simulation.world import Scale, World
 
-__all__ = ["KINDS", "History", "run_history", "shrunk"]
+__all__ = ["KINDS", "History", "outcome_of", "run_history", "shrunk"]
 
 STANDARD: Final = "standard"
 SMALL: Final = "small"
@@ -64,6 +64,11 @@ def run_history(
     """
     world = World(None if script else seed, KINDS[kind], script=script)
     prepare(world)
+    return outcome_of(world, kind, seed)
+
+
+def outcome_of(world: World, kind: str, seed: int) -> History:
+    """Run a world to its end, look at what it left, and unwind it. Kind and seed name its history."""
     wrong: list[str] = []
     try:
         world.run()

@@ -29,6 +29,14 @@ from placet.streams.recovery.steps import RestoreStep
 __all__ = ["PLANTED", "Planted"]
 
 
+def _replaced(owner: type, **methods: Any) -> AbstractContextManager[Any]:
+    """Replace some methods of a class at once."""
+    stack = ExitStack()
+    for name, method in methods.items():
+        stack.enter_context(patch.object(owner, name, method))
+    return stack
+
+
 class Planted(NamedTuple):
     """A bug: what it is, in which kind of worlds it shows, and how to plant it."""
 
@@ -106,10 +114,7 @@ def _log_time_without_the_skew() -> AbstractContextManager[Any]:
         ask(self, tasks)
         self._asked_ms = self._clock()
 
-    stack = ExitStack()
-    stack.enter_context(patch.object(IdleQuestion, "ask", ask_and_trust_the_clock))
-    stack.enter_context(patch.object(IdleQuestion, "log_time", lambda self, _clock_ms: self._log_time))
-    return stack
+    return _replaced(IdleQuestion, ask=ask_and_trust_the_clock, log_time=lambda self, _clock_ms: self._log_time)
 
 
 def _log_time_by_what_the_client_heard() -> AbstractContextManager[Any]:
@@ -119,10 +124,7 @@ def _log_time_by_what_the_client_heard() -> AbstractContextManager[Any]:
         self._log_time = self._clock()
         return [task.task_id for task in tasks if task.needs_housekeeping(self._clock())]
 
-    stack = ExitStack()
-    stack.enter_context(patch.object(IdleQuestion, "take_idle", take_idle))
-    stack.enter_context(patch.object(IdleQuestion, "log_time", lambda self, _clock_ms: self._log_time))
-    return stack
+    return _replaced(IdleQuestion, take_idle=take_idle, log_time=lambda self, _clock_ms: self._log_time)
 
 
 def _assigned_at_offset_zero() -> AbstractContextManager[Any]:
@@ -136,10 +138,7 @@ def _assigned_at_offset_zero() -> AbstractContextManager[Any]:
         self._fetched |= found
         self._paused |= found
 
-    stack = ExitStack()
-    stack.enter_context(patch.object(GroupConsumer, "_on_assign", on_assign))
-    stack.enter_context(patch.object(GroupConsumer, "_noted", lambda *_: False))
-    return stack
+    return _replaced(GroupConsumer, _on_assign=on_assign, _noted=lambda *_: False)
 
 
 def _a_batch_of_any_size() -> AbstractContextManager[Any]:

@@ -208,7 +208,6 @@ class World:
         self.happened_once: set[str] = set()
         self.trace: list[str] = []
         self.on_note: Callable[[str, str], None] | None = None
-        self.sent = 0
         self.usual_trouble = (200, 1_000, 0)[self.choices.pick(3)] if trouble else 0
         self.cluster.network.trouble = self.usual_trouble
         self.over = False

@@ -12,11 +12,10 @@ from placet.simulation.disk import SimulatedDisk
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.kafka.clients import AdminCalls, Clients
-from tests.contract.kafka.under_test import KafkaUnderTest
+from tests.contract.kafka.under_test import KafkaUnderTest, wait_until
 
 __all__ = ["SimulatedKafka", "holds"]
 
-_LOOK_EVERY_S = 0.02
 _LIMIT_S = 300.0
 _DELETION_S = 0.5
 
@@ -59,10 +58,7 @@ class SimulatedKafka:
         return f"{prefix}-{next(self._numbers)}"
 
     def until(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
-        deadline_s = self._host.monotonic_s() + timeout_s
-        while not condition():
-            assert self._host.monotonic_s() < deadline_s, f"it did not come true in {timeout_s:g} s"
-            self._host.sleep(_LOOK_EVERY_S)
+        wait_until(self._host, condition, timeout_s)
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         self._cluster.log((topic, partition)).cut_start(before_offset)

@@ -18,8 +18,9 @@ from placet.devbroker.broker import Broker
 from placet.streams.host import LocalHost
 from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients, ConsumerCalls
+from placet.streams.runtime import Runtime
 
-__all__ = ["KafkaUnderTest", "RealKafka"]
+__all__ = ["KafkaUnderTest", "RealKafka", "wait_until"]
 
 _CALL_S = 20.0
 _LOOK_EVERY_S = 0.02
@@ -72,6 +73,14 @@ class KafkaUnderTest(Protocol):
         ...
 
 
+def wait_until(runtime: Runtime, condition: Callable[[], Any], timeout_s: float) -> None:
+    """Ask again and again until it holds, by a host's own clock. AssertionError where it does not in time."""
+    deadline_s = runtime.monotonic_s() + timeout_s
+    while not condition():
+        assert runtime.monotonic_s() < deadline_s, f"it did not come true in {timeout_s:g} s"
+        runtime.sleep(_LOOK_EVERY_S)
+
+
 class RealKafka:
     """The real one: this machine, and a broker that a fixture started.
 
@@ -108,10 +117,7 @@ class RealKafka:
         return f"{prefix}-{self._run}-{next(self._numbers)}"
 
     def until(self, condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
-        deadline_s = self._host.monotonic_s() + timeout_s
-        while not condition():
-            assert self._host.monotonic_s() < deadline_s, f"it did not come true in {timeout_s:g} s"
-            self._host.sleep(_LOOK_EVERY_S)
+        wait_until(self._host, condition, timeout_s)
 
     def delete_records(self, topic: str, partition: int, before_offset: int) -> None:
         at = ClientPartition(topic, partition, before_offset)
