@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from placet.devbroker.broker import Broker
 from placet.processors.address import partition_of
+from placet.streams.errors import LogUnreachable
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from tests.cluster import Cluster
@@ -110,8 +111,10 @@ class Outage:
     def whole(self) -> bool:
         """Whether each replica is in sync again, those of Kafka's own topics too."""
         topics = [*self.world.topics, self.copies, "__consumer_offsets", "__transaction_state"]
-        with Admin(LocalHost(), {"bootstrap.servers": self.cluster.bootstrap_servers}) as admin:
+        options = {"bootstrap.servers": self.cluster.bootstrap_servers}
+        with suppress(LogUnreachable), Admin(LocalHost(), options) as admin:
             return not any(topic.under_replicated for topic in admin.describe_topics(topics).values())
+        return False
 
     def check(self) -> None:
         """Everything is decided once and verifies, no gate ended or stopped a task, and none shows a traceback."""
