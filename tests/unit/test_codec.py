@@ -160,14 +160,14 @@ def test_maps_are_written_in_the_order_of_their_keys() -> None:
 @pytest.mark.parametrize("risk", [0.0, -0.0, math.inf, -math.inf, 5e-324, 1.7976931348623157e308])
 def test_doubles_come_through_as_they_are(risk: float) -> None:
     body = oracle.write(CONTRACTS.proposal, raw_proposal(risk=risk))
-    got = CODEC.decode(Kind.PROPOSAL, single_object_head(CONTRACTS.proposal) + body).payload["risk"]
+    got = CODEC.decode(Kind.PROPOSAL, single_object_head(json.dumps(CONTRACTS.proposal)) + body).payload["risk"]
     assert isinstance(got, float)
     assert (got, math.copysign(1, got)) == (risk, math.copysign(1, risk))
 
 
 def test_not_a_number_comes_through_for_the_machine_to_refuse() -> None:
     body = oracle.write(CONTRACTS.proposal, raw_proposal(risk=math.nan))
-    got = CODEC.decode(Kind.PROPOSAL, single_object_head(CONTRACTS.proposal) + body).payload["risk"]
+    got = CODEC.decode(Kind.PROPOSAL, single_object_head(json.dumps(CONTRACTS.proposal)) + body).payload["risk"]
     assert isinstance(got, float)
     assert math.isnan(got)
 
@@ -241,7 +241,7 @@ def test_a_client_learns_at_once_that_a_record_is_too_long() -> None:
 )
 def test_the_definitions_priority_counts_unless_one_is_given(given: str | None, priority: Priority) -> None:
     body = oracle.write(CONTRACTS.proposal, raw_proposal() | {"priority": given})
-    assert CODEC.decode(Kind.PROPOSAL, single_object_head(CONTRACTS.proposal) + body).priority is priority
+    assert CODEC.decode(Kind.PROPOSAL, single_object_head(json.dumps(CONTRACTS.proposal)) + body).priority is priority
 
 
 # Refusals -------------------------------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def raw_proposal(**payload: Any) -> dict[str, Any]:
 
 def decode_raw(record: dict[str, Any]) -> Message:
     return CODEC.decode(
-        Kind.PROPOSAL, single_object_head(CONTRACTS.proposal) + oracle.write(CONTRACTS.proposal, record)
+        Kind.PROPOSAL, single_object_head(json.dumps(CONTRACTS.proposal)) + oracle.write(CONTRACTS.proposal, record)
     )
 
 
@@ -308,7 +308,7 @@ def test_a_definition_without_proposals_refuses_each_by_its_name() -> None:
     schema = contracts(parse_definition(json.dumps(fields))).proposal
     body = oracle.write(schema, raw_proposal() | {"payload": None})
     with pytest.raises(InvalidPayload, match="the definition has no `re_route_2`; it has none"):
-        codec.decode(Kind.PROPOSAL, single_object_head(schema) + body)
+        codec.decode(Kind.PROPOSAL, single_object_head(json.dumps(schema)) + body)
 
 
 def test_a_signal_on_the_topic_of_proposals_is_no_record() -> None:
@@ -398,7 +398,7 @@ def test_a_hostile_value_is_refused_in_no_time(kind: Any, data: bytes, sentence:
     schema = {**CONTRACTS.signal, "fields": [{"name": "x", "type": kind}, *CONTRACTS.signal["fields"]]}
     codec = Codec(samples.DEFINITION)
     codec.learn(schema)
-    value = single_object_head(schema) + data
+    value = single_object_head(json.dumps(schema)) + data
     start = time.monotonic()
     with pytest.raises(DecodeError, match=sentence):
         codec.decode(Kind.SIGNAL, value)

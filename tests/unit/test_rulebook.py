@@ -96,7 +96,7 @@ def test_a_gate_leaves_an_input_unknown_where_a_client_says_why() -> None:
     """The reason is part of the gate's decision, and verify must find the same one."""
     retyped = contracts(OLD).signal | {"fields": [{"name": "signal_id", "type": "long"}]}
     foreign = published(NEW, schemas={"signal": json.dumps(retyped)})
-    value, gate, client = single_object_head(retyped) + b"\x02", Codec(OLD), Codec(OLD)
+    value, gate, client = single_object_head(json.dumps(retyped)) + b"\x02", Codec(OLD), Codec(OLD)
     rulebook_of([(0, foreign)], STATES).teach({"lamp": gate})
     rulebook_of([(0, foreign)], EVERYTHING).teach({"lamp": client})
     with pytest.raises(UnknownSchema):

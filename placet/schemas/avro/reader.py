@@ -76,19 +76,23 @@ def read_record(writer: Record, reader: Record, *, others: bool = False) -> Call
 class _Pair:
     """A writer's schema and ours, as a key: schemas may hold defaults that have no hash."""
 
-    __slots__ = ("others", "reader", "text", "writer")
+    __slots__ = ("others", "reader", "writer")
 
     def __init__(self, writer: Record, reader: Record, others: bool) -> None:  # noqa: FBT001 - private
         self.writer = writer
         self.reader = reader
         self.others = others
-        self.text = repr((writer, reader, others))
 
     def __hash__(self) -> int:
-        return hash(self.text)
+        names = (tuple(column.name for column in record.columns) for record in (self.writer, self.reader))
+        return hash((self.writer.name, *names, self.others))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Pair) and other.text == self.text
+        if not isinstance(other, _Pair) or self.others is not other.others:
+            return False
+        if self.writer is other.writer and self.reader is other.reader:
+            return True  # as a rule: each text is parsed once
+        return repr((self.writer, self.reader)) == repr((other.writer, other.reader))  # 1, 1.0 and True are not the same
 
 
 @lru_cache(maxsize=256)

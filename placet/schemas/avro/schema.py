@@ -143,15 +143,17 @@ def parse_schema(schema: object) -> Record:
     """
     if isinstance(schema, str) and len(schema) > SCHEMA_BYTES_MAX:
         raise DecodeError(f"the schema has {len(schema)} characters; at most {SCHEMA_BYTES_MAX}")
-    return _parsed(schema if isinstance(schema, str) else as_text(schema))
+    return _parsed(as_text(schema))
 
 
 def as_text(schema: object) -> str:
-    """Return a schema, given as parsed JSON, as text.
+    """Return a schema as JSON text; one that is text already, as it is.
 
     Raises:
         DecodeError: it is no JSON.
     """
+    if isinstance(schema, str):
+        return schema
     try:
         return json.dumps(schema)
     except (TypeError, ValueError, RecursionError) as error:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from functools import lru_cache
 from operator import attrgetter, call
 from struct import Struct
+from types import CodeType
 from typing import Any, TypeAlias
 
 from placet.schemas.avro.scalar_readers import EXACT
@@ -151,7 +152,13 @@ def attribute_writer(
         parts.append(inline.format(value, f"w{index}"))
     # Written out as one expression, as dataclasses write out theirs: a call for each column was half of the time.
     source = f"lambda o: join(({', '.join(parts)},))"
-    return eval(source, names)  # type: ignore[no-any-return]  # noqa: S307 - names come from checked schemas only
+    return eval(_code_of(source), names)  # type: ignore[no-any-return]  # noqa: S307 - names come from checked schemas only
+
+
+@lru_cache(maxsize=256)
+def _code_of(source: str) -> CodeType:
+    """Compile an expression once for all codecs of a schema."""
+    return compile(source, "<attributes>", "eval")
 
 
 _LONG = "ENDS[r] if (r := (v := {0}) << 1 ^ v >> 63) < 16384 else write_long(v)"

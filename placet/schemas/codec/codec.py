@@ -12,7 +12,6 @@ every byte with; on the way itself it is half as fast, and hostile bytes end its
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -112,7 +111,7 @@ class Codec:
         name = parse_schema(schema).name
         if name not in self._by_name:
             raise Unresolvable(f"{name} is none of {', '.join(self._by_name)}")
-        self._by_name[name].learn(json.loads(schema) if isinstance(schema, str) else schema)
+        self._by_name[name].learn(schema)
 
     def refuse(self, schema: Schema | str, why: str) -> None:
         """Say why a schema that `learn` did not take can't be read: then its records are no longer just unknown.
@@ -122,7 +121,7 @@ class Codec:
         with suppress(DecodeError):
             record = parse_schema(schema)
             if record.name in self._by_name:
-                self._by_name[record.name].refuse(json.loads(schema) if isinstance(schema, str) else schema, why)
+                self._by_name[record.name].refuse(schema, why)
 
     def decode(self, kind: Kind, value: bytes) -> Message:
         """Return an input's message. Takes any bytes, in time linear in their number.

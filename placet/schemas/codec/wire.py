@@ -12,8 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
-from placet.schemas.avro.schema import as_text, fingerprint, parse_schema
-from placet.schemas.codec.contracts import Schema
+from placet.schemas.avro.schema import fingerprint, parse_schema
 from placet.schemas.errors import DecodeError
 
 __all__ = [
@@ -37,8 +36,8 @@ class Wire(Protocol):
         """Be a key: by identity, unless it is said otherwise."""
         ...
 
-    def head(self, role: str, schema: Schema) -> bytes:
-        """Return the bytes that stand before each record of this schema.
+    def head(self, role: str, schema: str) -> bytes:
+        """Return the bytes that stand before each record of this schema, given as JSON text.
 
         Raises:
             SettingsError: the registry does not know the schema under the role's subject.
@@ -58,7 +57,7 @@ class Wire(Protocol):
 class SingleObject:
     """Avro's registry-less framing. Schemas of other definitions are learned from the control topic."""
 
-    def head(self, role: str, schema: Schema) -> bytes:  # noqa: ARG002  one head for all roles
+    def head(self, role: str, schema: str) -> bytes:  # noqa: ARG002  one head for all roles
         """Return C3 01 and the schema's fingerprint."""
         return single_object_head(schema)
 
@@ -74,14 +73,14 @@ class Confluent:
     """A schema registry's framing.
 
     Args:
-        id_of: the id of a role's schema in the registry, asked once at start.
+        id_of: the id of a role's schema, given as JSON text, in the registry; asked once at start.
         text_of: the schema, as JSON text, of an id; asked for unknown ids only.
     """
 
-    def __init__(self, id_of: Callable[[str, Schema], int], text_of: Callable[[int], str]) -> None:
+    def __init__(self, id_of: Callable[[str, str], int], text_of: Callable[[int], str]) -> None:
         self._id_of, self._text_of = id_of, text_of
 
-    def head(self, role: str, schema: Schema) -> bytes:
+    def head(self, role: str, schema: str) -> bytes:
         """Return 00 and the schema's id."""
         return confluent_head(self._id_of(role, schema))
 
@@ -90,18 +89,14 @@ class Confluent:
         return self._text_of(int.from_bytes(head[1:], "big")) if head[0] == 0 else None
 
 
-def single_object_head(schema: object) -> bytes:
-    """Return the ten bytes of single-object framing for a schema.
+@lru_cache(maxsize=64)
+def single_object_head(schema: str) -> bytes:
+    """Return the ten bytes of single-object framing for a schema, given as JSON text.
 
     Raises:
         DecodeError: the schema is none of ours.
     """
-    return _head_of(schema if isinstance(schema, str) else as_text(schema))
-
-
-@lru_cache(maxsize=64)
-def _head_of(text: str) -> bytes:
-    return b"\xc3\x01" + fingerprint(parse_schema(text))
+    return b"\xc3\x01" + fingerprint(parse_schema(schema))
 
 
 def confluent_head(schema_id: int) -> bytes:

@@ -6,12 +6,14 @@ head that nobody here knows is asked for outside, once: what is refused stays re
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from placet.schemas.avro.reader import Unresolvable, read_record
-from placet.schemas.avro.schema import Record, parse_schema, without_defaults
+from placet.schemas.avro.schema import Record, as_text, parse_schema, without_defaults
 from placet.schemas.codec.contracts import Schema
 from placet.schemas.codec.wire import Wire, head_size, single_object_head
 from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
@@ -29,7 +31,7 @@ class WriterSchemas:
 
     Args:
         role: signal, proposal, change, decision, ledger, control or dead_letter.
-        schema: ours.
+        schema: ours, as JSON text or parsed.
         wire: how our records are framed, and who knows other heads.
         record_bytes_max: longer values are refused before anything else is done with them.
         roles: every head known, with its role; shared by the roles of one entity type.
@@ -40,7 +42,7 @@ class WriterSchemas:
     def __init__(
         self,
         role: str,
-        schema: Schema,
+        schema: Schema | str,
         wire: Wire,
         record_bytes_max: int,
         roles: dict[bytes, str] | None = None,
@@ -48,17 +50,18 @@ class WriterSchemas:
         *,
         others: bool = False,
     ) -> None:
-        self.role, self.record = role, parse_schema(schema)
-        self._wanted = _with_defaults(self.record, defaults or {})
+        text = as_text(schema)
+        self.role, self.record = role, parse_schema(text)
+        self._wanted = _with_defaults(text, as_text(defaults or {}))
         self.names = [column.name for column in self.record.columns]
-        self.head = wire.head(role, schema)
+        self.head = wire.head(role, text)
         self._size, self._bytes_max, self._wire = len(self.head), record_bytes_max, wire
         self._roles = {} if roles is None else roles
         self._others = others
         self._readers: dict[bytes, Read] = {}
         self._records: dict[bytes, Record] = {}
         self._refused: dict[bytes, str] = {}
-        for head in {self.head: None, single_object_head(schema): None}:
+        for head in {self.head: None, single_object_head(text): None}:
             self._add(head, self.record)
 
     def values(self, value: bytes) -> list[Any]:
@@ -77,15 +80,16 @@ class WriterSchemas:
             read = self._readers.get(value[:size]) or self._reader_for(value[:size])
         return read(value, size)
 
-    def learn(self, schema: Schema) -> None:
+    def learn(self, schema: Schema | str) -> None:
         """Take in the schema of another definition, under its fingerprint and under the registry's id, if it has one.
 
         Raises:
             Unresolvable: it can't be read as ours, or has the fingerprint of a known one and means something else.
         """
-        record, head = parse_schema(schema), single_object_head(schema)
+        text = as_text(schema)
+        record, head = parse_schema(text), single_object_head(text)
         known = self._records.get(head)
-        if known is not None and without_defaults(known) != without_defaults(record):
+        if known is not None and known != record and without_defaults(known) != without_defaults(record):
             raise Unresolvable(
                 f"{record.name}: two schemas differ in a logical type only, so that their records can't be told apart; "
                 "a field is never given another type: give it another name"
@@ -93,15 +97,16 @@ class WriterSchemas:
         if known is None:
             self._add(head, record)
             with suppress(PlacetError):  # not registered, or nobody to ask: then a record's id is asked for when met
-                other = self._wire.head(self.role, schema)
+                other = self._wire.head(self.role, text)
                 if other != head:
                     self._add(other, record)
 
-    def refuse(self, schema: Schema, why: str) -> None:
+    def refuse(self, schema: Schema | str, why: str) -> None:
         """Say why a schema can't be read: whoever meets a record of it is told."""
-        self._refused.setdefault(single_object_head(schema), why)
+        text = as_text(schema)
+        self._refused.setdefault(single_object_head(text), why)
         with suppress(PlacetError):
-            self._refused.setdefault(self._wire.head(self.role, schema), why)
+            self._refused.setdefault(self._wire.head(self.role, text), why)
 
     def _add(self, head: bytes, record: Record) -> Read:
         if record.name != self.record.name:
@@ -126,6 +131,9 @@ class WriterSchemas:
             raise
 
 
-def _with_defaults(record: Record, defaults: Mapping[str, Any]) -> Record:
-    columns = (column._replace(default=defaults.get(column.name, column.default)) for column in record.columns)
+@lru_cache(maxsize=64)
+def _with_defaults(schema: str, defaults: str) -> Record:
+    """Return the record of a schema with other defaults, both as JSON text: the same one for all codecs of a schema."""
+    record, others = parse_schema(schema), json.loads(defaults)
+    columns = (column._replace(default=others.get(column.name, column.default)) for column in record.columns)
     return Record(record.name, tuple(columns))

@@ -9,13 +9,12 @@ Subjects follow the TopicNameStrategy (`<topic>-value`), which Connect and the u
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from placet.schemas.avro.schema import parse_schema
+from placet.schemas.avro.schema import as_text, parse_schema
 from placet.schemas.codec.compatibility import level_of
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
 from placet.schemas.codec.wire import Confluent
@@ -101,7 +100,7 @@ class Registry:
         by_role = subjects(app, entity)
         return Confluent(lambda role, schema: self.id_of(by_role[role], schema), self.text_of)
 
-    def id_of(self, subject: str, schema: Schema) -> int:
+    def id_of(self, subject: str, schema: Schema | str) -> int:
         """Return the id under which a schema is registered.
 
         Raises:
@@ -206,8 +205,8 @@ class Registry:
             return False
         return True
 
-    def _schema(self, schema: Schema) -> Any:
-        return self._library.Schema(json.dumps(schema), "AVRO")
+    def _schema(self, schema: Schema | str) -> Any:
+        return self._library.Schema(as_text(schema), "AVRO")
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
