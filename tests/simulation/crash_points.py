@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from tests.simulation.histories import History, outcome_of
+from tests.simulation.histories import History, collected_afterwards, outcome_of
 from tests.simulation.world import Scale, World
 
 __all__ = ["crash_points", "run_crash_point"]
@@ -21,6 +21,7 @@ def crash_points(schedule: int) -> int:
     return world.scheduler.turns
 
 
+@collected_afterwards()
 def run_crash_point(schedule: int, turn: int) -> History:
     """Run a small world in which, at one turn, the process whose turn it is dies. Its supervisor starts it again."""
     world = World(schedule, _SMALL, trouble=False)

@@ -92,7 +92,9 @@ class _Pair:
             return False
         if self.writer is other.writer and self.reader is other.reader:
             return True  # as a rule: each text is parsed once
-        return repr((self.writer, self.reader)) == repr((other.writer, other.reader))  # 1, 1.0 and True are not the same
+        return repr((self.writer, self.reader)) == repr(
+            (other.writer, other.reader)
+        )  # 1, 1.0 and True are not the same
 
 
 @lru_cache(maxsize=256)

@@ -157,6 +157,7 @@ class _Request:
         "_network",
         "_node",
         "_on_reply",
+        "_replied",
         "_sender",
         "_timeout_ns",
         "fate",
@@ -172,6 +173,7 @@ class _Request:
         self._handle = handle
         self._on_reply = on_reply
         self._timeout_ns = timeout_ns
+        self._replied = False
         self._answered = False
         self.fate = GOOD
 
@@ -187,7 +189,8 @@ class _Request:
         self._handle(self._reply)
         if self.fate.then is not None:
             self.fate.then()
-        if not self._answered:
+        # What is answered at once gets there before any but the most impatient sender gives up.
+        if not self._replied or self._timeout_ns <= _LATENCIES_NS[0]:
             self._network.scheduler.later(self._timeout_ns, self.give_up)
 
     def break_off(self) -> None:
@@ -199,6 +202,7 @@ class _Request:
         self._answer(TIMED_OUT, None)
 
     def _reply(self, code: int, value: Any) -> None:
+        self._replied = True
         network = self._network
         answer = partial(self._answer, code, value) if self.fate.answered else self.break_off
         network.scheduler.later(network.latency_ns(), answer)

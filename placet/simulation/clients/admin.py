@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
 from placet.simulation.brokers.network import TRANSPORT, Reply, Sender
+from placet.simulation.clients.answer import Answer
 from placet.simulation.clients.message import failure
 from placet.simulation.clients.questions import any_broker, asked, metadata
 from placet.simulation.scheduler import Process
@@ -117,7 +118,7 @@ class SimulatedAdmin:
     def _offset(self, partition: ClientPartition, timeout_s: float, which: int, *, committed: bool) -> Future[Any]:
         at = (partition.topic, partition.partition)
         if self._cluster.partition(at) is None:
-            absent: Future[Any] = Future()
+            absent = Answer()
             absent.set_exception(failure(KafkaError._NOENT))
             return absent
         number = self._cluster.leader_of(at)
@@ -216,7 +217,7 @@ class SimulatedAdmin:
 
     def _ask(self, looks: Mapping[Any, Callable[[], Any]], timeout_s: float) -> dict[Any, Future[Any]]:
         """Ask any broker that works, in one request; each thing that is asked for has its own answer."""
-        answers: dict[Any, Future[Any]] = {name: Future() for name in looks}
+        answers: dict[Any, Future[Any]] = {name: Answer() for name in looks}
 
         def handle(reply: Reply) -> None:
             reply(OK, {name: _looked(look) for name, look in looks.items()})
@@ -237,7 +238,7 @@ class SimulatedAdmin:
 
     def _send(self, ask: Callable[[Any, int], None], timeout_s: float, *, amid_election: bool = False) -> Future[Any]:
         self._use()
-        answer: Future[Any] = Future()
+        answer = Answer()
         scheduler, timeout_ns = self._cluster.scheduler, round(timeout_s * 1e9)
         limit_ns = scheduler.now_ns + timeout_ns
 
