@@ -1,27 +1,29 @@
-"""The transactional copier, one process: the same bytes in and out, nothing decoded, nothing decided.
+"""The transactional copier, one process: it reads what a gate reads, writes what a gate writes, and decides nothing.
 
-What Kafka and its client leave for a gate: the loop of the gate (one poll, one transaction, the same batches and client
-options) with nothing inside. It writes as many records as the gate does on the bench's workload: each to decisions,
-seven of ten to the changelog.
+What Kafka and its client leave for a gate: one poll, one transaction, with the gate's batches and client options. For
+each input it writes ready-made records of the gate: as many, of the same sizes, with the same headers.
 
-    bench/copier.py BOOTSTRAP_SERVERS GROUP INPUT DECISIONS CHANGELOG INSTANCE
+    bench/copier.py BOOTSTRAP_SERVERS GROUP INPUT BATCH_RECORDS_MAX INSTANCE FILE
+
+FILE holds them, pickled (`bench/written.py`): what follows from each input, in turn, and what ends a transaction.
 """
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sys
+from itertools import cycle
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-BATCH_RECORDS_MAX = 2_000
-CHANGES_OF_TEN = 7
 
-
-def main(bootstrap_servers: str, group: str, source: str, decisions: str, changelog: str, instance: str) -> None:
+def main(bootstrap_servers: str, group: str, source: str, batch_records_max: str, instance: str, file: str) -> None:
     stopping: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopping.append(number))
+    by_input, transaction = pickle.loads(Path(file).read_bytes())
     consumer = Consumer({
         "bootstrap.servers": bootstrap_servers, "group.id": group, "group.protocol": "consumer",
         "group.remote.assignor": "range", "auto.offset.reset": "earliest", "enable.auto.commit": False,
@@ -34,27 +36,36 @@ def main(bootstrap_servers: str, group: str, source: str, decisions: str, change
     })  # fmt: skip
     producer.init_transactions(30)
     consumer.subscribe([source])
+    ready_made = cycle(by_input)
+    transactions = 0
     while not stopping:
-        copy_once(consumer, producer, decisions, changelog)
+        transactions += copy_once(consumer, producer, int(batch_records_max), ready_made, transaction)
     consumer.close()
+    print("transactions", transactions)
 
 
-def copy_once(consumer: Consumer, producer: Producer, decisions: str, changelog: str) -> None:
+def copy_once(
+    consumer: Consumer, producer: Producer, batch_records_max: int, ready_made: Any, transaction: list[Any]
+) -> bool:
+    """Tell whether there was anything to copy."""
     first = consumer.poll(0.2)
     if first is None or first.error():
-        return
-    messages: list[Any] = [first, *consumer.consume(BATCH_RECORDS_MAX - 1, 0)]
+        return False
+    messages: list[Any] = [first, *consumer.consume(batch_records_max - 1, 0)]
     metadata, positions, produce = consumer.consumer_group_metadata(), {}, producer.produce
     producer.begin_transaction()
-    for number, message in enumerate(messages):
-        key, value, partition = message.key(), message.value(), message.partition()
+    for message, records in zip(messages, ready_made, strict=False):
+        key, partition = message.key(), message.partition()
         positions[partition] = message.offset() + 1
-        produce(decisions, value, key, partition)
-        if number % 10 < CHANGES_OF_TEN:
-            produce(changelog, value, key, partition)
+        for topic, _, value, headers in records:
+            produce(topic, value, key, partition, headers=headers)
+    for partition in positions:
+        for topic, key, value, headers in transaction:
+            produce(topic, value, key, partition, headers=headers)
     ends = [TopicPartition(messages[0].topic(), partition, position) for partition, position in positions.items()]
     producer.send_offsets_to_transaction(ends, metadata)
     producer.commit_transaction()
+    return True
 
 
 if __name__ == "__main__":

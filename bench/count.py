@@ -21,14 +21,10 @@ from collections import Counter
 from pathlib import Path
 from time import thread_time
 
-from bench.workload import DEFINITION, mixed
-from placet.definitions import load_definition
-from placet.processors.machine import compile_machine
-from placet.schemas.codec.codec import Codec
-from placet.streams.loop.task import Task
+from bench.workload import mixed
+from bench.written import memory_task
 from placet.streams.records import ConsumerRecord
-from placet.streams.state.store import MemoryStore
-from placet.streams.topology import TaskId, dead_letters_topic, entity_topics
+from placet.streams.topology import entity_topics
 
 FIGURES = Path(__file__).with_suffix(".json")
 TOPICS = entity_topics("bench", "machine")
@@ -50,10 +46,7 @@ def write_inputs(file: Path) -> None:
 def decide(file: Path, records: int) -> float:
     """Decide the first inputs, in batches, and store what follows; return the CPU time that it took, in seconds."""
     inputs, expected = pickle.loads(file.read_bytes())
-    definition = load_definition(DEFINITION)
-    machine, codec = compile_machine(definition), Codec(definition)
-    task = Task(TaskId("machine", 0), TOPICS, dead_letters_topic("bench"), machine, codec, MemoryStore(), 1)
-    task.open(None, dict.fromkeys(TOPICS.inputs, 0), None)
+    task = memory_task(TOPICS)
     log = [ConsumerRecord(*each) for each in inputs]
     given: Counter[str] = Counter()
     began_s = thread_time()
@@ -76,6 +69,12 @@ def instructions(file: Path, records: int) -> int:
     found = _REFS.search(told)
     assert found is not None, told
     return int(found[1].replace(",", ""))
+
+
+def kept_instructions() -> int | None:
+    """Return the committed figure of this Python, if it has one."""
+    figures: dict[str, int] = json.loads(FIGURES.read_text())
+    return figures.get(this_python())
 
 
 def this_python() -> str:

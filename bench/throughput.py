@@ -1,21 +1,41 @@
-"""Decisions per second, seen from outside, and the ceiling: a copier that moves the same bytes and decides nothing."""
+"""Decisions per second, seen from outside; and the ceiling: a copier that writes the same and decides nothing."""
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.workload import PARTITIONS, Workload
-from bench.world import BenchError, Eyes, Gate, Progress, Running, World
+from bench.world import BenchError, Eyes, Progress, Running, World
+from bench.written import written
+from placet.streams.settings import Settings
 
 _WARM_UP_SHARE = 0.2
 _COPIER = Path(__file__).with_name("copier.py")
+_READY_MADE = 2_000
+"""Inputs of the workload for which the copier has a gate's records: enough for each outcome in its share."""
 
 
-def gates(world: World, workload: Workload, processes: int, progress: Progress, profile: Path | None = None) -> float:
-    """Let gates decide the workload, which waits for them; return their decisions/s.
+class Rate(NamedTuple):
+    """What some processes of one kind did, after the warm-up.
+
+    Attributes:
+        records_per_s: inputs.
+        cpu_us_per_record: CPU time of the whole processes, librdkafka's threads among it.
+        batch_records: inputs of one transaction, the warm-up included.
+    """
+
+    records_per_s: float
+    cpu_us_per_record: float
+    batch_records: float
+
+
+def gates(world: World, workload: Workload, processes: int, progress: Progress, profile: Path | None = None) -> Rate:
+    """Let gates decide the workload, which waits for them.
 
     Args:
         world: where.
@@ -34,32 +54,39 @@ def gates(world: World, workload: Workload, processes: int, progress: Progress, 
     python = ("-m", "cProfile", "-o", str(profile)) if profile else ()
     started = [world.gate(app, f"gate-{n}", python=python) for n in range(processes)]
     share = PARTITIONS // processes
-    rate = _rate(eyes, started, len(workload.inputs), lambda: all(len(g.running()) == share for g in started), progress)
+    count = len(workload.inputs)
+    per_s, cpu_us = _rate(eyes, started, count, lambda: all(len(g.running()) == share for g in started), progress)
     found = sum((gate.decisions() for gate in started), Counter[str]())
+    transactions = sum(gate.transactions() for gate in started)
     for gate in started:
         gate.stop()
     if found != workload.expected:
         raise BenchError(f"decisions {dict(found)}, expected {dict(workload.expected)}")
-    return rate
+    return Rate(per_s, cpu_us, count / transactions)
 
 
-def copiers(world: World, workload: Workload, processes: int, progress: Progress) -> float:
-    """Let copiers copy what the gates of as many processes decided; return records/s."""
+def copiers(world: World, workload: Workload, processes: int, progress: Progress) -> Rate:
+    """Let copiers write what the gates of as many processes wrote."""
     app = f"copiers{processes}"
     topics, source = world.topics(app), f"gates{processes}.machine.proposals"
+    ready_made = written(topics, workload.inputs[:_READY_MADE], workload.now_ms)
+    file = world.folder / f"{app}.pickle"
+    file.write_bytes(pickle.dumps(tuple(ready_made)))
     eyes = Eyes(world.broker.bootstrap_servers, topics.decisions)
-    arguments = (str(_COPIER), world.broker.bootstrap_servers, app, source, topics.decisions, topics.changelog)
-    started = [world.script(*arguments, f"{app}-{n}") for n in range(processes)]
-    rate = _rate(eyes, started, len(workload.inputs), lambda: True, progress)
+    most = Settings.model_fields["batch_records_max"].default
+    arguments = (world.broker.bootstrap_servers, app, source, str(most))
+    started = [world.copier(str(_COPIER), *arguments, f"{app}-{n}", str(file)) for n in range(processes)]
+    count = len(workload.inputs)
+    per_s, cpu_us = _rate(eyes, started, count, lambda: True, progress)
     for copier in started:
         copier.stop()
-    return rate
+    return Rate(per_s, cpu_us, count / sum(copier.transactions() for copier in started))
 
 
 def _rate(
-    eyes: Eyes, started: Sequence[Running | Gate], records: int, warm: Callable[[], bool], progress: Progress
-) -> float:
-    """Count until all is there; the rate is that after the warm-up, so without starts and rebalances."""
+    eyes: Eyes, started: Sequence[Running], records: int, warm: Callable[[], bool], progress: Progress
+) -> tuple[float, float]:
+    """Count until all is there. Records/s and CPU us a record are those after the warm-up, so without starts."""
     seen, since = 0, None
     while seen < records:
         found = eyes.look()
@@ -67,11 +94,14 @@ def _rate(
         seen += len(found)
         progress(seen / records)
         if since is None and seen >= records * _WARM_UP_SHARE and warm():
-            since = seen, now_s
+            since = seen, now_s, sum(process.cpu_s() for process in started)
         if not found:
             for process in started:
                 process.check()
+    cpu_s = sum(process.cpu_s() for process in started)
     eyes.close()
     if since is None or since[0] > records // 2:
         raise BenchError("too few records: all were decided before the gates were warm")
-    return (records - since[0]) / (now_s - since[1])
+    began, began_s, began_cpu_s = since
+    count = records - began
+    return count / (now_s - began_s), (cpu_s - began_cpu_s) / count * 1e6

@@ -30,10 +30,11 @@ class Input(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """Proposals in order, and how many decisions of each reason they must give."""
+    """Proposals in order, how many decisions of each reason they must give, and until when they were issued."""
 
     inputs: list[Input]
     expected: Counter[str]
+    now_ms: int
 
 
 class Proposals:
@@ -94,7 +95,7 @@ def mixed(records: int, entities: int, now_ms: int, progress: Callable[[float], 
         inputs.append(one(number))
         if not number % 1_000:
             progress(number / records)
-    return Workload(inputs, expected)
+    return Workload(inputs, expected, now_ms)
 
 
 def each_once(entities: int, now_ms: int) -> Iterator[Input]:

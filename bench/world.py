@@ -71,12 +71,12 @@ class World:
         self._processes.append(gate)
         return gate
 
-    def script(self, *arguments: str) -> Running:
-        """Start a Python script."""
-        log = self.folder / f"script-{time.monotonic_ns()}.log"
-        running = Running([sys.executable, *arguments], dict(os.environ), log)
-        self._processes.append(running)
-        return running
+    def copier(self, *arguments: str) -> Copier:
+        """Start the copier's script."""
+        log = self.folder / f"copier-{time.monotonic_ns()}.log"
+        copier = Copier([sys.executable, *arguments], dict(os.environ), log)
+        self._processes.append(copier)
+        return copier
 
     def produce(self, topic: str, inputs: Iterable[Input], on_count: Callable[[int], None] | None = None) -> None:
         """Produce all, and wait until the broker has them."""
@@ -133,6 +133,11 @@ class Running:
             self._process.kill()
             self._process.wait()
 
+    def cpu_s(self) -> float:
+        """CPU time so far, of all its threads, in seconds."""
+        times = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+
     def rss_mib(self) -> float:
         """Resident memory now, in MiB."""
         said = subprocess.run(["ps", "-o", "rss=", "-p", str(self._process.pid)], capture_output=True, check=True)
@@ -170,11 +175,26 @@ class Gate(Running):
     def decisions(self) -> Counter[str]:
         """How many decisions it has committed, by reason."""
         counts: Counter[str] = Counter()
-        with urllib.request.urlopen(self._url, timeout=10) as answer:
-            for line in answer.read().decode().splitlines():
-                if line.startswith("placet_decisions_total{"):
-                    counts[line.partition('reason="')[2].partition('"')[0]] += int(float(line.rpartition(" ")[2]))
+        for line in self._metrics("placet_decisions_total"):
+            counts[line.partition('reason="')[2].partition('"')[0]] += int(float(line.rpartition(" ")[2]))
         return counts
+
+    def transactions(self) -> int:
+        """How many transactions it has committed."""
+        lines = self._metrics("placet_transactions_total")
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if 'result="committed"' in line)
+
+    def _metrics(self, name: str) -> list[str]:
+        with urllib.request.urlopen(self._url, timeout=10) as answer:
+            return [line for line in answer.read().decode().splitlines() if line.startswith(f"{name}{{")]
+
+
+class Copier(Running):
+    """A copier process."""
+
+    def transactions(self) -> int:
+        """How many transactions it has committed, once it has ended."""
+        return int(self.log.read_text().split()[-1])
 
 
 class Eyes:
