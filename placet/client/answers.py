@@ -10,7 +10,7 @@ from typing import Final
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.errors import DecodeError, PlacetError
-from placet.streams.records import ConsumerRecord, Place
+from placet.streams.records import ConsumerRecord, RecordId
 
 __all__ = ["EARLY_MAX", "Answers"]
 
@@ -32,9 +32,9 @@ class Answers:
     def __init__(self, codec: Codec, tell: Callable[[Decision], None] = lambda _: None) -> None:
         self._codec = codec
         self._tell = tell
-        self._waiting: dict[bytes, dict[Future[Decision], Place | None]] = {}
-        self._placed: dict[Place, Future[Decision]] = {}
-        self._early: dict[bytes, dict[Place, Decision]] = {}
+        self._waiting: dict[bytes, dict[Future[Decision], RecordId | None]] = {}
+        self._placed: dict[RecordId, Future[Decision]] = {}
+        self._early: dict[bytes, dict[RecordId, Decision]] = {}
         self._lock = Lock()
 
     def expect(self, entity_id: str) -> Future[Decision]:
@@ -45,7 +45,7 @@ class Answers:
             self._waiting.setdefault(entity_id.encode(), {})[answer] = None
         return answer
 
-    def place(self, entity_id: str, answer: Future[Decision], place: Place) -> None:
+    def place(self, entity_id: str, answer: Future[Decision], place: RecordId) -> None:
         """Note the place of the input for whose decision somebody waits."""
         key = entity_id.encode()
         with self._lock:
@@ -75,7 +75,7 @@ class Answers:
             decision, at = self._codec.decode_decision(record.value)
         except DecodeError:  # of a later release: whoever waits for it is told by the time limit
             return
-        place = Place(at.topic, at.partition, at.offset)
+        place = RecordId(at.topic, at.partition, at.offset)
         answer = self._placed.get(place)
         if answer is not None:
             self._settle(key, answer, decision)

@@ -10,7 +10,7 @@ from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
 from placet.processors.address import ENTITY_ID_BYTES_MAX
 from placet.processors.dedup import DEDUP_KEY_BYTES_MAX, dedup_identity_of
-from placet.processors.ladder import decide
+from placet.processors.ladder import Times, decide
 from placet.processors.machine import Machine, compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
@@ -113,7 +113,7 @@ class Composer:
         occasion = dedup_identity_of(rule, message)
         if isinstance(occasion, str):
             raise InvalidPayload(occasion, name=name)
-        return decide(self.machine, snapshot.state, message, occasion, None, now_ms, now_ms).decision
+        return decide(self.machine, snapshot.state, message, occasion, None, Times(now_ms, now_ms)).decision
 
     def _checked(self, message: Message) -> Message:
         """Return the message as the gate will decode it, defaults filled in."""

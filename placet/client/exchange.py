@@ -31,7 +31,7 @@ from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.plain_producer import DurableProducer
-from placet.streams.records import ConsumerRecord, Headers, Place, ProducerRecord, TopicPartition
+from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, RecordId, TopicPartition
 from placet.streams.settings import Settings
 
 __all__ = ["Exchange", "Sent"]
@@ -191,7 +191,7 @@ class Exchange:
             if not self._closing.is_set():
                 self._request_load(partition.partition)
 
-    def _send_answered(self, record: ProducerRecord, delivered: Callable[[str, Place | None], None]) -> None:
+    def _send_answered(self, record: ProducerRecord, delivered: Callable[[str, RecordId | None], None]) -> None:
         if self._given_up:
             delivered("the client was closed while no broker answered", None)
             return
@@ -212,7 +212,7 @@ class Exchange:
         durable: Future[None],
         answer: Future[Decision] | None,
         failure: str,
-        place: Place | None,
+        place: RecordId | None,
     ) -> None:
         if place is not None:
             self._found()

@@ -7,17 +7,25 @@ keys elsewhere than Java's; everything here uses Java's murmur2 (`murmur2_random
 from __future__ import annotations
 
 from struct import unpack_from
+from typing import NamedTuple
 
 from placet.processors.machine import Machine
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Message
 
-__all__ = ["ENTITY_ID_BYTES_MAX", "address_error", "broken_rule", "murmur2", "partition_of", "written_key"]
+__all__ = ["ENTITY_ID_BYTES_MAX", "Place", "address_error", "broken_rule", "murmur2", "partition_of", "written_key"]
 
 ENTITY_ID_BYTES_MAX = 512
 """Longest entity id, and longest input id, in bytes of UTF-8."""
 
 _M, _MASK = 0x5BD1E995, 0xFFFFFFFF
+
+
+class Place(NamedTuple):
+    """The partition of a task, and how many partitions each of its topics has."""
+
+    partition: int
+    partitions: int
 
 
 def murmur2(data: bytes) -> int:
@@ -45,11 +53,11 @@ def written_key(key: bytes | None) -> bytes | None:
     return key if key is None or len(key) <= ENTITY_ID_BYTES_MAX else key[:ENTITY_ID_BYTES_MAX]
 
 
-def address_error(key: bytes | None, entity_id: str, partition: int, partitions: int) -> tuple[Reason, str] | None:
+def address_error(key: bytes | None, entity_id: str, place: Place) -> tuple[Reason, str] | None:
     """Return why a record is not where its entity is, or None."""
-    home = partition if key is None else partition_of(key, partitions)
-    if home != partition:
-        return Reason.WRONG_PARTITION, f"the key belongs to partition {home}, the record is in {partition}"
+    home = place.partition if key is None else partition_of(key, place.partitions)
+    if home != place.partition:
+        return Reason.WRONG_PARTITION, f"the key belongs to partition {home}, the record is in {place.partition}"
     if key != entity_id.encode():
         return Reason.KEY_MISMATCH, f"the record's key is {key!r:.200}, its entity_id {entity_id!r:.200}"
     return None

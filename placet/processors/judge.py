@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from placet.processors.address import ENTITY_ID_BYTES_MAX, address_error, broken_rule
+from placet.processors.address import ENTITY_ID_BYTES_MAX, Place, address_error, broken_rule
 from placet.processors.dedup import DedupIdentity, dedup_identity_of
-from placet.processors.ladder import decide, refuse_undecoded
+from placet.processors.ladder import Times, decide, refuse_undecoded
 from placet.processors.machine import Machine
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
@@ -85,26 +85,18 @@ def judge(
     kind: Kind,
     key: bytes | None,
     value: bytes | None,
-    partition: int,
-    partitions: int,
-    log_time: int,
-    decided_at: int,
+    place: Place,
+    times: Times,
 ) -> Verdict:
     """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
-    checked = check_input(machine, decoder, kind, key, value, partition, partitions)
+    checked = check_input(machine, decoder, kind, key, value, place)
     if isinstance(checked, Verdict):
         return checked
-    return decide_input(machine, view, checked, key, partition, partitions, log_time, decided_at)
+    return decide_input(machine, view, checked, key, place, times)
 
 
 def check_input(
-    machine: Machine,
-    decoder: Decoder,
-    kind: Kind,
-    key: bytes | None,
-    value: bytes | None,
-    partition: int,
-    partitions: int,
+    machine: Machine, decoder: Decoder, kind: Kind, key: bytes | None, value: bytes | None, place: Place
 ) -> CheckedInput | Verdict:
     """Do what needs no state: decode, check sizes, names and values. What is refused here is decided already."""
     if value is None:
@@ -112,7 +104,7 @@ def check_input(
     try:
         message = decoder.decode(kind, value)
     except InvalidPayload as error:
-        misplaced = address_error(key, error.entity_id, partition, partitions) if error.entity_id else None
+        misplaced = address_error(key, error.entity_id, place) if error.entity_id else None
         return Verdict(_undecoded(kind, *(misplaced or (Reason.INVALID_PAYLOAD, str(error))), key, error))
     except UnknownSchema as error:
         return Verdict(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
@@ -124,30 +116,23 @@ def check_input(
         if not isinstance(identity, str):
             return CheckedInput(message, identity)
         broken = Reason.INVALID_PAYLOAD, identity
-    misplaced = address_error(key, message.entity_id, partition, partitions)
+    misplaced = address_error(key, message.entity_id, place)
     return Verdict(_refused(*(misplaced or broken), message), message)
 
 
 def decide_input(
-    machine: Machine,
-    view: View,
-    checked: CheckedInput,
-    key: bytes | None,
-    partition: int,
-    partitions: int,
-    log_time: int,
-    decided_at: int,
+    machine: Machine, view: View, checked: CheckedInput, key: bytes | None, place: Place, times: Times
 ) -> Verdict:
     """Decide on what was read, against the state."""
     message, identity = checked
     state = view.state(message.entity_id)
     # An entity that has a state here was at the right place when it got it: no need to hash its key again.
     if state is UNSEEN or key != message.entity_id.encode():
-        misplaced = address_error(key, message.entity_id, partition, partitions)
+        misplaced = address_error(key, message.entity_id, place)
         if misplaced:
             return Verdict(_refused(*misplaced, message), message)
     memory = view.memory(message.kind, message.entity_id, identity.dedup_key) if identity.dedup_key else None
-    decision, after = decide(machine, state, message, identity, memory, log_time, decided_at)
+    decision, after = decide(machine, state, message, identity, memory, times)
     return Verdict(decision, message, state, after)
 
 

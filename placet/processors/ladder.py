@@ -16,12 +16,28 @@ from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState, Memory
 
-__all__ = ["Ruling", "decide", "refuse_undecoded"]
+__all__ = ["Ruling", "Times", "decide", "refuse_undecoded"]
 
 # Looked up once: in Python 3.11 naming a member of an enum costs more than a rung.
 _ACCEPTED, _DUPLICATE, _REFUSED = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REFUSED
 _NONE, _REPEATED, _PROPOSAL = Reason.NONE, Reason.REPEATED, Kind.PROPOSAL
 _ONCE, _NEWEST, _NO_FENCE, _FIELDS = Dedup.ONCE, Dedup.NEWEST, Fence.NONE, Fence.FIELDS
+
+
+class Times(NamedTuple):
+    """When an input is judged, in ms since the epoch.
+
+    Attributes:
+        log_time: the broker's append time of the input, made monotone per task.
+        decided_at: the gate's clock, read once for the whole batch, made monotone too.
+    """
+
+    log_time: int
+    decided_at: int
+
+    def at_least(self, log_time: int) -> Times:
+        """Return the times of an input with this append time: log time never steps back."""
+        return self if log_time <= self.log_time else Times(log_time, self.decided_at)
 
 
 class Ruling(NamedTuple):
@@ -58,8 +74,7 @@ def decide(
     message: Message,
     identity: DedupIdentity,
     memory: Memory | None,
-    log_time: int,
-    decided_at: int,
+    times: Times,
 ) -> Ruling:
     """Judge one decoded input.
 
@@ -69,12 +84,12 @@ def decide(
         message: the input, decoded, of the right partition and key, with a name that the machine knows.
         identity: its dedup key and payload digest, see `dedup_identity_of`.
         memory: what is remembered under the dedup key, or None.
-        log_time: the input's log time, ms; monotone per task.
-        decided_at: the batch's decision time, ms.
+        times: when it is judged.
 
     Returns:
         The decision and the state after it.
     """
+    log_time, decided_at = times
     rule = machine.rules[message.kind, message.name]
     refusal = (
         _repeated(rule, state, message, identity, memory, log_time, machine.horizon_ms)

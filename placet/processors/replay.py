@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from placet.processors.address import Place
 from placet.processors.dedup import memory_kept_ms
 from placet.processors.judge import Consequences, Decoder, consequences, judge
+from placet.processors.ladder import Times
 from placet.processors.machine import Machine
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Outcome
@@ -37,14 +39,12 @@ class Replay:
     Memories that no longer count are let go in two generations, so that a long log does not fill the machine.
 
     Args:
-        partition: the task's partition.
-        partitions: how many partitions each topic has.
+        place: the task's partition, of how many.
     """
 
-    def __init__(self, partition: int, partitions: int) -> None:
+    def __init__(self, place: Place) -> None:
         self.watermark = 0
-        self._partition = partition
-        self._partitions = partitions
+        self._place = place
         self._states: dict[str, EntityState] = {}
         self._memories: dict[_MemoryKey, Memory] = {}
         self._older: dict[_MemoryKey, Memory] = {}
@@ -80,10 +80,7 @@ class Replay:
             at: where and when it was decided, as recorded.
         """
         self._known_fields = machine.known_fields
-        verdict = judge(
-            machine, decoder, self, kind, key, value,
-            self._partition, self._partitions, at.log_time, at.decided_at,
-        )  # fmt: skip
+        verdict = judge(machine, decoder, self, kind, key, value, self._place, Times(at.log_time, at.decided_at))
         writes = consequences(verdict, at)
         if verdict.decision.outcome is Outcome.ACCEPTED and verdict.message is not None:
             entity_id = verdict.message.entity_id

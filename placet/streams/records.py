@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["ConsumerRecord", "Headers", "Place", "ProducerRecord", "TopicPartition"]
+__all__ = ["ConsumerRecord", "Headers", "ProducerRecord", "RecordId", "TopicPartition"]
 
 Headers: TypeAlias = list[tuple[str, bytes]]
 
@@ -16,8 +16,8 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-class Place(NamedTuple):
-    """Where a record lies on the log."""
+class RecordId(NamedTuple):
+    """What tells a record from all others: where it lies on the log."""
 
     topic: str
     partition: int

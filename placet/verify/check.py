@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from placet.processors.address import Place
 from placet.processors.dedup import memory_is_live
 from placet.processors.replay import Replay
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
@@ -45,7 +46,7 @@ class TaskCheck:
         self._scope = scope
         self._rules = rules
         self._report = report
-        self._replay = Replay(scope.task_id.partition, scope.partitions)
+        self._replay = Replay(Place(scope.task_id.partition, scope.partitions))
         self._decisions = Decisions(scope, rules, self._replay, inputs, report)
         self._changes = Changes(scope, rules, self._replay, report)
         self._memories: dict[bytes, Memory] = {}

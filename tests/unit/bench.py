@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from placet.processors.address import partition_of
+from placet.processors.address import Place, partition_of
 from placet.processors.judge import Verdict, consequences, judge
+from placet.processors.ladder import Times
 from placet.processors.machine import compile_machine
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import parse_definition
@@ -72,7 +73,7 @@ class Bench:
         decided_at = at if decided_at is None else decided_at
         judged = judge(
             self.machine, self, self, message.kind, key, place.get("value", b"bytes"),
-            place.get("partition", home), PARTITIONS, at, decided_at,
+            Place(place.get("partition", home), PARTITIONS), Times(at, decided_at),
         )  # fmt: skip
         self._keep(judged, at)
         return judged.decision

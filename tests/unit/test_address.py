@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from placet.processors.address import address_error, murmur2, partition_of
+from placet.processors.address import Place, address_error, murmur2, partition_of
 from placet.schemas.decision import Reason
 
 # org.apache.kafka.common.utils.UtilsTest.testMurmur2; Java's ints are signed.
@@ -41,12 +41,12 @@ def test_every_length_has_a_partition_and_keys_are_spread() -> None:
 
 def test_a_record_is_where_its_entity_is() -> None:
     home = partition_of(b"order-1", 4)
-    assert address_error(b"order-1", "order-1", home, 4) is None
+    assert address_error(b"order-1", "order-1", Place(home, 4)) is None
     strays = [(b"order-1", "order-1", (home + 1) % 4), (b"order-1", "order-2", home), (None, "order-1", 0)]
-    reasons = [(address_error(key, entity, partition, 4) or ("none",))[0] for key, entity, partition in strays]
+    reasons = [(address_error(key, entity, Place(partition, 4)) or ("none",))[0] for key, entity, partition in strays]
     assert reasons == [Reason.WRONG_PARTITION, Reason.KEY_MISMATCH, Reason.KEY_MISMATCH]
 
 
 def test_ids_are_any_unicode() -> None:
     entity = "bestellung-ä-注文"
-    assert address_error(entity.encode(), entity, partition_of(entity.encode(), 5), 5) is None
+    assert address_error(entity.encode(), entity, Place(partition_of(entity.encode(), 5), 5)) is None

@@ -29,7 +29,7 @@ from placet.schemas.decision import REASONS, Decision, Retry
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority
-from placet.streams.records import ConsumerRecord, Place, TopicPartition
+from placet.streams.records import ConsumerRecord, RecordId, TopicPartition
 from placet.streams.telemetry.log import client_logger
 from placet.testing import START_MS, TestDriver
 
@@ -275,10 +275,10 @@ def decisions(driver: TestDriver) -> list[ConsumerRecord]:
     return driver.log.records(TopicPartition(driver.topics.decisions, 0))
 
 
-def place_of(driver: TestDriver, number: int) -> Place:
+def place_of(driver: TestDriver, number: int) -> RecordId:
     """Where the input lies on which a decision was taken."""
     at = driver.decided[number].at
-    return Place(at.topic, at.partition, at.offset)
+    return RecordId(at.topic, at.partition, at.offset)
 
 
 def test_an_answer_finds_the_one_whose_input_lies_where_it_says(driver: TestDriver) -> None:
@@ -354,9 +354,9 @@ def test_the_version_of_an_answer_is_known_before_the_answer(driver: TestDriver)
 def test_those_who_let_go_are_forgotten_and_the_end_is_told(driver: TestDriver) -> None:
     answers = Answers(driver.codec)
     gone, stays = answers.expect("d-1"), answers.expect("d-1")
-    answers.place("d-1", gone, Place("t", 0, 5))
+    answers.place("d-1", gone, RecordId("t", 0, 5))
     answers.drop("d-1", gone)
-    answers.place("d-1", gone, Place("t", 0, 6))  # its report comes late
+    answers.place("d-1", gone, RecordId("t", 0, 6))  # its report comes late
     answers.drop("d-1", Future[Decision]())
     assert (len(answers), answers._placed) == (1, {})
     answers.fail_all(NotConnected("closed"))

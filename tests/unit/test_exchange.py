@@ -21,7 +21,7 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Message
 from placet.streams.errors import LogUnreachable
-from placet.streams.records import Place, ProducerRecord, TopicPartition
+from placet.streams.records import ProducerRecord, RecordId, TopicPartition
 from placet.streams.settings import load_settings
 from placet.streams.topology import entity_topics
 
@@ -33,7 +33,7 @@ signals: {made: {from: absent, to: dark}}
 proposals: {clean: {from: dark}}
 """)
 
-PLACE = Place("app.lamp.proposals", 0, 3)
+PLACE = RecordId("app.lamp.proposals", 0, 3)
 
 
 class Kafka:
@@ -41,7 +41,7 @@ class Kafka:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.reports: list[Callable[[str, Place | None], None]] = []
+        self.reports: list[Callable[[str, RecordId | None], None]] = []
         self.away = False
 
     def earliest_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -58,7 +58,7 @@ class Kafka:
         (topic,) = {partition.topic for partition in positions}
         self.calls.append(f"follow {topic} from {set(positions.values())}")
 
-    def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
+    def send(self, record: ProducerRecord, done: Callable[[str, RecordId | None], None]) -> None:
         self.calls.append(f"send to {record.topic}")
         self.reports.append(done)
 

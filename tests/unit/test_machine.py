@@ -10,7 +10,7 @@ import pytest
 
 from placet.definitions import load_definition, parse_definition
 from placet.processors.dedup import DedupIdentity, dedup_identity_of
-from placet.processors.ladder import decide
+from placet.processors.ladder import Times, decide
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Scope, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
 from placet.schemas.decision import Decision, Outcome, Reason
@@ -56,7 +56,7 @@ class World:
         assert rule.check_payload(payload) == ""
         occasion = dedup_identity_of(rule, message)
         assert isinstance(occasion, DedupIdentity)
-        decision, self.state = decide(self.machine, self.state, message, occasion, None, self.now, self.now)
+        decision, self.state = decide(self.machine, self.state, message, occasion, None, Times(self.now, self.now))
         return decision
 
     def signal(self, name: str, **payload: Any) -> Decision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from placet.definitions import load_definition
+from placet.processors.address import Place
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.replay import Replay
@@ -35,7 +36,7 @@ class Rerunner:
     """Sends messages to a replay, at a log time."""
 
     def __init__(self, machine: Machine, codec: Codec) -> None:
-        self.replay = Replay(0, 1)
+        self.replay = Replay(Place(0, 1))
         self._machine, self._codec, self._offset = machine, codec, 0
 
     def send(
@@ -62,7 +63,7 @@ def test_recorded_inputs_give_the_recorded_decisions_and_states(machine: Machine
     driver.propose("order-1", "hold", {"note": "a"}, dedup_key="k1")
     driver.signal("order-1", "seen", {}, signal_id="seen-1")
     driver.send_raw(Kind.SIGNAL, b"order-1", b"\xc3\x01nothing")
-    replay = Replay(0, 1)
+    replay = Replay(Place(0, 1))
 
     for decision, at in driver.decided:
         source = driver.log.records(TopicPartition(at.topic, 0), at.offset)[0]
@@ -115,7 +116,7 @@ def test_adopting_what_was_recorded_leads_to_the_same_states(machine: Machine) -
     driver.signal("order-1", "seen", {}, signal_id="seen-1")
     driver.advance(seconds=1)
     driver.signal("order-1", "seen", {}, signal_id="seen-2")
-    replay = Replay(0, 1)
+    replay = Replay(Place(0, 1))
 
     for change in driver.changelog:
         assert isinstance(change, Change)
@@ -133,7 +134,7 @@ def test_adopting_what_was_recorded_leads_to_the_same_states(machine: Machine) -
 
 
 def test_an_older_applied_input_is_not_taken_over_a_newer_one() -> None:
-    replay = Replay(0, 1)
+    replay = Replay(Place(0, 1))
     newer = Applied(20, "b", b"", 0, 30)
     for applied in (newer, Applied(10, "a", b"", 0, 40), Applied(20, "c", b"", 0, 29)):
         replay.adopt_applied(AppliedEntry("order-1", 0, "seen", applied, 1, 1))

@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, Message
 from placet.streams.errors import FatalError, LogUnreachable
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_errors_as, kafka_errors_ignored, kafka_reason
 from placet.streams.kafka.clients import Clients
-from placet.streams.records import Place, ProducerRecord
+from placet.streams.records import ProducerRecord, RecordId
 
 __all__ = ["DurableProducer", "produce_durably"]
 
@@ -30,7 +30,7 @@ class DurableProducer:
     def __init__(self, clients: Clients, options: Mapping[str, object]) -> None:
         self._producer = clients.producer(options)
 
-    def send(self, record: ProducerRecord, done: Callable[[str, Place | None], None]) -> None:
+    def send(self, record: ProducerRecord, done: Callable[[str, RecordId | None], None]) -> None:
         """Send a record; `done` is called with "" and its place once it is durable, else with what went wrong.
 
         Raises:
@@ -44,7 +44,7 @@ class DurableProducer:
             elif offset is None or offset < 0:
                 done("it was taken before, and the broker does not say where it lies", None)
             else:
-                done("", Place(message.topic() or "", message.partition() or 0, offset))
+                done("", RecordId(message.topic() or "", message.partition() or 0, offset))
 
         topic, partition, key, value, headers = record
         try:

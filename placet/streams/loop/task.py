@@ -18,7 +18,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from placet.processors.address import written_key
+from placet.processors.address import Place, written_key
 from placet.processors.judge import (
     NO_CONSEQUENCES,
     CheckedInput,
@@ -28,6 +28,7 @@ from placet.processors.judge import (
     consequences,
     decide_input,
 )
+from placet.processors.ladder import Times
 from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import encode_dead_letter
@@ -110,7 +111,7 @@ class Task:
         self.oldest_at = 0
         self._dead_letters = dead_letters
         self._codec = codec
-        self._partitions = partitions
+        self._place = Place(task_id.partition, partitions)
         self._changelog = TopicPartition(topics.changelog, task_id.partition)
         self._kinds = {topics.signals: Kind.SIGNAL, topics.proposals: Kind.PROPOSAL}
         self._form = layout.StateFormat(codec, machine.decimal_fields)
@@ -160,31 +161,31 @@ class Task:
         """
         assert self.phase is Phase.RUNNING, f"{self.task_id} is {self.phase.value}"
         last = self._last or _BEFORE_THE_FIRST
-        sequence, decided_at, log_time = last.sequence + 1, max(last.decided_at, clock_ms), last.log_time
+        sequence, times = last.sequence + 1, Times(last.log_time, max(last.decided_at, clock_ms))
         partition, digest = self.task_id.partition, self.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
-            log_time = max(log_time, clock_ms if idle_ms is None else idle_ms)
+            times = times.at_least(clock_ms if idle_ms is None else idle_ms)
         decided: list[DecidedInput] = []
         for index, (record, checked) in enumerate(self._check(ordered)):
-            log_time = max(log_time, record.timestamp)
+            times = times.at_least(record.timestamp)
             at = Coordinates(
-                record.topic, partition, record.offset, log_time, decided_at,
+                record.topic, partition, record.offset, *times,
                 self._task_epoch, sequence, index, digest, control_position,
             )  # fmt: skip
-            decided.append(self._decide(batch, record, checked, at))
+            decided.append(self._decide(batch, record, checked, at, times))
             if batch.size_bytes >= bytes_max:
                 break
         self._batch_left = ordered[len(decided) :]
         self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
         self._send(batch, decided)
         self.counts = Counter(batch.outcomes)
-        self._housekeeping.add_to(batch, log_time, self._task_epoch, sequence)
+        self._housekeeping.add_to(batch, times.log_time, self._task_epoch, sequence)
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
-            self._task_epoch, sequence, self._spans(decided), log_time, decided_at, batch.watermark,
+            self._task_epoch, sequence, self._spans(decided), *times, batch.watermark,
             control_position, digest, batch.decisions, batch.changes, batch.digest, last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
@@ -235,25 +236,21 @@ class Task:
 
     def _check(self, records: list[ConsumerRecord]) -> Iterator[tuple[ConsumerRecord, CheckedInput | Verdict]]:
         machine, decoder, kinds = self.machine, self._codec, self._kinds
-        partition, partitions = self.task_id.partition, self._partitions
+        place = self._place
         for begin in range(0, len(records), _READ_AHEAD_RECORDS):
             ahead = records[begin : begin + _READ_AHEAD_RECORDS]
             checked_inputs = [
-                check_input(machine, decoder, kinds[record.topic], record.key, record.value, partition, partitions)
-                for record in ahead
+                check_input(machine, decoder, kinds[record.topic], record.key, record.value, place) for record in ahead
             ]
             yield from zip(ahead, checked_inputs, strict=True)
 
     def _decide(
-        self, batch: Batch, record: ConsumerRecord, checked: CheckedInput | Verdict, at: Coordinates
+        self, batch: Batch, record: ConsumerRecord, checked: CheckedInput | Verdict, at: Coordinates, times: Times
     ) -> DecidedInput:
         if isinstance(checked, Verdict):
             batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
             return DecidedInput(record, at, checked.decision, NO_CONSEQUENCES, [])
-        verdict = decide_input(
-            self.machine, batch, checked, record.key,
-            at.partition, self._partitions, at.log_time, at.decided_at,
-        )  # fmt: skip
+        verdict = decide_input(self.machine, batch, checked, record.key, self._place, times)
         if verdict.decision.outcome is not _ACCEPTED:
             return DecidedInput(record, at, verdict.decision, NO_CONSEQUENCES, [])
         writes = consequences(verdict, at)
