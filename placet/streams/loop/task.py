@@ -318,10 +318,11 @@ def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]
 
     At the same time the topics' names decide: proposals come before signals.
     """
+    topic = records[0].topic if records else ""
+    if all(record.topic == topic for record in records):
+        return iter(records)
     by_topic: dict[str, list[tuple[int, str, ConsumerRecord]]] = {}
     for record in records:
         lane = by_topic.setdefault(record.topic, [])
         lane.append((max(record.timestamp, lane[-1][0]) if lane else record.timestamp, record.topic, record))
-    lanes = list(by_topic.values())
-    merged = lanes[0] if len(lanes) == 1 else merge(*lanes, key=itemgetter(0, 1))
-    return (record for _, _, record in merged)
+    return (record for _, _, record in merge(*by_topic.values(), key=itemgetter(0, 1)))
