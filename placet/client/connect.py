@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from time import monotonic
 
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
-from placet.streams.kafka.schema_registry import Registry
+from placet.streams.kafka.schema_registry import wire_of
+from placet.streams.librdkafka_options import COMMITTED_RECORDS
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.rules.rulebook import EVERYTHING, Rulebook
 from placet.streams.settings import Settings
@@ -67,7 +67,9 @@ def connect(
             read_rulebook(settings, admin, rulebook)
             definition = _definition_of(wanted, rulebook)
             if definition is not None:
-                codec = Codec(definition, _wire(settings, entity), settings.record_bytes_max)
+                registry = settings.registry
+                wire = wire_of(LocalHost(), registry.url, settings.registry_options(), settings.app, entity)
+                codec = Codec(definition, wire, settings.record_bytes_max)
                 rulebook.teach({entity: codec})
                 return Link(definition, codec, topics, described[topics.signals].partitions, rulebook)
         if monotonic() > deadline_s or wait(_LOOK_AGAIN_S):
@@ -95,13 +97,6 @@ def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
         reader.close()
 
 
-def _wire(settings: Settings, entity: str) -> Wire:
-    """Return the framing of records, as the gate has it: by the registry's schema ids if there is a registry."""
-    if settings.registry.url is None:
-        return SINGLE_OBJECT
-    return Registry(LocalHost(), settings.registry.url, settings.registry_options()).wire(settings.app, entity)
-
-
 def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
     if isinstance(wanted, Definition):
         return wanted
@@ -124,20 +119,13 @@ def reader_options(settings: Settings, role: str, **more: object) -> Mapping[str
             "client.id": f"{settings.app}.client.{role}",
             "logger": client_logger(),
             "group.id": f"{settings.app}.client",  # librdkafka wants one; nothing is ever committed in it
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "check.crcs": True,
+            **COMMITTED_RECORDS,
             "allow.auto.create.topics": False,
             # An empty fetch is answered after this: the end of a partition is what a reader waits for.
             "fetch.wait.max.ms": 50,
             # A topic that is followed for the first time is asked for, and tried again: by default for a second.
             "topic.metadata.refresh.fast.interval.ms": 20,
             "fetch.error.backoff.ms": 20,
-            "fetch.queue.backoff.ms": 10,
-            "queued.max.messages.kbytes": 16_384,
         }
         | more
     )

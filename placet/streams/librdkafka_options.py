@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["OWNED_OPTIONS", "WITHOUT_A_BROKER"]
+__all__ = ["COMMITTED_RECORDS", "OWNED_OPTIONS", "WITHOUT_A_BROKER"]
 
 OWNED_OPTIONS: dict[str, str] = {
     "bootstrap.servers": "set PLACET_KAFKA__BOOTSTRAP_SERVERS",
@@ -30,6 +30,19 @@ OWNED_OPTIONS: dict[str, str] = {
     "test.mock.num.brokers": "the mock cluster shows aborted records and fences no zombies: use `placet broker start`",
 }
 """Options that the gate sets itself, and what to do instead."""
+
+COMMITTED_RECORDS: dict[str, object] = {
+    "isolation.level": "read_committed",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "enable.partition.eof": True,
+    "check.crcs": True,
+    "queued.max.messages.kbytes": 16_384,
+    # The default of a second would hold a full queue's partitions back for a second.
+    "fetch.queue.backoff.ms": 10,
+}
+"""Options of all consumers: committed records only, from positions that are given, with each partition's end told."""
 
 WITHOUT_A_BROKER = {
     # That a broker went away without a word shows in the request that it does not answer, that there is a new leader in

@@ -12,7 +12,6 @@ from typing import Final
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.control import Published
-from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import Definition
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import LogUnreachable
@@ -23,9 +22,10 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.plain_producer import produce_durably
-from placet.streams.kafka.schema_registry import Registry
+from placet.streams.kafka.schema_registry import wire_of
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.librdkafka_options import COMMITTED_RECORDS
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.observer import Observer
@@ -184,18 +184,12 @@ def _restore_log(host: Host, settings: Settings, topics: Iterable[str]) -> Kafka
 def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Definition) -> EntityType:
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
-    codec = Codec(definition, _wire(host, settings, definition.entity), settings.record_bytes_max)
+    wire = wire_of(host, settings.registry.url, settings.registry_options(), settings.app, definition.entity)
+    codec = Codec(definition, wire, settings.record_bytes_max)
     ids = {topic: info.topic_id for topic, info in described.items()}
     return EntityType(
         settings.app, compile_machine(definition), codec, topics, ids, described[topics.signals].partitions
     )
-
-
-def _wire(host: Host, settings: Settings, entity: str) -> Wire:
-    """How records are framed: by the registry's ids where there is one, else by fingerprints."""
-    if settings.registry.url is None:
-        return SINGLE_OBJECT
-    return Registry(host, settings.registry.url, settings.registry_options()).wire(settings.app, entity)
 
 
 def _group_members(reader: LogReader, admin: Admin, app: str) -> list[GroupMember]:
@@ -248,17 +242,10 @@ def _reader_options(settings: Settings, role: str) -> dict[str, object]:
         "client.id": f"{settings.app}.{settings.instance}.{role}",
         "logger": client_logger(),
         "group.id": settings.app,
-        "isolation.level": "read_committed",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": True,
-        "check.crcs": True,
+        **COMMITTED_RECORDS,
         "fetch.message.max.bytes": _FETCH_BYTES,
         # An empty fetch is answered at once: the end of a partition is what a reader waits for.
         "fetch.wait.max.ms": 10,
-        "queued.max.messages.kbytes": 16_384,
-        "fetch.queue.backoff.ms": 10,
     }
 
 
@@ -282,20 +269,12 @@ def _group_options(settings: Settings) -> dict[str, object]:
             "group.id": settings.app,
             "group.protocol": "consumer",
             "group.remote.assignor": "range",
-            "isolation.level": "read_committed",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "error",
-            "enable.partition.eof": True,
-            "check.crcs": True,
+            **COMMITTED_RECORDS,
             "allow.auto.create.topics": False,
             # A partition that begins to flow waits for the fetch under way: shorter than the default half second.
             "fetch.wait.max.ms": 100,
             "fetch.message.max.bytes": _FETCH_BYTES,
             "queued.min.messages": 20_000,
-            "queued.max.messages.kbytes": 16_384,
-            # The default of a second would hold a full queue's partitions back for a second.
-            "fetch.queue.backoff.ms": 10,
         }
         | static
     )

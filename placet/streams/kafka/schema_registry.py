@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from placet.schemas.avro.schema import as_text, parse_schema
 from placet.schemas.codec.compatibility import level_of
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
-from placet.schemas.codec.wire import Confluent
+from placet.schemas.codec.wire import SINGLE_OBJECT, Confluent, Wire
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError, SettingsError, UnknownSchema
 from placet.streams.runtime import Runtime
@@ -26,7 +26,7 @@ from placet.streams.topology import control_topic, dead_letters_topic, entity_to
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
-__all__ = ["Registered", "Registry", "RegistryUnreachable", "subjects"]
+__all__ = ["Registered", "Registry", "RegistryUnreachable", "subjects", "wire_of"]
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 2, "max.retries": 1}
 """A partition waits while a foreign id is asked for: not long."""
@@ -215,6 +215,15 @@ class Registry:
             yield
         except (self._library.SchemaRegistryError, self._http.HTTPError, OSError) as error:
             raise RegistryUnreachable(f"{self.url}: {error}") from error
+
+
+def wire_of(runtime: Runtime, url: str | None, options: Mapping[str, str], app: str, entity: str) -> Wire:
+    """Return how an entity type's records are framed: by the registry's ids where there is one, else by fingerprints.
+
+    Raises:
+        SettingsError: see `Registry`.
+    """
+    return SINGLE_OBJECT if url is None else Registry(runtime, url, options).wire(app, entity)
 
 
 def _compatibility(schema: Schema) -> str:
