@@ -110,7 +110,13 @@ class SimulatedDatabase:
         logged = not options.disable_wal
         if self._troubled:
             full = self._disk.choices.pick(_ONCE_IN) == 0
-            self._try_to_write(appends=logged or full, new_file=full)
+            bad = self._disk.bad
+            try:
+                self._try_to_write(appends=logged or full, new_file=full)
+            except Exception:
+                if self._disk.bad > bad and self._disk.choices.pick(2):
+                    self._folder.recent.append((batch, logged))  # it reached the disk, and its sync failed
+                raise
         values, moved = self._values, self._moved
         for key, value in batch.items():
             if value is None:

@@ -94,26 +94,30 @@ class SimulatedDisk:
 
     Attributes:
         refuses: the code of the error that calls meet; 0 while the disk works.
+        bad: how often something on it went bad: a store was damaged, or a call met EIO.
         databases: which process has which path open. RocksDB knows them by path, whatever became of the folder.
     """
 
     def __init__(self, choices: Choices) -> None:
         self.choices = choices
         self.refuses = 0
+        self.bad = 0
         self.databases: set[tuple[Process, Path]] = set()
         self._folders: dict[Path, StoreFolder] = {}
         self._once_in = 1
+        self._times_left = 0
 
     # -- what happens to it --------------------------------------------------------------------------------------------
 
-    def refuse(self, code: int, once_in: int = 1) -> None:
+    def refuse(self, code: int, once_in: int = 1, times: int = 0) -> None:
         """Let calls fail until it is healed: those that write, and where the error is one of both, those that read.
 
         Args:
             code: such as `errno.ENOSPC`, `errno.EROFS` or `errno.EIO`.
             once_in: how many calls there are for each one that fails.
+            times: how many fail until it is healed by itself; 0: any number.
         """
-        self.refuses, self._once_in = code, once_in
+        self.refuses, self._once_in, self._times_left = code, once_in, times
 
     def heal(self) -> None:
         """Let all calls work again."""
@@ -128,6 +132,7 @@ class SimulatedDisk:
             after: how many calls go well before these.
         """
         self._folders[folder].calls_to_damage = after + self.choices.pick(within)
+        self.bad += 1
 
     def lose(self, folder: Path) -> None:
         """Let a folder vanish, also beneath a process that has it open."""
@@ -202,8 +207,14 @@ class SimulatedDisk:
 
     def try_to_write(self) -> None:
         """Raise `OSError` where a call that writes is refused."""
-        if self.refuses and (self._once_in == 1 or self.choices.pick(self._once_in) == 0):
-            raise OSError(self.refuses, os.strerror(self.refuses))
+        code = self.refuses
+        if not code or (self._once_in > 1 and self.choices.pick(self._once_in)):
+            return
+        self.bad += code == errno.EIO
+        if self._times_left:
+            self._times_left -= 1
+            self.refuses = code if self._times_left else 0
+        raise OSError(code, os.strerror(code))
 
 
 def put(values: dict[bytes, bytes], writes: Writes) -> None:

@@ -50,8 +50,7 @@ def _machine_replaced(world: World) -> str:
     gate = _some_gate(world)
     if gate.process.dead:
         return ""
-    gate.kill()
-    gate.new_disk()
+    gate.replace()
     return f"{gate.name} gets another machine, with an empty disk"
 
 
@@ -198,10 +197,20 @@ def _positions_expire(world: World) -> str:
 def _disk_full(world: World) -> str:
     gate = _some_gate(world)
     disk = gate.disk
-    # Not EIO: RocksDB takes it for damage, and a store that is damaged twice stops its task by name.
     disk.refuse((errno.ENOSPC, errno.EROFS)[world.choices.pick(2)], once_in=(1, 4)[world.choices.pick(2)])
     world.scheduler.later(_away_ns(world), disk.heal)
     return f"the disk of {gate.name} refuses for a while"
+
+
+def _disk_fails(world: World) -> str:
+    """A sector that can't be read or written: RocksDB takes it for damage. At one call, at some, or at all of them."""
+    gate = _some_gate(world)
+    disk = gate.disk
+    once_in, times = ((40, 1), (1, 1), (300, 1), (8, 3), (4, 0), (1, 0))[world.choices.pick(6)]
+    disk.refuse(errno.EIO, once_in, times)
+    if not times:
+        world.scheduler.later(_away_ns(world), disk.heal)
+    return f"the disk of {gate.name} fails at {f'{times} calls' if times else 'calls for a while'}, once in {once_in}"
 
 
 def _another_joins(world: World) -> str:
@@ -224,9 +233,8 @@ def _namesake_starts(world: World) -> str:
 def _store_damaged(world: World) -> str:
     gate = _some_gate(world)
     folders = [folder for folder in gate.disk.folders() if not folder.suffix]
-    if not folders or "damage" in world.happened_once:
-        return ""  # a second time within ten minutes stops the task by name, as it must
-    world.happened_once.add("damage")
+    if not folders:
+        return ""
     folder = folders[world.choices.pick(len(folders))]
     gate.disk.damage(folder)
     return f"{folder} of {gate.name} is damaged"
@@ -252,6 +260,7 @@ FAULTS: Final = (
     Fault("wrong place", _copy_in_wrong_place),
     Fault("forgotten", _positions_expire),
     Fault("full", _disk_full),
+    Fault("EIO", _disk_fails),
     Fault("joins", _another_joins),
     Fault("namesake", _namesake_starts),
     Fault("retention", _inputs_expire),

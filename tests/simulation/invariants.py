@@ -112,7 +112,8 @@ def _logged(cluster: SimulatedCluster, at: tuple[str, int]) -> list[LoggedRecord
 
 _MAY_END: Final = re.compile(
     r": 0$|ClockSkew: this machine's clock is|PLACET_STATE_DIR: no store can be made"
-    r"|can't be (written|set aside).*(space|[Rr]ead-only)|SettingsError: another gate is called"
+    r"|can't be (written|set aside).*(space|[Rr]ead-only|Input/output)|no store can be made: .*Input/output"
+    r"|SettingsError: another gate is called"
 )
 """What ends a process by its own will: a signal, its clock, its disk, another gate of its name."""
 

@@ -170,6 +170,21 @@ def test_a_sector_that_can_not_be_read_is_damage_and_too_many_files_are_none() -
             world.open()
 
 
+def test_a_call_that_meets_eio_may_have_written_all_the_same() -> None:
+    found = set()
+    for seed in range(20):
+        world = World(seed)
+        store = world.open()
+        world.disk.refuse(errno.EIO, times=1)
+        with pytest.raises(StoreDamaged, match=os.strerror(errno.EIO)):
+            store.write({b"a": b"1"})
+        with pytest.raises(StoreDamaged):  # until it is opened again
+            store.write({b"b": b"2"})
+        store.close()
+        found.add(world.keys())
+    assert found == {b"", b"a"}
+
+
 def test_some_of_many_calls_may_be_refused() -> None:
     world = World()
     store = world.open()

@@ -27,6 +27,8 @@ from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
 __all__ = ["Scale", "World"]
 
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
+_OPERATOR_NS: Final = 5_000_000_000
+TWICE: Final = 2
 MAY_OUTLIVE: Final = (
     "watchdog", "discard a producer", "send positions", "ask for positions", "close a restore's clients",
 )  # fmt: skip
@@ -71,8 +73,9 @@ def settings_of(instance: str, batch_records_max: int, *, static: bool) -> Setti
 class Notes:
     """An `Observer` that keeps what a person would want to know of a history."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, gate: Gate, name: str) -> None:
         self._world = world
+        self._gate = gate
         self._name = name
         self.phases: dict[str, str] = {}
         self.waits_for: dict[str, str] = {}
@@ -102,7 +105,7 @@ class Notes:
         told = ", ".join(f"{key}={value}" for key, value in details.items())
         self._world.note(self._name, f"{name}: {told}")
         if name == "task stopped":
-            self._world.stopped.append(f"{self._name}: {told}")
+            self._world.task_stopped(self._gate, f"{self._name}: {told}")
 
     def looped(self) -> None: ...
 
@@ -144,7 +147,7 @@ class Gate:
         def run() -> None:
             code = "0"
             try:
-                build(host, self.settings, (DEFINITION,), Notes(world, process.name), stopping).run()
+                build(host, self.settings, (DEFINITION,), Notes(world, self, process.name), stopping).run()
             except PlacetError as error:
                 code = f"{type(error).__name__}: {error}"
             except Exception as error:  # noqa: BLE001 - the process's top
@@ -166,8 +169,9 @@ class Gate:
             self.world.scheduler.crash(self.process)
             self.world.restart(self)
 
-    def new_disk(self) -> None:
-        """Go on with an empty disk."""
+    def replace(self) -> None:
+        """End its process, and go on with another machine, whose disk is empty."""
+        self.kill()
         self.disk = SimulatedDisk(self.world.choices)
 
     def set_skew(self, skew_ns: int) -> None:
@@ -277,6 +281,13 @@ class World:
         self.trace.append(f"{self.scheduler.now_ns / 1e9:10.6f} {who}: {what}")
         if self.on_note is not None:
             self.on_note(who, what)
+
+    def task_stopped(self, gate: Gate, told: str) -> None:
+        """Keep what stopped a task by name. Where it is the disk, somebody replaces the machine, as they are told."""
+        if "damaged again" in told and gate.disk.bad >= TWICE:
+            self.scheduler.later(_OPERATOR_NS, gate.replace)
+        else:
+            self.stopped.append(told)
 
     def restart(self, gate: Gate) -> None:
         """Start a gate's process again, a while later, as a supervisor does."""
