@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from placet.simulation.brokers.network import GOOD, UNANSWERED, Fate, Sender
@@ -11,7 +12,7 @@ from placet.simulation.brokers.network import GOOD, UNANSWERED, Fate, Sender
 if TYPE_CHECKING:
     from tests.simulation.world import Gate, World
 
-__all__ = ["FAULTS", "Aim", "Fault", "heal"]
+__all__ = ["FAULTS", "MOST_AWAY", "Aim", "Fault", "heal"]
 
 _MS: Final = 1_000_000
 _SECOND: Final = 1_000 * _MS
@@ -20,6 +21,9 @@ _TOMBSTONES_MS: Final = 24 * 3_600_000
 _MINUTES: Final = (4.0, 7.0, 10.5, 10.5, 11.0, 25.0, 25.0, 24.0 * 60.0)
 """How much time passes at once: within the horizon of ten minutes, around it, and behind the minute after it."""
 _AWAY_NS: Final = (50 * _MS, 400 * _MS, 2 * _SECOND, 5 * _SECOND, 9 * _SECOND)
+_FOR_LONG_NS: Final = (400 * _MS, 5 * _SECOND, 9 * _SECOND, 30 * _SECOND)
+"""The last is longer than a start waits for a leader."""
+MOST_AWAY: Final = "most away"
 
 
 class Fault(NamedTuple):
@@ -85,6 +89,27 @@ def _broker_away(world: World, leave: Callable[[int], None], how: str) -> str:
         return ""
     leave(number)
     return f"broker {number} {how}, for {_comes_back(world, number):g} s"
+
+
+def _most_brokers_away(world: World) -> str:
+    """Two of them, or all three: what two of three have is still there, but too few are in sync to write."""
+    if not _all_brokers_work(world):
+        return ""
+    world.happened_once.add(MOST_AWAY)
+    count, nodes, told = (2, 2, 2, 3)[world.choices.pick(4)], list(world.cluster.network.nodes), []
+    first = world.choices.pick(len(nodes))
+    for number in (*nodes[first:], *nodes[:first])[:count]:
+        leave, how = ((world.cluster.stop, "stops"), (world.cluster.freeze, "falls silent"))[world.choices.pick(2)]
+        after_ns = (0, 0, 300 * _MS, 3_500 * _MS)[world.choices.pick(4)]
+        world.scheduler.later(after_ns, partial(_leave_unless_over, world, number, leave))
+        told.append(f"broker {number} {how} after {after_ns / _SECOND:g} s")
+    return ", ".join(told)
+
+
+def _leave_unless_over(world: World, number: int, leave: Callable[[int], None]) -> None:
+    if not world.over:
+        leave(number)
+        _comes_back(world, number, _FOR_LONG_NS)
 
 
 def _coordinators_move(world: World) -> str:
@@ -248,6 +273,7 @@ FAULTS: Final = (
     Fault("frozen", _gate_frozen),
     Fault("away", _broker_stops),
     Fault("silent", _broker_silent),
+    Fault(MOST_AWAY, _most_brokers_away),
     Fault("moved", _coordinators_move),
     Fault("broken", _connections_break),
     Fault("network", _network_bad),
@@ -405,9 +431,9 @@ def _gate_of(world: World, sender: Sender) -> Gate | None:
     return next((gate for gate in world.gates if gate.process is sender.process and not gate.process.dead), None)
 
 
-def _comes_back(world: World, number: int) -> float:
+def _comes_back(world: World, number: int, whiles_ns: Sequence[int] = _AWAY_NS) -> float:
     """Let a broker come back after a while; return how long that is, in seconds."""
-    away_ns = _away_ns(world)
+    away_ns = whiles_ns[world.choices.pick(len(whiles_ns))]
 
     def come_back() -> None:
         if not world.cluster.network.works(number):

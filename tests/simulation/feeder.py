@@ -89,7 +89,7 @@ class Feeder:
         at = (topic, partition_of(key, PARTITIONS))
         found = cluster.partition(at)
         assert found is not None
-        if found.leader < 0:
+        if found.leader < 0 or not found.takes_writes:
             return None
         transactional, value = producer_id >= 0, b"{}" if poison else CODEC.encode_message(message)
         sequence = self._sequences.get(at, 0) if transactional else -1

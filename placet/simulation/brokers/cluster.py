@@ -20,6 +20,9 @@ __all__ = ["NOT_COORDINATOR", "NOT_LEADER", "OK", "SimulatedCluster"]
 OK: Final = 0
 NOT_LEADER: Final = int(KafkaError.NOT_LEADER_FOR_PARTITION)
 NOT_COORDINATOR: Final = int(KafkaError.NOT_COORDINATOR)
+_NOT_AVAILABLE: Final = int(KafkaError.COORDINATOR_NOT_AVAILABLE)
+_READS: Final = frozenset({"OffsetFetch", "ConsumerGroupDescribe"})
+"""Requests to a coordinator that write nothing to its own topic."""
 _MS: Final = 1_000_000
 _MARKER_RETRY_NS: Final = 100 * _MS
 _MARKERS_SLOW: Final = (400, 50, 10, 1, 1, 1, 1, 1)
@@ -55,6 +58,7 @@ class SimulatedCluster:
         self.transactions = TransactionCoordinator(self.write_markers, self._watch)
         self.group_coordinator = 1
         self.transaction_coordinator = min(2, brokers)
+        self._own = Replicas("of the coordinators", 0, tuple(self.network.nodes), 2)
         self.loading_until_ns = 0
         self.election_ns = 3_000 * _MS
         self.cluster_id = "simulated-cluster-0001"
@@ -71,7 +75,8 @@ class SimulatedCluster:
             first = (number + self._made) % len(numbers)
             return (*numbers[first:], *numbers[:first])
 
-        made = [Replicas(name, number, replicas(number)) for number in range(partitions)]
+        least = int(configs.get("min.insync.replicas", 1))
+        made = [Replicas(name, number, replicas(number), least) for number in range(partitions)]
         self.delete_topic(name)
         topic = self.topics[name] = Topic(name, f"topic{self._made:017d}", made, configs)
         return topic
@@ -123,6 +128,8 @@ class SimulatedCluster:
                 reply(NOT_COORDINATOR, None)
             elif self.scheduler.now_ns < self.loading_until_ns:
                 reply(int(KafkaError.COORDINATOR_LOAD_IN_PROGRESS), None)
+            elif sender.what not in _READS and not self._own.takes_writes:
+                reply(_NOT_AVAILABLE, None)
             else:
                 handle(reply)
 
@@ -131,14 +138,18 @@ class SimulatedCluster:
     # -- partitions ----------------------------------------------------------------------------------------------------
 
     def replicate_soon(self, partition: Replicas) -> None:
-        """Let the followers have what was appended, after a moment; not while one of them is away and counts still."""
+        """Let the followers have what was appended, after a moment; not while one of them is away and counts still.
+
+        Nor while there are too few of them: then nothing more is taken for replicated.
+        """
         if not partition.replicating:
             partition.replicating = True
             self.scheduler.later(self.network.latency_ns(), partial(self._replicate, partition))
 
     def _replicate(self, partition: Replicas) -> None:
         partition.replicating = False
-        if partition.leader > 0 and all(self.network.works(number) for number in partition.in_sync):
+        all_there = partition.takes_writes and all(map(self.network.works, partition.in_sync))
+        if partition.leader > 0 and all_there:
             partition.log.replicate()
 
     # -- transactions --------------------------------------------------------------------------------------------------
@@ -170,6 +181,7 @@ class SimulatedCluster:
         if (
             there < 0
             or not self.network.works(there)
+            or not (found or self._own).takes_writes
             or (place[1] < 0 and self.scheduler.now_ns < self.loading_until_ns)
         ):
             self.scheduler.later(_MARKER_RETRY_NS, again)
@@ -197,7 +209,7 @@ class SimulatedCluster:
         late_ns = transaction.timeout_ns + self.choices.pick(10) * _CLEANUP_EVERY_NS // 10
 
         def look() -> None:
-            if self.network.works(self.transaction_coordinator):
+            if self.network.works(self.transaction_coordinator) and self._own.takes_writes:
                 self.transactions.time_out(transaction, number)
             elif transaction.number == number:
                 self.scheduler.later(_CLEANUP_EVERY_NS, look)
@@ -243,18 +255,20 @@ class SimulatedCluster:
         def elect() -> None:
             if self.network.works(node.number) or node.generation != generation:
                 return
-            others = [number for number in self.network.nodes if self.network.works(number)]
             for topic in self.topics.values():
                 for partition in topic.partitions:
                     self._do_without(partition, node.number)
-            if others and node.number in (self.group_coordinator, self.transaction_coordinator):
-                self.move_coordinators(others[self.choices.pick(len(others))])
+            self._own.leave(node.number)
+            able = [
+                number for number in self.network.nodes if number in self._own.in_sync and self.network.works(number)
+            ]
+            if able and node.number in (self.group_coordinator, self.transaction_coordinator):
+                self.move_coordinators(able[self.choices.pick(len(able))])
 
         self.scheduler.later(self.election_ns, elect)
 
     def _do_without(self, partition: Replicas, gone: int) -> None:
-        if partition.in_sync != {gone}:  # the last one keeps its place
-            partition.in_sync.discard(gone)
+        partition.leave(gone)
         if partition.leader == gone:
             able = [
                 number for number in partition.replicas if number in partition.in_sync and self.network.works(number)
@@ -268,13 +282,20 @@ class SimulatedCluster:
     def _catch_up(self, node: Node, generation: int) -> None:
         if not self.network.works(node.number) or node.generation != generation:
             return
+        working = {number for number in self.network.nodes if self.network.works(number)}
         for topic in self.topics.values():
             for partition in topic.partitions:
-                partition.in_sync.add(node.number)
-                if partition.leader < 0:
+                if partition.leader < 0 and node.number in partition.in_sync:  # nobody else has all of it
                     partition.leader = node.number
                     self._tell(partition)
-                self.replicate_soon(partition)
+                if partition.leader in working:
+                    partition.in_sync |= working
+                    self.replicate_soon(partition)
+        coordinators = {self.group_coordinator, self.transaction_coordinator}
+        if not coordinators <= working and node.number in self._own.in_sync:
+            self.move_coordinators(node.number)
+        if self._own.in_sync & working:
+            self._own.in_sync |= working
 
     def _tell(self, partition: Replicas) -> None:
         """Those who wait at the leader of before are told."""

@@ -31,14 +31,29 @@ class Node:
 
 
 class Replicas:
-    """A partition: its log, who leads it (-1: nobody), and the replicas in sync."""
+    """A partition: its log, who leads it (-1: nobody), and the replicas in sync.
 
-    def __init__(self, topic: str, number: int, replicas: tuple[int, ...]) -> None:
+    Attributes:
+        least: how many must be in sync for a write, `min.insync.replicas`.
+    """
+
+    def __init__(self, topic: str, number: int, replicas: tuple[int, ...], least: int = 1) -> None:
+        self.least = min(least, len(replicas))
         self.log = PartitionLog(topic, number)
         self.leader = replicas[0]
         self.replicas = replicas
         self.in_sync = set(replicas)
         self.replicating = False
+
+    @property
+    def takes_writes(self) -> bool:
+        """Tell whether enough replicas are in sync."""
+        return len(self.in_sync) >= self.least
+
+    def leave(self, number: int) -> None:
+        """Go on without a replica. The last one keeps its place, for it has all that there is."""
+        if self.in_sync != {number}:
+            self.in_sync.discard(number)
 
 
 class Topic:

@@ -19,6 +19,7 @@ RETRY_NS: Final = 100_000_000
 UNSTABLE: Final = int(KafkaError.UNSTABLE_OFFSET_COMMIT)
 _AGAIN: Final = frozenset({
     TRANSPORT, TIMED_OUT, UNSTABLE, int(KafkaError.NOT_COORDINATOR), int(KafkaError.COORDINATOR_LOAD_IN_PROGRESS),
+    int(KafkaError.COORDINATOR_NOT_AVAILABLE),
 })  # fmt: skip
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["SendLane", "SendThread"]
 
 _RETRY_NS: Final = 100_000_000
+_TOO_FEW: Final = int(KafkaError.NOT_ENOUGH_REPLICAS)
+_AGAIN: Final = frozenset({NOT_LEADER, TRANSPORT, TIMED_OUT, NOT_COORDINATOR, _TOO_FEW})
 _AT_ONCE_MAX: Final = 400
 At = tuple[str, int]
 
@@ -141,6 +143,9 @@ class SendThread:
             if found is None or found.leader != number:
                 reply(NOT_LEADER, None)
                 return
+            if not found.takes_writes:
+                reply(_TOO_FEW, None)
+                return
             log, place = found.log, lane.at
             if batch.transactional and not log.has_open(batch.producer_id):
                 refusal = self._cluster.transactions.check_write(batch.producer_id, batch.epoch, place)
@@ -165,28 +170,29 @@ class SendThread:
 
             look()
 
-        def replied(code: int, value: Any) -> None:
-            if round_ != self._round:
-                return
-            if code == OK:
-                offset, stamp = value
-                for index, message in enumerate(lane.sending):
-                    message.offset_, message.stamp = offset + index, stamp
-                    self._producer.report(message)
-                lane.sequence += len(lane.sending)
-                lane.sending = []
-                self._send_soon(lane, 0)
-                self._scheduler.wake(self._producer.waiters)
-            elif code in (NOT_LEADER, TRANSPORT, TIMED_OUT, NOT_COORDINATOR):
-                if code in (TRANSPORT, TIMED_OUT):
-                    self._producer.note_transport(number)
-                self._scheduler.later(_RETRY_NS, partial(self._deliver, lane, batch, round_), self._process)
-            else:
-                self._refused(lane, code)
-
         self._cluster.network.send(
-            Sender(self._process, "Produce", lane.at), number, handle, replied, self._producer.timeout_ns
-        )
+            Sender(self._process, "Produce", lane.at), number, handle,
+            partial(self._replied, lane, batch, round_, number), self._producer.timeout_ns,
+        )  # fmt: skip
+
+    def _replied(self, lane: SendLane, batch: ProducerBatch, round_: int, number: int, code: int, stored: Any) -> None:
+        if round_ != self._round:
+            return
+        if code == OK:
+            offset, stamp = stored
+            for index, message in enumerate(lane.sending):
+                message.offset_, message.stamp = offset + index, stamp
+                self._producer.report(message)
+            lane.sequence += len(lane.sending)
+            lane.sending = []
+            self._send_soon(lane, 0)
+            self._scheduler.wake(self._producer.waiters)
+        elif code in _AGAIN:
+            if code in (TRANSPORT, TIMED_OUT):
+                self._producer.note_transport(number)
+            self._scheduler.later(_RETRY_NS, partial(self._deliver, lane, batch, round_), self._process)
+        else:
+            self._refused(lane, code)
 
     def _refused(self, lane: SendLane, code: int) -> None:
         if self._producer.transaction is not None:
