@@ -108,6 +108,8 @@ class SimulatedDatabase:
     def write(self, batch: Writes, options: Any, /) -> None:
         """See `Database`."""
         logged = not options.disable_wal
+        if self._disk.before_write is not None and not self._process.dead:
+            self._disk.before_write()
         if self._troubled:
             full = self._disk.choices.pick(_ONCE_IN) == 0
             bad = self._disk.bad

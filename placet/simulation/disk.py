@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -94,6 +95,7 @@ class SimulatedDisk:
 
     Attributes:
         refuses: the code of the error that calls meet; 0 while the disk works.
+        before_write: is called before each write to a database, where somebody looks on; it may end the process.
         bad: how often something on it went bad: a store was damaged, or a call met EIO.
         databases: which process has which path open. RocksDB knows them by path, whatever became of the folder.
     """
@@ -102,6 +104,7 @@ class SimulatedDisk:
         self.choices = choices
         self.refuses = 0
         self.bad = 0
+        self.before_write: Callable[[], None] | None = None
         self.databases: set[tuple[Process, Path]] = set()
         self._folders: dict[Path, StoreFolder] = {}
         self._once_in = 1

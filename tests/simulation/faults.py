@@ -41,6 +41,29 @@ def _gate_killed(world: World) -> str:
     return f"{gate.process.name} is killed"
 
 
+def _dies_at_a_write(world: World) -> str:
+    """Between the stores of two tasks of one transaction, or amid a restore: at the n-th write from now on."""
+    gate = _some_gate(world)
+    disk, pick = gate.disk, world.choices.pick
+    number, loses_power = 1 + pick(8), pick(3) == 0
+    left = [number]
+
+    def look() -> None:
+        left[0] -= 1
+        if left[0]:
+            return
+        disk.before_write = None
+        if world.over:
+            return
+        world.note("outside", f"{gate.process.name} dies at a write")
+        gate.kill()
+        if loses_power:
+            disk.lose_power()
+
+    disk.before_write = look
+    return f"{gate.process.name} will die at its write {number}{', of a power loss' if loses_power else ''}"
+
+
 def _machine_loses_power(world: World) -> str:
     gate = _some_gate(world)
     if gate.process.dead:
@@ -267,6 +290,7 @@ def _store_damaged(world: World) -> str:
 
 FAULTS: Final = (
     Fault("killed", _gate_killed),
+    Fault("write", _dies_at_a_write),
     Fault("power", _machine_loses_power),
     Fault("replaced", _machine_replaced),
     Fault("told", _gate_told_to_stop),

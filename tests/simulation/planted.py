@@ -25,6 +25,8 @@ from placet.streams.records import TopicPartition
 from placet.streams.recovery import restore
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.steps import RestoreStep
+from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.store import Writes
 
 __all__ = ["PLANTED", "Planted"]
 
@@ -162,6 +164,19 @@ def _the_chain_is_not_read() -> AbstractContextManager[Any]:
     return patch.object(LedgerChain, "_link", keep_every_other)
 
 
+def _positions_are_stored_first() -> AbstractContextManager[Any]:
+    """In a batch of their own, before the values that they cover."""
+    write = RocksDBStore.write
+
+    def write_twice(self: Any, writes: Writes) -> None:
+        positions = {key: value for key, value in writes.items() if key.startswith(b"m")}
+        if positions and len(positions) < len(writes):
+            write(self, positions)
+        write(self, writes)
+
+    return patch.object(RocksDBStore, "write", write_twice)
+
+
 @contextmanager
 def _a_slow_commit_is_no_reason() -> Iterator[None]:
     with patch.object(TransactionalProducer, "_on_error", lambda *_: None):
@@ -181,6 +196,7 @@ PLANTED: Final = (
     Planted("assigned at offset zero", "standard", _assigned_at_offset_zero),
     Planted("a batch of any size", "large", _a_batch_of_any_size),
     Planted("the chain is not read", "standard", _the_chain_is_not_read),
+    Planted("positions are stored before the values", "standard", _positions_are_stored_first),
     Planted("an error of the transport is no reason", "standard", _a_slow_commit_is_no_reason),
 )
 """Bugs; those that a simulation can find."""
