@@ -16,7 +16,7 @@ from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.restore import restore_at_once
+from placet.streams.recovery.restore import restore, restore_at_once
 from placet.streams.recovery.steps import Restored
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
@@ -144,6 +144,23 @@ def test_a_store_that_was_away_for_too_long_is_set_aside(gate: TestDriver) -> No
     gate.advance(hours=13)
     for number in range(3):
         gate.signal("l", "changed", {"watts": number}, signal_id=f"t-{number}")
+    with pytest.raises(TaskCorrupted, match="13 h"):
+        restored(gate, store, now_ms=gate.now_ms)
+
+
+def test_a_restore_that_was_given_up_too_long_ago_is_begun_anew(gate: TestDriver) -> None:
+    """What it had copied may be deleted since, and the tombstone gone; it has met no commit that tells the time."""
+    store = MemoryStore()
+    steps = restore(job_of(gate, 0, 1, store), InPieces(gate, 1))
+    while not next(steps).read:
+        pass
+    steps.close()
+    gate.advance(hours=11)
+    gate.signal("l", "changed", {"watts": 8}, signal_id="s-4")
+    kept = copy_of(store)
+    assert restored(gate, kept, now_ms=gate.now_ms).last is not None, "not long ago: it goes on"
+    gate.advance(hours=2)
+    gate.signal("l", "changed", {"watts": 9}, signal_id="s-5")
     with pytest.raises(TaskCorrupted, match="13 h"):
         restored(gate, store, now_ms=gate.now_ms)
 

@@ -18,6 +18,7 @@ from placet.streams.errors import FatalError, LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore import restore_at_once
 from placet.streams.recovery.restore_thread import Job, Restorer
+from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore, StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
@@ -68,7 +69,7 @@ class RestoreWorld:
         """Let it happen, until every task is restored; then compare each store with one restored in peace."""
         self.scheduler.run(self._over, LIMIT_S)
         for task_id, store in sorted(self.restored.items()):
-            assert self._contents(store) == expected(task_id.partition), f"{task_id} after {self.happened}"
+            assert contents_of(store) == expected(task_id.partition), f"{task_id} after {self.happened}"
 
     def close(self) -> None:
         """Close what is open: nothing may be locked afterwards."""
@@ -201,9 +202,6 @@ class RestoreWorld:
         jobs[task_id] = Job(task_id, self._kind, store, damage)
         restorer.submit(jobs[task_id])
 
-    def _contents(self, store: StateStore) -> list[tuple[bytes, bytes]]:
-        return store.scan(b"", b"", 99_999)
-
 
 class SimulatedLog:
     """A `RestoreLog` on the world's brokers: pieces of any size, answers that take a while, readers that break."""
@@ -287,12 +285,17 @@ def lamps_driver() -> TestDriver:
     return driver
 
 
+def contents_of(store: StateStore) -> list[tuple[bytes, bytes]]:
+    """What is in a store, but for the time when it was made."""
+    return [pair for pair in store.scan(b"", b"", 99_999) if pair[0] != layout.MADE_AT]
+
+
 def expected(partition: int) -> list[tuple[bytes, bytes]]:
     """What is in a store that was restored in peace."""
     if partition not in _EXPECTED:
         driver, store = lamps_driver(), MemoryStore()
         restore_at_once(job_of(driver, partition, 1, store), driver.log)
-        _EXPECTED[partition] = store.scan(b"", b"", 99_999)
+        _EXPECTED[partition] = contents_of(store)
     return _EXPECTED[partition]
 
 

@@ -149,7 +149,7 @@ def _stamp(job: Restoration) -> bytes:
 def _check_stamp(job: Restoration) -> None:
     found, expected = job.store.get(layout.STAMP), _stamp(job)
     if found is None:
-        job.store.write({layout.STAMP: expected})
+        job.store.write({layout.STAMP: expected, layout.MADE_AT: layout.dump_log_time(job.now_ms)})
     elif found != expected:
         raise TaskCorrupted(job.task_id, "the folder belongs to other topics, another cluster or another format")
 
@@ -162,8 +162,12 @@ def _position(job: Restoration, topic: str) -> int:
 def _check_position(
     job: Restoration, starts: Mapping[TopicPartition, int], targets: Mapping[TopicPartition, int]
 ) -> None:
-    """A store may be behind the log, never ahead of it, and not so far behind that tombstones are gone."""
-    last = job.store.get(layout.COMMIT)
+    """A store may be behind the log, never ahead of it, and not so far behind that tombstones are gone.
+
+    One without a commit is of a restore that was given up: nothing in it is older than the store itself.
+    """
+    last, made = job.store.get(layout.COMMIT), job.store.get(layout.MADE_AT)
+    as_of_ms = layout.commit_from_bytes(last).decided_at if last else layout.log_time_of(made) if made else 0
     for partition, target in targets.items():
         position = _position(job, partition.topic)
         if position > target:
@@ -171,8 +175,8 @@ def _check_position(
         if 0 < position < starts[partition]:
             raise TaskCorrupted(job.task_id, f"the store is at {position} of {partition.topic}, which begins later")
         # One record ahead is the marker of our own last transaction.
-        if last and target > position + 1:
-            age_ms = job.now_ms - layout.commit_from_bytes(last).decided_at
+        if position and target > position + 1:
+            age_ms = job.now_ms - as_of_ms
             if age_ms > TOMBSTONES_KEPT_MS:
                 raise TaskCorrupted(job.task_id, f"the store missed {age_ms // 3_600_000} h: tombstones may be gone")
 

@@ -30,6 +30,7 @@ from placet.streams.records import Headers
 __all__ = [
     "COMMIT",
     "DELETED_HEADER",
+    "MADE_AT",
     "MEMORY_HEADER",
     "OFFSET_MARK",
     "STAMP",
@@ -55,7 +56,7 @@ __all__ = [
     "state_key",
 ]
 
-STAMP, COMMIT = b"mstamp", b"mcommit"
+STAMP, COMMIT, MADE_AT = b"mstamp", b"mcommit", b"mmade"
 OFFSET_MARK = "@"
 """Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
 MEMORY_HEADER = "placet-memory"
