@@ -6,7 +6,7 @@ A row is a name, the kind of worlds in which it shows, and how it is planted. So
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
@@ -18,7 +18,8 @@ from placet.streams.errors import TransactionAborted
 from placet.streams.kafka import admin
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.list_offsets import ask_offsets
-from placet.streams.kafka.transactional_producer import Transaction, TransactionalProducer
+from placet.streams.kafka.overheard_log import OverheardLog
+from placet.streams.kafka.transactional_producer import Transaction
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
@@ -177,10 +178,8 @@ def _positions_are_stored_first() -> AbstractContextManager[Any]:
     return patch.object(RocksDBStore, "write", write_twice)
 
 
-@contextmanager
-def _a_slow_commit_is_no_reason() -> Iterator[None]:
-    with patch.object(TransactionalProducer, "_on_error", lambda *_: None):
-        yield
+def _nobody_listens_to_the_log() -> AbstractContextManager[Any]:
+    return patch.object(OverheardLog, "log", lambda *_: None)
 
 
 PLANTED: Final = (
@@ -197,6 +196,6 @@ PLANTED: Final = (
     Planted("a batch of any size", "large", _a_batch_of_any_size),
     Planted("the chain is not read", "standard", _the_chain_is_not_read),
     Planted("positions are stored before the values", "standard", _positions_are_stored_first),
-    Planted("an error of the transport is no reason", "standard", _a_slow_commit_is_no_reason),
+    Planted("a closed connection is no reason", "standard", _nobody_listens_to_the_log),
 )
 """Bugs; those that a simulation can find."""

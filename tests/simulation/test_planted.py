@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.histories import run_history
 from tests.simulation.planted import PLANTED, Planted
 
-RARE = {"a restore to the last stable offset", "log time without the skew", "an error of the transport is no reason"}
+RARE = {"a restore to the last stable offset", "log time without the skew", "a closed connection is no reason"}
 """Found once in some hundred histories."""
 SEEDS_MAX = 2_000
 

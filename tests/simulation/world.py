@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from logging import NullHandler
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,6 +19,7 @@ from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.loop.task import Counts
 from placet.streams.main import build
 from placet.streams.settings import Settings, load_settings
+from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import required_topics
 from placet.streams.topology import dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
@@ -26,6 +28,7 @@ from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
 
 __all__ = ["Scale", "World"]
 
+client_logger().addHandler(NullHandler())  # what clients log is heard by the gate alone
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
 _OPERATOR_NS: Final = 5_000_000_000
 TWICE: Final = 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from logging import getLogger
 from threading import Event
 from time import monotonic
 from typing import Any, cast
@@ -36,6 +37,13 @@ class FullProducer:
 
     def poll(self, _timeout_s: float) -> None:
         self.room = 2
+
+    def abort_transaction(self, _timeout_s: float) -> None: ...
+
+    def purge(self) -> None: ...
+
+    def __len__(self) -> int:
+        return 0
 
 
 class CountingWatchdog:
@@ -128,6 +136,55 @@ def test_produce_calls_an_error_fatal_and_the_next_poll_says_which(told: int, ra
     producer = TransactionalProducer(host, {"transactional.id": "w"}, cast("Any", CountingWatchdog()), 1)
     with pytest.raises(raised), producer.transaction() as transaction:
         transaction.send([dead])
+
+
+class TalkingProducer(FullProducer):
+    """A client that commits whatever it is given, and logs lines in its next `poll`."""
+
+    def __init__(self, options: Mapping[str, Any], lines: list[str]) -> None:
+        super().__init__()
+        self.options, self.lines = options, lines
+
+    def init_transactions(self, _timeout_s: float) -> None: ...
+
+    def begin_transaction(self) -> None: ...
+
+    def flush(self, _timeout_s: float) -> int:
+        return 0
+
+    def send_offsets_to_transaction(self, *_: object) -> None: ...
+
+    def commit_transaction(self, _timeout_s: float) -> None: ...
+
+    def poll(self, _timeout_s: float) -> None:
+        while self.lines:
+            self.options["logger"].log(20, "%s [%s] %s", self.lines.pop(), "rdkafka#producer-1", "what happened")
+
+
+@pytest.mark.parametrize(("line", "producers"), [("FAIL", 2), ("REQTMOUT", 2), ("GETPID", 1)])
+def test_a_commit_whose_connection_broke_is_the_last_of_its_producer(
+    line: str, producers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It succeeded, for what was under way was sent again: what was sent first may end the next transaction."""
+    made: list[Mapping[str, Any]] = []
+    lines: list[str] = []
+
+    class Host(StagedHost):
+        def producer(self, options: Mapping[str, Any], /) -> Any:
+            made.append(options)
+            return TalkingProducer(options, lines)
+
+    options: dict[str, object] = {"transactional.id": "w", "logger": getLogger("its own"), "log_level": 3}
+    producer = TransactionalProducer(Host(), options, cast("Any", CountingWatchdog()), 1)
+    for told in ([line], []):
+        with producer.transaction() as transaction:
+            transaction.commit({TopicPartition("t", 0): 1}, b"")
+        lines += told
+    assert len(made) == producers
+    assert made[0]["log_level"] == 6, "else the line would not be written"
+    with caplog.at_level("INFO"):
+        made[0]["logger"].log(20, "%s", line)
+    assert caplog.messages == [line], "it goes on to whoever reads"
 
 
 class TimedProducer:

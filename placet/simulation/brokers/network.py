@@ -14,6 +14,7 @@ from placet.simulation.scheduler import Process, Scheduler
 __all__ = [
     "GOOD",
     "LOST",
+    "NOBODY_LISTENS",
     "TIMED_OUT",
     "TRANSPORT",
     "UNANSWERED",
@@ -27,6 +28,8 @@ __all__ = [
 
 TRANSPORT: Final = int(KafkaError._TRANSPORT)
 TIMED_OUT: Final = int(KafkaError._TIMED_OUT)
+NOBODY_LISTENS: Final = "connection refused"
+"""The value beside `TRANSPORT` where there was no connection at all; None where one broke."""
 _MS: Final = 1_000_000
 _LATENCIES_NS: Final = (3_000_000, 1_000_000, 500_000, 100_000, 200_000, 300_000)
 
@@ -116,7 +119,7 @@ class Network:
         """
         node = self.nodes.get(number)
         if node is None or not node.up:
-            self.scheduler.later(_MS, partial(on_reply, TRANSPORT, None), sender.process)
+            self.scheduler.later(_MS, partial(on_reply, TRANSPORT, NOBODY_LISTENS), sender.process)
             return
         self._choices.note(f"{self.scheduler.now_ns} {sender.process.name} {sender.what} {number}")
         request = _Request(self, sender, node, handle, on_reply, timeout_ns)

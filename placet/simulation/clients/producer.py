@@ -15,9 +15,10 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.processors.address import partition_of
 from placet.simulation.brokers.cluster import OK, SimulatedCluster
-from placet.simulation.brokers.network import TRANSPORT
+from placet.simulation.brokers.network import TIMED_OUT, TRANSPORT
 from placet.simulation.clients.message import SimulatedMessage, failure
 from placet.simulation.clients.sending import SendThread
+from placet.simulation.clients.told import Told
 from placet.simulation.clients.transaction import ProducerTransaction
 from placet.simulation.scheduler import Process, Waiters
 
@@ -49,10 +50,9 @@ class SimulatedProducer:
         self.transaction: ProducerTransaction | None = None
         self._queue_max = int(options.get("queue.buffering.max.messages", 100_000))
         self._bytes_max = int(options.get("message.max.bytes", 1_000_000))
-        self._error_cb: Callable[[KafkaError], None] | None = options.get("error_cb")
         self._count = 0  # queued, under way, and those whose report was not served yet
         self._reports: deque[tuple[KafkaError | None, SimulatedMessage]] = deque()
-        self._errors: deque[KafkaError] = deque()
+        self._told = Told(self.scheduler, options)
         self.fatal: KafkaError | None = None
         self._told_fatal = True
         if "transactional.id" in options:
@@ -103,7 +103,7 @@ class SimulatedProducer:
         self.scheduler.turn(self.process)
         served = self.serve()
         if not served and timeout:
-            self.wait_until(lambda: bool(self._reports or self._errors or not self._told_fatal), timeout)
+            self.wait_until(lambda: bool(self._reports or self._told.waiting or not self._told_fatal), timeout)
             served = self.serve()
         return served
 
@@ -120,7 +120,7 @@ class SimulatedProducer:
 
     def __len__(self) -> int:
         """See `ProducerCalls`."""
-        return self._count + len(self._errors) + (not self._told_fatal)
+        return self._count + len(self._told.waiting) + (not self._told_fatal)
 
     def init_transactions(self, timeout: float, /) -> None:
         """See `ProducerCalls`."""
@@ -157,10 +157,10 @@ class SimulatedProducer:
         if code and self.transaction is not None:
             self.transaction.not_delivered()
 
-    def note_transport(self, number: int) -> None:
-        """A connection broke: `error_cb` will hear of it."""
-        if self._error_cb is not None and len(self._errors) < 10:
-            self._errors.append(KafkaError(TRANSPORT, f"broker {number}: Disconnected"))
+    def note_failure(self, number: int, code: int, value: object) -> None:
+        """Let the next call that serves events tell why a request has no answer, if that is the network's fault."""
+        if code in (TRANSPORT, TIMED_OUT):
+            self._told.note(number, code, value)
             self.scheduler.wake(self.waiters)
 
     def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
@@ -192,12 +192,7 @@ class SimulatedProducer:
     def serve(self, *, flushing: bool = False) -> int:
         """Serve callbacks, inside of a call; return how many. A fatal error comes first, and interrupts the call."""
         self.process.check()
-        served = 0
-        while self._errors:
-            error = self._errors.popleft()
-            served += 1
-            if self._error_cb is not None:
-                self._error_cb(error)
+        served = self._told.serve()
         if self.fatal is not None and not self._told_fatal:
             self._told_fatal = True
             raised = failure(self.fatal.code(), self.fatal.str(), fatal=True)

@@ -66,8 +66,7 @@ class CoordinatorRequest:
     def _replied(self, code: int, value: Any) -> None:
         producer, scheduler = self._producer, self._producer.scheduler
         self.last = code
-        if code == TRANSPORT:
-            producer.note_transport(0)
+        producer.note_failure(0, code, value)
         gives_up = self._gives_up is not None and code in self._gives_up and scheduler.now_ns >= self.until_ns
         if code in AGAIN and not gives_up:
             scheduler.later(pause_ns(code), self._send, producer.process)

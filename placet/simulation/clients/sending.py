@@ -188,8 +188,7 @@ class SendThread:
             self._send_soon(lane, 0)
             self._scheduler.wake(self._producer.waiters)
         elif code in _AGAIN:
-            if code in (TRANSPORT, TIMED_OUT):
-                self._producer.note_transport(number)
+            self._producer.note_failure(number, code, stored)
             self._scheduler.later(_RETRY_NS, partial(self._deliver, lane, batch, round_), self._process)
         else:
             self._refused(lane, code)

@@ -216,10 +216,9 @@ class ProducerTransaction:
         def handle(reply: Reply) -> None:
             reply(cluster.transactions.add(name, number, epoch, places, cluster.scheduler.now_ns), None)
 
-        def replied(code: int, _value: Any) -> None:
+        def replied(code: int, value: Any) -> None:
             self._adding = False
-            if code == TRANSPORT:
-                producer.note_transport(cluster.transaction_coordinator)
+            producer.note_failure(0, code, value)
             if code in AGAIN:
                 self._add_after(pause_ns(code))
             elif code in _FATAL:

@@ -3,6 +3,8 @@
 librdkafka speaks the old transaction protocol even to Kafka 4 (EndTxn version 1), where a delayed request can end the
 *next* transaction. So suspicion is enough: after any transport error, any failed call, or a slow commit, the producer
 is thrown away; the next one's start fences whatever the old one left behind (Jepsen, Bufstream 0.1.0; KIP-890).
+
+A connection that was closed is no error for librdkafka: see `overheard_log`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from placet.streams.kafka.adaptive_timeout import AdaptiveTimeout
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_reason
 from placet.streams.kafka.clients import Clients, ProducerCalls
 from placet.streams.kafka.discard import discard
+from placet.streams.kafka.overheard_log import TALKATIVE, OverheardLog
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.runtime import Runtime, Spawned
@@ -235,7 +238,12 @@ class TransactionalProducer:
             return
         self.abandon()
         self._suspicion = ""
-        own = {"transactional.id": self._ids[0], "error_cb": self._on_error}
+        own = {
+            "transactional.id": self._ids[0],
+            "error_cb": lambda error: self._suspect(error.str() or "transport error"),
+            "logger": OverheardLog(self._suspect, self._options.get("logger")),
+            **TALKATIVE,
+        }
         self._producer = self._clients.producer({**self._options, **own})
         began_s = self._clients.monotonic_s()
         try:
@@ -256,6 +264,7 @@ class TransactionalProducer:
         Raises:
             TransactionAborted, TaskMigrated, ClockSkew, FatalError: see `Transaction.commit`.
         """
+        self.serve()  # what became known of the last transaction decides whether the next one has the same producer
         self.start()
         producer = self._producer
         assert producer is not None, "start() made it"
@@ -307,8 +316,8 @@ class TransactionalProducer:
         if producer is not None:
             discard(self._clients, producer, left_behind, _CALL_TIMEOUT_S)
 
-    def _on_error(self, error: KafkaError) -> None:
-        self._suspicion = error.str() or "transport error"
+    def _suspect(self, why: str) -> None:
+        self._suspicion = why
 
     def _outlived(self, began_s: float) -> bool:
         """Tell whether a transaction is older than its timeout: then the coordinator fences it, and no other gate."""

@@ -15,10 +15,11 @@ from tests.contract.kafka import (
     scenarios_producer,
     scenarios_reading,
     scenarios_visibility,
+    scenarios_wires,
 )
 from tests.contract.kafka.under_test import KafkaUnderTest
 
-__all__ = ["OUTAGES", "SCENARIOS", "Scenario"]
+__all__ = ["OUTAGES", "SCENARIOS", "WIRES", "Scenario"]
 
 Scenario: TypeAlias = Callable[[KafkaUnderTest], None]
 
@@ -42,3 +43,5 @@ SCENARIOS: Final[dict[str, Scenario]] = {
 }
 OUTAGES: Final[dict[str, Scenario]] = _scenarios_of(scenarios_outages)
 """Those in which the broker falls silent: they come last, one after the other."""
+WIRES: Final[dict[str, Scenario]] = _scenarios_of(scenarios_wires)
+"""Those in which connections break: clients of the real one come through a wire, to a broker of their own."""

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, cast
 
 from placet.simulation.brokers.cluster import SimulatedCluster
+from placet.simulation.brokers.network import Fate, Sender
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk
 from placet.simulation.host import SimulatedHost
@@ -75,6 +76,18 @@ class SimulatedKafka:
     def resume_broker(self) -> None:
         if self._cluster.network.nodes[1].silent:
             self._cluster.go_on(1)
+
+    def break_next(self, what: str, late_s: float) -> None:
+        network = self._cluster.network
+        usual = network.fate_of
+
+        def fate_of(sender: Sender, number: int) -> Fate:
+            if sender.what != what:
+                return usual(sender, number)
+            network.fate_of = usual
+            return Fate(answered=False, breaks=True, late_ns=round(late_s * 1e9))
+
+        network.fate_of = fate_of
 
 
 def holds(scenario: Callable[[KafkaUnderTest], None], seed: int) -> None:

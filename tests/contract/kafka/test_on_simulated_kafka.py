@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.contract.kafka.scenarios import OUTAGES, SCENARIOS
+from tests.contract.kafka.scenarios import OUTAGES, SCENARIOS, WIRES
 from tests.contract.kafka.simulated_kafka import holds
 
 SEEDS = range(5)
 
 
-@pytest.mark.parametrize("name", [*SCENARIOS, *OUTAGES])
+ALL = {**SCENARIOS, **OUTAGES, **WIRES}
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_it_holds_in_the_simulation(name: str) -> None:
     for seed in SEEDS:
-        holds({**SCENARIOS, **OUTAGES}[name], seed)
+        holds(ALL[name], seed)

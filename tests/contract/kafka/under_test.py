@@ -19,6 +19,7 @@ from placet.streams.host import LocalHost
 from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients, ConsumerCalls
 from placet.streams.runtime import Runtime
+from tests.contract.kafka.wire import Wire
 
 __all__ = ["KafkaUnderTest", "RealKafka", "wait_until"]
 
@@ -72,6 +73,10 @@ class KafkaUnderTest(Protocol):
         """The broker goes on, with what it was sent meanwhile. No-op where it is not paused."""
         ...
 
+    def break_next(self, what: str, late_s: float) -> None:
+        """Break the connection of the next request of a kind, once it was sent; it arrives so much later."""
+        ...
+
 
 def wait_until(runtime: Runtime, condition: Callable[[], Any], timeout_s: float) -> None:
     """Ask again and again until it holds, by a host's own clock. AssertionError where it does not in time."""
@@ -82,14 +87,15 @@ def wait_until(runtime: Runtime, condition: Callable[[], Any], timeout_s: float)
 
 
 class RealKafka:
-    """The real one: this machine, and a broker that a fixture started.
+    """The real one: this machine, and a broker that a fixture started, with a wire between them or without.
 
     One admin client serves all scenarios: the first list of offsets that a new one is asked for takes three seconds in
     one of ten cases, with librdkafka 2.16.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, wire: Wire | None = None) -> None:
         self._broker = broker
+        self._wire = wire
         self._host = _ClosingHost()
         self._admin = AdminClient(self.options)
         self._numbers = count()
@@ -102,7 +108,8 @@ class RealKafka:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {"bootstrap.servers": self._broker.bootstrap_servers}
+        wire = self._wire
+        return {"bootstrap.servers": wire.bootstrap_servers if wire else self._broker.bootstrap_servers}
 
     @property
     def admin(self) -> AdminCalls:
@@ -136,6 +143,10 @@ class RealKafka:
         if self._paused:
             self._broker.resume()
             self._paused = False
+
+    def break_next(self, what: str, late_s: float) -> None:
+        assert self._wire is not None, "clients come through a wire"
+        self._wire.break_next(what, late_s)
 
     def tidy(self) -> None:
         """Let the broker go on, and close the consumers that the scenario left open."""
