@@ -10,8 +10,8 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Value
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
-from placet.streams.loop.expiry import TOMBSTONE_HEADER
 from placet.streams.records import ConsumerRecord
+from placet.streams.state.tombstone import tombstone_of
 
 __all__ = ["Snapshot", "snapshot_of"]
 
@@ -82,12 +82,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         if value is not None:
             change = codec.decode_change(value, headers)
             return cls(change.entity_id, change.state, change, transaction=change.sequence)
-        content = next((content for name, content in headers or () if name == TOMBSTONE_HEADER), None)
-        try:
-            version, _epoch, sequence = map(int, (content or b"").split(b"/"))
-        except ValueError:
-            raise DecodeError(f"a tombstone without the header {TOMBSTONE_HEADER}") from None
-        return cls(key.decode(), EntityState(version=version), forgotten=True, transaction=sequence)
+        told = tombstone_of(headers)
+        return cls(key.decode(), EntityState(version=told.version), forgotten=True, transaction=told.sequence)
 
 
 def snapshot_of(codec: Codec, record: ConsumerRecord) -> Snapshot:

@@ -79,6 +79,13 @@ class TaskStopped(PlacetError):
         super().__init__(f"{task}: {why}")
 
 
+class LogBehind(TaskStopped):
+    """One topic lacks what another one knows of. A leader that was deposed, and has not heard of it, tells such ends.
+
+    Reaction: ask again for a while; then as for any contradiction.
+    """
+
+
 class ClockSkew(PlacetError):
     """The machine's clock differs from the broker's by more than the limit.
 

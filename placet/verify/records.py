@@ -21,8 +21,8 @@ from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit, Genesis, LedgerEntry
 from placet.schemas.state import Change
-from placet.streams.loop.expiry import TOMBSTONE_HEADER
 from placet.streams.records import ConsumerRecord
+from placet.streams.state.tombstone import tombstone_of
 from placet.verify.report import Check, TaskReport
 
 __all__ = ["Lane", "RecordedChange", "RecordedDecision", "RecordedEntry", "RecordedTransaction", "transactions"]
@@ -177,12 +177,8 @@ def _changes(
 
 
 def _tombstone(record: ConsumerRecord) -> tuple[Key, RecordedChange]:
-    header = dict(record.headers or ()).get(TOMBSTONE_HEADER) or b""
-    try:
-        version, task_epoch, sequence = map(int, header.split(b"/"))
-    except ValueError:
-        raise DecodeError(f"a tombstone that no transaction wrote: {TOMBSTONE_HEADER} is {header!r}") from None
-    return (sequence, task_epoch), RecordedChange(record, None, version)
+    told = tombstone_of(record.headers)
+    return (told.sequence, told.task_epoch), RecordedChange(record, None, told.version)
 
 
 def _entries(

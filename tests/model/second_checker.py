@@ -268,19 +268,23 @@ class _Task:
     def _check_memory(self, what: str, commit: Row, taken: Transaction, applied: list[tuple[Row, Message]]) -> None:
         """Each accepted input that changed nothing is remembered on the ledger, and nothing else is; none too short."""
         shared = {"task_epoch": commit["task_epoch"], "sequence": commit["sequence"]}
-        kept = {(row["kind"], row["entity_id"], row["dedup_key"]): row for row, _ in applied if row["dedup_key"]}
+        # Two of one occasion may be accepted in one transaction: where a horizon lies between them.
+        kept: dict[tuple[str, str, str], list[Row]] = {}
+        for row, _ in applied:
+            if row["dedup_key"]:
+                kept.setdefault((row["kind"], row["entity_id"], row["dedup_key"]), []).append(row)
         for record, entry in taken.entries_of("MemoryEntry"):
-            row = kept.pop(
-                ({1: "SIGNAL", 2: "PROPOSAL"}.get(entry["kind"], ""), entry["entity_id"], entry["dedup_key"]), None
-            )
-            if row is None:
+            kind = {1: "SIGNAL", 2: "PROPOSAL"}.get(entry["kind"], "")
+            rows = kept.get((kind, entry["entity_id"], entry["dedup_key"]))
+            if not rows:
                 self._say(f"{what}: the memory {record.key!r} is of no input that was accepted and changed nothing")
                 continue
             self._compare(f"{what}: a memory", entry, shared)
-            self._compare(f"{what}: a memory", entry["memory"], _memory(row))
+            self._compare(f"{what}: a memory", entry["memory"], _memory(rows.pop(0)))
             self._kept[record.key] = ("memory", entry)
-        for key in kept:
-            self._say(f"{what}: no memory is kept of {key}")
+        for key, rows in kept.items():
+            if rows:
+                self._say(f"{what}: no memory is kept of {key}")
         newest = {self._identity(row) for row, message in applied if self.deciding.is_newest(row, message)}
         for record, entry in taken.entries_of("AppliedEntry"):
             said = entry["entity_id"], entry["name"], entry["applied"]["input_id"]

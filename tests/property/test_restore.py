@@ -14,7 +14,7 @@ from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
-from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
+from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import restore, restore_at_once
 from placet.streams.recovery.steps import Restored
@@ -191,6 +191,31 @@ def test_a_position_that_moves_while_the_ledger_is_read_is_another_gates_work(ga
     with pytest.raises(LogUnreachable, match="another gate decides here"):
         restored(gate)
     assert restored(gate).positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
+
+
+@pytest.mark.parametrize(("role", "says"), [("changelog", "are they lost"), ("ledger", "is its commit lost")])
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_a_deposed_leader_calls_the_end_is_asked_again(role: str, says: str, warm: bool) -> None:
+    """The store would lack what others have written since: with the next answer, the same store is whole."""
+    gate, store = TestDriver.from_text(LAMP), MemoryStore()
+    gate.signal("l", "installed", signal_id="s-1")
+    if warm:
+        restored(gate, store)
+    at, log = TopicPartition(getattr(gate.topics, role), 0), gate.log
+    former = log.end_offsets([at])[at]
+    gate.signal("l", "changed", {"watts": 7}, signal_id="s-2")
+    gate.log._positions.clear()  # the group tells nothing: what is left are the two topics
+    whole = log._records[at]
+    log._records[at] = whole[:former]
+    for _ in range(2):
+        with pytest.raises(LogBehind, match=says):
+            restored(gate, store)
+    log._records[at] = whole
+    found = restored(gate, store)
+    assert found.last is not None
+    assert found.last.sequence == 2
+    form = job_of(gate, 0, 1, store).form
+    assert states_of(store, form) == states_of(gate.task().store, form)
 
 
 def test_a_lost_ledger_stops_the_task(gate: TestDriver) -> None:

@@ -106,6 +106,10 @@ def _broker_silent(world: World) -> str:
     return _broker_away(world, world.cluster.freeze, "falls silent")
 
 
+def _broker_isolated(world: World) -> str:
+    return _broker_away(world, world.cluster.isolate, "is cut off from the others")
+
+
 def _broker_away(world: World, leave: Callable[[int], None], how: str) -> str:
     number = _some_broker(world)
     if not number:
@@ -297,6 +301,7 @@ FAULTS: Final = (
     Fault("frozen", _gate_frozen),
     Fault("away", _broker_stops),
     Fault("silent", _broker_silent),
+    Fault("isolated", _broker_isolated),
     Fault(MOST_AWAY, _most_brokers_away),
     Fault("moved", _coordinators_move),
     Fault("broken", _connections_break),

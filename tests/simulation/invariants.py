@@ -117,7 +117,7 @@ _MAY_END: Final = re.compile(
     r"|SettingsError: another gate is called"
 )
 """What ends a process by its own will: a signal, its clock, its disk, another gate of its name."""
-_NOBODY_ANSWERS: Final = ": BrokerUnreachable: No Kafka broker answered"
+_NOBODY_ANSWERS: Final = re.compile(": (BrokerUnreachable|LogUnreachable): ")
 """What ends a start, where most brokers were away."""
 
 
@@ -154,7 +154,7 @@ def broken_invariants(world: World) -> Iterator[str]:
 
 
 def _may_end(world: World, told: str) -> bool:
-    return bool(_MAY_END.search(told)) or (MOST_AWAY in world.happened_once and _NOBODY_ANSWERS in told)
+    return bool(_MAY_END.search(told)) or (MOST_AWAY in world.happened_once and bool(_NOBODY_ANSWERS.search(told)))
 
 
 _MACHINE: Final = compile_machine(DEFINITION)

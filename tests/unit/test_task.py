@@ -205,7 +205,7 @@ def test_values_and_the_positions_they_cover_are_stored_together(sheet: Sheet) -
     sheet.task.committed({TOPICS.changelog: 4, TOPICS.ledger: 9})
     assert len(writes) == 1
     assert set(writes[0]) == {
-        b"so-1", b"mcommit", b"mposition/shop.order.changelog", b"mposition/shop.order.ledger",
+        b"so-1", b"mcommit", b"mchanged", b"mposition/shop.order.changelog", b"mposition/shop.order.ledger",
     }  # fmt: skip
 
 

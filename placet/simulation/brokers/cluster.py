@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from placet.simulation.brokers.groups import Group
 from placet.simulation.brokers.log import COMMIT, PartitionLog
 from placet.simulation.brokers.network import Handle, Network, OnReply, Reply, Sender
-from placet.simulation.brokers.nodes import Node, Replicas, Topic
+from placet.simulation.brokers.nodes import LeaderView, Node, Replicas, Topic
 from placet.simulation.brokers.transactions import OpenTransaction, TransactionCoordinator
 from placet.simulation.scheduler import Scheduler
 
@@ -223,6 +223,7 @@ class SimulatedCluster:
         node = self.network.nodes[number]
         node.up, node.silent = False, False
         node.held.clear()
+        node.views.clear()
         self.network.break_connections(number)
         self._elect_later(node)
 
@@ -230,6 +231,22 @@ class SimulatedCluster:
         """Let a broker fall silent: its connections stay, and what is sent to it is answered when it goes on."""
         self.network.nodes[number].silent = True
         self._elect_later(self.network.nodes[number])
+
+    def isolate(self, number: int) -> None:
+        """Cut a broker off from the others. It knows nothing of its successors, and tells clients that ask it offsets
+        what it knew: leaders have no lease. All else that clients ask of it is answered when it is back.
+        """
+        partitions = [partition for topic in self.topics.values() for partition in topic.partitions]
+        self.network.nodes[number].views = {
+            (one.log.topic, one.log.number): one.view() for one in partitions if one.leader == number
+        }
+        self.freeze(number)
+
+    def former_view(self, at: At) -> LeaderView | None:
+        """Return what a broker says of a partition that it believes to lead, if there is one that was deposed."""
+        leader = self.leader_of(at)
+        views = (node.views.get(at) for node in self.network.nodes.values() if node.number != leader)
+        return next((view for view in views if view is not None), None)
 
     def go_on(self, number: int) -> None:
         """Start a broker, or let it speak again. It is in sync after a moment."""
@@ -282,6 +299,7 @@ class SimulatedCluster:
     def _catch_up(self, node: Node, generation: int) -> None:
         if not self.network.works(node.number) or node.generation != generation:
             return
+        node.views.clear()
         working = {number for number in self.network.nodes if self.network.works(number)}
         for topic in self.topics.values():
             for partition in topic.partitions:

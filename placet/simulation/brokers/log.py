@@ -293,7 +293,9 @@ class PartitionLog:
         """
         stable = self.last_stable_offset
         old = [entry for entry in self.entries if entry.offset < stable and entry.timestamp < before_ms]
-        limit = old[-1].offset + 1 if old else 0
+        newest = next((entry.offset for entry in reversed(self.entries) if not _is_dead(entry)), 0)
+        # What was written last lies in a segment that is still open, which no cleaner touches.
+        limit = min(old[-1].offset + 1, newest) if old else 0
         last = {entry.key: entry.offset for entry in self.entries if entry.offset < limit and not _is_dead(entry)}
         kept: list[Entry] = []
         for entry in self.entries:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from placet.simulation.brokers.log import PartitionLog
 
-__all__ = ["Node", "Replicas", "Topic"]
+__all__ = ["LeaderView", "Node", "Replicas", "Topic"]
+
+
+class LeaderView(NamedTuple):
+    """Offsets of a partition, as a leader of it knows them."""
+
+    start: int
+    high_watermark: int
+    last_stable_offset: int
+    newest: int
 
 
 class Node:
@@ -16,6 +25,7 @@ class Node:
     Attributes:
         up: whether its process runs.
         silent: whether it runs, but does nothing and says nothing.
+        views: what it led when it was cut off from the other brokers, which it goes on to believe.
         skew_ns: how far its clock is ahead.
         generation: counts its starts.
     """
@@ -24,6 +34,7 @@ class Node:
         self.number = number
         self.up = True
         self.silent = False
+        self.views: dict[tuple[str, int], LeaderView] = {}
         self.skew_ns = 0
         self.generation = 0
         self.held: list[Callable[[], None]] = []
@@ -44,6 +55,11 @@ class Replicas:
         self.replicas = replicas
         self.in_sync = set(replicas)
         self.replicating = False
+
+    def view(self) -> LeaderView:
+        """Return the offsets of now."""
+        log = self.log
+        return LeaderView(log.start, log.high_watermark, log.last_stable_offset, log.newest())
 
     @property
     def takes_writes(self) -> bool:

@@ -121,6 +121,15 @@ class SimulatedAdmin:
             absent = Answer()
             absent.set_exception(failure(KafkaError._NOENT))
             return absent
+        former = self._cluster.former_view(at)
+        if former is not None and self._cluster.choices.pick(2) == 0:  # the client has found the broker that is cut off
+            told = {_LATEST: former.last_stable_offset if committed else former.high_watermark, _NEWEST: former.newest}
+            found = SimpleNamespace(offset=told.get(which, former.start))
+            answer = Answer()
+            self._cluster.scheduler.later(
+                self._cluster.network.latency_ns(), partial(answer.set_result, found), self._process
+            )
+            return answer
         number = self._cluster.leader_of(at)
 
         def handle(reply: Reply) -> None:

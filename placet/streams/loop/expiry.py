@@ -16,11 +16,11 @@ from placet.streams.loop.batch import Batch
 from placet.streams.records import ProducerRecord
 from placet.streams.state import layout
 from placet.streams.state.store import StateStore
+from placet.streams.state.tombstone import Tombstone
 from placet.streams.topology import EntityTopics
 
-__all__ = ["TOMBSTONE_HEADER", "Housekeeping", "tombstone_header"]
+__all__ = ["Housekeeping"]
 
-TOMBSTONE_HEADER = "placet-tombstone"
 _DELETIONS_MAX: Final = 500
 _DELETIONS_WHEN_IDLE_MAX: Final = 5_000
 
@@ -88,14 +88,9 @@ class Housekeeping:
         if remembered_at >= log_time - self._keep_ms:
             batch.remember(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
             return
-        headers = [(TOMBSTONE_HEADER, tombstone_header(state.version, task_epoch, sequence))]
+        headers = [Tombstone(state.version, task_epoch, sequence).header()]
         batch.send_digested(ProducerRecord(self._topics.changelog, self._partition, entity, None, headers))
         for name in state.applied:
             key = layout.applied_ledger_key(entity_id, name)
             batch.send(ProducerRecord(self._topics.ledger, self._partition, key, None))
         batch.forget(entity)
-
-
-def tombstone_header(version: int, task_epoch: int, sequence: int) -> bytes:
-    """Return the text `version/epoch/sequence`: the last version, and the transaction that forgot the entity."""
-    return f"{version}/{task_epoch}/{sequence}".encode()

@@ -205,6 +205,8 @@ class Task:
         self.positions.update((span.topic, span.end) for span in batch.commit.spans)
         writes = batch.writes()
         writes.update(layout.position_writes(written))
+        if self.topics.changelog in written:
+            writes[layout.CHANGED] = layout.dump_log_time(batch.commit.sequence)
         self.store.write(writes)
         self._housekeeping.committed()
 

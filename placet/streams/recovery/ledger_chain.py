@@ -25,6 +25,8 @@ class LedgerChain:
         self.genesis: Genesis | None = None
         data = job.store.get(layout.COMMIT)
         self.last: Commit | None = layout.commit_from_bytes(data) if data else None
+        told = job.store.get(layout.TOLD)
+        self.changed = layout.log_time_of(told) if told else 0  # the newest transaction with changes that was met
         known = job.store.get(layout.position_key(job.topics.ledger))
         self.seen_genesis = bool(self.last or known)  # a restore that was given up may have met no commit yet
         self._job = job
@@ -53,6 +55,8 @@ class LedgerChain:
                 self._apply(entry, writes)
         if self.last:
             writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
+        if self.changed:
+            writes[layout.TOLD] = layout.dump_log_time(self.changed)
         if self.last or self.seen_genesis:
             writes.update(layout.position_writes({job.topics.ledger: position}))
         job.store.write(writes)
@@ -61,6 +65,8 @@ class LedgerChain:
 
     def _link(self, entry: Commit, offset: int) -> None:
         last, self.last = self.last, entry
+        if entry.changes:
+            self.changed = entry.sequence
         if last is None or entry.sequence == last.sequence:
             return
         wrong = ""

@@ -13,14 +13,16 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Genesis
-from placet.streams.errors import LogUnreachable, TaskCorrupted, TaskStopped
+from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import RestoreLog
 from placet.streams.recovery.steps import Restoration, Restored, RestoreStep, Steps, unreadable_record
 from placet.streams.state import layout
 from placet.streams.state.store import Writes
+from placet.streams.state.tombstone import tombstone_of
 
 __all__ = ["WAITS_FOR_ROOM", "restore", "restore_at_once"]
 
@@ -43,6 +45,7 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
 
     Raises:
         TaskCorrupted: the store is foreign or ahead of the log: set it aside and begin again with an empty one.
+        LogBehind: one topic lacks what another one knows of.
         TaskStopped: the log contradicts itself.
         LogUnreachable: begin again with this store.
     """
@@ -59,6 +62,7 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
         while not job.rules_known(rules_end):
             yield RestoreStep(waits_for=f"the rules are not read up to {rules_end} yet")
     _check_position(job, starts, targets)
+    changed = _changed(job)
     positions = {partition: max(_position(job, partition.topic), starts[partition]) for partition in targets}
     ledgers_part = targets[ledger] - positions[ledger]
     changelogs_part = targets[changelog] - positions[changelog]
@@ -66,14 +70,14 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     while not job.may_read():
         yield RestoreStep(ahead=changelogs_part + ledgers_part, waits_for=WAITS_FOR_ROOM)
     with job.store.filling(changelogs_part) as write:
-        copy = _Copy(job, targets[changelog] + ledgers_part, write)
+        copy = _Copy(job, changed, targets[changelog] + ledgers_part, write)
         yield from _read(log, changelog, positions[changelog], targets[changelog], copy.take)
     chain = LedgerChain(job, targets[ledger])
     yield from _read(log, ledger, positions[ledger], targets[ledger], chain.take)
     group = {partition.topic: position for partition, position in committed.items()}
     if _other_position(chain, group) and committed != (yield from _stable_positions(log, inputs)):
         raise LogUnreachable("another gate decides here: the group's positions moved while the ledger was read")
-    return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, copy.records + chain.records)
+    return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, copy)
 
 
 def restore_at_once(job: Restoration, log: RestoreLog) -> Restored:
@@ -181,14 +185,43 @@ def _check_position(
                 raise TaskCorrupted(job.task_id, f"the store missed {age_ms // 3_600_000} h: tombstones may be gone")
 
 
+def _changed(job: Restoration) -> int:
+    """Return the newest transaction whose changes are in the store. One of an earlier release has its commit only."""
+    found, last = job.store.get(layout.CHANGED), job.store.get(layout.COMMIT)
+    return layout.log_time_of(found) if found else layout.commit_from_bytes(last).sequence if last else 0
+
+
+def _check_changed(job: Restoration, changed: int, chain: LedgerChain) -> None:
+    """Compare where changelog and ledger end. Nothing in the changelog is as new as its last record, which stays.
+
+    A leader that was cut off from the others does not know that it was deposed, and tells an end that is long passed.
+    """
+    known = chain.last.sequence if chain.last else 0
+    if changed == _UNKNOWN:
+        return
+    if changed < chain.changed:
+        raise LogBehind(
+            job.task_id, f"{job.topics.changelog} ends with transaction {changed}, the ledger knows of changes "
+            f"of {chain.changed}: are they lost?",
+        )  # fmt: skip
+    if changed > known:
+        raise LogBehind(
+            job.task_id, f"{job.topics.ledger} ends with transaction {known}, the changelog has changes of {changed}: "
+            "is its commit lost?",
+        )  # fmt: skip
+
+
+_UNKNOWN: Final = (1 << 64) - 1
+"""A sequence where the changelog's last record can't be read here."""
 _TakePart = Callable[[list[ConsumerRecord], int], RestoreStep]
 
 
 class _Copy:
     """Copies the changelog into the store, undecoded. What lies ahead of a position is `end` minus that position."""
 
-    def __init__(self, job: Restoration, end: int, write: Callable[[Writes], None]) -> None:
+    def __init__(self, job: Restoration, changed: int, end: int, write: Callable[[Writes], None]) -> None:
         self.records = 0
+        self.changed = changed
         self._write = write
         self._job = job
         self._end = end
@@ -206,10 +239,21 @@ class _Copy:
                     layout.keep_change(writes, entity, record.value, record.headers or [], record.offset)
         except (IndexError, TypeError) as error:
             raise unreadable_record(job, record, error) from error
+        if records:
+            self.changed = self._sequence_of(records[-1])
+            writes[layout.CHANGED] = layout.dump_log_time(self.changed)
         writes.update(layout.position_writes({job.topics.changelog: position}))
         self._write(writes)
         self.records += len(records)
         return RestoreStep(len(records), self._end - position)
+
+    def _sequence_of(self, record: ConsumerRecord) -> int:
+        try:
+            if record.value is None:
+                return tombstone_of(record.headers).sequence
+            return self._job.codec.decode_change(record.value, record.headers).sequence
+        except DecodeError:
+            return _UNKNOWN  # it is named when somebody needs it
 
 
 def _other_position(chain: LedgerChain, committed: Mapping[str, int | None]) -> str:
@@ -227,20 +271,22 @@ def _checked(
     chain: LedgerChain,
     committed: Mapping[str, int | None],
     starts: Mapping[str, int],
-    records: int,
+    copy: _Copy,
 ) -> Restored:
-    last = chain.last
+    last, records = chain.last, copy.records + chain.records
     if last is None:
         strays = {topic: position for topic, position in committed.items() if position is not None}
         if strays:
-            raise TaskStopped(
+            raise LogBehind(
                 job.task_id,
                 f"the group has positions {strays} but the ledger is empty: was it deleted? Nothing was read.",
             )
+        _check_changed(job, copy.changed, chain)
         genesis = Genesis(
             dict(job.topic_ids), job.partitions, 0 if not any(starts.values()) else job.now_ms, job.now_ms
         )
         return Restored(None, dict(starts), genesis, records)
+    _check_changed(job, copy.changed, chain)
     if not chain.seen_genesis:
         raise TaskStopped(job.task_id, f"{job.topics.ledger} holds commits but no genesis: it is not whole")
     positions = {span.topic: span.end for span in last.spans}
@@ -250,7 +296,7 @@ def _checked(
         if group is None:
             warning = f"the group has no position for {topic} any more; the ledger's {position} counts"
         elif group != position:
-            raise TaskStopped(
+            raise LogBehind(
                 job.task_id,
                 f"the group's position of {topic} is {group}, the ledger's {position}: someone else moved it",
             )

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from placet.schemas.errors import PlacetError
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import FatalError, LogUnreachable, TaskCorrupted, TaskStopped
+from placet.streams.errors import FatalError, LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.log import RestoreLog
 from placet.streams.recovery.restore import WAITS_FOR_ROOM, restore
@@ -33,6 +33,7 @@ _READING_MAX: Final = 4
 """How many restores read at a time: each fills lists in memory. Those that only ask or wait are not counted."""
 _TICK_S: Final = 0.005
 _RETRY_AFTER_S: Final = 0.5
+_BEHIND_S: Final = 10.0  # for a deposed leader to hear of it, or for clients to hear of its successor
 _RULES_WITHIN_S: Final = 5.0  # the loop looks at the rules once a second
 _PATIENCE_S: Final = 2.0  # with a restore that gets nothing to read, while others wait for its room
 
@@ -232,10 +233,17 @@ class Restorer:
 
     def _restore(self, job: Job, store: StateStore) -> Steps[Restored]:
         """Restore, again and again until the log can be read."""
+        behind_since_s = None
         while True:
             try:
                 return (yield from self._restore_once(job, store))
             except LogUnreachable as error:
+                why = str(error)
+            except LogBehind as error:
+                now_s = self._runtime.monotonic_s()
+                behind_since_s = behind_since_s or now_s
+                if now_s - behind_since_s > _BEHIND_S:
+                    raise
                 why = str(error)
             yield RestoreStep(waits_for=why, pause_s=_RETRY_AFTER_S)
 

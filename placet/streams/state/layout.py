@@ -28,12 +28,14 @@ from placet.schemas.state import ABSENT, Change, EntityState, Memory, encode_sta
 from placet.streams.records import Headers
 
 __all__ = [
+    "CHANGED",
     "COMMIT",
     "DELETED_HEADER",
     "MADE_AT",
     "MEMORY_HEADER",
     "OFFSET_MARK",
     "STAMP",
+    "TOLD",
     "StateFormat",
     "applied_ledger_key",
     "change_headers",
@@ -57,6 +59,10 @@ __all__ = [
 ]
 
 STAMP, COMMIT, MADE_AT = b"mstamp", b"mcommit", b"mmade"
+CHANGED = b"mchanged"
+"""The newest transaction whose changes are in the store: its sequence."""
+TOLD = b"mtold"
+"""The newest one with changes that a restore found in the ledger, likewise: the two may come from different leaders."""
 OFFSET_MARK = "@"
 """Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
 MEMORY_HEADER = "placet-memory"
