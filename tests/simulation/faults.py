@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from placet.simulation.brokers.network import GOOD, UNANSWERED, Fate, Sender
+from placet.simulation.disk import StoreFolder
 
 if TYPE_CHECKING:
     from tests.simulation.world import Gate, World
@@ -16,6 +18,12 @@ __all__ = ["FAULTS", "MOST_AWAY", "Aim", "Fault", "heal"]
 
 _MS: Final = 1_000_000
 _SECOND: Final = 1_000 * _MS
+_MORE_THAN_A_DAY_NS: Final = 25 * 3_600 * _SECOND
+"""Longer than tombstones stay, and than `min.compaction.lag.ms`, which is the horizon and a day."""
+_BEHIND_THE_HORIZON_NS: Final = 11 * 60 * _SECOND
+_SWEPT_WITHIN_NS: Final = 11 * _SECOND
+"""Within it what has expired is deleted, in transactions without inputs."""
+_QUIET_NS: Final = 12 * _SECOND
 _TOMBSTONES_MS: Final = 24 * 3_600_000
 """Kafka's default of delete.retention.ms."""
 _MINUTES: Final = (4.0, 7.0, 10.5, 10.5, 11.0, 25.0, 25.0, 24.0 * 60.0)
@@ -197,17 +205,16 @@ def _inputs_expire(world: World) -> str:
 def _logs_compacted(world: World) -> str:
     now_ms = world.cluster.network.clock_ms(1)
     for at in world.compacted_at:
-        configs = world.cluster.topics[at[0]].configs
-        world.cluster.log(at).compact(
-            before_ms=now_ms - int(configs["min.compaction.lag.ms"]), tombstones_before_ms=now_ms - _TOMBSTONES_MS
-        )
+        before_ms = now_ms - int(world.cluster.topics[at[0]].configs["min.compaction.lag.ms"])
+        world.compacted_before_ms = max(before_ms, world.compacted_before_ms)
+        world.cluster.log(at).compact(before_ms=before_ms, tombstones_before_ms=now_ms - _TOMBSTONES_MS)
     return "the cleaner passes"
 
 
 def _store_copied(world: World) -> str:
     """Somebody copies a machine's stores, as a backup does."""
     gate = _some_gate(world)
-    gate.copies = [(folder, gate.disk.snapshot(folder)) for folder in gate.disk.folders() if not folder.suffix]
+    gate.copies = _copies_of(gate)
     return f"the stores of {gate.name} are copied" if gate.copies else ""
 
 
@@ -217,10 +224,56 @@ def _copy_put_back(world: World) -> str:
     if not gate.copies:
         return ""
     gate.kill()
-    for folder, snapshot in gate.copies:
+    _put_back(gate, gate.copies)
+    return f"{gate.process.name} is killed, and older copies are its stores now"
+
+
+def _late_copy_put_back(world: World) -> str:
+    """Copies of more than a day ago: of what was deleted since then there is no tombstone any more.
+
+    Nothing waits when time passes: what waits for more than a day may be taken for new, as docs/operating.md says.
+    """
+    gate = _some_gate(world)
+    copies = _copies_of(gate)
+    if not copies or "late copy" in world.happened_once:
+        return ""
+    world.happened_once.add("late copy")
+
+    def what_was_deleted_is_forgotten() -> None:
+        world.scheduler.start_ns += _BEHIND_THE_HORIZON_NS
+        world.scheduler.later(_SWEPT_WITHIN_NS, partial(_once_settled, world, a_day_passes))
+
+    def a_day_passes() -> None:
+        gate.kill()
+        world.scheduler.start_ns += _MORE_THAN_A_DAY_NS
+        _logs_compacted(world)
+        _put_back(gate, copies)
+        world.note("outside", f"{gate.process.name} is killed; a day later its stores are older copies")
+
+    after_ns = (1, 2, 4, 6)[world.choices.pick(4)] * _SECOND
+    world.scheduler.later(after_ns, partial(_once_settled, world, what_was_deleted_is_forgotten))
+    return f"the stores of {gate.name} are copied, and put back more than a day after this"
+
+
+def _once_settled(world: World, then: Callable[[], None], tries: int = 40) -> None:
+    """Let no inputs come until all are decided, then do something, unless that takes too long."""
+    if world.over or not tries:
+        return
+    world.feeder.quiet_until_ns = world.scheduler.now_ns + _QUIET_NS
+    if world.settled():
+        then()
+    else:
+        world.scheduler.later(_SECOND // 2, partial(_once_settled, world, then, tries - 1))
+
+
+def _copies_of(gate: Gate) -> list[tuple[Path, StoreFolder]]:
+    return [(folder, gate.disk.snapshot(folder)) for folder in gate.disk.folders() if not folder.suffix]
+
+
+def _put_back(gate: Gate, copies: list[tuple[Path, StoreFolder]]) -> None:
+    for folder, snapshot in copies:
         if folder in gate.disk.folders():
             gate.disk.put_back(folder, snapshot)
-    return f"{gate.process.name} is killed, and older copies are its stores now"
 
 
 def _copy_in_wrong_place(world: World) -> str:
@@ -238,6 +291,9 @@ def _copy_in_wrong_place(world: World) -> str:
 
 def _positions_expire(world: World) -> str:
     """The broker forgets the positions of a group that was away for long; then inputs come again to each partition."""
+    inputs = [world.cluster.topics[topic].partitions[number] for topic, number in world.inputs_at]
+    if not _all_brokers_work(world) or not all(found.takes_writes for found in inputs):
+        return ""
     for gate in world.gates:
         gate.kill()
     group = world.cluster.group(world.app)
@@ -312,6 +368,7 @@ FAULTS: Final = (
     Fault("damage", _store_damaged),
     Fault("copied", _store_copied),
     Fault("copied back", _copy_put_back),
+    Fault("late copy", _late_copy_put_back),
     Fault("wrong place", _copy_in_wrong_place),
     Fault("forgotten", _positions_expire),
     Fault("full", _disk_full),

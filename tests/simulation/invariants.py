@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-from placet.processors.dedup import memory_is_live
+from placet.processors.dedup import memory_is_live, memory_kept_ms
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.control import encode_control
 from placet.schemas.state import ABSENT
@@ -178,11 +178,12 @@ def _wrong_stores(world: World) -> Iterator[str]:
             expected = _values_of_the_log(world.cluster, int(folder.name), values)
             commit = values.get(layout.COMMIT)
             log_time = layout.commit_from_bytes(commit).log_time if commit else 0
+            live_at = max(log_time, world.compacted_before_ms + memory_kept_ms(_MACHINE.horizon_ms))
             wrong = {
                 key
                 for key in values.keys() | expected.keys()
                 if key[:1] in b"sdu"
-                and _meaning(key, values.get(key), log_time) != _meaning(key, expected.get(key), log_time)
+                and _meaning(key, values.get(key), live_at) != _meaning(key, expected.get(key), live_at)
             }
             wrong |= {key for key, value in values.items() if _never_expires(values, key, value)}
             if wrong:

@@ -165,6 +165,10 @@ def _the_chain_is_not_read() -> AbstractContextManager[Any]:
     return patch.object(LedgerChain, "_link", keep_every_other)
 
 
+def _a_store_of_any_age() -> AbstractContextManager[Any]:
+    return patch.object(restore, "TOMBSTONES_KEPT_MS", 1 << 60)
+
+
 def _positions_are_stored_first() -> AbstractContextManager[Any]:
     """In a batch of their own, before the values that they cover."""
     write = RocksDBStore.write
@@ -195,6 +199,7 @@ PLANTED: Final = (
     Planted("assigned at offset zero", "standard", _assigned_at_offset_zero),
     Planted("a batch of any size", "large", _a_batch_of_any_size),
     Planted("the chain is not read", "standard", _the_chain_is_not_read),
+    Planted("a store of any age is gone on with", "standard", _a_store_of_any_age),
     Planted("positions are stored before the values", "standard", _positions_are_stored_first),
     Planted("a closed connection is no reason", "standard", _nobody_listens_to_the_log),
 )

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from logging import NullHandler
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from placet.schemas.errors import PlacetError
 from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.simulation.brokers.log import PartitionLog
 from placet.simulation.choices import Choices
-from placet.simulation.disk import SimulatedDisk
+from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.loop.task import Counts
@@ -129,7 +129,7 @@ class Gate:
         self.world = world
         self.name = name
         self.restarts = restarts
-        self.copies: list[Any] = []  # of its stores, as a backup has them
+        self.copies: list[tuple[Path, StoreFolder]] = []  # of its stores, as a backup has them
         self.skew_ns = self.usual_skew_ns = skew_ns
         self.disk = SimulatedDisk(world.choices)
         self.starts = 0
@@ -213,6 +213,7 @@ class World:
         self.ends: list[str] = []  # of processes, by themselves
         self.faults: list[str] = []
         self.happened_once: set[str] = set()
+        self.compacted_before_ms = 0  # memory that is older may be gone, though log time stood still since then
         self.trace: list[str] = []
         self.on_note: Callable[[str, str], None] | None = None
         self.usual_trouble = (200, 1_000, 0)[self.choices.pick(3)] if trouble else 0
