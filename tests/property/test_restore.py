@@ -176,6 +176,19 @@ def test_another_number_of_partitions_stops_the_task(gate: TestDriver) -> None:
         restored(gate, partitions=2)
 
 
+def test_a_topic_that_is_made_anew_while_the_gate_runs_stops_the_task(gate: TestDriver) -> None:
+    """Its end lies below the store's position: that must not count for a store that is ahead of the log."""
+    store, log = MemoryStore(), gate.log
+    restored(gate, store)
+    before, now = copy_of(store), Future[str]()
+    now.set_result("another")
+    log.ask_topic_ids = lambda _topics: {gate.topics.changelog: now}  # type: ignore[method-assign]
+    log._records[TopicPartition(gate.topics.changelog, 0)] = []
+    with pytest.raises(TaskStopped, match="changelog was created anew: id another, this gate knows id-of-"):
+        restored(gate, store)
+    assert store.scan(b"", b"", 99) == before.scan(b"", b"", 99)
+
+
 def test_a_position_that_someone_else_moved_stops_the_task(gate: TestDriver) -> None:
     gate.log.commit({TopicPartition(gate.topics.signals, 0): 1})
     with pytest.raises(TaskStopped, match="someone else moved it"):

@@ -239,6 +239,9 @@ class SimulatedLog:
     def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         return self._ask(partitions, self._world.driver.log.start_offsets)
 
+    def ask_topic_ids(self, _topics: Iterable[str]) -> dict[str, Future[str]]:
+        return {}
+
     def _ask(
         self, partitions: Iterable[TopicPartition], look: Callable[[list[TopicPartition]], dict[TopicPartition, int]]
     ) -> dict[TopicPartition, Future[int]]:

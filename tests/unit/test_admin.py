@@ -14,6 +14,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.admin_errors import BrokerUnreachable
 from placet.streams.kafka.list_offsets import _hand_on_offset
+from placet.streams.kafka.topic_ids import ask_topic_ids
 from tests.staged import StagedHost
 
 
@@ -51,6 +52,26 @@ def test_no_offset_amid_an_election_is_no_answer() -> None:
 def test_an_error_is_handed_on_as_what_it_means(code: int, told: type[Exception]) -> None:
     with pytest.raises(told):
         handed_on(KafkaException(KafkaError(code))).result()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (KafkaError._TIMED_OUT, BrokerUnreachable),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, BrokerUnreachable),  # perhaps not known to this broker yet
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, SettingsError),
+    ],
+)
+def test_the_ids_of_topics_are_asked_for_without_waiting(code: int, told: type[Exception]) -> None:
+    client, known, unknown = MagicMock(), Future[Any](), Future[Any]()
+    client.describe_topics.return_value = {"known": known, "unknown": unknown}
+    answers = ask_topic_ids(client, ["known", "unknown"], 1.0)
+    assert not any(answer.done() for answer in answers.values())
+    known.set_result(SimpleNamespace(topic_id="an id"))
+    unknown.set_exception(KafkaException(KafkaError(code)))
+    assert answers["known"].result() == "an id"
+    with pytest.raises(told):
+        answers["unknown"].result()
 
 
 @pytest.mark.parametrize("asked", [KafkaException(KafkaError(KafkaError._TRANSPORT)), Future()])

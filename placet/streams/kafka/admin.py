@@ -28,6 +28,7 @@ from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients
 from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, topic_info
 from placet.streams.kafka.list_offsets import ask_offsets
+from placet.streams.kafka.topic_ids import ask_topic_ids
 from placet.streams.records import TopicPartition
 
 __all__ = ["Admin", "BrokerUnreachable", "ClockReading", "Cluster", "TopicInfo"]
@@ -111,6 +112,10 @@ class Admin:
         found = self._tried(described)
         configs = self._configs(ResourceType.TOPIC, found)
         return {name: topic_info(found[name].topic_id, found[name].partitions, configs[name]) for name in configs}
+
+    def ask_topic_ids(self, names: Iterable[str]) -> dict[str, Future[str]]:
+        """Ask for the ids of these topics, without waiting. Returns as `ask_ends` does."""
+        return ask_topic_ids(self._client, names, self._try_s)
 
     def create_topic(
         self, name: str, partitions: int, *, replication_factor: int = -1, configs: Mapping[str, str] | None = None
@@ -216,10 +221,7 @@ class Admin:
             raise self._unreachable(str(error)) from error
 
     def group_members(self, group: str) -> list[Any]:
-        """Return who is in a consumer group, with `member_id`, `client_id` and `host`; nobody where there is none.
-
-        Asked once, with a limit of two seconds: the loop may wait for it.
-        """
+        """Return who is in a consumer group, with `member_id`, `client_id` and `host`. Asked once, for two seconds."""
         future = self._client.describe_consumer_groups([group], request_timeout=_GRACE_S)[group]
         return list(self._result(future, f"describe group {group}").members)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import Future
 
 from placet.streams.kafka.admin import Admin
@@ -89,6 +90,10 @@ class KafkaRestoreLog:
     def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         """See `RestoreLog`."""
         return self._admin.ask_starts(partitions)
+
+    def ask_topic_ids(self, topics: Iterable[str]) -> dict[str, Future[str]]:
+        """See `RestoreLog`."""
+        return self._admin.ask_topic_ids(topics)
 
     def start(self, partition: TopicPartition, position: int) -> None:
         """See `RestoreLog`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -59,6 +59,10 @@ class RestoreLog(Protocol):
 
     def ask_starts(self, partitions: list[TopicPartition]) -> Mapping[TopicPartition, Future[int]]:
         """Ask each leader for the first offset that it still holds."""
+        ...
+
+    def ask_topic_ids(self, topics: Iterable[str]) -> Mapping[str, Future[str]]:
+        """Ask for the ids that topics have now, as far as this log has topics with ids."""
         ...
 
     def start(self, partition: TopicPartition, position: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -72,6 +72,10 @@ class MemoryLog:
     def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         """See `RestoreLog`."""
         return {partition: _answered(start) for partition, start in self.start_offsets(partitions).items()}
+
+    def ask_topic_ids(self, _topics: Iterable[str]) -> dict[str, Future[str]]:
+        """See `RestoreLog`: these topics are never made anew."""
+        return {}
 
     def start(self, partition: TopicPartition, position: int) -> None:
         """See `RestoreLog`."""

@@ -57,6 +57,7 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     asked_ends = log.ask_ends([changelog, ledger, *([job.control] if job.control else [])])
     asked_starts = log.ask_starts([changelog, ledger, *inputs])
     targets, starts = (yield from _answers(asked_ends)), (yield from _answers(asked_starts))
+    yield from _check_topics(job, log)
     if job.control:
         rules_end = targets.pop(job.control)
         while not job.rules_known(rules_end):
@@ -113,6 +114,22 @@ def _answers(asked: Mapping[TopicPartition, Future[Answer]]) -> Steps[dict[Topic
     if lost:
         raise LogUnreachable(f"{_named(lost)}: {asked[lost[0]].exception()}")
     return {partition: answer.result() for partition, answer in asked.items()}
+
+
+def _check_topics(job: Restoration, log: RestoreLog) -> Steps[None]:
+    """A topic that was made anew while this gate runs looks like one that lost its end: what is left would count.
+
+    Asked once the ends are known: in a topic that is made anew after this, the end is never met.
+    """
+    asked = log.ask_topic_ids(job.topics)
+    while not all(answer.done() for answer in asked.values()):
+        yield RestoreStep(waits_for="no broker tells the ids of the topics")
+    for topic, answer in asked.items():
+        if answer.result() != job.topic_ids[topic]:
+            raise TaskStopped(
+                job.task_id,
+                f"{topic} was created anew: id {answer.result()}, this gate knows {job.topic_ids[topic]}",
+            )
 
 
 def _named(partitions: list[TopicPartition]) -> str:
