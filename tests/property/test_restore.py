@@ -189,6 +189,13 @@ def test_a_topic_that_is_made_anew_while_the_gate_runs_stops_the_task(gate: Test
     assert store.scan(b"", b"", 99) == before.scan(b"", b"", 99)
 
 
+def test_a_store_of_fewer_partitions_is_set_aside_so_that_the_genesis_is_read(gate: TestDriver) -> None:
+    store = MemoryStore()
+    restored(gate, store)
+    with pytest.raises(TaskCorrupted, match="other topics"):
+        restored(gate, store, partitions=2)
+
+
 def test_a_position_that_someone_else_moved_stops_the_task(gate: TestDriver) -> None:
     gate.log.commit({TopicPartition(gate.topics.signals, 0): 1})
     with pytest.raises(TaskStopped, match="someone else moved it"):

@@ -164,7 +164,8 @@ def _read(log: RestoreLog, partition: TopicPartition, position: int, target: int
 
 def _stamp(job: Restoration) -> bytes:
     ids = {topic: job.topic_ids[topic] for topic in sorted(job.topics)}
-    return msgspec.json.encode({"format": 1, "task": str(job.task_id), "topic_ids": ids})
+    stamp = {"format": 1, "task": str(job.task_id), "topic_ids": ids, "partitions": job.partitions}
+    return msgspec.json.encode(stamp)
 
 
 def _check_stamp(job: Restoration) -> None:
