@@ -81,6 +81,15 @@ class SimulatedCluster:
         topic = self.topics[name] = Topic(name, f"topic{self._made:017d}", made, configs)
         return topic
 
+    def add_partitions(self, name: str, partitions: int) -> None:
+        """Let a topic have this many partitions. Groups that read it divide them anew."""
+        found, numbers = self.topics[name], tuple(self.network.nodes)
+        least = found.partitions[0].least
+        for number in range(len(found.partitions), partitions):
+            found.partitions.append(Replicas(name, number, numbers, least))
+        for group in self.groups.values():
+            group.topics_changed()
+
     def delete_topic(self, name: str) -> None:
         """Delete a topic, if there is one; those who wait at its leaders are told."""
         deleted = self.topics.pop(name, None)

@@ -112,6 +112,10 @@ class Group:
         self._rebalance()
         return True
 
+    def topics_changed(self) -> None:
+        """Divide the topics' partitions anew: there are more of them."""
+        self._rebalance()
+
     def _target_of(self, member: Member) -> frozenset[At]:
         return self._target.get(member.member_id, frozenset())
 
