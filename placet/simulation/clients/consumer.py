@@ -20,6 +20,8 @@ from placet.simulation.scheduler import Process, Waiters
 __all__ = ["SimulatedConsumer"]
 
 _FOR_EVER_NS: Final = 1 << 62
+_ONCE_IN: Final = 30
+"""How many answers there are for one without the group's positions, where the network is in trouble."""
 At = tuple[str, int]
 
 
@@ -171,17 +173,24 @@ class SimulatedConsumer:
     # -- questions -----------------------------------------------------------------------------------------------------
 
     def committed(self, partitions: list[ClientPartition], timeout: float = -1.0) -> list[ClientPartition]:
-        """See `ConsumerCalls`: unstable positions are asked for again until the time is over."""
+        """See `ConsumerCalls`: unstable positions are asked for again until the time is over.
+
+        Amid trouble positions may be missing for a moment: what was seen of leaders, coordinators may do.
+        """
         self._use()
         ats = [(partition.topic, partition.partition) for partition in partitions]
         stable, group = self.fetcher.committed, self.cluster.group(self._group)
+        cluster = self.cluster
 
         def handle(reply: Reply) -> None:
+            known = group.positions
+            if cluster.network.trouble and cluster.choices.pick(_ONCE_IN) == 0:
+                known = {}  # of a coordinator that has just begun
             if stable and any(group.is_unstable(at) for at in ats):
                 reply(UNSTABLE, None)
             else:
-                reply(OK, [ClientPartition(topic, number, group.positions.get((topic, number), -1001))
-                           for topic, number in ats])  # fmt: skip
+                found = [(*at, known.get(at, -1001)) for at in ats]
+                reply(OK, [ClientPartition(topic, number, offset) for topic, number, offset in found])
 
         ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetFetch", ats))
         found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, timeout)

@@ -29,6 +29,9 @@ _TIMEOUT_NS: Final = 60_000_000_000
 _NOTHING_UNDER_WAY: Final = -1
 _UNSTABLE: Final = int(KafkaError.UNSTABLE_OFFSET_COMMIT)
 _OUT_OF_RANGE: Final = int(KafkaError.OFFSET_OUT_OF_RANGE)
+_FAILED: Final = int(KafkaError.UNKNOWN)
+"""A broker's error of a moment that the client tells, with the version of its fetch, and fetches again."""
+_ONCE_IN: Final = 500
 _END: Final = KafkaError(KafkaError._PARTITION_EOF)
 _EARLIEST: Final = ("earliest", "smallest", "beginning")
 _LATEST: Final = ("latest", "largest", "end")
@@ -187,6 +190,8 @@ class FetchThread:
                 reply(NOT_LEADER, None)
             elif not found.log.start <= position <= found.log.end:
                 reply(_OUT_OF_RANGE, None)
+            elif self._cluster.network.trouble and self._cluster.choices.pick(_ONCE_IN) == 0:
+                reply(_FAILED, None)
             elif self._closed or lane.version != version:
                 pass  # nobody waits for it
             else:
@@ -238,6 +243,9 @@ class FetchThread:
             self._take(lane, version, fetched)
         elif code == _OUT_OF_RANGE:
             self._out_of_range(lane, version)
+        elif code == _FAILED:
+            self.put(SimulatedMessage(lane.at, lane.position, problem=KafkaError(code), version=version))
+            self.fetch_soon(lane, _RETRY_NS)
         else:
             self.fetch_soon(lane, _RETRY_NS)
 
