@@ -57,7 +57,7 @@ def check(history: History, *, settled: bool) -> list[str]:
         task.check(settled=settled)
         definitions |= task.definitions
         dead |= task.deciding.dead
-    if len(definitions) > 1:
+    if len(definitions) > 1 + len(history.others):
         found.append(f"one definition has {len(definitions)} digests")
     letters = history.topics.get(f"{history.app}.dead-letters")
     if letters is not None:
@@ -104,6 +104,8 @@ class _Task:
             topic: {each.offset: each for each in history.topics[topic][partition]} for topic in self._kinds
         }
         self._rules = rules_of(history.definition)
+        self._others = {digest: rules_of(text) for digest, text in history.others.items()}
+        self._first = self._rules
         self.deciding = Deciding(self._rules, self._say)
         self._compare = self.deciding.compare
         self._commit: Row | None = None
@@ -116,7 +118,9 @@ class _Task:
 
     def check(self, *, settled: bool) -> None:
         """Walk the commits in their order; then compare with the group's positions."""
-        found, ledger = transactions(self._logs, self._rules.schemas["CHANGE"], self._say)
+        found, ledger = transactions(
+            self._logs, [each.schemas["CHANGE"] for each in (self._first, *self._others.values())], self._say
+        )
         places = Counter((row["topic"], row["offset"]) for each in found.values() for _, row in each.decisions)
         commits = [(record, row) for record, kind, row in ledger if kind == "Commit"]
         self._check_order([record.producer for record, _ in commits])
@@ -190,6 +194,7 @@ class _Task:
     def _check_transaction(self, commit: Row, taken: Transaction) -> None:
         """The commit covers exactly what its transaction wrote, and that follows from the inputs."""
         what = f"commit {commit['sequence']}"
+        self._rules = self.deciding.judge.rules = self._others.get(commit["definition_digest"], self._first)
         cites: dict[tuple[str, int], tuple[LoggedRecord, Row]] = {}
         self.definitions.add(commit["definition_digest"])
         counts = {"decisions": len(taken.decisions), "changes": len(taken.changes)}  # observed: no tombstones

@@ -119,7 +119,7 @@ class Deciding:
         wanted = {f"placet_{name}": row[name] for name in _REPEATED}
         wanted |= {"placet_event_time": message.event_time, "placet_proposer": message.proposer}
         wanted |= {f"placet_{name}": getattr(after, name) for name in _OF_STATE}
-        self.compare(what, change, wanted | dict(after.fields))
+        self.compare(what, change, wanted | {name: after.fields[name] for name in self.judge.rules.defaults})
         if record.key != message.entity_id.encode():
             self._say(f"{what}: its key is {record.key!r}, its entity {message.entity_id!r}")
         memory = ["placet-memory"] if row["dedup_key"] else []

@@ -204,7 +204,7 @@ class Judge:
 
     def _evolve(self, rule: Rule, message: Message, entity: Entity, log_time: int, decided_at: int) -> Verdict:
         """Rung 10: the first transition whose guard holds; then its new state must keep the invariants."""
-        fields = entity.fields or self.rules.defaults
+        fields = {**self.rules.defaults, **entity.fields}  # those of a newer definition are kept
         scope = {
             "state": fields, "payload": message.payload, "status": entity.status, "version": entity.version,
             "entity_id": message.entity_id, "event_time": message.event_time, "decided_at": decided_at,
@@ -233,7 +233,7 @@ class Judge:
 
     def moved(self, entity: Entity, status: str, fields: Mapping[str, Any], log_time: int) -> Entity:
         """Return the entity in a new state; the same entity if nothing differs."""
-        old = entity.fields or self.rules.defaults
+        old = {**self.rules.defaults, **entity.fields}
         differ = [name for name, value in fields.items() if old[name] != value]
         if not differ and status == entity.status:
             return entity

@@ -57,6 +57,7 @@ class History(NamedTuple):
     app: str
     entity: str
     definition: str
+    others: Mapping[bytes, str] = {}  # that were in force meanwhile, by their digests
 
 
 @dataclass(slots=True)
@@ -114,7 +115,7 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def transactions(
-    logs: Mapping[str, Sequence[LoggedRecord]], change: _Form, say: Callable[[str], None]
+    logs: Mapping[str, Sequence[LoggedRecord]], forms: Sequence[_Form], say: Callable[[str], None]
 ) -> tuple[dict[int, Transaction], list[tuple[LoggedRecord, str, Row]]]:
     """Decode what lies on one partition of the outputs; return it by transaction, and the ledger in order."""
     found: dict[int, Transaction] = {}
@@ -126,7 +127,8 @@ def transactions(
         else:
             found.setdefault(record.producer, Transaction()).decisions.append((record, row))
     for record in logs["changelog"]:
-        row = decoded(record.value, change)
+        rows = (decoded(record.value, form) for form in forms)
+        row = next((row for row in rows if row is not None), None)
         if record.value is None:
             found.setdefault(record.producer, Transaction()).tombstones.append(record)
         elif row is None:

@@ -498,6 +498,7 @@ def heal(world: World) -> None:
             world.scheduler.thaw(gate.process)
         gate.set_skew(gate.usual_skew_ns)
         gate.disk.heal()
+        gate.definition = world.newest
 
 
 def _some_gate(world: World) -> Gate:

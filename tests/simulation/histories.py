@@ -17,12 +17,14 @@ __all__ = ["KINDS", "History", "collected_afterwards", "outcome_of", "run_histor
 STANDARD: Final = "standard"
 SMALL: Final = "small"
 LARGE: Final = "large"
+ROLLING: Final = "rolling"
 KINDS: Final[dict[str, Scale]] = {
     STANDARD: Scale(),
     SMALL: Scale(inputs=5),
+    ROLLING: Scale(inputs=90, pause_ms=200, fault_ms=1_000, rolls=True),
     LARGE: Scale(inputs=200, batch_records_max=4_000, note_bytes=200_000, pause_ms=0),
 }
-"""Kinds of worlds: at least twenty transactions, about three, or changes of large states that come all at once."""
+"""Kinds of worlds: at least twenty transactions, about three, a newer definition, or large states that come at once."""
 _RUNS_MAX: Final = 300
 
 

@@ -9,6 +9,8 @@ from typing import Any, Final, cast
 
 from placet.processors.dedup import memory_is_live, memory_kept_ms
 from placet.processors.machine import compile_machine
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import encode_control
 from placet.schemas.state import ABSENT
 from placet.simulation.brokers.cluster import SimulatedCluster
@@ -21,13 +23,13 @@ from placet.streams.rules.control import _published
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore
-from placet.streams.topology import TaskId, dead_letters_topic
+from placet.streams.topology import TaskId, control_topic, dead_letters_topic
 from placet.verify.report import TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.verify import EntityPlace, verify_task
 from tests.model.second_checker import History, LoggedRecord, check
 from tests.simulation.faults import MOST_AWAY
-from tests.simulation.rules import APP, CODEC, DEFINITION, PARTITIONS, RULES, TOPICS
+from tests.simulation.rules import APP, DEFINITION, NEWER, NEWER_RULES, PARTITIONS, RULES, TOPICS
 from tests.simulation.world import World
 
 __all__ = ["ClusterLog", "broken_invariants"]
@@ -79,17 +81,23 @@ class _Clock:
         raise AssertionError("a transaction never ended")
 
 
-def past_rules() -> PastRules:
-    """The rules of every world: compiled once."""
+def past_rules(world: World) -> PastRules:
+    """The rules of a world: compiled once for all that have one version."""
+    if world.scale.rolls:
+        return _compiled(ClusterLog(world.cluster).records(TopicPartition(control_topic(APP), 0)))
     if not _RULES:
-        rulebook = Rulebook("control")
         value = encode_control(_published(DEFINITION, 0))
-        rulebook.take([ConsumerRecord("control", 0, 0, 0, b"", value)], 1)
-        _RULES.append(PastRules(DEFINITION.entity, rulebook, None, 1_048_588))
+        _RULES.append(_compiled([ConsumerRecord("control", 0, 0, 0, b"", value)]))
     return _RULES[0]
 
 
 _RULES: Final[list[PastRules]] = []
+
+
+def _compiled(published: list[ConsumerRecord]) -> PastRules:
+    rulebook = Rulebook("control")
+    rulebook.take(published, published[-1].offset + 1)
+    return PastRules(DEFINITION.entity, rulebook, None, 1_048_588)
 
 
 def history_of(world: World) -> History:
@@ -98,7 +106,8 @@ def history_of(world: World) -> History:
     dead = dead_letters_topic(APP)
     topics[dead] = [_logged(world.cluster, (dead, 0))]
     ends = {at: log.end for at, log in world.logs.items()}
-    return History(topics, world.cluster.group(APP).positions, ends, APP, DEFINITION.entity, RULES)
+    others = {NEWER.digest: NEWER_RULES} if world.scale.rolls else {}
+    return History(topics, world.cluster.group(APP).positions, ends, APP, DEFINITION.entity, RULES, others)
 
 
 def _logged(cluster: SimulatedCluster, at: tuple[str, int]) -> list[LoggedRecord]:
@@ -119,6 +128,8 @@ _MAY_END: Final = re.compile(
 """What ends a process by its own will: a signal, its clock, its disk, another gate of its name."""
 _NOBODY_ANSWERS: Final = re.compile(": (BrokerUnreachable|LogUnreachable): ")
 """What ends a start, where most brokers were away."""
+_OLDER: Final = "a version is never lowered"
+"""What ends a start with the older definition, once the newer one is published."""
 
 
 def broken_invariants(world: World) -> Iterator[str]:
@@ -141,7 +152,7 @@ def broken_invariants(world: World) -> Iterator[str]:
     place = EntityPlace(TOPICS, ids, PARTITIONS, lag_ms)
     for number in range(PARTITIONS):
         report = TaskReport(TaskId(DEFINITION.entity, number))
-        verify_task(cast("Any", _Clock(world)), log, past_rules(), place, report)
+        verify_task(cast("Any", _Clock(world)), log, past_rules(world), place, report)
         yield from (f"verify: {finding}" for finding in report.findings)
         inputs = sum(len(cluster.log((topic, number)).history()) for topic in TOPICS.inputs)
         decisions = len(cluster.log((TOPICS.decisions, number)).history())
@@ -154,11 +165,19 @@ def broken_invariants(world: World) -> Iterator[str]:
 
 
 def _may_end(world: World, told: str) -> bool:
-    return bool(_MAY_END.search(told)) or (MOST_AWAY in world.happened_once and bool(_NOBODY_ANSWERS.search(told)))
+    return (
+        bool(_MAY_END.search(told))
+        or (MOST_AWAY in world.happened_once and bool(_NOBODY_ANSWERS.search(told)))
+        or (world.newest is NEWER and _OLDER in told)
+    )
 
 
 _MACHINE: Final = compile_machine(DEFINITION)
-_FORM: Final = layout.StateFormat(CODEC, _MACHINE.decimal_fields)
+_CODEC: Final = Codec(NEWER)
+"""Reads what gates of both versions wrote."""
+for _schema in contracts(DEFINITION):
+    _CODEC.learn(_schema)
+_FORM: Final = layout.StateFormat(_CODEC, _MACHINE.decimal_fields)
 
 
 def _wrong_stores(world: World) -> Iterator[str]:
@@ -210,7 +229,7 @@ def _values_of_the_log(cluster: SimulatedCluster, number: int, values: Mapping[b
             layout.keep_change(writes, entity, record.value, record.headers or [], record.offset)
     store.write(writes)
     task = TaskId(DEFINITION.entity, number)
-    job = Restoration(task, TOPICS, {}, PARTITIONS, CODEC, _FORM, store, 0)
+    job = Restoration(task, TOPICS, {}, PARTITIONS, _CODEC, _FORM, store, 0)
     LedgerChain(job, 0).take(taken[TOPICS.ledger], 0)
     return dict(store.scan(b"", b"", 1_000_000))
 

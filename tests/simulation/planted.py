@@ -13,6 +13,7 @@ from unittest.mock import patch
 from confluent_kafka import IsolationLevel
 from confluent_kafka import TopicPartition as ClientPartition
 
+from placet.schemas.codec.carried import KnownFields
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TransactionAborted
 from placet.streams.kafka import admin
@@ -165,6 +166,12 @@ def _the_chain_is_not_read() -> AbstractContextManager[Any]:
     return patch.object(LedgerChain, "_link", keep_every_other)
 
 
+def _unknown_fields_are_dropped() -> AbstractContextManager[Any]:
+    """A gate forgets what a newer definition's fields hold."""
+    put_back = KnownFields.put_back
+    return patch.object(KnownFields, "put_back", lambda self, fields, carried: put_back(self, fields, carried) and None)
+
+
 def _a_store_of_any_age() -> AbstractContextManager[Any]:
     return patch.object(restore, "TOMBSTONES_KEPT_MS", 1 << 60)
 
@@ -199,6 +206,7 @@ PLANTED: Final = (
     Planted("assigned at offset zero", "standard", _assigned_at_offset_zero),
     Planted("a batch of any size", "large", _a_batch_of_any_size),
     Planted("the chain is not read", "standard", _the_chain_is_not_read),
+    Planted("unknown fields are dropped", "rolling", _unknown_fields_are_dropped),
     Planted("a store of any age is gone on with", "standard", _a_store_of_any_age),
     Planted("positions are stored before the values", "standard", _positions_are_stored_first),
     Planted("a closed connection is no reason", "standard", _nobody_listens_to_the_log),

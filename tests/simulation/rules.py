@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Final
 
 from placet.definitions import parse_definition
 from placet.schemas.codec.codec import Codec
 from placet.streams.topology import entity_topics
 
-__all__ = ["APP", "CODEC", "DEFINITION", "ENTITIES", "PARTITIONS", "RULES", "TOPICS"]
+__all__ = ["APP", "CODEC", "DEFINITION", "ENTITIES", "NEWER", "NEWER_RULES", "PARTITIONS", "RULES", "TOPICS"]
 
 APP: Final = "app"
 PARTITIONS: Final = 2
@@ -30,6 +31,19 @@ proposals:
   release: {from: held, to: open}
   annotate: {payload: {note: string | null}, from: any, fence: none, copy: note}
 """
+_CHANGES: Final = {
+    "version: 1": "version: 2",
+    "[open, held]\nfields": "[open, held, parked]\nfields",
+    "string | null}\nsignals": "string | null, seen_by: string | null}\nsignals",
+    "from: [open, held], copy: count}\n  noted": "from: [open, held, parked], copy: count}\n  noted",
+    "copy: note}\n  seen": "copy: note, set: {seen_by: proposer}}\n  seen",
+    "removed: {from: [open, held]": "removed: {from: [open, held, parked]",
+    "hold: {from: open, to: held,": "hold: {from: open, to: parked,",
+    "release: {from: held,": "release: {from: [held, parked],",
+}
+NEWER_RULES: Final = reduce(lambda text, change: text.replace(*change), _CHANGES.items(), RULES)
+"""A version that goes with the one before: a field and a status more, which inputs of both versions lead to."""
+NEWER: Final = parse_definition(NEWER_RULES)
 DEFINITION: Final = parse_definition(RULES)
 CODEC: Final = Codec(DEFINITION)
 TOPICS: Final = entity_topics(APP, DEFINITION.entity)

@@ -46,6 +46,11 @@ def test_small_histories_hold(chunk: int) -> None:
     assert failing([run_history("small", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]) == []
 
 
+@pytest.mark.parametrize("chunk", range(4))
+def test_histories_hold_in_which_gates_are_replaced_by_those_of_a_newer_definition(chunk: int) -> None:
+    assert failing([run_history("rolling", seed) for seed in range(1 + chunk * 10, 11 + chunk * 10)]) == []
+
+
 def test_histories_of_large_states_hold() -> None:
     assert failing([run_history("large", seed) for seed in range(1, 11)]) == []
 

@@ -24,12 +24,13 @@ from placet.streams.topics.configs import required_topics
 from placet.streams.topology import dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
 from tests.simulation.feeder import Feeder
-from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
+from tests.simulation.rules import APP, DEFINITION, NEWER, PARTITIONS, TOPICS
 
 __all__ = ["Scale", "World"]
 
 client_logger().addHandler(NullHandler())  # what clients log is heard by the gate alone
 _RESTART_NS: Final = (100_000_000, 500_000_000, 1_500_000_000)
+_SECOND_NS: Final = 1_000_000_000
 _OPERATOR_NS: Final = 5_000_000_000
 TWICE: Final = 2
 MAY_OUTLIVE: Final = (
@@ -53,12 +54,16 @@ class Scale(NamedTuple):
         batch_records_max: most inputs of one transaction.
         note_bytes: of large states, which each change writes anew; 0: states are small.
         pause_ms: between inputs; a burst where it is 0.
+        fault_ms: a twentieth of the longest time between two faults.
+        rolls: whether the gates are replaced, one after the other, by those of a newer definition.
     """
 
     inputs: int = 60
     batch_records_max: int = 3
     note_bytes: int = 0
     pause_ms: int = 50
+    fault_ms: int = 180
+    rolls: bool = False
 
 
 STANDARD: Final = Scale()
@@ -133,6 +138,7 @@ class Gate:
         self.skew_ns = self.usual_skew_ns = skew_ns
         self.disk = SimulatedDisk(world.choices)
         self.starts = 0
+        self.definition = world.newest
         self.settings = settings_of(name, world.scale.batch_records_max, static=world.static)
         self.start()
 
@@ -150,7 +156,7 @@ class Gate:
         def run() -> None:
             code = "0"
             try:
-                build(host, self.settings, (DEFINITION,), Notes(world, self, process.name), stopping).run()
+                build(host, self.settings, (self.definition,), Notes(world, self, process.name), stopping).run()
             except PlacetError as error:
                 code = f"{type(error).__name__}: {error}"
             except Exception as error:  # noqa: BLE001 - the process's top
@@ -171,6 +177,10 @@ class Gate:
         if not self.process.dead:
             self.world.scheduler.crash(self.process)
             self.world.restart(self)
+
+    def stop(self) -> None:
+        """Tell the process that runs at the moment to stop."""
+        self.stopping.set()
 
     def replace(self) -> None:
         """End its process, and go on with another machine, whose disk is empty."""
@@ -229,10 +239,13 @@ class World:
         for node in self.cluster.network.nodes.values():
             node.skew_ns = SKEWS[self.choices.pick(5)] * 200_000_000
         self.static = self.choices.pick(4) == 0
+        self.newest = DEFINITION
         self.gates: list[Gate] = []
         for name in ("a", "b"):
             self.add_gate(name)
         self.feeder = Feeder(self)
+        if scale.rolls:
+            self.scheduler.later((1 + self.choices.pick(5)) * _SECOND_NS, self._roll)
         if trouble:
             self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
             self._fault_later()
@@ -273,6 +286,25 @@ class World:
 
         self.scheduler.on_turn = look
 
+    def roll(self, gate: Gate) -> None:
+        """Replace a gate by one of the newer definition, which goes with the older one."""
+        gate.definition = self.newest = NEWER
+        self.happened(f"{gate.process.name} is replaced by one of version {NEWER.version}")
+        if self.choices.pick(2):
+            gate.kill()
+        else:
+            gate.stopping.set()
+
+    def _roll(self) -> None:
+        """Replace one gate. It stops once more before the next one is: its partitions go back to an older one."""
+        older = [gate for gate in self.gates if gate.definition is not NEWER]
+        if not older or self.over:
+            return
+        gate = older[self.choices.pick(len(older))]
+        self.roll(gate)
+        self.scheduler.later((9 + self.choices.pick(4)) * _SECOND_NS, gate.stop)
+        self.scheduler.later((14 + self.choices.pick(8)) * _SECOND_NS, self._roll)
+
     def settled(self) -> bool:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
         positions, logs = self.cluster.group(APP).positions, self.logs
@@ -305,7 +337,7 @@ class World:
         self.note("outside", what)
 
     def _fault_later(self) -> None:
-        self.scheduler.later((1 + self.choices.pick(20)) * 180_000_000, self._go_wrong)
+        self.scheduler.later((1 + self.choices.pick(20)) * self.scale.fault_ms * 1_000_000, self._go_wrong)
 
     def _go_wrong(self) -> None:
         if self.over:
