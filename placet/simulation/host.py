@@ -57,7 +57,7 @@ class SimulatedHost:
     def now_ns(self) -> int:
         """See `Runtime`."""
         self._process.check()
-        return self._scheduler.start_ns + self._scheduler.now_ns + self.skew_ns
+        return self._scheduler.wall_ns() + self.skew_ns
 
     def monotonic_s(self) -> float:
         """See `Runtime`."""

@@ -97,31 +97,43 @@ class Scheduler:
     Args:
         choices: who goes on.
         start_ns: the wall clock at the beginning, in ns since the epoch.
+        stands_still: whether the wall clock stays there: then it moves only with `start_ns`.
 
     Attributes:
         on_turn: is told the number of each turn, and whose it is, before it is taken.
     """
 
-    def __init__(self, choices: Choices, start_ns: int = 1_767_225_600_000_000_000) -> None:
+    def __init__(
+        self, choices: Choices, start_ns: int = 1_767_225_600_000_000_000, *, stands_still: bool = False
+    ) -> None:
         self.choices = choices
         self.now_ns = 0
         self.start_ns = start_ns
+        self._stands_still = stands_still
         self.turns = 0
         self.on_turn: Callable[[int, Process], None] | None = None
         self._ready: list[Fiber] = []
         self._timers: list[tuple[int, int, int, Fiber | Callable[[], None], Process | None]] = []
         self._held: list[tuple[Process, Callable[[], None]]] = []  # what frozen processes would have done
         self._order = 0
+        self._at_rest = False
         self._frozen: list[Fiber] = []
         self._waiting: dict[Fiber, None] = {}  # those that neither run nor are ready, in the order in which they came
         self._current: Fiber | None = None
         self._hub = getcurrent()
+
+    def wall_ns(self) -> int:
+        """Return the wall clock that all machines follow, in ns since the epoch."""
+        return self.start_ns if self._stands_still else self.start_ns + self.now_ns
 
     # -- called from inside of fibers ----------------------------------------------------------------------------------
 
     def turn(self, process: Process) -> None:
         """Let others go on first, as it happens. Raises `Crashed` in a dead process."""
         fiber = self._fiber_of(process)
+        if self._at_rest and not self._ready and not (self._timers and self._timers[0][0] <= self.now_ns):
+            self.now_ns += _TURN_NS  # nobody else could go on
+            return
         self._ready.append(fiber)
         self._leave(fiber)
 
@@ -216,6 +228,22 @@ class Scheduler:
         for fiber in [fiber for fiber in self._waiting if fiber.process is process]:
             self._end_wait(fiber)
 
+    def run_to_rest(self, until: Callable[[], bool], limit_s: float) -> None:
+        """Let fibers run until all of them wait, and something is true. One that is alone goes on without a turn.
+
+        Args:
+            until: asked when all wait.
+            limit_s: of simulated time, from now on.
+
+        Raises:
+            StandsStill: it did not become true.
+        """
+        self._at_rest = True
+        try:
+            self.run(lambda: not self._ready and until(), limit_s)
+        finally:
+            self._at_rest = False
+
     def run(self, until: Callable[[], bool], limit_s: float, *, every: int = 1) -> None:
         """Let fibers run until something is true.
 
@@ -227,6 +255,7 @@ class Scheduler:
         Raises:
             StandsStill: it did not become true.
         """
+        self._hub = getcurrent()
         limit_ns = self.now_ns + round(limit_s * 1e9)
         _ignore_finalizers_of_the_dead()
         left = 0
@@ -244,7 +273,11 @@ class Scheduler:
             self._step()
 
     def close(self) -> None:
-        """Kill everybody: a greenlet that was left amid its work would be kept for good, and with it all it knows."""
+        """Kill everybody: a greenlet that was left amid its work would be kept for good, and with it all it knows.
+
+        Within its own thread only, but in any greenlet: a finalizer may run within another simulation's.
+        """
+        self._hub = getcurrent()
         for fiber in [*self._waiting, *self._ready, *self._frozen]:
             fiber.process.dead, fiber.process.frozen = True, False
         self._ready += [*self._waiting, *self._frozen]
@@ -266,6 +299,8 @@ class Scheduler:
         self._current = fiber
         if self.on_turn is not None:
             self.on_turn(self.turns, fiber.process)
+        if fiber.greenlet.parent is not self._hub:
+            fiber.greenlet.parent = self._hub  # where it goes when it ends
         fiber.greenlet.switch()
         self._current = None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from placet.simulation.choices import Choices
+from placet.simulation.choices import CalmChoices, Choices
 from placet.simulation.database import SimulatedEngine
 from placet.simulation.disk import SimulatedDisk
 from placet.simulation.host import SimulatedHost
@@ -193,3 +193,46 @@ def test_what_can_not_happen_any_more_is_said_with_who_waits() -> None:
         world.runs(lambda: world.host.inbox().get())
     with pytest.raises(StandsStill, match="not within 2 simulated seconds"):
         world.runs(lambda: world.host.sleep(5.0), limit_s=2)
+
+
+def test_a_world_that_ends_within_another_one_lets_that_go_on() -> None:
+    """As a finalizer may: Python calls it wherever it likes."""
+    inner, outer, told = World(), World(), list[str]()
+
+    def wait_for_ever() -> None:
+        try:
+            inner.host.sleep(1e6)
+        finally:
+            told.append("ended")
+
+    def end_the_other() -> None:
+        inner.scheduler.close()
+        outer.host.sleep(1.0)
+        told.append("goes on")
+
+    inner.host.spawn("waits", wait_for_ever)
+    inner.scheduler.run(lambda: inner.scheduler.turns > 0, 1.0)
+    outer.host.spawn("ends it", end_the_other)
+    outer.scheduler.run(lambda: len(told) == 2, 10.0)
+    assert told == ["ended", "goes on"]
+
+
+def test_a_world_can_be_run_until_all_wait_by_a_clock_that_stands_still() -> None:
+    scheduler, process, told = Scheduler(CalmChoices(), 5, stands_still=True), Process("gate"), list[int]()
+    host = SimulatedHost(scheduler, process, SimulatedDisk(scheduler.choices))
+    inbox = host.inbox()
+
+    def take() -> None:
+        while True:
+            told.append(inbox.get())
+
+    host.spawn("takes", take)
+    for number in range(3):
+        inbox.put(number)
+    scheduler.run_to_rest(lambda: bool(told), 1.0)
+    assert (told, host.now_ns()) == ([0, 1, 2], 5)
+    host.spawn("waits", lambda: host.sleep(60.0))
+    with pytest.raises(StandsStill, match="not within 1 simulated"):
+        scheduler.run_to_rest(lambda: False, 1.0)
+    assert (host.now_ns(), host.monotonic_s() > 1.0) == (5, True)
+    scheduler.close()

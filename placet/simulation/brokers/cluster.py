@@ -151,7 +151,9 @@ class SimulatedCluster:
 
         Nor while there are too few of them: then nothing more is taken for replicated.
         """
-        if not partition.replicating:
+        if self.network.near:
+            partition.log.replicate()
+        elif not partition.replicating:
             partition.replicating = True
             self.scheduler.later(self.network.latency_ns(), partial(self._replicate, partition))
 
@@ -175,6 +177,9 @@ class SimulatedCluster:
                 done()
 
         for place in list(left):
+            if self.network.near:
+                self._mark(place, ended, ended.epoch, written)
+                continue
             slow = _MARKERS_SLOW[self.choices.pick(len(_MARKERS_SLOW))] if self.network.trouble else 1
             self.scheduler.later(
                 self.network.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written)

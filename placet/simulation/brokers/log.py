@@ -125,6 +125,7 @@ class PartitionLog:
         self.removed: list[Entry] = []
         self.losses = 0
         self._producers: dict[int, _ProducerState] = {}
+        self._held: list[int] = []  # from where on nothing is stable yet
         self._unreplicated: list[int] = []  # first offsets of transactions whose markers not all replicas have
 
     # -- writing -------------------------------------------------------------------------------------------------------
@@ -179,9 +180,16 @@ class PartitionLog:
         if self.high_watermark != self.end:
             self.high_watermark = self.end
             self._unreplicated.clear()
-            changed, self.changed = self.changed, []
-            for call in changed:
-                call()
+            self._tell_of_change()
+
+    def hold(self) -> None:
+        """Keep what comes from now on from readers of committed records, as an open transaction does."""
+        self._held = self._held or [self.end]
+
+    def release(self) -> None:
+        """Let them read it."""
+        self._held.clear()
+        self._tell_of_change()
 
     def lose_unreplicated(self) -> None:
         """Go on as a new leader that has nothing beyond the high watermark."""
@@ -198,6 +206,11 @@ class PartitionLog:
                 entry.aborted = False
                 self._know_record(entry)
         self.entries = kept
+
+    def _tell_of_change(self) -> None:
+        changed, self.changed = self.changed, []
+        for call in changed:
+            call()
 
     def _know_record(self, entry: Entry) -> None:
         state = self._producers.setdefault(entry.producer_id, _ProducerState(entry.epoch))
@@ -237,7 +250,7 @@ class PartitionLog:
     def last_stable_offset(self) -> int:
         """Below it every transaction has ended, and that is replicated."""
         open_at = [state.first for state in self._producers.values() if state.first >= 0]
-        return min([self.high_watermark, *open_at, *self._unreplicated])
+        return min([self.high_watermark, *open_at, *self._unreplicated, *self._held])
 
     def history(self) -> list[Entry]:
         """Return all records that were ever committed, those that were removed since among them."""

@@ -86,6 +86,8 @@ class Network:
         brokers: how many there are.
 
     Attributes:
+        near: whether clients and brokers are at one place: a request is answered before the call that sends it returns,
+            if the broker can answer at once, and nothing goes wrong with it.
         trouble: once in so many requests each of some things goes wrong with it; 0: never.
         fate_of: draws what becomes of a request.
         told: is told of each request that has ended: its sender, the broker and the answer's code.
@@ -93,6 +95,7 @@ class Network:
 
     def __init__(self, scheduler: Scheduler, brokers: int) -> None:
         self.nodes = {number: Node(number) for number in range(1, brokers + 1)}
+        self.near = False
         self.trouble = 0
         self.fate_of = self.usual_fate
         self.told: Callable[[Sender, int, int], None] | None = None
@@ -105,7 +108,7 @@ class Network:
 
     def clock_ms(self, number: int) -> int:
         """Return a broker's clock, in ms since the epoch."""
-        return (self.scheduler.start_ns + self.scheduler.now_ns + self.nodes[number].skew_ns) // _MS
+        return (self.scheduler.wall_ns() + self.nodes[number].skew_ns) // _MS
 
     def send(self, sender: Sender, number: int, handle: Handle, on_reply: OnReply, timeout_ns: int) -> None:
         """Send a request.
@@ -120,6 +123,9 @@ class Network:
         node = self.nodes.get(number)
         if node is None or not node.up:
             self.scheduler.later(_MS, partial(on_reply, TRANSPORT, NOBODY_LISTENS), sender.process)
+            return
+        if self.near:
+            handle(lambda code, value: self.scheduler.do_for(sender.process, partial(on_reply, code, value)))
             return
         self._choices.note(f"{self.scheduler.now_ns} {sender.process.name} {sender.what} {number}")
         request = _Request(self, sender, node, handle, on_reply, timeout_ns)

@@ -136,6 +136,10 @@ class TransactionCoordinator:
         found = self._by_producer.get(producer_id)
         return 0 if found is None else found.number
 
+    def all_ended(self) -> bool:
+        """Tell whether no transaction is open, and the markers of all that have ended are written."""
+        return all(found.state not in (ONGOING, _ENDING) for found in self.by_id.values())
+
     def time_out(self, found: OpenTransaction, number: int) -> None:
         """Abort a transaction that outlived its timeout, and fence its producer."""
         if found.state == ONGOING and found.number == number:

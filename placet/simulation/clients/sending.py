@@ -112,6 +112,8 @@ class SendThread:
         if lane.scheduled or lane.sending or not lane.messages:
             return
         lane.scheduled = True
+        if self._cluster.network.near:
+            after_ns = 0  # it goes once the calling thread waits
         delay_ns = self._linger_ns * (1 + self._cluster.choices.pick(4)) // 4 if after_ns < 0 else after_ns
         self._scheduler.later(delay_ns, partial(self._send, lane, self._round), self._process)
 

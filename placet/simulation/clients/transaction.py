@@ -138,7 +138,7 @@ class ProducerTransaction:
         """Make a partition part of the transaction, soon."""
         if at not in self._added and at not in self._asked:
             self._asked[at] = None
-            self._add_after(_AT_ONCE_NS)
+            self._add_after(0 if self._producer.cluster.network.near else _AT_ONCE_NS)
 
     def may_send(self, at: At) -> bool:
         """Tell whether a partition is in the transaction. When it comes in, what waits for it is sent."""
