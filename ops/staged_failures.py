@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple, cast
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
 from placet.schemas.errors import PlacetError
-from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
@@ -36,6 +35,7 @@ from placet.streams.state.state_dir import check_state_dir
 from placet.streams.state.store import MemoryStore, StoreDamaged, StoreLocked
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
+from tests.memory_log import log_of
 
 __all__ = ["ERRORS", "STORE_ERRORS", "Row", "staged"]
 
@@ -408,13 +408,11 @@ def restored(open_store: Callable[[Path], MemoryStore]) -> str:
     """What becomes of a restore whose store fails once; "waits" where it goes on trying."""
     driver = TestDriver.from_text(LAMP)
     driver.signal("l", "lit", signal_id="s")
-    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
-    kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
     with TemporaryDirectory() as folder:
         host = LocalHost()
         host.open_store = open_store  # type: ignore[method-assign,assignment]
-        restorer = Restorer(host, host, lambda: driver.log, Path(folder))
-        job = Job(TaskId("lamp", 0), kind)
+        restorer = Restorer(host, host, lambda: log_of(driver), Path(folder))
+        job = Job(TaskId("lamp", 0), driver.entity_type)
         try:
             restorer.submit(job)
             until_s = host.monotonic_s() + 10

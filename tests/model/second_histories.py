@@ -81,14 +81,13 @@ class Recorded:
         self._producers[place].append(0)
 
     def history(self) -> History:
-        """Return all that lies on the topics, with a gap after each output record, as of a marker."""
+        """Return all that lies on the topics."""
         log, topics = self.driver.log, self.driver.topics
         found: dict[str, list[tuple[LoggedRecord, ...]]] = {place.topic: [] for place in self.places}
         for place, producers in self._producers.items():
-            stretch = 1 if place.topic in (topics.signals, topics.proposals) else 2
             found[place.topic].append(
                 tuple(
-                    LoggedRecord(r.offset * stretch, r.timestamp, r.key, r.value, tuple(r.headers or ()), producer)
+                    LoggedRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()), producer)
                     for r, producer in zip(log.records(place), producers, strict=True)
                 )
             )
@@ -96,7 +95,7 @@ class Recorded:
         positions = {
             (place.topic, place.partition): at for place, at in log.committed(inputs).items() if at is not None
         }
-        ends = {(place.topic, place.partition): end for place, end in log.end_offsets(inputs).items()}
+        ends = {(place.topic, place.partition): log.end(place) for place in inputs}
         return History(found, positions, ends, "test", "lamp", self.definition)
 
 

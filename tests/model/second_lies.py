@@ -336,7 +336,7 @@ SIGNED: dict[str, tuple[_Lie, str]] = {
     ),
     "the newest deleted early": (lambda log: _deleted(log, 5), "is deleted, and its entity is not"),
     "bytes for a change": (lambda log: _value(log, "changelog", 1, b"x"), "record 2 is no change"),
-    "bytes for an entry": (lambda log: _value(log, "ledger", 4, b"x"), "record 8 is no entry"),
+    "bytes for an entry": (lambda log: _value(log, "ledger", 4, b"x"), "record 7 is no entry"),
     "an entry's key": (lambda log: _key(log, "ledger", 4, b"applied/a"), "is a MemoryEntry with the key b'applied/a'"),
     "bytes for a decision": (lambda log: _value(log, "decisions", 1, b"x"), "record 2 is no decision"),
 }

@@ -9,10 +9,9 @@ from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.testing import Decided, TestDriver
 from tests.model.naive import AHEAD_MAX_MS, NaiveGate
-from tests.property.compacted import CompactedLog
 from tests.property.strategies import HORIZON_MS, PAYLOAD, Dice, as_yaml
 
-__all__ = ["ENTITIES", "Game"]
+__all__ = ["ENTITIES", "Game", "compact"]
 
 ENTITIES: Final = ("order-1", "order-2", "ord/3")
 PARTITIONS: Final = 2
@@ -39,8 +38,7 @@ class Game:
         self.rules = rules
         self._calm, self._still = calm or still, still
         self.driver = TestDriver(parse_definition(as_yaml(rules)), partitions=PARTITIONS)
-        if compacted:
-            self.driver.log = CompactedLog(self.driver, HORIZON_MS + AHEAD_MAX_MS)
+        self._compacted = compacted
         self.models = [NaiveGate(rules) for _ in range(PARTITIONS)]
         self.reasons: list[str] = []
         self._sent: list[dict[str, Any]] = []
@@ -153,7 +151,13 @@ class Game:
     def _restart(self, dice: Dice) -> None:
         self._decide()
         if not self._calm:
-            self.driver.restart()
+            self.restart()
+
+    def restart(self) -> None:
+        """Restore everything, of a compacted log from the least that `min.compaction.lag.ms` promises."""
+        if self._compacted:
+            compact(self.driver, HORIZON_MS + AHEAD_MAX_MS)
+        self.driver.restart()
 
     # Gate and model ---------------------------------------------------------------------------------------------------
 
@@ -243,3 +247,12 @@ def _assert_legal_order(decided: list[Decided]) -> None:
     times = [found.at.log_time for found in decided]
     assert times == sorted(times)
     assert [found.at.index for found in decided] == list(range(len(decided)))
+
+
+def compact(driver: TestDriver, lag_ms: int) -> None:
+    """Let the cleaner take all that it may."""
+    before_ms = driver.now_ms - lag_ms
+    for topic in (driver.topics.changelog, driver.topics.ledger):
+        for number in range(driver.partitions):
+            log = driver._gate._cluster.log((topic, number))
+            log.compact(before_ms=before_ms, tombstones_before_ms=before_ms)

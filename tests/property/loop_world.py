@@ -10,18 +10,17 @@ from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest.mock import MagicMock
 
-from placet.streams.entity_type import EntityType
 from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
-from placet.streams.recovery.restore import restore_at_once
 from placet.streams.recovery.restore_thread import Job, RestoreResult
 from placet.streams.recovery.steps import Restoration
 from placet.streams.state.layout import StateFormat
 from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
+from tests.memory_log import log_of, restore_at_once
 from tests.property.strategies import Dice
 from tests.staged import StagedHost
 
@@ -72,7 +71,7 @@ class LoopWorld:
     """Brokers, group, producer, restorer and stores for one worker.
 
     Args:
-        driver: holds the log, on which the inputs lie.
+        driver: has the inputs on its log.
         dice: what happens when; once they are used up nothing goes wrong any more.
         bytes_max: of one transaction.
         records_max: of one poll.
@@ -80,13 +79,13 @@ class LoopWorld:
 
     def __init__(self, driver: TestDriver, dice: Dice, *, bytes_max: int, records_max: int = 7) -> None:
         self.driver = driver
+        self.log = log_of(driver)
         self.dice = dice
         self.happened: list[str] = []
         self.stopping = NoWait()
         self.inputs = [TopicPartition(topic, n) for topic in driver.topics.inputs for n in range(PARTITIONS)]
         self.stores: dict[TaskId, Fragile] = {}
-        ids = {topic: f"id-of-{topic}" for topic in driver.topics}
-        self.kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, PARTITIONS)
+        self.kind = driver.entity_type
         control = SimpleNamespace(position=1, follow=list, close=lambda: None)
         host = StagedHost(now_ms=lambda: driver.now_ms)
         self.worker = Worker(
@@ -102,18 +101,18 @@ class LoopWorld:
         assert self.all_decided()
 
     def all_decided(self) -> bool:
-        log = self.driver.log
+        log = self.log
         committed, ends = log.committed(self.inputs), log.end_offsets(self.inputs)
         return all((committed[partition] or 0) == ends[partition] for partition in self.inputs)
 
     def ask_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        return answered(self.driver.log.start_offsets(list(partitions)))
+        return answered(self.log.start_offsets(list(partitions)))
 
     def ask_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        return answered(self.driver.log.end_offsets(list(partitions)))
+        return answered(self.log.end_offsets(list(partitions)))
 
     def ask_newest(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        return answered({at: end - 1 for at, end in self.driver.log.end_offsets(list(partitions)).items()})
+        return answered({at: end - 1 for at, end in self.log.end_offsets(list(partitions)).items()})
 
     def happens(self, what: str, once_in: int) -> bool:
         """Throw dice."""
@@ -128,7 +127,7 @@ class LoopWorld:
         job = Restoration(
             task_id, driver.topics, self.kind.topic_ids, PARTITIONS, driver.codec, form, store, driver.now_ms
         )
-        return restore_at_once(job, driver.log)
+        return restore_at_once(job, self.log)
 
 
 def answered(values: Mapping[TopicPartition, int]) -> dict[TopicPartition, Future[int]]:
@@ -171,7 +170,7 @@ class Member:
         for partition, position in list(self._flowing.items()):
             # Some may come again: what an earlier seek left in the client's queue.
             begin = max(0, position - 3) if world.happens("repeated", 10) else position
-            run = world.driver.log.records(partition, begin)[: world.dice.pick((records_max, 1, 0, 3))]
+            run = world.log.records(partition, begin)[: world.dice.pick((records_max, 1, 0, 3))]
             run = run[: records_max - len(records)]
             records += run
             self._flowing[partition] = max(begin + len(run), position)
@@ -196,7 +195,7 @@ class Member:
             self._flowing.pop(partition, None)
 
     def lag(self, positions: Mapping[TopicPartition, int]) -> dict[tuple[str, int], int]:
-        ends = self.world.driver.log.end_offsets(list(positions))
+        ends = self.world.log.end_offsets(list(positions))
         return {at: ends[at] - position for at, position in positions.items()}
 
     def reached(self, _partition: TopicPartition, position: int) -> int:
@@ -240,7 +239,7 @@ class Transaction:
         self._records += records
 
     def commit(self, positions: Mapping[TopicPartition, int], _metadata: bytes) -> None:
-        world, log = self._world, self._world.driver.log
+        world, log = self._world, self._world.log
         if world.happens("aborted", 12):
             raise TransactionAborted("it did not commit")
         for topic, partition, key, value, headers in self._records:

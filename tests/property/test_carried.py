@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -80,13 +81,22 @@ VALUES: dict[str, tuple[Any, ...]] = {
 STEPS = ("v1", "changed", "owned", "v1 in place", "moved", "v2", "paint", "darken", "v2 in place", "seen", "removed")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def started_before() -> Iterator[None]:
+    """The old gate began before the newer version was published: only at its start a gate asks for a newer one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for room in ("control", "publication"):
+            patch.setattr(f"placet.streams.rules.{room}.refuse_unfit", lambda *_: None)
+        yield
+
+
 class _Gates:
     """One log, and gates of two versions that take turns on it: on a new machine, or in place, on the same store."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
-        self.driver = TestDriver(NEWER, make_store=lambda: self.store)
-        self.version = 2
+        self.driver = TestDriver(OLD, make_store=lambda: self.store)
+        self.switch(2, in_place=True)
 
     def switch(self, version: int, *, in_place: bool) -> None:
         self.version = version
@@ -154,7 +164,7 @@ def test_fields_that_a_gate_does_not_know_come_through(history: list[bytes]) -> 
             assert all(version <= state.field_versions[name] for name, version in due.field_versions.items())
         else:
             assert state.field_versions == due.field_versions
-    report = history_of(mixed.driver, (NEWER, OLD)).verify()
+    report = history_of(mixed.driver, (OLD, NEWER)).verify()
     assert not report.findings, [str(finding) for finding in report.findings]
 
 
@@ -209,7 +219,8 @@ def test_what_is_carried_goes_with_the_entity(gates: _Gates) -> None:
 
 
 def test_what_is_carried_counts_in_the_size_of_a_state() -> None:
-    driver = TestDriver(parse_definition(rules(2, {**NEW, "essay": "string | null"})))
+    driver = TestDriver(OLD)
+    driver.restart(parse_definition(rules(2, {**NEW, "essay": "string | null"})))
     driver.signal("l", "changed", {"watts": 1}, signal_id="s-1")
     assert driver.signal("l", "owned", {"essay": "x" * 261_800}, signal_id="s-2").outcome is Outcome.ACCEPTED
     driver.restart(OLD)
@@ -240,7 +251,7 @@ def test_a_log_that_lost_a_field_is_a_difference(gates: _Gates) -> None:
     """Gates of earlier releases dropped what they did not know."""
     gates.switch(1, in_place=False)
     gates.driver.signal("l", "changed", {"watts": 2}, signal_id="s-3")
-    history = history_of(gates.driver, (NEWER, OLD))
+    history = history_of(gates.driver, (OLD, NEWER))
     record = history.records[gates.driver.topics.changelog][-1]
     codec = Codec(OLD)
     change = codec.decode_change(record.value or b"", record.headers)

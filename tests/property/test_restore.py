@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
-from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.records import TopicPartition
-from placet.streams.recovery.restore import restore, restore_at_once
+from placet.streams.recovery.restore import restore
 from placet.streams.recovery.steps import Restored
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.testing import TestDriver
 from tests.lamp import LAMP, InPieces, job_of
+from tests.memory_log import MemoryLog, log_of, restore_at_once
 from tests.model.naive import AHEAD_MAX_MS
 from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import states_of
@@ -50,7 +50,7 @@ def test_with_only_what_a_cleaner_leaves_it_decides_as_before(rules: dict, histo
     note(as_yaml(rules))
     game = Game(rules, compacted=True)
     game.play(history)
-    game.driver.restart()
+    game.restart()
     game.compare_states()
 
 
@@ -65,7 +65,7 @@ def test_a_store_behind_the_log_catches_up(rules: dict, before: list[bytes], aft
     game.play(after)
     for partition, store in enumerate(stores):
         job, task = job_of(game.driver, partition, PARTITIONS, store), game.driver.task(partition)
-        restored = restore_at_once(job, game.driver.log)
+        restored = restore_at_once(job, log_of(game.driver))
         assert restored.positions == task.positions
         assert states_of(store, job.form) == states_of(task.store, job.form)
         assert restored.last is None or memories(store, restored.last) == memories(task.store, restored.last)
@@ -80,7 +80,7 @@ def test_in_pieces_it_restores_the_same(rules: dict, history: list[bytes], size:
     game.play(history)
     for partition in range(PARTITIONS):
         whole, pieces = MemoryStore(), MemoryStore()
-        first = restore_at_once(job_of(game.driver, partition, PARTITIONS, whole), game.driver.log)
+        first = restore_at_once(job_of(game.driver, partition, PARTITIONS, whole), log_of(game.driver))
         second = restore_at_once(job_of(game.driver, partition, PARTITIONS, pieces), InPieces(game.driver, size))
         assert first == second
         assert whole.scan(b"", b"", 9_999) == pieces.scan(b"", b"", 9_999)
@@ -98,9 +98,11 @@ def gate() -> TestDriver:
     return gate
 
 
-def restored(gate: TestDriver, store: MemoryStore | None = None, **other: object) -> Restored:
+def restored(
+    gate: TestDriver, store: MemoryStore | None = None, log: MemoryLog | None = None, **other: object
+) -> Restored:
     job = job_of(gate, 0, 1, store or MemoryStore())
-    return restore_at_once(replace(job, **other), gate.log)  # type: ignore[arg-type]
+    return restore_at_once(replace(job, **other), log or log_of(gate))  # type: ignore[arg-type]
 
 
 def ledger(gate: TestDriver) -> TopicPartition:
@@ -166,7 +168,7 @@ def test_a_restore_that_was_given_up_too_long_ago_is_begun_anew(gate: TestDriver
 
 
 def test_topics_created_anew_stop_the_task(gate: TestDriver) -> None:
-    ids = {topic: f"id-of-{topic}" for topic in gate.topics} | {gate.topics.changelog: "another"}
+    ids = {**gate.entity_type.topic_ids, gate.topics.changelog: "another"}
     with pytest.raises(TaskStopped, match="created anew"):
         restored(gate, topic_ids=ids)
 
@@ -178,14 +180,14 @@ def test_another_number_of_partitions_stops_the_task(gate: TestDriver) -> None:
 
 def test_a_topic_that_is_made_anew_while_the_gate_runs_stops_the_task(gate: TestDriver) -> None:
     """Its end lies below the store's position: that must not count for a store that is ahead of the log."""
-    store, log = MemoryStore(), gate.log
+    store, log = MemoryStore(), log_of(gate)
     restored(gate, store)
     before, now = copy_of(store), Future[str]()
     now.set_result("another")
     log.ask_topic_ids = lambda _topics: {gate.topics.changelog: now}  # type: ignore[method-assign]
-    log._records[TopicPartition(gate.topics.changelog, 0)] = []
-    with pytest.raises(TaskStopped, match="changelog was created anew: id another, this gate knows id-of-"):
-        restored(gate, store)
+    log.put(TopicPartition(gate.topics.changelog, 0), [], 0)
+    with pytest.raises(TaskStopped, match="changelog was created anew: id another, this gate knows topic"):
+        restored(gate, store, log=log)
     assert store.scan(b"", b"", 99) == before.scan(b"", b"", 99)
 
 
@@ -197,20 +199,21 @@ def test_a_store_of_fewer_partitions_is_set_aside_so_that_the_genesis_is_read(ga
 
 
 def test_a_position_that_someone_else_moved_stops_the_task(gate: TestDriver) -> None:
-    gate.log.commit({TopicPartition(gate.topics.signals, 0): 1})
+    log = log_of(gate)
+    log.commit({TopicPartition(gate.topics.signals, 0): 1})
     with pytest.raises(TaskStopped, match="someone else moved it"):
-        restored(gate)
+        restored(gate, log=log)
 
 
 def test_a_position_that_moves_while_the_ledger_is_read_is_another_gates_work(gate: TestDriver) -> None:
     """A gate that was frozen restores what it has lost meanwhile. It asks again, until it hears of that."""
-    log, early = gate.log, Future[dict[TopicPartition, int | None] | None]()
+    log, early = log_of(gate), Future[dict[TopicPartition, int | None] | None]()
     early.set_result({TopicPartition(topic, 0): 1 for topic in gate.topics.inputs})
     answers, ask = [early], log.ask_committed
     log.ask_committed = lambda asked: answers.pop() if answers else ask(asked)  # type: ignore[method-assign]
     with pytest.raises(LogUnreachable, match="another gate decides here"):
-        restored(gate)
-    assert restored(gate).positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
+        restored(gate, log=log)
+    assert restored(gate, log=log).positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
 
 
 @pytest.mark.parametrize(("role", "says"), [("changelog", "are they lost"), ("ledger", "is its commit lost")])
@@ -221,17 +224,16 @@ def test_what_a_deposed_leader_calls_the_end_is_asked_again(role: str, says: str
     gate.signal("l", "installed", signal_id="s-1")
     if warm:
         restored(gate, store)
-    at, log = TopicPartition(getattr(gate.topics, role), 0), gate.log
-    former = log.end_offsets([at])[at]
+    at = TopicPartition(getattr(gate.topics, role), 0)
+    former = log_of(gate)
     gate.signal("l", "changed", {"watts": 7}, signal_id="s-2")
-    gate.log._positions.clear()  # the group tells nothing: what is left are the two topics
-    whole = log._records[at]
-    log._records[at] = whole[:former]
+    log, stale = log_of(gate), log_of(gate)
+    stale.put(at, former.records(at), former.end(at))
+    stale._positions.clear()  # the group tells nothing: what is left are the two topics
     for _ in range(2):
         with pytest.raises(LogBehind, match=says):
-            restored(gate, store)
-    log._records[at] = whole
-    found = restored(gate, store)
+            restored(gate, store, log=stale)
+    found = restored(gate, store, log=log)
     assert found.last is not None
     assert found.last.sequence == 2
     form = job_of(gate, 0, 1, store).form
@@ -239,16 +241,18 @@ def test_what_a_deposed_leader_calls_the_end_is_asked_again(role: str, says: str
 
 
 def test_a_lost_ledger_stops_the_task(gate: TestDriver) -> None:
-    gate.log._records[ledger(gate)] = []
+    log = log_of(gate)
+    log.put(ledger(gate), [], 0)
     with pytest.raises(TaskStopped, match="the ledger is empty"):
-        restored(gate)
+        restored(gate, log=log)
 
 
 def test_a_ledger_that_lost_its_genesis_stops_the_task(gate: TestDriver) -> None:
-    records = gate.log._records[ledger(gate)]
-    gate.log._records[ledger(gate)] = [record for record in records if record.key != b"genesis"]
+    log = log_of(gate)
+    kept = [record for record in log.records(ledger(gate)) if record.key != b"genesis"]
+    log.put(ledger(gate), kept, log.end(ledger(gate)))
     with pytest.raises(TaskStopped, match="genesis"):
-        restored(gate)
+        restored(gate, log=log)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +261,8 @@ def test_a_ledger_that_lost_its_genesis_stops_the_task(gate: TestDriver) -> None
     ids=["digest", "spans", "sequence", "epoch"],
 )
 def test_commits_that_do_not_link_stop_the_task(gate: TestDriver, change: dict[str, object]) -> None:
-    records = gate.log._records[ledger(gate)]
+    log = log_of(gate)
+    records = log.records(ledger(gate))
     index = max(i for i, record in enumerate(records) if record.key == b"commit")
     commit = gate.codec.decode_ledger(records[index].value or b"")
     assert isinstance(commit, Commit)
@@ -265,16 +270,18 @@ def test_commits_that_do_not_link_stop_the_task(gate: TestDriver, change: dict[s
         change = {"spans": tuple(span._replace(start=span.start + 1) for span in commit.spans)}
     forged = msgspec.structs.replace(commit, **change)
     records[index] = records[index]._replace(value=gate.codec.encode_ledger(forged))
+    log.put(ledger(gate), records, log.end(ledger(gate)))
     with pytest.raises(TaskStopped, match=r"ledger at offset \d+"):
-        restored(gate)
+        restored(gate, log=log)
 
 
 def test_inputs_that_were_removed_before_they_were_decided_stop_the_task(gate: TestDriver) -> None:
-    gate.log.start_offsets = lambda partitions: {  # type: ignore[method-assign]
+    log = log_of(gate)
+    log.start_offsets = lambda partitions: {  # type: ignore[method-assign]
         place: 9 if place.topic == gate.topics.signals else 0 for place in partitions
     }
     with pytest.raises(TaskStopped, match="3 to 8 were removed"):
-        restored(gate)
+        restored(gate, log=log)
 
 
 # New rules ------------------------------------------------------------------------------------------------------------
@@ -304,7 +311,7 @@ def test_a_foreign_change_is_named_by_entity_and_place_when_it_is_needed(gate: T
     offset = gate.log.append(changelog, gate.now_ms, b"m", FOREIGN, [("other", None)])  # type: ignore[list-item]
     gate.restart()
     gate.signal("l", "changed", {"watts": 1}, signal_id="o-1")
-    with pytest.raises(DecodeError, match=rf"changelog partition 0: 'm' can't be read: at offset {offset}: nobody"):
+    with pytest.raises(TaskStopped, match=rf"changelog partition 0: 'm' can't be read: at offset {offset}: nobody"):
         gate.signal("m", "changed", {"watts": 1}, signal_id="o-2")
 
 

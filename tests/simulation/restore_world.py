@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -13,16 +15,15 @@ from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler
-from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.restore import restore_at_once
 from placet.streams.recovery.restore_thread import Job, Restorer
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore, StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.lamp import job_of, lamp, lamps
+from tests.memory_log import MemoryLog, restore_at_once
 
 __all__ = ["PARTITIONS", "RestoreWorld"]
 
@@ -50,7 +51,7 @@ class RestoreWorld:
         self.choices = Choices(seed, script)
         self.scheduler = Scheduler(self.choices)
         self.disk = SimulatedDisk(self.choices)
-        self.driver = lamps_driver()
+        self.driver, self.log = lit()
         self.faults = faults
         self.happened: list[str] = []
         self.silent: set[int] = set()
@@ -59,8 +60,7 @@ class RestoreWorld:
         self._copies: dict[Path, StoreFolder] = {}
         self._kill_at = kill_at
         self._brokers = Process("brokers")
-        ids = {topic: f"id-of-{topic}" for topic in self.driver.topics}
-        self._kind = EntityType("app", self.driver.machine, self.driver.codec, self.driver.topics, ids, 1)
+        self._kind = replace(self.driver.entity_type, app="app")
         self.process = self._start(1)
         if faults:
             self.scheduler.spawn(self._brokers, "faults", self._go_wrong)
@@ -220,7 +220,7 @@ class SimulatedLog:
         found: Future[dict[TopicPartition, int | None] | None] = Future()
         unstable = self._world.happens("a transaction is open", 8)
         answer: Future[int] = Future()
-        committed = None if unstable else self._world.driver.log.committed(partitions)
+        committed = None if unstable else self._world.log.committed(partitions)
 
         def hand_on(answer: Future[int]) -> None:
             error = answer.exception()
@@ -234,10 +234,10 @@ class SimulatedLog:
         return found
 
     def ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        return self._ask(partitions, self._world.driver.log.end_offsets)
+        return self._ask(partitions, self._world.log.end_offsets)
 
     def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
-        return self._ask(partitions, self._world.driver.log.start_offsets)
+        return self._ask(partitions, self._world.log.start_offsets)
 
     def ask_topic_ids(self, _topics: Iterable[str]) -> dict[str, Future[str]]:
         return {}
@@ -269,10 +269,12 @@ class SimulatedLog:
             self.broken = "its connection went"
         for partition, position in self._positions.items():
             if partition.partition not in self._world.silent and partition not in self._arrived:
-                records = self._world.driver.log.records(partition, position)
+                records = self._world.log.records(partition, position)
                 piece = records[: self._world.choices.pick(len(records) + 1)]
-                self._positions[partition] = position + len(piece)
-                self._arrived[partition] = piece, None if len(piece) < len(records) else position + len(piece)
+                all_of_it = len(piece) == len(records)
+                to = self._world.log.end(partition) if all_of_it else records[len(piece)].offset
+                self._positions[partition] = to
+                self._arrived[partition] = piece, to if all_of_it else None
 
     def close(self) -> None:
         self.broken = self.broken or "closed"
@@ -282,10 +284,11 @@ class SimulatedLog:
             raise LogUnreachable(self.broken)
 
 
-def lamps_driver() -> TestDriver:
+@cache
+def lit() -> tuple[TestDriver, MemoryLog]:
+    """A driver with a history, and its log in each partition."""
     driver = lamp()
-    lamps(driver, PARTITIONS)
-    return driver
+    return driver, lamps(driver, PARTITIONS)
 
 
 def contents_of(store: StateStore) -> list[tuple[bytes, bytes]]:
@@ -296,8 +299,8 @@ def contents_of(store: StateStore) -> list[tuple[bytes, bytes]]:
 def expected(partition: int) -> list[tuple[bytes, bytes]]:
     """What is in a store that was restored in peace."""
     if partition not in _EXPECTED:
-        driver, store = lamps_driver(), MemoryStore()
-        restore_at_once(job_of(driver, partition, 1, store), driver.log)
+        (driver, log), store = lit(), MemoryStore()
+        restore_at_once(job_of(driver, partition, 1, store), log)
         _EXPECTED[partition] = contents_of(store)
     return _EXPECTED[partition]
 

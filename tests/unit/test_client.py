@@ -258,7 +258,7 @@ def test_a_record_of_unknown_rules_is_waited_for_and_a_broken_one_is_told(world:
 
 
 def newer_schema(driver: TestDriver) -> dict[str, object]:
-    return dict(contracts(driver._definitions[-1]).change)
+    return dict(contracts(driver.definition).change)
 
 
 def test_when_the_client_ends_nobody_waits_on(world: World) -> None:
@@ -467,7 +467,7 @@ invariants: {not_too_much: state.cash <= state.limit}
 
     def case(input_id: str) -> Case:
         found = case_of(driver, input_id)
-        return found._replace(rules=driver._definitions[-1])
+        return found._replace(rules=driver.definition)
 
     assert explain(case("p-1")).compared == [
         ("expression", "", "`payload.amount <= state.cash` is false"),

@@ -20,6 +20,7 @@ from placet.streams.rules.rulebook import Rulebook
 from placet.streams.rules.survey import count_standing
 from placet.testing import TestDriver
 from placet.verify.rules import PastRules
+from tests.memory_log import log_of
 from tests.unit.control_records import published, rulebook_of
 
 V1 = """
@@ -181,7 +182,7 @@ def test_entities_are_counted_by_their_latest_state() -> None:
     looks: list[None] = []
     wanted = frozenset({"dim", "never"})
     counts = count_standing(
-        driver.log, driver.codec, driver.topics.changelog, 2, wanted, LocalHost().monotonic_s,
+        log_of(driver), driver.codec, driver.topics.changelog, 2, wanted, LocalHost().monotonic_s,
         lambda: looks.append(None),
     )  # fmt: skip
     assert counts == {"dim": 4}

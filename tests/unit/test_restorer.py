@@ -14,7 +14,6 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.records import ConsumerRecord, TopicPartition
-from placet.streams.recovery.log_in_memory import MemoryLog
 from placet.streams.recovery.restore_thread import Job, Restorer, RestoreResult
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state import rocksdb
@@ -22,17 +21,18 @@ from placet.streams.state.store import MemoryStore, StoreDamaged
 from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.lamp import InPieces, lamp, lamps
+from tests.memory_log import MemoryLog, log_of
 from tests.staged import StagedHost
 
 
-def kind_of(driver: TestDriver, id_of: str = "id-of-{}") -> EntityType:
-    ids = {topic: id_of.format(topic) for topic in driver.topics}
+def kind_of(driver: TestDriver, id_of: str = "{}") -> EntityType:
+    ids = {topic: id_of.format(found) for topic, found in driver.entity_type.topic_ids.items()}
     return EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
 
 
 def restorer_of(driver: TestDriver, folder: Path, make_log: Any = None, *more: Any, **calls: Any) -> Restorer:
     host = StagedHost(now_ms=lambda: driver.now_ms, **calls)
-    return Restorer(host, host, make_log or (lambda: driver.log), folder, *more)
+    return Restorer(host, host, make_log or (lambda: log_of(driver)), folder, *more)
 
 
 def next_of(restorer: Restorer) -> RestoreResult:
@@ -43,7 +43,7 @@ def next_of(restorer: Restorer) -> RestoreResult:
     return done
 
 
-def restored(driver: TestDriver, folder: Path, id_of: str = "id-of-{}", **calls: Any) -> RestoreResult:
+def restored(driver: TestDriver, folder: Path, id_of: str = "{}", **calls: Any) -> RestoreResult:
     restorer = restorer_of(driver, folder, **calls)
     try:
         restorer.submit(Job(TaskId("lamp", 0), kind_of(driver, id_of)))
@@ -72,7 +72,7 @@ def test_a_damaged_store_is_set_aside_and_filled_again(tmp_path: Path) -> None:
 
 
 def test_a_task_whose_log_contradicts_itself_gives_its_store_back(tmp_path: Path) -> None:
-    outcome = restored(lamp(), tmp_path, "another-id-of-{}")
+    outcome = restored(lamp(), tmp_path, "another-{}")
     assert isinstance(outcome.error, TaskStopped)
     assert "created anew" in str(outcome.error)
     rocksdb.RocksDBStore(tmp_path / "app" / "lamp" / "0").close()  # and not StoreLocked
@@ -96,7 +96,7 @@ def test_a_task_that_waits_for_a_transaction_lets_the_others_go_first(tmp_path: 
         """A transaction is open that has positions of partition 0."""
         if partitions[0].partition == 0 and not ended.is_set():
             return None
-        return driver.log.committed(partitions)
+        return MemoryLog.committed(log, partitions)
 
     log = InPieces(driver, 4)
     log.committed = committed  # type: ignore[method-assign, assignment]
@@ -148,8 +148,8 @@ def test_a_task_whose_leader_is_away_lets_the_others_go_first_and_says_so(tmp_pa
 class Silent(InPieces):
     """A log that gives nothing to read of some partitions."""
 
-    def __init__(self, driver: TestDriver, silent: set[int]) -> None:
-        super().__init__(driver, 4)
+    def __init__(self, driver: TestDriver, silent: set[int], partitions: int) -> None:
+        super().__init__(driver, 4, lamps(driver, partitions))
         self.silent = silent
         self.begun: list[int] = []
 
@@ -167,8 +167,7 @@ def test_only_some_restores_read_at_a_time_and_one_that_gets_nothing_gives_its_r
     """Leaders of four tasks fell silent after they had answered: the fifth task is restored all the same."""
     monkeypatch.setattr("placet.streams.recovery.restore_thread._PATIENCE_S", 0.05)
     driver = lamp()
-    lamps(driver, 6)
-    log = Silent(driver, {0, 1, 2, 3})
+    log = Silent(driver, {0, 1, 2, 3}, 6)
     restorer = restorer_of(driver, tmp_path, lambda: log)
     try:
         jobs = [Job(TaskId("lamp", number), kind_of(driver)) for number in range(6)]
@@ -189,9 +188,8 @@ def test_only_some_restores_read_at_a_time_and_one_that_gets_nothing_gives_its_r
 def test_restores_take_turns(tmp_path: Path) -> None:
     """Small ones are not kept waiting until a large one has ended."""
     driver = lamp()
-    lamps(driver, 2)
-    driver.log.append(TopicPartition(driver.topics.changelog, 0), 0, b"no end", None)
-    log = Silent(driver, set())
+    log = Silent(driver, set(), 2)
+    log.append(TopicPartition(driver.topics.changelog, 0), 0, b"no end", None)
     endless = iter(range(1_000_000))
 
     def take(partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
@@ -251,7 +249,7 @@ def test_a_job_that_was_cancelled_before_it_began_gives_its_store_back(tmp_path:
 
 def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
     driver, made = lamp(), []
-    restorer = restorer_of(driver, tmp_path, lambda: made.append(1) or driver.log)  # type: ignore[func-returns-value]
+    restorer = restorer_of(driver, tmp_path, lambda: made.append(1) or log_of(driver))  # type: ignore[func-returns-value]
     try:
         for _ in range(2):
             restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
@@ -264,7 +262,6 @@ def test_each_run_of_jobs_has_clients_of_its_own(tmp_path: Path) -> None:
 def test_a_log_that_broke_is_made_anew_and_all_restores_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("placet.streams.recovery.restore_thread._RETRY_AFTER_S", 0.01)
     driver = lamp()
-    lamps(driver, 2)
     made: list[InPieces] = []
 
     class Breaking(InPieces):
@@ -279,7 +276,7 @@ def test_a_log_that_broke_is_made_anew_and_all_restores_go_on(tmp_path: Path, mo
                 raise LogUnreachable(self.broken)
             return super().take(partition)
 
-    restorer = restorer_of(driver, tmp_path, lambda: made.append(Breaking(driver, 1)) or made[-1])
+    restorer = restorer_of(driver, tmp_path, lambda: made.append(Breaking(driver, 1, lamps(driver, 2))) or made[-1])
     try:
         for partition in (0, 1):
             restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
@@ -295,7 +292,6 @@ def test_what_can_not_be_read_of_one_partition_keeps_no_other_one(
 ) -> None:
     monkeypatch.setattr("placet.streams.recovery.restore_thread._RETRY_AFTER_S", 0.01)
     driver, mended = lamp(), Event()
-    lamps(driver, 2)
 
     class Removed(InPieces):
         def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
@@ -304,7 +300,7 @@ def test_what_can_not_be_read_of_one_partition_keeps_no_other_one(
             return super().take(partition)
 
     made: list[InPieces] = []
-    restorer = restorer_of(driver, tmp_path, lambda: made.append(Removed(driver, 1)) or made[-1])
+    restorer = restorer_of(driver, tmp_path, lambda: made.append(Removed(driver, 1, lamps(driver, 2))) or made[-1])
     try:
         for partition in (0, 1):
             restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
@@ -413,14 +409,15 @@ def test_only_the_last_folder_set_aside_is_kept(tmp_path: Path) -> None:
 
 def test_a_task_waits_for_the_rules_that_its_states_were_written_by(tmp_path: Path) -> None:
     driver, control, known = lamp(), TopicPartition("app.control", 0), [0]
-    driver.log.append(control, driver.now_ms, b"definition/lamp/2", b"published before the states were written")
+    log = log_of(driver)
+    log.append(control, driver.now_ms, b"definition/lamp/2", b"published before the states were written")
     looked = Event()
 
     def position() -> int:
         looked.set()
         return known[0]
 
-    restorer = restorer_of(driver, tmp_path, None, control, position)
+    restorer = restorer_of(driver, tmp_path, lambda: log, control, position)
     try:
         restorer.submit(Job(TaskId("lamp", 0), kind_of(driver)))
         assert looked.wait(10)
@@ -474,7 +471,7 @@ def test_rules_are_waited_for_from_the_moment_on_when_they_are_asked_for(tmp_pat
     """And not from the beginning: a transaction may have kept the restore waiting for longer than that."""
     driver, clock = lamp(), [1_000.0]
     host = StagedHost(now_ms=lambda: driver.now_ms, monotonic_s=lambda: clock[0])
-    restorer = Restorer(host, host, lambda: driver.log, tmp_path, TopicPartition("app.control", 0), lambda: 0)
+    restorer = Restorer(host, host, lambda: log_of(driver), tmp_path, TopicPartition("app.control", 0), lambda: 0)
     restoration = restorer._restoration(Job(TaskId("lamp", 0), kind_of(driver)), MemoryStore())
     clock[0] += 60
     assert not restoration.rules_known(1)

@@ -5,14 +5,19 @@ A rover is driven by an AI. What it senses are signals; where to go are proposal
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+from threading import Thread
+from weakref import ref
 
 import pytest
 
 from placet.schemas.definition.model import parse_definition
-from placet.schemas.errors import DefinitionError, InvalidPayload
+from placet.schemas.errors import DefinitionError, InvalidPayload, SettingsError
+from placet.streams.errors import TaskStopped
 from placet.streams.records import TopicPartition
 from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.store import Writes
 from placet.testing import START_MS, Kind, Outcome, Reason, TestDriver
 
 ROVER = """
@@ -187,3 +192,64 @@ def test_any_store_can_stand_under_it(tmp_path: Path) -> None:
     driver.restart()
     assert driver.read("rover-1").status == "parked"
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["0", "1", "2", "3"]
+
+
+def test_rules_that_a_gate_would_not_publish_are_refused_and_the_old_ones_can_go_on(driver: TestDriver) -> None:
+    other = ROVER.replace("metres: {type: int, default: 0}", "metres: {type: string, default: far}")
+    retyped = parse_definition(other.replace("{metres: state.metres + payload.metres}", "{metres: entity_id}"))
+    with pytest.raises(SettingsError, match="version 1: the same version is published with other rules"):
+        driver.restart(retyped)
+    with pytest.raises(SettingsError, match="the same version"):
+        driver.read("rover-1")
+    driver.restart()
+    assert driver.read("rover-1").status == "parked"
+
+
+def test_a_task_that_was_stopped_says_so_from_then_on(driver: TestDriver) -> None:
+    foreign = b"\xc3\x01" + b"\x11" * 8 + b"of another producer"
+    driver.log.append(TopicPartition(driver.topics.changelog, 0), driver.now_ms, b"rover-2", foreign, [("h", b"")])
+    driver.restart()
+    assert driver.signal("rover-1", "battery_measured", {"battery": 9}, signal_id="b-1").changed
+    for rover in ("rover-2", "rover-1"):
+        with pytest.raises(TaskStopped, match="'rover-2' can't be read"):
+            driver.signal(rover, "battery_measured", {"battery": 8}, signal_id=f"b-{rover}")
+    with pytest.raises(TaskStopped, match="'rover-2' can't be read"):
+        driver.read("rover-1")
+
+
+def test_what_the_environment_says_to_gates_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLACET_REGISTRY__URL", "http://nowhere:1")
+    monkeypatch.setenv("PLACET_BATCH_RECORDS_MAX", "many")
+    assert TestDriver.from_text(ROVER).read("rover-1").status == "absent"
+
+
+def test_a_driver_belongs_to_its_thread(driver: TestDriver) -> None:
+    found: list[str] = []
+
+    def elsewhere() -> None:
+        try:
+            driver.signal("rover-1", "stopped", signal_id="stop-1")
+        except RuntimeError as error:
+            found.append(str(error))
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    thread.join(10)
+    assert "another thread" in found[0]
+
+
+def test_drivers_that_nobody_needs_any_more_leave_nothing_behind() -> None:
+    """One ends within another one's gate, as Python's collector may have it."""
+    drivers = [TestDriver.from_text(ROVER) for _ in range(3)]
+    kept, schedulers = drivers.pop(), [ref(each._gate._scheduler) for each in drivers]
+    store = kept.task().store
+    write = store.write
+
+    def last_breath(writes: Writes) -> None:
+        drivers.clear()
+        write(writes)
+
+    store.write = last_breath  # type: ignore[method-assign]
+    assert kept.signal("rover-1", "landed", signal_id="landing").changed
+    gc.collect()
+    assert [each() for each in schedulers] == [None, None]

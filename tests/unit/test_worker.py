@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,6 @@ from unittest.mock import ANY, MagicMock, call
 import pytest
 
 from placet.schemas.errors import DecodeError, SettingsError
-from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.loop.idle import IdleQuestion, _Asked
@@ -25,6 +25,7 @@ from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
 from tests.lamp import lamp
+from tests.memory_log import log_of
 from tests.staged import StagedHost
 
 TOPICS = entity_topics("app", "order")
@@ -87,7 +88,7 @@ class Turn:
             oldest_at=CLOCK_MS,
         )  # fmt: skip
         self.task.needs_housekeeping.return_value = expired
-        self.worker._tasks[TASK] = self.task
+        self.worker.tasks[TASK] = self.task
 
     def ready(self, records: Iterable[ConsumerRecord] = ()) -> list[tuple[TaskId, list[ConsumerRecord]]]:
         return [(task.task_id, taken) for task, taken in self.worker._follow_assignment(list(records))]
@@ -243,9 +244,8 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     """Its store would stay open, and the next restore of that task wait for ever for the process that has it: this."""
     driver = lamp()
     host = StagedHost(now_ms=lambda: driver.now_ms)
-    restorer = Restorer(host, host, lambda: driver.log, tmp_path)
-    ids = {topic: f"id-of-{topic}" for topic in driver.topics}
-    kind = EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
+    restorer = Restorer(host, host, lambda: log_of(driver), tmp_path)
+    kind = replace(driver.entity_type, app="app")
     inputs = {TopicPartition(topic, number) for topic in driver.topics.inputs for number in (0, 1)}
     consumer = MagicMock(assigned=inputs)
     consumer.take_revoked.return_value = set()

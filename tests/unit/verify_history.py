@@ -37,6 +37,7 @@ class History:
     now_ms: int
     published: list[tuple[int, Published]]
     codec: Codec
+    topic_ids: Mapping[str, str]
     starts: dict[str, int] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
     later_positions: dict[str, int] | None = None
@@ -44,7 +45,7 @@ class History:
 
     def verify(self, shown: int = 20) -> TaskReport:
         rules = PastRules("order", rulebook_of(self.published), None, 1 << 20)
-        place = EntityPlace(self.topics, {topic: f"id-of-{topic}" for topic in self.topics}, 1, self.lag_ms)
+        place = EntityPlace(self.topics, self.topic_ids, 1, self.lag_ms)
         host = StagedHost(now_ms=lambda: self.now_ms)
         return verify_task(host, self, rules, place, TaskReport(TaskId("order", 0), shown))
 
@@ -120,7 +121,7 @@ def history_of(driver: TestDriver, definitions: Iterable[Definition] = ()) -> Hi
     inputs = [TopicPartition(topic, 0) for topic in driver.topics.inputs]
     positions = {place.topic: position or 0 for place, position in driver.log.committed(inputs).items()}
     rules = numbered(*(tuple(definitions) or (load_definition(DEFINITION),)))
-    return History(driver.topics, records, positions, driver.now_ms, rules, driver.codec)
+    return History(driver.topics, records, positions, driver.now_ms, rules, driver.codec, driver.entity_type.topic_ids)
 
 
 def small_history() -> History:

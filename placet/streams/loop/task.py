@@ -1,8 +1,7 @@
 """One task: the single writer of one partition of one entity type. Records in, records of one transaction out.
 
 A task never talks to Kafka: `process` turns a batch into the records of one transaction and stages the state after it;
-`committed` puts what was staged into the store once the transaction has committed, `discard` forgets it. The same
-class runs under the worker and, in memory, under `placet.testing.TestDriver`.
+`committed` puts what was staged into the store once the transaction has committed, `discard` forgets it.
 
 Inputs that a transaction has no room for are left over: the task takes them first the next time, and drops them when it
 closes or in `discard`. So code that restores a task, or reads from its positions again, does not handle them.

@@ -60,6 +60,10 @@ class Worker:
         poll_timeout_ms: longest wait for a batch's first record.
         namesake: looks for another gate of our name.
         bytes_max: size of the states of one transaction, after which its tasks leave inputs over for the next.
+
+    Attributes:
+        entity_types: see above.
+        tasks: those that run.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class Worker:
         bytes_max: int = task_calls.TRANSACTION_BYTES_MAX,
     ) -> None:
         self._stopping = stopping
-        self._entity_types = entity_types
+        self.entity_types = entity_types
         self._topics = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
@@ -94,7 +98,7 @@ class Worker:
         self._poll_timeout_ms = poll_timeout_ms
         self._namesake = namesake
         self._bytes_max = bytes_max
-        self._tasks: dict[TaskId, Task] = {}
+        self.tasks: dict[TaskId, Task] = {}
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
         self._housekeeping_at_s = 0.0
@@ -135,7 +139,7 @@ class Worker:
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
         self._back_off.begin()
-        room = task_calls.room_for(self._tasks.values(), self._records_max)
+        room = task_calls.room_for(self.tasks.values(), self._records_max)
         records = self._consumer.poll_batch(room, self._wait_ms())
         if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
             self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
@@ -156,7 +160,7 @@ class Worker:
 
     def _wait_ms(self) -> int:
         """How long to wait for a record: not long while a restored task may want to start, not at all for more."""
-        if any(task.left for task in self._tasks.values()):
+        if any(task.left for task in self.tasks.values()):
             return 0
         return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
 
@@ -173,21 +177,21 @@ class Worker:
         revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in sorted(revoked):
             self._close_task(task_id)
-        for task_id in sorted(self._complete() - self._tasks.keys() - self._restoring.keys() - self._stopped):
+        for task_id in sorted(self._complete() - self.tasks.keys() - self._restoring.keys() - self._stopped):
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
-        work = task_calls.lanes_of(records, self._tasks, self._topics)
-        for task_id, task in self._tasks.items():
+        work = task_calls.lanes_of(records, self.tasks, self._topics)
+        for task_id, task in self.tasks.items():
             if task.left:
                 work.setdefault(task_id, [])
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(self._positions()))
-            self._idle.ask(self._tasks.values())
-        for task_id in self._idle.take_idle(self._tasks.values(), self._consumer.reached):
+            self._idle.ask(self.tasks.values())
+        for task_id in self._idle.take_idle(self.tasks.values(), self._consumer.reached):
             work.setdefault(task_id, [])
-        return [(self._tasks[task_id], task_records) for task_id, task_records in work.items()]
+        return [(self.tasks[task_id], task_records) for task_id, task_records in work.items()]
 
     def _stop_unreadable(self) -> None:
         """Stop the task of a partition that can't be read on.
@@ -196,7 +200,7 @@ class Worker:
             TaskStopped: what is to be read next is not there.
         """
         for partition in self._consumer.take_out_of_range():
-            task = self._tasks.get(self._task_of(partition))
+            task = self.tasks.get(self._task_of(partition))
             why = task and self._consumer.why_unreadable(partition, task.next_positions[partition.topic])
             if task and why:
                 raise TaskStopped(task.task_id, why)
@@ -205,7 +209,7 @@ class Worker:
         """The next position of every input partition of the running tasks."""
         return {
             TopicPartition(topic, task_id.partition): position
-            for task_id, task in self._tasks.items()
+            for task_id, task in self.tasks.items()
             for topic, position in task.positions.items()
         }
 
@@ -218,11 +222,11 @@ class Worker:
         return TaskId(self._topics[partition.topic], partition.partition)
 
     def _inputs_of(self, task_id: TaskId) -> list[TopicPartition]:
-        topics = self._entity_types[task_id.entity].topics
+        topics = self.entity_types[task_id.entity].topics
         return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
 
     def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
-        job = Job(task_id, self._entity_types[task_id.entity], store, damage)
+        job = Job(task_id, self.entity_types[task_id.entity], store, damage)
         self._restoring[task_id] = (job, self._monotonic_s())
         self._restorer.submit(job)
         self._show_tasks()
@@ -248,7 +252,7 @@ class Worker:
                 kind.partitions,
             )  # fmt: skip
             task.open(result.restored.last, result.restored.positions, result.restored.genesis)
-            self._tasks[task_id] = task
+            self.tasks[task_id] = task
             self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
             self._observer.restored(
                 str(task_id), result.restored.records, self._monotonic_s() - began_s, result.restored.warning
@@ -262,7 +266,7 @@ class Worker:
     def _close_task(self, task_id: TaskId) -> None:
         if task_id in self._restoring:
             self._restoring.pop(task_id)[0].cancel()
-        task = self._tasks.pop(task_id, None)
+        task = self.tasks.pop(task_id, None)
         if task is not None:
             task.close()
         self._stopped.discard(task_id)
@@ -272,7 +276,7 @@ class Worker:
         """Nobody knows how far the transaction got, so the log is asked: every task restores its tail."""
         self._observer.transaction("aborted", 0.0)
         self._observer.event("transaction aborted", why=str(error))
-        tasks, self._tasks = self._tasks, {}
+        tasks, self.tasks = self.tasks, {}
         for task_id, task in tasks.items():
             self._consumer.pause(self._inputs_of(task_id))
             self._restore(task_id, task.store)
@@ -280,7 +284,7 @@ class Worker:
 
     def _stop_task(self, error: TaskStopped) -> None:
         """Nothing was committed: the failed task is taken out, the others read their batch again."""
-        task = self._tasks.pop(error.task)
+        task = self.tasks.pop(error.task)
         self._consumer.pause(self._inputs_of(error.task))
         task.close()
         self._name_stopped(error.task, str(error))
@@ -288,7 +292,7 @@ class Worker:
 
     def _rebuild(self, error: TaskCorrupted) -> None:
         """Its store is damaged: the task restores another one. Whatever it had committed is on the log."""
-        task = self._tasks.pop(error.task)
+        task = self.tasks.pop(error.task)
         self._consumer.pause(self._inputs_of(error.task))
         task.close()
         self._restore(error.task, None, str(error))
@@ -296,7 +300,7 @@ class Worker:
     def _read_again(self) -> None:
         """Nothing was committed of what was polled last: every task forgets it, and reads it once more."""
         self._observer.transaction("aborted", 0.0)
-        for task in self._tasks.values():
+        for task in self.tasks.values():
             task.discard()
             self._consumer.start(
                 {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}
@@ -315,7 +319,7 @@ class Worker:
         """
         self._observer.transaction("migrated", 0.0)
         self._observer.event("joining the group again", why=str(error))
-        for task_id in [*self._tasks, *self._restoring]:
+        for task_id in [*self.tasks, *self._restoring]:
             self._close_task(task_id)
         self._stopped.clear()
         self._consumer.close_in_time(_LEAVE_TIMEOUT_S)
@@ -332,13 +336,13 @@ class Worker:
             self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
 
     def _show_tasks(self) -> None:
-        phases = {str(task): "running" for task in self._tasks}
+        phases = {str(task): "running" for task in self.tasks}
         phases |= {str(task): "restoring" for task in self._restoring}
         phases |= {str(task): "stopped" for task in self._stopped}
         self._observer.tasks(phases)
 
     def _close(self) -> None:
-        for task_id in [*self._tasks, *self._restoring]:
+        for task_id in [*self.tasks, *self._restoring]:
             self._close_task(task_id)
         self._restorer.close()
         self._producer.abandon()

@@ -24,7 +24,7 @@ from placet.streams.state import layout
 from placet.streams.state.store import Writes
 from placet.streams.state.tombstone import tombstone_of
 
-__all__ = ["WAITS_FOR_ROOM", "restore", "restore_at_once"]
+__all__ = ["WAITS_FOR_ROOM", "restore"]
 
 TOMBSTONES_KEPT_MS: Final = 12 * 3_600_000
 """A store that missed records for longer is rebuilt: tombstones among them may be gone (they stay 24 h by default)."""
@@ -79,18 +79,6 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     if _other_position(chain, group) and committed != (yield from _stable_positions(log, inputs)):
         raise LogUnreachable("another gate decides here: the group's positions moved while the ledger was read")
     return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, copy)
-
-
-def restore_at_once(job: Restoration, log: RestoreLog) -> Restored:
-    """Restore in one go, on a log that answers everything at once. Raises as `restore` does."""
-    steps = restore(job, log)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            restored: Restored = done.value
-            return restored
-        log.poll()
 
 
 def _stable_positions(log: RestoreLog, inputs: list[TopicPartition]) -> Steps[dict[TopicPartition, int | None]]:

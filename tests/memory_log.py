@@ -1,16 +1,23 @@
-"""Topics in memory, for the driver without Kafka and for tests of a restore."""
+"""Topics in memory: a copy of a driver's, for tests of a restore."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import TypeVar
+from operator import attrgetter
+from typing import Final, TypeVar
 
 from placet.streams.records import ConsumerRecord, Headers, TopicPartition
-from placet.streams.recovery.log import Take
+from placet.streams.recovery.log import RestoreLog, Take
+from placet.streams.recovery.restore import restore
+from placet.streams.recovery.steps import Restoration, Restored
+from placet.streams.topology import dead_letters_topic
+from placet.testing import TestDriver
 
-__all__ = ["MemoryLog"]
+__all__ = ["MemoryLog", "log_of", "restore_at_once"]
 
+_OFFSET: Final = attrgetter("offset")
 Answer = TypeVar("Answer")
 
 
@@ -18,6 +25,7 @@ class MemoryLog:
     """Topics as lists of records, and the positions of the gate's group: what a restore reads. See `recovery.log`."""
 
     def __init__(self) -> None:
+        self._ends: dict[TopicPartition, int] = {}
         self._records: dict[TopicPartition, list[ConsumerRecord]] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._read_at: dict[TopicPartition, int] = {}
@@ -32,13 +40,25 @@ class MemoryLog:
         headers: Headers | None = None,
     ) -> int:
         """Append a record as a broker with `LogAppendTime` does; return its offset."""
-        records = self._records.setdefault(partition, [])
-        records.append(ConsumerRecord(*partition, len(records), timestamp, key, value, headers))
-        return len(records) - 1
+        offset = self.end(partition)
+        self._records.setdefault(partition, []).append(
+            ConsumerRecord(*partition, offset, timestamp, key, value, headers)
+        )
+        return offset
+
+    def put(self, partition: TopicPartition, records: list[ConsumerRecord], end: int) -> None:
+        """Put a partition's records there, with holes between them where markers lay."""
+        self._records[partition], self._ends[partition] = records, end
+
+    def end(self, partition: TopicPartition) -> int:
+        """Return the offset that the next record gets."""
+        records = self._records.get(partition)
+        return max(records[-1].offset + 1 if records else 0, self._ends.get(partition, 0))
 
     def records(self, partition: TopicPartition, position: int = 0) -> list[ConsumerRecord]:
         """Return a partition's records from a position on."""
-        return self._records.get(partition, [])[position:]
+        records = self._records.get(partition, [])
+        return records[bisect_left(records, position, key=_OFFSET) :]
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         """Set the group's positions."""
@@ -50,7 +70,7 @@ class MemoryLog:
 
     def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """See `Log`."""
-        return {partition: len(self._records.get(partition, ())) for partition in partitions}
+        return {partition: self.end(partition) for partition in partitions}
 
     def start_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         """See `Log`: nothing is ever removed."""
@@ -58,7 +78,7 @@ class MemoryLog:
 
     def read(self, partition: TopicPartition, position: int, target: int, take: Take) -> bool:
         """See `Log`."""
-        records = self._records.get(partition, [])[position:target]
+        records = [record for record in self.records(partition, position) if record.offset < target]
         return take(records, target) if records else True
 
     def ask_committed(self, partitions: list[TopicPartition]) -> Future[dict[TopicPartition, int | None] | None]:
@@ -98,6 +118,29 @@ class MemoryLog:
 
     def close(self) -> None:
         """See `Log`."""
+
+
+def restore_at_once(job: Restoration, log: RestoreLog) -> Restored:
+    """Restore in one go, on a log that answers everything at once. Raises as `restore` does."""
+    steps = restore(job, log)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            restored: Restored = done.value
+            return restored
+        log.poll()
+
+
+def log_of(driver: TestDriver) -> MemoryLog:
+    """Return a copy of what lies on a driver's topics now."""
+    log, partitions = MemoryLog(), range(driver.partitions)
+    places = [TopicPartition(topic, number) for topic in driver.topics for number in partitions]
+    for place in (*places, TopicPartition(dead_letters_topic("test"), 0)):
+        log.put(place, driver.log.records(place), driver.log.end(place))
+    found = driver.log.committed([place for place in places if place.topic in driver.topics.inputs])
+    log.commit({place: position for place, position in found.items() if position is not None})
+    return log
 
 
 def _answered(answer: Answer) -> Future[Answer]:
