@@ -14,12 +14,23 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import schemas
+try:
+    import placet.testing
+except ImportError as error:
+    assert "pip install 'placet[testing]'" in str(error), error
+else:
+    raise AssertionError("greenlet is there, and nobody asked for it")
 from placet.processors.ladder import decide
 from placet.definitions import load_definition
-from placet.testing import TestDriver
 import placet
 assert schemas.mine, "the user's own folder is not shadowed"
 assert "site-packages" in placet.__file__, placet.__file__
+"""
+
+TESTING = """
+from placet.testing import TestDriver
+driver = TestDriver.from_text('{entity: lamp, version: 1, statuses: [lit], signals: {lit: {from: any, to: lit}}}')
+assert driver.signal("l", "lit", signal_id="s-1").changed
 """
 
 
@@ -48,11 +59,13 @@ def test_a_stranger_installs_and_uses_it_beside_a_folder_named_schemas(built: Pa
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--constraint", str(ROOT / "ops" / "requirements.txt"), str(next(built.glob("*.whl")))],
-                   check=True, timeout=240)  # fmt: skip
+    wheel, tested = next(built.glob("*.whl")), ["--constraint", str(ROOT / "ops" / "requirements.txt")]
+    subprocess.run([*pip, *tested, str(wheel)], check=True, timeout=240)
     (tmp_path / "schemas").mkdir()
     (tmp_path / "schemas" / "__init__.py").write_text("mine = True\n")
     subprocess.run([str(python), "-c", PROGRAM], cwd=tmp_path, check=True, timeout=60)
+    subprocess.run([*pip, *tested, f"{wheel}[testing]"], check=True, timeout=240)
+    subprocess.run([str(python), "-c", TESTING], cwd=tmp_path, check=True, timeout=60)
     command = str(tmp_path / "env" / "bin" / "placet")
     shown = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60)
     assert "AI proposes, Placet decides" in shown.stdout
