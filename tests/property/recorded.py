@@ -96,7 +96,9 @@ class Replica:
     def process(self, batch: list[Input]) -> None:
         """Let the task take one batch at its clock."""
         assert len({given.decided_at for given in batch}) == 1, "one clock for each batch"
-        self.records += self._task.process([given.record for given in batch], batch[0].decided_at, 1)
+        self.records += self._task.process(
+            [given.record for given in batch], batch[0].decided_at, 1, batch[0].decided_at
+        )
         self._task.committed({})
 
     def outcomes(self) -> Outcomes:

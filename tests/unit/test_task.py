@@ -60,7 +60,7 @@ class Sheet:
         return self.record(TOPICS.proposals, CODEC.encode_message(message), timestamp)
 
     def commit(self, records: list[ConsumerRecord], clock_ms: int = NOW, control: int = 7) -> list[ProducerRecord]:
-        written = self.task.process(records, clock_ms, control)
+        written = self.task.process(records, clock_ms, control, clock_ms)
         self.task.committed({})
         return written
 
@@ -190,18 +190,18 @@ def test_decisions_are_counted_by_kind_outcome_and_reason(sheet: Sheet) -> None:
 
 def test_nothing_is_stored_before_the_commit_and_nothing_of_an_aborted_one(sheet: Sheet) -> None:
     record = sheet.signal("opened")
-    first = sheet.task.process([record], NOW, 7)
+    first = sheet.task.process([record], NOW, 7, NOW)
     assert sheet.task.store.scan(b"", b"", 99) == []
     sheet.task.discard()
     assert sheet.task.store.scan(b"", b"", 99) == []
     assert sheet.task.positions == dict.fromkeys(TOPICS.inputs, 0)
-    assert sheet.task.process([record], NOW, 7) == first
+    assert sheet.task.process([record], NOW, 7, NOW) == first
 
 
 def test_values_and_the_positions_they_cover_are_stored_together(sheet: Sheet) -> None:
     writes: list[dict] = []
     sheet.task.store.write = lambda batch: writes.append(dict(batch))  # type: ignore[method-assign]
-    sheet.task.process([sheet.signal("opened")], NOW, 7)
+    sheet.task.process([sheet.signal("opened")], NOW, 7, NOW)
     sheet.task.committed({TOPICS.changelog: 4, TOPICS.ledger: 9})
     assert len(writes) == 1
     assert set(writes[0]) == {

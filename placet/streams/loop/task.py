@@ -140,7 +140,7 @@ class Task:
         records: list[ConsumerRecord],
         clock_ms: int,
         control_position: int,
-        idle_ms: int | None = None,
+        idle_ms: int,
         bytes_max: int = sys.maxsize,
     ) -> list[ProducerRecord]:
         """Decide a batch and stage what follows from it.
@@ -151,8 +151,7 @@ class Task:
                 on.
             clock_ms: the machine's clock, read once for the whole batch.
             control_position: next position of the control topic.
-            idle_ms: where log time moves on to without records: no input that is still to come is older. The clock,
-                where clock and log are one and the same.
+            idle_ms: where log time moves on to without records: no input that is still to come is older.
             bytes_max: no input is begun once the batch has this size; the rest is left over. At least one is taken.
 
         Returns:
@@ -165,7 +164,7 @@ class Task:
         batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
-            times = times.at_least(clock_ms if idle_ms is None else idle_ms)
+            times = times.at_least(idle_ms)
         decided: list[DecidedInput] = []
         for index, (record, checked) in enumerate(self._check(ordered)):
             times = times.at_least(record.timestamp)
