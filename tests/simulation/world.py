@@ -15,7 +15,7 @@ from placet.simulation.brokers.log import PartitionLog
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
-from placet.simulation.scheduler import Process, Scheduler
+from placet.simulation.scheduler import Crashed, Process, Scheduler
 from placet.streams.loop.task import Counts
 from placet.streams.main import build
 from placet.streams.settings import Settings, load_settings
@@ -159,6 +159,11 @@ class Gate:
                 build(host, self.settings, (self.definition,), Notes(world, self, process.name), stopping).run()
             except PlacetError as error:
                 code = f"{type(error).__name__}: {error}"
+            except Crashed:
+                if process.exit_code is not None:
+                    world.ends.append(f"{process.name}: it ended itself with {process.exit_code}")
+                    world.restart(self)
+                raise
             except Exception as error:  # noqa: BLE001 - the process's top
                 code = f"{type(error).__name__}: {error}"
                 world.bugs.append(code + traceback.format_exc())
@@ -262,6 +267,8 @@ class World:
         self.over = True
         heal(self)
         self.note("outside", "all works again")
+        self.scheduler.run(self.cluster.is_whole, SETTLE_S, every=LOOK_EVERY)
+        self.feeder.feed_each()  # a partition in which nothing comes any more may have been deaf since the last fault
         self.scheduler.run(self.settled, SETTLE_S, every=LOOK_EVERY)
         self.ending = True
         for gate in self.gates:

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from confluent_kafka import KafkaError
 
-from placet.simulation.brokers.groups import Group
+from placet.simulation.brokers.groups import Group, Member
 from placet.simulation.brokers.log import COMMIT, PartitionLog
 from placet.simulation.brokers.network import Handle, Network, OnReply, Reply, Sender
 from placet.simulation.brokers.nodes import LeaderView, Node, Replicas, Topic
@@ -275,10 +275,32 @@ class SimulatedCluster:
             node.generation += 1
         self.scheduler.later(self.network.latency_ns() * 20, partial(self._catch_up, node, node.generation))
 
+    def is_whole(self) -> bool:
+        """Tell whether every partition can be written to."""
+        partitions = [partition for topic in self.topics.values() for partition in topic.partitions]
+        return all(partition.leader >= 0 and partition.takes_writes for partition in partitions)
+
     def move_coordinators(self, to: int) -> None:
         """Let another broker coordinate groups and transactions; it has to load them first."""
         self.group_coordinator = self.transaction_coordinator = to
         self.loading_until_ns = self.scheduler.now_ns + self.choices.pick(8) * 100 * _MS
+        for group in self.groups.values():  # who loads a group gives each member a session of its own
+            for member in group.members.values():
+                member.heard += 1
+                self.expect_heartbeat(group, member)
+
+    def expect_heartbeat(self, group: Group, member: Member) -> None:
+        """Let a member's session end, unless it is heard of until then."""
+        heard, after_ns = member.heard, max(0, self.loading_until_ns - self.scheduler.now_ns)
+
+        def expire() -> None:
+            if self.network.works(self.group_coordinator):
+                group.expire(member.member_id, heard)
+            else:
+                self.scheduler.later(after_ns, expire)
+
+        after_ns += group.setting_ns("session.timeout")
+        self.scheduler.later(after_ns, expire)
 
     def _elect_later(self, node: Node) -> None:
         generation = node.generation

@@ -138,8 +138,7 @@ class GroupMembership:
             beat = group.heartbeat(member, epoch, owned)
             found = group.members.get(member.member_id)
             if found is not None:
-                session_ns = group.setting_ns("session.timeout")
-                cluster.scheduler.later(session_ns, partial(_expire, cluster, name, member.member_id, found.heard))
+                cluster.expect_heartbeat(group, found)
             reply(OK, beat)
 
         sender = Sender(consumer.process, "ConsumerGroupHeartbeat")
@@ -218,7 +217,3 @@ class GroupMembership:
 
 def _partitions(ats: Iterable[At]) -> list[ClientPartition]:
     return [ClientPartition(*at) for at in sorted(ats)]
-
-
-def _expire(cluster: Any, group: str, member_id: str, heard: int) -> None:
-    cluster.group(group).expire(member_id, heard)

@@ -17,6 +17,9 @@ __all__ = ["GroupMember", "Namesake"]
 
 MARGIN_S: Final = 2.0
 """How much longer than its session a dead member is waited for: the broker looks at sessions now and then."""
+_SESSIONS: Final = 2
+"""A dead member is listed for one session, and for another one if its coordinator moves: who loads a group does not
+know when its members were heard of last (KIP-848)."""
 _LOOK_AGAIN_S: Final = 0.1
 
 
@@ -58,12 +61,14 @@ class Namesake:
         self._members = members
         self._client_id = client_id
         self._instance = instance
-        self._patience_s = session_s + MARGIN_S
+        self._session_s = session_s
+        self._patience_s = _SESSIONS * session_s + MARGIN_S
         self._observer = observer
         self._monotonic_s = monotonic_s
         self._static = static
         self._own: set[str] = set()
         self._seen_since_s: dict[str, float] = {}
+        self._looked_at_s = 0.0
 
     def wait(self, stopping: Flag, awake: Callable[[], None]) -> None:
         """Wait, before joining, until no member has our name: a predecessor that was killed goes with its session.
@@ -108,6 +113,9 @@ class Namesake:
         """
         self._own.add(own_id)
         others, now_s = self._others() or [], self._monotonic_s()
+        if now_s - self._looked_at_s > self._session_s:  # nobody answered meanwhile: who was listed then says nothing
+            self._seen_since_s.clear()
+        self._looked_at_s = now_s
         self._seen_since_s = {other.member_id: self._seen_since_s.get(other.member_id, now_s) for other in others}
         for other in others:
             if fenced or now_s - self._seen_since_s[other.member_id] > self._patience_s:
