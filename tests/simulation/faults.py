@@ -118,6 +118,16 @@ def _broker_isolated(world: World) -> str:
     return _broker_away(world, world.cluster.isolate, "is cut off from the others")
 
 
+def _path_is_cut(world: World) -> str:
+    """A firewall between one machine and one broker, which swallows what is sent."""
+    gate, cuts = _some_gate(world), world.cluster.network.cuts
+    cut = (gate.name, 1 + world.choices.pick(len(world.cluster.network.nodes)))
+    cuts.add(cut)
+    away_ns = _away_ns(world)
+    world.scheduler.later(away_ns, lambda: cuts.discard(cut))
+    return f"nothing gets from {gate.name} to broker {cut[1]} for {away_ns / _SECOND:g} s"
+
+
 def _broker_away(world: World, leave: Callable[[int], None], how: str) -> str:
     number = _some_broker(world)
     if not number:
@@ -358,6 +368,7 @@ FAULTS: Final = (
     Fault("away", _broker_stops),
     Fault("silent", _broker_silent),
     Fault("isolated", _broker_isolated),
+    Fault("cut", _path_is_cut),
     Fault(MOST_AWAY, _most_brokers_away),
     Fault("moved", _coordinators_move),
     Fault("broken", _connections_break),
@@ -490,6 +501,7 @@ class Aim:
 def heal(world: World) -> None:
     """Let everything work again."""
     world.cluster.network.trouble = world.usual_trouble = 0
+    world.cluster.network.cuts.clear()
     for number, node in world.cluster.network.nodes.items():
         if not node.up or node.silent:
             world.cluster.go_on(number)

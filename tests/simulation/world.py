@@ -242,7 +242,8 @@ class World:
         self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
         self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
         for node in self.cluster.network.nodes.values():
-            node.skew_ns = SKEWS[self.choices.pick(5)] * 200_000_000
+            node.skew_ns = SKEWS[self.choices.pick(5)] * (950_000_000, 200_000_000)[self.choices.pick(2)]
+        self.cluster.cleanup_every_ns = (10, 1, 1, 1)[self.choices.pick(4)] * _SECOND_NS
         self.static = self.choices.pick(4) == 0
         self.newest = DEFINITION
         self.gates: list[Gate] = []

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from placet.streams.errors import ProducerFenced, TransactionAborted
+from placet.streams.errors import ClockSkew, ProducerFenced, TransactionAborted
 from placet.streams.host import LocalHost
 from placet.streams.kafka.transactional_producer import Transaction, TransactionalProducer
 from placet.streams.records import ProducerRecord, TopicPartition
@@ -71,6 +71,54 @@ def test_a_transaction_writes_nothing_before_the_markers_of_the_last_one_had_the
     transaction.send([ProducerRecord("t", 0, b"k", b"0")])
     assert monotonic() >= not_before_s
     assert producer.values == [b"0"]
+
+
+class BrokerStamp:
+    """A record as it was delivered: the broker appended it at this time."""
+
+    def __init__(self, appended_at: int) -> None:
+        self._appended_at = appended_at
+
+    def topic(self) -> str:
+        return "t"
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return 7
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, self._appended_at
+
+
+@pytest.mark.parametrize(
+    ("appended_ms", "told_ms", "says"),
+    [
+        (100, 200, ""),
+        (100, 60_000, ""),  # it was told late: the broker's time lies between the two of ours all the same
+        (59_000, 60_000, ""),
+        (-4_000, 10, ""),
+        (-6_000, 10, "6000 ms ahead of"),
+        (6_100, 100, "6000 ms behind"),
+    ],
+)
+def test_a_clock_is_off_where_the_brokers_time_is_not_between_sending_and_hearing_of_it(
+    appended_ms: int, told_ms: int, says: str
+) -> None:
+    host, now_ms = StagedHost(), 1_000_000
+    host.now_ms = lambda: now_ms  # type: ignore[method-assign]
+    producer = TalkingProducer({}, [])
+    transaction = Transaction(host, cast("Any", producer), cast("Any", CountingWatchdog()), 5_000)
+    transaction.send([ProducerRecord("t", 0, b"k", b"0")])
+    now_ms += told_ms
+    transaction._delivered(None, cast("Any", BrokerStamp(1_000_000 + appended_ms)))
+    if says:
+        with pytest.raises(ClockSkew, match=says):
+            transaction.commit({TopicPartition("t", 0): 1}, b"")
+    else:
+        transaction.commit({TopicPartition("t", 0): 1}, b"")
+        assert transaction.committed
 
 
 class DeafProducer:

@@ -27,7 +27,8 @@ _MS: Final = 1_000_000
 _MARKER_RETRY_NS: Final = 100 * _MS
 _MARKERS_SLOW: Final = (400, 50, 10, 1, 1, 1, 1, 1)
 """How many times longer than a request a marker may take: partitions learn of a transaction's end one by one."""
-_CLEANUP_EVERY_NS: Final = 1_000 * _MS
+_MARKED_TWICE: Final = 16
+"""Once in so many times, amid trouble, the answer to a marker is lost."""
 _GROUP_DEFAULTS: Final = {
     "consumer.session.timeout.ms": "6000",
     "consumer.heartbeat.interval.ms": "1000",
@@ -47,6 +48,8 @@ class SimulatedCluster:
     Attributes:
         network: the brokers, and what is between them and clients.
         cluster_id: of this cluster.
+        election_ns: how long a broker is waited for before others lead in its place.
+        cleanup_every_ns: how often transactions are looked at that are open for too long.
     """
 
     def __init__(self, scheduler: Scheduler, brokers: int = 3) -> None:
@@ -61,6 +64,7 @@ class SimulatedCluster:
         self._own = Replicas("of the coordinators", 0, tuple(self.network.nodes), 2)
         self.loading_until_ns = 0
         self.election_ns = 3_000 * _MS
+        self.cleanup_every_ns = 1_000 * _MS
         self.cluster_id = "simulated-cluster-0001"
         self._made = 0
 
@@ -185,7 +189,10 @@ class SimulatedCluster:
                 self.network.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written)
             )
 
-    def _mark(self, place: At, ended: OpenTransaction, epoch: int, written: Callable[[At], None]) -> None:
+    def _mark(
+        self, place: At, ended: OpenTransaction, epoch: int, written: Callable[[At], None], *, once_more: bool = False
+    ) -> None:
+        """Write a marker, as the transaction's coordinator asks for it. It asks again where an answer is lost."""
         found = self.partition(place)
         if found is None and place[1] >= 0:
             written(place)  # the topic is gone
@@ -195,8 +202,9 @@ class SimulatedCluster:
         if (
             there < 0
             or not self.network.works(there)
+            or not self.network.works(self.transaction_coordinator)
             or not (found or self._own).takes_writes
-            or (place[1] < 0 and self.scheduler.now_ns < self.loading_until_ns)
+            or self.scheduler.now_ns < self.loading_until_ns
         ):
             self.scheduler.later(_MARKER_RETRY_NS, again)
             return
@@ -210,7 +218,11 @@ class SimulatedCluster:
 
         def look() -> None:
             if log.high_watermark > offset:
-                written(place)
+                if self.network.trouble and not once_more and self.choices.pick(_MARKED_TWICE) == 0:
+                    twice = partial(self._mark, place, ended, epoch, written, once_more=True)
+                    self.scheduler.later(_MARKER_RETRY_NS, twice)
+                else:
+                    written(place)
             elif log.losses != losses:
                 again()
             else:
@@ -220,13 +232,13 @@ class SimulatedCluster:
 
     def _watch(self, transaction: OpenTransaction) -> None:
         number = transaction.number
-        late_ns = transaction.timeout_ns + self.choices.pick(10) * _CLEANUP_EVERY_NS // 10
+        late_ns = transaction.timeout_ns + self.choices.pick(10) * self.cleanup_every_ns // 10
 
         def look() -> None:
             if self.network.works(self.transaction_coordinator) and self._own.takes_writes:
                 self.transactions.time_out(transaction, number)
             elif transaction.number == number:
-                self.scheduler.later(_CLEANUP_EVERY_NS, look)
+                self.scheduler.later(self.cleanup_every_ns, look)
 
         self.scheduler.later(late_ns, look)
 

@@ -69,6 +69,7 @@ class Fate(NamedTuple):
 GOOD: Final = Fate()
 LOST: Final = Fate(arrives=False, breaks=True)
 UNANSWERED: Final = Fate(answered=False)
+_SWALLOWED: Final = Fate(arrives=False, answered=False)
 _TROUBLES: Final = (
     LOST,
     UNANSWERED,
@@ -90,6 +91,7 @@ class Network:
             if the broker can answer at once, and nothing goes wrong with it.
         trouble: once in so many requests each of some things goes wrong with it; 0: never.
         fate_of: draws what becomes of a request.
+        cuts: what lies between a machine and a broker swallows all that is sent: the machine's name, and the broker.
         told: is told of each request that has ended: its sender, the broker and the answer's code.
     """
 
@@ -97,6 +99,7 @@ class Network:
         self.nodes = {number: Node(number) for number in range(1, brokers + 1)}
         self.near = False
         self.trouble = 0
+        self.cuts: set[tuple[str, int]] = set()
         self.fate_of = self.usual_fate
         self.told: Callable[[Sender, int, int], None] | None = None
         self.scheduler = scheduler
@@ -129,9 +132,10 @@ class Network:
             return
         self._choices.note(f"{self.scheduler.now_ns} {sender.process.name} {sender.what} {number}")
         request = _Request(self, sender, node, handle, on_reply, timeout_ns)
-        request.fate = fate = self.fate_of(sender, number)
+        cut = bool(self.cuts) and (sender.process.name.partition(".")[0], number) in self.cuts
+        request.fate = fate = _SWALLOWED if cut else self.fate_of(sender, number)
         node.in_flight[request] = None
-        if fate.late_ns:
+        if fate.late_ns or cut:
             self.scheduler.later(timeout_ns, request.give_up)
         if fate.breaks:
             self.scheduler.later(self.latency_ns(), request.break_off)

@@ -150,6 +150,9 @@ class SendThread:
                 return
             log, place = found.log, lane.at
             if batch.transactional and not log.has_open(batch.producer_id):
+                if not self._cluster.network.works(self._cluster.transaction_coordinator):
+                    reply(_TOO_FEW, None)  # which the leader says, too, when it can't ask (KIP-890)
+                    return
                 refusal = self._cluster.transactions.check_write(batch.producer_id, batch.epoch, place)
                 if refusal:
                     reply(refusal, None)

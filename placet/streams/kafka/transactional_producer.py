@@ -3,7 +3,6 @@
 librdkafka speaks the old transaction protocol even to Kafka 4 (EndTxn version 1), where a delayed request can end the
 *next* transaction. So suspicion is enough: after any transport error, any failed call, or a slow commit, the producer
 is thrown away; the next one's start fences whatever the old one left behind (Jepsen, Bufstream 0.1.0; KIP-890).
-
 A connection that was closed is no error for librdkafka: see `overheard_log`.
 """
 
@@ -88,13 +87,15 @@ class Transaction:
         self._ends_s = runtime.monotonic_s() + timeout_s
         self._patience_s = patience_s
         self._not_before_s = not_before_s
-        self._skew_ms: int | None = None
+        self._sent_ms = 0
+        self._skew_ms = 0
         self._failed = ""
         self.left_behind: Spawned | None = None
 
     def send(self, records: Iterable[ProducerRecord]) -> None:
         """Add records. The last one's delivery tells the broker's time, and how far each log has come."""
         produce, written = self._producer.produce, list(records)
+        self._sent_ms = self._sent_ms or self._runtime.now_ms()
         self._runtime.sleep(max(0.0, self._not_before_s - self._runtime.monotonic_s()))
         last = {(record[0], record[1]): index for index, record in enumerate(written)}
         ends = frozenset(last.values())
@@ -129,9 +130,10 @@ class Transaction:
             left = self._producer.flush(limit_s)
         if left or self._failed:
             raise TransactionAborted(self._failed or f"{left} records were not delivered in {limit_s:.1f} s")
-        if self._skew_ms is not None and abs(self._skew_ms) > self._clock_skew_max_ms:
+        if abs(self._skew_ms) > self._clock_skew_max_ms:
+            way = "ahead of" if self._skew_ms > 0 else "behind"
             raise ClockSkew(
-                f"this machine's clock is {self._skew_ms} ms off the broker's; {self._clock_skew_max_ms} ms are "
+                f"this machine's clock is {abs(self._skew_ms)} ms {way} the broker's; {self._clock_skew_max_ms} ms are "
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
         began_s = self._runtime.monotonic_s()
@@ -188,9 +190,9 @@ class Transaction:
         self.written[key] = max(self.written.get(key, 0), (message.offset() or 0) + 1)
         kind, appended_at = message.timestamp()
         if kind == _LOG_APPEND_TIME:
-            skew = self._runtime.now_ms() - appended_at
-            # Delivery takes time, and that time makes us look ahead: the smallest sight is the truest.
-            self._skew_ms = skew if self._skew_ms is None else min(self._skew_ms, skew, key=abs)
+            # The broker's time was read between our two: what lies outside of them is skew, however long that took.
+            ahead, behind = self._sent_ms - appended_at, appended_at - self._runtime.now_ms()
+            self._skew_ms = max(self._skew_ms, max(ahead, 0) or -max(behind, 0), key=abs)
 
 
 _LOG_APPEND_TIME: Final = 2
