@@ -29,7 +29,7 @@ assert "site-packages" in placet.__file__, placet.__file__
 
 TESTING = """
 from placet.testing import TestDriver
-driver = TestDriver.from_text('{entity: lamp, version: 1, statuses: [lit], signals: {lit: {from: any, to: lit}}}')
+driver = TestDriver.from_text('{entity: lamp, version: 1, statuses: [lit], signals: {lit: {from: absent, to: lit}}}')
 assert driver.signal("l", "lit", signal_id="s-1").changed
 """
 

@@ -127,7 +127,7 @@ _MAY_END: Final = (
     ("ClockSkew: this machine's clock is", "the clock of"),
     (_NO_DISK, "the disk of"),
     ("SettingsError: another gate is called", "another gate of the name"),
-    (": (BrokerUnreachable|LogUnreachable): ", "nothing gets from|broker . .* after .* s"),
+    (": (BrokerUnreachable|LogUnreachable): ", "nothing gets from|broker . .* after .* s|falls silent|cut off"),
 )
 """What ends a process by its own will, and the fault without which it must not: its clock, its disk, its
 name, and at its start a network without a way to any broker."""

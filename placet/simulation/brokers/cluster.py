@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 from confluent_kafka import KafkaError
 
 from placet.simulation.brokers.groups import Group, Member
-from placet.simulation.brokers.log import COMMIT, PartitionLog
+from placet.simulation.brokers.log import PartitionLog
+from placet.simulation.brokers.markers import write_markers
 from placet.simulation.brokers.network import Handle, Network, OnReply, Reply, Sender
 from placet.simulation.brokers.nodes import LeaderView, Node, Replicas, Topic
 from placet.simulation.brokers.transactions import OpenTransaction, TransactionCoordinator
@@ -24,11 +25,6 @@ _NOT_AVAILABLE: Final = int(KafkaError.COORDINATOR_NOT_AVAILABLE)
 _READS: Final = frozenset({"OffsetFetch", "ConsumerGroupDescribe"})
 """Requests to a coordinator that write nothing to its own topic."""
 _MS: Final = 1_000_000
-_MARKER_RETRY_NS: Final = 100 * _MS
-_MARKERS_SLOW: Final = (400, 50, 10, 1, 1, 1, 1, 1)
-"""How many times longer than a request a marker may take: partitions learn of a transaction's end one by one."""
-_MARKED_TWICE: Final = 16
-"""Once in so many times, amid trouble, the answer to a marker is lost."""
 _GROUP_DEFAULTS: Final = {
     "consumer.session.timeout.ms": "6000",
     "consumer.heartbeat.interval.ms": "1000",
@@ -171,64 +167,17 @@ class SimulatedCluster:
 
     def write_markers(self, ended: OpenTransaction, done: Callable[[], None]) -> None:
         """Write a marker to each partition and group, each when it comes, and again until all replicas have it."""
-        left = dict.fromkeys(ended.places)
-        if not left:
-            done()
+        write_markers(self, ended, done)
 
-        def written(place: At) -> None:
-            left.pop(place, None)
-            if not left:
-                done()
-
-        for place in list(left):
-            if self.network.near:
-                self._mark(place, ended, ended.epoch, written)
-                continue
-            slow = _MARKERS_SLOW[self.choices.pick(len(_MARKERS_SLOW))] if self.network.trouble else 1
-            self.scheduler.later(
-                self.network.latency_ns() * slow, partial(self._mark, place, ended, ended.epoch, written)
-            )
-
-    def _mark(
-        self, place: At, ended: OpenTransaction, epoch: int, written: Callable[[At], None], *, once_more: bool = False
-    ) -> None:
-        """Write a marker, as the transaction's coordinator asks for it. It asks again where an answer is lost."""
-        found = self.partition(place)
-        if found is None and place[1] >= 0:
-            written(place)  # the topic is gone
-            return
-        again = partial(self._mark, place, ended, epoch, written)
-        there = self.group_coordinator if place[1] < 0 else self.leader_of(place)
-        if (
-            there < 0
-            or not self.network.works(there)
-            or not self.network.works(self.transaction_coordinator)
-            or not (found or self._own).takes_writes
-            or self.scheduler.now_ns < self.loading_until_ns
-        ):
-            self.scheduler.later(_MARKER_RETRY_NS, again)
-            return
-        if found is None:
-            self.group(place[0]).end_transaction(ended.producer_id, committed=ended.result == COMMIT)
-            written(place)
-            return
-        log = found.log
-        offset, losses = log.mark(ended.producer_id, epoch, ended.result, self.network.clock_ms(there)), log.losses
-        self.replicate_soon(found)
-
-        def look() -> None:
-            if log.high_watermark > offset:
-                if self.network.trouble and not once_more and self.choices.pick(_MARKED_TWICE) == 0:
-                    twice = partial(self._mark, place, ended, epoch, written, once_more=True)
-                    self.scheduler.later(_MARKER_RETRY_NS, twice)
-                else:
-                    written(place)
-            elif log.losses != losses:
-                again()
-            else:
-                log.changed.append(look)
-
-        look()
+    def takes_markers(self, number: int, replicas: Replicas | None) -> bool:
+        """Tell whether a broker can take a marker, and the coordinator send it. `replicas`: None of a group's."""
+        return (
+            number > 0
+            and self.network.works(number)
+            and self.network.works(self.transaction_coordinator)
+            and (replicas or self._own).takes_writes
+            and self.scheduler.now_ns >= self.loading_until_ns
+        )
 
     def _watch(self, transaction: OpenTransaction) -> None:
         number = transaction.number

@@ -14,7 +14,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
 from placet.simulation.brokers.network import TRANSPORT, Reply, Sender
-from placet.simulation.clients.answer import Answer
+from placet.simulation.clients.future import SimulatedFuture
 from placet.simulation.clients.message import failure
 from placet.simulation.clients.questions import any_broker, asked, metadata
 from placet.simulation.scheduler import Process
@@ -118,14 +118,14 @@ class SimulatedAdmin:
     def _offset(self, partition: ClientPartition, timeout_s: float, which: int, *, committed: bool) -> Future[Any]:
         at = (partition.topic, partition.partition)
         if self._cluster.partition(at) is None:
-            absent = Answer()
+            absent = SimulatedFuture()
             absent.set_exception(failure(KafkaError._NOENT))
             return absent
         former = self._cluster.former_view(at)
         if former is not None and self._cluster.choices.pick(2) == 0:  # the client has found the broker that is cut off
             told = {_LATEST: former.last_stable_offset if committed else former.high_watermark, _NEWEST: former.newest}
             found = SimpleNamespace(offset=told.get(which, former.start))
-            answer = Answer()
+            answer = SimulatedFuture()
             self._cluster.scheduler.later(
                 self._cluster.network.latency_ns(), partial(answer.set_result, found), self._process
             )
@@ -226,7 +226,7 @@ class SimulatedAdmin:
 
     def _ask(self, looks: Mapping[Any, Callable[[], Any]], timeout_s: float) -> dict[Any, Future[Any]]:
         """Ask any broker that works, in one request; each thing that is asked for has its own answer."""
-        answers: dict[Any, Future[Any]] = {name: Answer() for name in looks}
+        answers: dict[Any, Future[Any]] = {name: SimulatedFuture() for name in looks}
 
         def handle(reply: Reply) -> None:
             reply(OK, {name: _looked(look) for name, look in looks.items()})
@@ -247,7 +247,7 @@ class SimulatedAdmin:
 
     def _send(self, ask: Callable[[Any, int], None], timeout_s: float, *, amid_election: bool = False) -> Future[Any]:
         self._use()
-        answer = Answer()
+        answer = SimulatedFuture()
         scheduler, timeout_ns = self._cluster.scheduler, round(timeout_s * 1e9)
         limit_ns = scheduler.now_ns + timeout_ns
 

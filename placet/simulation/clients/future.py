@@ -6,10 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
-__all__ = ["Answer"]
+__all__ = ["SimulatedFuture"]
 
 
-class Answer(Future[Any]):
+class SimulatedFuture(Future[Any]):
     """A future for one thread: asking for what is not there yet is a mistake, and waiting is the scheduler's work."""
 
     def __init__(self) -> None:  # not Future's own: that makes a lock
