@@ -35,9 +35,10 @@ def test_standard_histories_hold(chunk: int) -> None:
     size = STANDARD // CHUNKS
     histories = [run_history("standard", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]
     assert failing(histories) == []
-    # They are what they are meant to be: something goes wrong in nearly all, and nearly all are long enough.
+    # They are what they are meant to be: something goes wrong in nearly all, and most are long enough. What waits while
+    # most brokers are away, or for a day to pass, is decided in few transactions.
     assert sum(bool(one.faults) for one in histories) >= 0.9 * size
-    assert sum(one.committed >= 20 for one in histories) >= 0.9 * size
+    assert sum(one.committed >= 20 for one in histories) >= 0.8 * size
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

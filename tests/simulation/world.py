@@ -201,10 +201,9 @@ class World:
     """All of it.
 
     Args:
-        seed: of what happens.
+        seed: of what happens; `script` are the choices of an earlier history.
         scale: how large it is.
         trouble: whether anything goes wrong.
-        script: choices of an earlier history.
     """
 
     def __init__(
