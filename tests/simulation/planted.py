@@ -10,15 +10,12 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
-from confluent_kafka import IsolationLevel
 from confluent_kafka import TopicPartition as ClientPartition
 
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TransactionAborted
-from placet.streams.kafka import admin
 from placet.streams.kafka.consumer import GroupConsumer
-from placet.streams.kafka.list_offsets import ask_offsets
 from placet.streams.kafka.overheard_log import OverheardLog
 from placet.streams.kafka.transactional_producer import Transaction
 from placet.streams.loop.idle import IdleQuestion
@@ -51,13 +48,6 @@ class Planted(NamedTuple):
 
 def _metadata_of_nobody() -> AbstractContextManager[Any]:
     return patch.object(GroupConsumer, "metadata_of_this_batch", lambda _self: b"CGMDv2:\xff\xff\xff\xffapp\0\0\0")
-
-
-def _restore_to_the_last_stable_offset() -> AbstractContextManager[Any]:
-    def ask(self: Any, partitions: Any, spec: Any, _level: Any, least: int = 0) -> Any:
-        return ask_offsets(self._client, partitions, spec, IsolationLevel.READ_COMMITTED, 1.5, least)
-
-    return patch.object(admin.Admin, "_ask", ask)
 
 
 def _an_abort_is_taken_for_a_commit() -> AbstractContextManager[Any]:
@@ -195,7 +185,6 @@ def _nobody_listens_to_the_log() -> AbstractContextManager[Any]:
 
 PLANTED: Final = (
     Planted("metadata that names nobody", "standard", _metadata_of_nobody),
-    Planted("a restore to the last stable offset", "standard", _restore_to_the_last_stable_offset),
     Planted("an abort is taken for a commit", "standard", _an_abort_is_taken_for_a_commit),
     Planted("no restore after an abort", "standard", _no_restore_after_an_abort),
     Planted("no seek after an abort", "standard", _no_seek_after_an_abort),
