@@ -51,7 +51,7 @@ def decide(file: Path, records: int) -> float:
     given: Counter[str] = Counter()
     began_s = thread_time()
     for begin in range(0, records, BATCH):
-        task.process(log[begin : begin + BATCH], NOW_MS, 0)
+        task.process(log[begin : begin + BATCH], NOW_MS, 0, NOW_MS)
         given.update({reason.name: count for (_, _, reason), count in task.counts.items()})
         task.committed({})
     took_s = thread_time() - began_s

@@ -54,7 +54,7 @@ def written(topics: EntityTopics, inputs: list[Input], now_ms: int) -> Written:
         ConsumerRecord(topics.proposals, 0, offset, now_ms, each.key, each.value) for offset, each in enumerate(inputs)
     ]
     by_input: list[list[Record]] = [[]]
-    for record in task.process(log, now_ms, 0):
+    for record in task.process(log, now_ms, 0, now_ms):
         by_input[-1].append(_plain(record))
         if record.topic == topics.decisions:
             by_input.append([])

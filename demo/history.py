@@ -70,7 +70,7 @@ def join(records: list[Record], decided: list[Decided], changes: list[Change], b
     positions = {record.place: position for position, record in enumerate(records)}
     versions: dict[tuple[str, int], Row] = {}
     for change in changes:
-        row = {"status": change.state.status, **change.state.fields}
+        row: Row = {"status": change.state.status, **change.state.fields}
         versions[change.entity_id, change.state.version] = row
     sent: set[tuple[str, ...]] = set()
     inputs = []
