@@ -217,16 +217,20 @@ def test_a_position_that_moves_while_the_ledger_is_read_is_another_gates_work(ga
 
 
 @pytest.mark.parametrize(("role", "says"), [("changelog", "are they lost"), ("ledger", "is its commit lost")])
-@pytest.mark.parametrize("warm", [True, False])
-def test_what_a_deposed_leader_calls_the_end_is_asked_again(role: str, says: str, warm: bool) -> None:
+@pytest.mark.parametrize("before", ["nothing", "a change", "a change, and a restore"])
+def test_what_a_deposed_leader_calls_the_end_is_asked_again(role: str, says: str, before: str) -> None:
     """The store would lack what others have written since: with the next answer, the same store is whole."""
     gate, store = TestDriver.from_text(LAMP), MemoryStore()
-    gate.signal("l", "installed", signal_id="s-1")
-    if warm:
+    if before == "nothing":
+        gate.signal("m", "changed", {"watts": 6}, signal_id="s-0")  # refused: a commit without changes
+    else:
+        gate.signal("l", "installed", signal_id="s-1")
+    if "restore" in before:
         restored(gate, store)
     at = TopicPartition(getattr(gate.topics, role), 0)
     former = log_of(gate)
-    gate.signal("l", "changed", {"watts": 7}, signal_id="s-2")
+    gate.signal("l", "installed" if before == "nothing" else "changed", None if before == "nothing" else {"watts": 7},
+                signal_id="s-2")  # fmt: skip
     log, stale = log_of(gate), log_of(gate)
     stale.put(at, former.records(at), former.end(at))
     stale._positions.clear()  # the group tells nothing: what is left are the two topics

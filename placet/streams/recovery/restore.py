@@ -192,9 +192,9 @@ def _check_position(
 
 
 def _changed(job: Restoration) -> int:
-    """Return the newest transaction whose changes are in the store. One of an earlier release has its commit only."""
-    found, last = job.store.get(layout.CHANGED), job.store.get(layout.COMMIT)
-    return layout.log_time_of(found) if found else layout.commit_from_bytes(last).sequence if last else 0
+    """Return the newest transaction whose changes are in the store. Its commit says nothing: that is of the ledger."""
+    found = job.store.get(layout.CHANGED)
+    return layout.log_time_of(found) if found else 0
 
 
 def _check_changed(job: Restoration, changed: int, chain: LedgerChain) -> None:
