@@ -7,6 +7,7 @@ PlacetError
 │   └── ProducerFenced   a newer producer has our name: see who it is, then as above
 ├── TaskCorrupted        one task's local state is unusable: set it aside, restore from the changelog
 ├── TaskStopped          one task can't go on: take it out, name it, let the others go on
+│   └── LogBehind        one topic lacks what another one knows of: ask again for a while, then as above
 ├── ClockSkew            our clock is off the broker's: stop before anything is committed
 └── FatalError           the process can't go on: stop, say why
 """
@@ -20,6 +21,7 @@ from placet.streams.topology import TaskId
 __all__ = [
     "ClockSkew",
     "FatalError",
+    "LogBehind",
     "LogUnreachable",
     "ProducerFenced",
     "TaskCorrupted",

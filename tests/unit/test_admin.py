@@ -13,8 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.admin_errors import BrokerUnreachable
-from placet.streams.kafka.list_offsets import _hand_on_offset
-from placet.streams.kafka.topic_ids import ask_topic_ids
+from placet.streams.kafka.questions import _handed_on, _offset_of, ask_topic_ids
 from tests.staged import StagedHost
 
 
@@ -24,9 +23,7 @@ def handed_on(result: int | Exception) -> Future[int]:
         found.set_result(SimpleNamespace(offset=result))
     else:
         found.set_exception(result)
-    answer: Future[int] = Future()
-    _hand_on_offset(answer, found)
-    return answer
+    return _handed_on(found, _offset_of, "list offsets")
 
 
 @pytest.mark.parametrize("offset", [0, 7])

@@ -27,8 +27,7 @@ from placet.streams.kafka.broker_clock import BrokerClock, made
 from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients
 from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, topic_info
-from placet.streams.kafka.list_offsets import ask_offsets
-from placet.streams.kafka.topic_ids import ask_topic_ids
+from placet.streams.kafka.questions import ask_offsets, ask_topic_ids
 from placet.streams.records import TopicPartition
 
 __all__ = ["Admin", "BrokerUnreachable", "ClockReading", "Cluster", "TopicInfo"]

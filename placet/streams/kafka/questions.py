@@ -1,0 +1,116 @@
+"""Questions that nobody waits for: each answer is a future of one plain value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # exported, but without __all__
+
+from placet.streams.kafka.admin_errors import ABSENT, UNREACHABLE, BrokerUnreachable, refusal
+from placet.streams.kafka.clients import AdminCalls
+from placet.streams.records import TopicPartition
+
+__all__ = ["ask_offsets", "ask_topic_ids"]
+
+Answer = TypeVar("Answer")
+
+
+def ask_offsets(
+    client: AdminCalls,
+    partitions: Iterable[TopicPartition],
+    spec: OffsetSpec,
+    level: IsolationLevel,
+    timeout_s: float,
+    least: int = 0,
+) -> dict[TopicPartition, Future[int]]:
+    """Ask each partition's leader, as it is known now, for its first or last offset.
+
+    Args:
+        client: asks.
+        partitions: what for.
+        spec: which offset.
+        level: for the last one: the high watermark, or the last stable offset.
+        timeout_s: for how long.
+        least: -1 where that is an answer, such as that there is no record of that kind.
+
+    Returns:
+        A future for each: an offset, `BrokerUnreachable` or `SettingsError`, within about `timeout_s`.
+    """
+    asked = {partition: ClientPartition(*partition) for partition in partitions}
+    if not asked:
+        return {}
+    question: dict[ClientPartition, OffsetSpec] = dict.fromkeys(asked.values(), spec)
+    found = client.list_offsets(question, isolation_level=level, request_timeout=timeout_s)
+    offset_of = partial(_offset_of, least=least)
+    return {
+        partition: _handed_on(found[client_partition], offset_of, "list offsets")
+        for partition, client_partition in asked.items()
+    }
+
+
+def ask_topic_ids(client: AdminCalls, topics: Iterable[str], timeout_s: float) -> dict[str, Future[str]]:
+    """Ask a broker for the ids of topics: one that was deleted and made again has another id.
+
+    Args:
+        client: asks.
+        topics: their names.
+        timeout_s: for how long.
+
+    Returns:
+        A future for each: an id, `BrokerUnreachable` or `SettingsError`, within about `timeout_s`. A topic that a
+        broker does not know may be one that it does not know yet.
+    """
+    found = client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s)
+    return {
+        name: _handed_on(described, _topic_id_of, f"describe topic {name}", UNREACHABLE | ABSENT)
+        for name, described in found.items()
+    }
+
+
+def _handed_on(
+    found: Future[Any],
+    value_of: Callable[[Any], Answer | BrokerUnreachable],
+    what: str,
+    not_now: frozenset[int] = UNREACHABLE,
+) -> Future[Answer]:
+    """Return the future of a plain value.
+
+    Args:
+        found: the client's future.
+        value_of: the value in what it holds, or that there is none now.
+        what: was asked, for people.
+        not_now: codes of errors after which it can be asked again.
+    """
+    answer: Future[Answer] = Future()
+
+    def hand_on(found: Future[Any]) -> None:
+        error = found.exception()
+        if error is None:
+            value = value_of(found.result())
+            if not isinstance(value, BrokerUnreachable):
+                answer.set_result(value)
+                return
+            error = value
+        elif isinstance(error, KafkaException):
+            reason = error.args[0]
+            known = reason.code() in not_now
+            error = BrokerUnreachable(f"{what}: {reason.str()}") if known else refusal(reason, what)
+        answer.set_exception(error)
+
+    found.add_done_callback(hand_on)
+    return answer
+
+
+def _offset_of(found: Any, *, least: int = 0) -> int | BrokerUnreachable:
+    """Amid an election the client may give none: an offset of -1001, without an error."""
+    offset: int = found.offset
+    return offset if offset >= least else BrokerUnreachable("its leader gave no offset")
+
+
+def _topic_id_of(found: Any) -> str:
+    return str(found.topic_id)
