@@ -111,7 +111,7 @@ def build(
         host, _transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
     )
     namesake = Namesake(
-        lambda: _group_members(reader, admin, settings.app), _client_id(settings), settings.instance,
+        lambda: _group(reader, admin, settings.app), _client_id(settings), settings.instance,
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
@@ -192,8 +192,8 @@ def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Defin
     )
 
 
-def _group_members(reader: LogReader, admin: Admin, app: str) -> list[GroupMember]:
-    """Ask who is in the gate's group, if its coordinator answers a harmless question first.
+def _group(reader: LogReader, admin: Admin, app: str) -> tuple[int, list[GroupMember]]:
+    """Ask who coordinates and who is in the gate's group, if its coordinator answers a harmless question first.
 
     Where the coordinator goes away amid the question itself, librdkafka 2.16 aborts the process (a use after free, see
     librdkafka #5397).
@@ -203,8 +203,7 @@ def _group_members(reader: LogReader, admin: Admin, app: str) -> list[GroupMembe
     """
     if reader.committed([TopicPartition(control_topic(app), 0)]) is None:
         raise LogUnreachable("the group's coordinator does not answer")
-    members: list[GroupMember] = admin.group_members(app)
-    return members
+    return admin.coordinator_and_members(app)
 
 
 def _control(host: Host, reader: LogReader, settings: Settings, admin: Admin) -> Control:

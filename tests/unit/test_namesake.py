@@ -13,7 +13,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.admin import BrokerUnreachable
 from placet.streams.loop.namesake import Namesake
-from placet.streams.main import _group_members
+from placet.streams.main import _group
 
 SESSION_S = 45.0
 
@@ -24,14 +24,17 @@ class Group:
     def __init__(self, *looks: list[str] | Exception) -> None:
         self.looks = list(looks)
         self.asked = 0
+        self.coordinator = 1
 
-    def members(self) -> list[Any]:
+    def listed(self) -> tuple[int, list[Any]]:
         self.asked += 1
         found = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         if isinstance(found, Exception):
             raise found
         members = [member.split("/") for member in found]
-        return [SimpleNamespace(client_id=client, member_id=own, host="/10.0.0.5") for client, own in members]
+        return self.coordinator, [
+            SimpleNamespace(client_id=client, member_id=own, host="/10.0.0.5") for client, own in members
+        ]
 
 
 class Time:
@@ -55,7 +58,7 @@ def time() -> Time:
 
 def namesake(group: Group, time: Time, *, static: bool = False) -> tuple[Namesake, MagicMock]:
     observer = MagicMock()
-    made = Namesake(group.members, "app.twin", "twin", SESSION_S, observer, time.monotonic, static=static)
+    made = Namesake(group.listed, "app.twin", "twin", SESSION_S, observer, time.monotonic, static=static)
     return made, observer
 
 
@@ -83,9 +86,7 @@ def test_a_dead_predecessor_is_waited_for_until_it_is_gone(time: Time) -> None:
 def test_one_that_outlives_its_session_is_another_gate(time: Time) -> None:
     with pytest.raises(SettingsError, match=r'^another gate is called "twin" \(host 10\.0\.0\.5\)\..*--instance'):
         waited(Group(["app.twin/m1"]), time)
-    assert time.now_s == pytest.approx(1_000 + 2 * SESSION_S + 2, abs=0.5), (
-        "a coordinator that moves gives a second one"
-    )
+    assert time.now_s == pytest.approx(1_000 + 2 * SESSION_S + 2, abs=0.5)
 
 
 def test_a_group_that_can_not_be_asked_stops_nobody(time: Time) -> None:
@@ -105,6 +106,33 @@ def test_a_coordinator_that_was_away_gives_a_dead_predecessor_a_new_session(time
     alive = [["app.twin/m1"]] * 850
     duration_s, _ = waited(Group(["app.twin/m1"], *away, *alive, []), time)
     assert duration_s > 2 * SESSION_S + 2
+
+
+def test_each_coordinator_gives_a_dead_predecessor_a_new_session(time: Time) -> None:
+    group, began_s, looks = Group(["app.twin/m1"]), time.now_s, 0
+    made, _ = namesake(group, time)
+
+    def awake() -> None:
+        nonlocal looks
+        looks += 1
+        if looks % 500 == 0:
+            group.coordinator += 1
+        if looks == 3_000:
+            group.looks = [[]]
+
+    made.wait(cast("Any", time), awake)
+    assert time.now_s - began_s == pytest.approx(300.0)
+
+
+def test_a_static_gate_gives_a_dead_one_a_new_session_by_each_coordinator(time: Time) -> None:
+    group = Group(["app.twin/theirs"])
+    made, _ = namesake(group, time, static=True)
+    for attempt in range(27):
+        group.coordinator = attempt // 9
+        made.look(f"ours-{attempt}", fenced=False)
+        time.now_s += 11
+    with pytest.raises(SettingsError, match="another gate is called"):
+        made.look("ours", fenced=False)
 
 
 def test_waiting_ends_when_the_gate_is_told_to_stop_and_keeps_it_alive_until_then(time: Time) -> None:
@@ -178,7 +206,7 @@ def test_a_coordinator_that_does_not_answer_is_not_asked_for_members() -> None:
     reader, admin = MagicMock(), MagicMock()
     reader.committed.return_value = None
     with pytest.raises(LogUnreachable, match="coordinator does not answer"):
-        _group_members(reader, admin, "app")
-    admin.group_members.assert_not_called()
+        _group(reader, admin, "app")
+    admin.coordinator_and_members.assert_not_called()
     reader.committed.return_value = {}
-    assert _group_members(reader, admin, "app") is admin.group_members.return_value
+    assert _group(reader, admin, "app") is admin.coordinator_and_members.return_value

@@ -165,7 +165,8 @@ class SimulatedAdmin:
                 )
                 for one in self._cluster.group(name).members.values()
             ]
-            reply(OK, SimpleNamespace(members=members))
+            coordinator = SimpleNamespace(id=self._cluster.group_coordinator)
+            reply(OK, SimpleNamespace(members=members, coordinator=coordinator))
 
         ask = partial(self._cluster.ask_group_coordinator, Sender(self._process, "ConsumerGroupDescribe"))
         return {name: self._send(partial(ask, partial(describe, name)), request_timeout) for name in group_ids}

@@ -157,9 +157,10 @@ class GroupMembership:
             consumer.tell(int(KafkaError._FATAL), f"Fatal error: {KafkaError(beat.error).str()}")
             return
         if beat.error:
-            self._lose_all()
-            if not self._owned:
-                self._beat_after(0)
+            if self._owned:
+                self._lose_all()
+            else:
+                self._join_anew()
             return
         self._epoch = beat.epoch
         self._follow(beat.assigned)
@@ -194,9 +195,8 @@ class GroupMembership:
         self._consumer.call_back(call)
 
     def _lose_all(self) -> None:
-        """The group gave this member up, or it gave up itself: all is lost, and it joins anew when it is polled."""
+        """The group gave this member up, or it gave up itself: it joins anew once it was polled and has given back."""
         lost, self._owned, self._pending = set(self._owned), set(), None
-        self._epoch = 0
         consumer, callback = self._consumer, self._callbacks[2]
 
         def call() -> None:
@@ -205,9 +205,13 @@ class GroupMembership:
             mine = [at for at in lost if consumer.is_assigned(at)]
             if mine:
                 consumer.incremental_unassign(_partitions(mine))
-            self._beat_after(0)
+            self._join_anew()
 
         consumer.call_back(call)
+
+    def _join_anew(self) -> None:
+        self._pending, self._epoch = None, 0
+        self._beat_after(0)
 
     def _new_id(self) -> str:
         """Ids are random: whose comes first in the order of members is nobody's to say."""

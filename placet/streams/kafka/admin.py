@@ -219,10 +219,14 @@ class Admin:
         except TimeoutError as error:
             raise self._unreachable(str(error)) from error
 
-    def group_members(self, group: str) -> list[Any]:
-        """Return who is in a consumer group, with `member_id`, `client_id` and `host`. Asked once, for two seconds."""
+    def coordinator_and_members(self, group: str) -> tuple[int, list[Any]]:
+        """Return the broker id of a consumer group's coordinator, and the members that it lists.
+
+        A member has `member_id`, `client_id` and `host`. Asked once, for two seconds.
+        """
         future = self._client.describe_consumer_groups([group], request_timeout=_GRACE_S)[group]
-        return list(self._result(future, f"describe group {group}").members)
+        described = self._result(future, f"describe group {group}")
+        return described.coordinator.id, list(described.members)
 
     def _configs(
         self, kind: ResourceType, names: Iterable[str], absent: frozenset[int] = ABSENT

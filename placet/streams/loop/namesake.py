@@ -18,8 +18,9 @@ __all__ = ["GroupMember", "Namesake"]
 MARGIN_S: Final = 2.0
 """How much longer than its session a dead member is waited for: the broker looks at sessions now and then."""
 _SESSIONS: Final = 2
-"""A dead member is listed for one session, and for another one if its coordinator moves: who loads a group does not
-know when its members were heard of last (KIP-848)."""
+"""A dead member is listed for one session after its coordinator loaded the group: that one does not know when members
+were heard of last (KIP-848). A change of coordinators starts the count anew; the second session is for one that went
+away and came back between two looks."""
 _LOOK_AGAIN_S: Final = 0.1
 
 
@@ -37,7 +38,8 @@ class Namesake:
     A group that can't be looked at is no reason to stop: the gate goes on, and a fence will tell.
 
     Args:
-        members: asks the group's coordinator; bounded in time; raises `PlacetError`.
+        group: asks the group's coordinator for its own broker id and the members; bounded in time; raises
+            `PlacetError`.
         client_id: what our consumer calls itself.
         instance: the gate's name, for people.
         session_s: the group's session timeout.
@@ -49,7 +51,7 @@ class Namesake:
 
     def __init__(
         self,
-        members: Callable[[], list[GroupMember]],
+        group: Callable[[], tuple[int, list[GroupMember]]],
         client_id: str,
         instance: str,
         session_s: float,
@@ -58,7 +60,7 @@ class Namesake:
         *,
         static: bool,
     ) -> None:
-        self._members = members
+        self._group = group
         self._client_id = client_id
         self._instance = instance
         self._session_s = session_s
@@ -67,7 +69,8 @@ class Namesake:
         self._monotonic_s = monotonic_s
         self._static = static
         self._own: set[str] = set()
-        self._seen_since_s: dict[str, float] = {}
+        self._coordinator = -1
+        self._listed_since_s: dict[str, float] = {}  # by this coordinator, without a gap
         self._looked_at_s = 0.0
 
     def wait(self, stopping: Flag, awake: Callable[[], None]) -> None:
@@ -82,7 +85,7 @@ class Namesake:
         """
         if self._static:
             return
-        others, began_s = self._others() or [], self._monotonic_s()
+        others = self._others() or []
         if others:
             self._observer.event(
                 "waiting for a gate of this name to leave the group",
@@ -90,16 +93,12 @@ class Namesake:
                 at_most_s=self._patience_s,
             )
         while others:
-            if self._monotonic_s() - began_s > self._patience_s:
-                raise self._taken_by(others[0])
+            self._refuse_the_living(others)
             awake()
             if stopping.wait(_LOOK_AGAIN_S):
                 return
             found = self._others()
-            if found is None:  # a coordinator that was away gives everybody a new session
-                began_s = self._monotonic_s()
-            else:
-                others = found
+            others = others if found is None else found
 
     def look(self, own_id: str, *, fenced: bool) -> None:
         """Look whose fault it is that we are out of the group, once our consumer has left it.
@@ -112,23 +111,32 @@ class Namesake:
             SettingsError: another gate of our name is at work.
         """
         self._own.add(own_id)
-        others, now_s = self._others() or [], self._monotonic_s()
-        if now_s - self._looked_at_s > self._session_s:  # nobody answered meanwhile: who was listed then says nothing
-            self._seen_since_s.clear()
-        self._looked_at_s = now_s
-        self._seen_since_s = {other.member_id: self._seen_since_s.get(other.member_id, now_s) for other in others}
-        for other in others:
-            if fenced or now_s - self._seen_since_s[other.member_id] > self._patience_s:
-                raise self._taken_by(other)
+        others = self._others() or []
+        if fenced and others:
+            raise self._taken_by(others[0])
+        self._refuse_the_living(others)
 
     def _others(self) -> list[GroupMember] | None:
-        """Return the members of our name; None where the group can't be asked."""
+        """Return the members of our name; None where the group can't be asked: then all of them get a new session."""
+        now_s, before_s = self._monotonic_s(), self._looked_at_s
         try:
-            found = self._members()
+            coordinator, members = self._group()
         except PlacetError as error:
             self._observer.event("could not look for gates of this name", why=str(error))
+            self._listed_since_s.clear()
             return None
-        return [member for member in found if member.client_id == self._client_id and member.member_id not in self._own]
+        if coordinator != self._coordinator or now_s - before_s > self._session_s:
+            self._listed_since_s.clear()
+        self._coordinator, self._looked_at_s = coordinator, now_s
+        others = [one for one in members if one.client_id == self._client_id and one.member_id not in self._own]
+        self._listed_since_s = {one.member_id: self._listed_since_s.get(one.member_id, now_s) for one in others}
+        return others
+
+    def _refuse_the_living(self, others: list[GroupMember]) -> None:
+        now_s = self._monotonic_s()
+        for other in others:
+            if now_s - self._listed_since_s.get(other.member_id, now_s) > self._patience_s:
+                raise self._taken_by(other)
 
     def _taken_by(self, other: GroupMember) -> SettingsError:
         host = other.host.lstrip("/")

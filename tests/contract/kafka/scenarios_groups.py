@@ -109,6 +109,20 @@ def a_member_that_polls_too_late_is_out_and_may_join_again(kafka: KafkaUnderTest
     assert [(error.code(), error.fatal()) for error in late.errors] == [(KafkaError._MAX_POLL_EXCEEDED, False)]
 
 
+def a_member_that_was_removed_joins_again_once_it_was_told(kafka: KafkaUnderTest) -> None:
+    """Its polls tell that all is lost; until then it stays out, and the other one gets everything."""
+    topic, group = kafka.new_topic(2), quick_group(kafka)
+    removed = joined(kafka, group, topic, 2)
+    kafka.remove_member(group, removed.member_id)
+    kafka.clients.sleep(1)  # for three heartbeats: it hears of it
+    before, other = removed.epoch, Member(kafka, group, topic)
+    all_polled_until(kafka, [other], lambda: other.owned == {0, 1})
+    assert (removed.told, removed.epoch) == ([("assigned", [0, 1])], before)
+    all_polled_until(kafka, [removed], lambda: ("lost", [0, 1]) in removed.told)
+    all_polled_until(kafka, [removed, other], lambda: len(removed.owned) == len(other.owned) == 1)
+    assert [word for word, _ in removed.told] == ["assigned", "lost", "assigned"]
+
+
 def a_static_member_comes_back_to_its_partitions(kafka: KafkaUnderTest) -> None:
     """While it is away for less than a session they wait for it, and it stays listed. It returns with a new id."""
     topic, group = kafka.new_topic(2), quick_group(kafka)
@@ -162,7 +176,9 @@ def a_group_is_described_by_its_members(kafka: KafkaUnderTest) -> None:
     one = Member(kafka, group, topic, client_id="first")
     other = Member(kafka, group, topic, client_id="second", group_instance_id="static")
     all_polled_until(kafka, [one, other], lambda: one.owned and other.owned and one.epoch == other.epoch)
-    members = {member.member_id: member for member in _described(kafka, group).members}
+    described = _described(kafka, group)
+    assert described.coordinator.id == 1
+    members = {member.member_id: member for member in described.members}
     assert members.keys() == {one.member_id, other.member_id}
     for member, client, instance in ((one, "first", None), (other, "second", "static")):
         found = members[member.member_id]

@@ -70,6 +70,10 @@ class SimulatedKafka:
         self._host.sleep(_DELETION_S)
         self._cluster.create_topic(topic, len(before.partitions), {})
 
+    def remove_member(self, group: str, member_id: str) -> None:
+        found = self._cluster.group(group)
+        found.heartbeat(found.members[member_id], -1, None)
+
     def pause_broker(self) -> None:
         self._cluster.network.nodes[1].silent = True
 

@@ -19,6 +19,7 @@ from placet.streams.host import LocalHost
 from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients, ConsumerCalls
 from placet.streams.runtime import Runtime
+from tests.contract.kafka.heartbeat import leave_for
 from tests.contract.kafka.wire import Wire
 
 __all__ = ["KafkaUnderTest", "RealKafka", "wait_until"]
@@ -63,6 +64,10 @@ class KafkaUnderTest(Protocol):
 
     def recreate(self, topic: str) -> None:
         """Delete a topic and make it anew, with as many partitions and another id."""
+        ...
+
+    def remove_member(self, group: str, member_id: str) -> None:
+        """Let a member of a group be out of it, as if its session had ended; nobody tells it."""
         ...
 
     def pause_broker(self) -> None:
@@ -134,6 +139,9 @@ class RealKafka:
         partitions = len(self._admin.list_topics(topic, timeout=_CALL_S).topics[topic].partitions)
         self._admin.delete_topics([topic], operation_timeout=_CALL_S)[topic].result(_CALL_S)
         self._create(topic, partitions, {})
+
+    def remove_member(self, group: str, member_id: str) -> None:
+        assert leave_for(self._broker.bootstrap_servers, group, member_id) == 0
 
     def pause_broker(self) -> None:
         self._broker.pause()
