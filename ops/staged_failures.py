@@ -356,7 +356,7 @@ ADMIN: Final[list[tuple[str, Callable[[Admin], object]]]] = [
     ("describe_configs", lambda it: it.broker_configs(1)),
     ("incremental_alter_configs", lambda it: it.alter_configs("t", {"a": "b"})),
     ("list_offsets", lambda it: it.latest_offsets([AT])),
-    ("describe_consumer_groups", lambda it: it.group_members("g")),
+    ("describe_consumer_groups", lambda it: it.coordinator_and_members("g")),
 ]
 ADMIN_ERRORS: Final = ("no answer", "no connection", "no right", "any other")
 NEVER_FAIL: Final[Mapping[tuple[str, str], str]] = {

@@ -184,7 +184,7 @@ _FORM: Final = layout.StateFormat(_CODEC, _MACHINE.decimal_fields)
 
 
 def _wrong_stores(world: World) -> Iterator[str]:
-    """A store holds what the log holds up to its position, whether a running task or a restore has written it.
+    """A store that is brought up to the log holds what the log holds: a running task's does without anything more.
 
     What is wrong in it may never be met: few inputs come after the last fault, and not to each entity.
     """
@@ -201,7 +201,8 @@ def _wrong_stores(world: World) -> Iterator[str]:
                 position, end = _position_in(values, topic), world.cluster.log((topic, int(folder.name))).end
                 if position > end:
                     yield f"store: {folder} of {gate.name} is at {position} of {topic}, which ends at {end}"
-            expected = _values_of_the_log(world.cluster, int(folder.name), values)
+            values = _brought_up(world.cluster, int(folder.name), values)
+            expected = _brought_up(world.cluster, int(folder.name), {})
             commit = values.get(layout.COMMIT)
             log_time = layout.commit_from_bytes(commit).log_time if commit else 0
             live_at = max(log_time, world.compacted_before_ms + memory_kept_ms(_MACHINE.horizon_ms))
@@ -221,27 +222,27 @@ def _position_in(values: Mapping[bytes, bytes], topic: str) -> int:
     return layout.log_time_of(position) if position else 0
 
 
-def _values_of_the_log(cluster: SimulatedCluster, number: int, values: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Return what a restore makes of the whole log, up to the positions in a store."""
-    store, taken = MemoryStore(), {}
+def _brought_up(cluster: SimulatedCluster, number: int, values: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """Return what a restore makes of a store, or of none, and of the log from its positions on."""
+    store, left = MemoryStore(), {}
+    store.write(values)
     for topic in (TOPICS.changelog, TOPICS.ledger):
-        limit = _position_in(values, topic)
-        taken[topic] = [
+        position = _position_in(values, topic)
+        left[topic] = [
             ConsumerRecord(topic, number, one.offset, one.timestamp, one.key, one.value, one.headers)
             for one in cluster.log((topic, number)).history()
-            if one.offset < limit and one.key not in (b"commit", b"genesis")
+            if one.offset >= position and one.key not in (b"commit", b"genesis")
         ]
     writes: dict[bytes, bytes | None] = {}
-    for record in taken[TOPICS.changelog]:
+    for record in left[TOPICS.changelog]:
         entity = record.key or b""
         if record.value is None:
-            writes[layout.state_key(entity)] = None
+            writes[layout.state_key(entity)] = writes[layout.deleted_key(entity)] = None
         else:
             layout.keep_change(writes, entity, record.value, record.headers or [], record.offset)
     store.write(writes)
-    task = TaskId(DEFINITION.entity, number)
-    job = Restoration(task, TOPICS, {}, PARTITIONS, _CODEC, _FORM, store, 0)
-    LedgerChain(job, 0).take(taken[TOPICS.ledger], 0)
+    job = Restoration(TaskId(DEFINITION.entity, number), TOPICS, {}, PARTITIONS, _CODEC, _FORM, store, 0)
+    LedgerChain(job, 0).take(left[TOPICS.ledger], 0)
     return dict(store.scan(b"", b"", 1_000_000))
 
 

@@ -35,6 +35,7 @@ _OPERATOR_NS: Final = 5_000_000_000
 TWICE: Final = 2
 MAY_OUTLIVE: Final = (
     "watchdog", "discard a producer", "send positions", "ask for positions", "close a restore's clients",
+    "leave the group",
 )  # fmt: skip
 """Threads that may still wait when a gate has closed everything: for the next look, or for a broker that is away."""
 SKEWS: Final = (-2, -1, 1, 2, 0)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 
-from placet.streams.errors import LogUnreachable
+from placet.streams.errors import LogBehind, LogUnreachable
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import restore
 from placet.streams.state.store import MemoryStore
 from placet.testing import TestDriver
 from tests.lamp import InPieces, job_of, lamp
-from tests.memory_log import MemoryLog
+from tests.memory_log import MemoryLog, log_of
 
 
 def progress_of(driver: TestDriver, store: MemoryStore) -> list[tuple[int, int | None]]:
     """What a restore tells, step by step, from the moment on when it knows what is ahead."""
     steps = restore(job_of(driver, 0, 1, store), InPieces(driver, 4))
     return [(step.read, step.ahead) for step in steps if step.ahead is not None]
+
+
+def ledger_of(driver: TestDriver) -> TopicPartition:
+    return TopicPartition(driver.topics.ledger, 0)
 
 
 def offsets_of(driver: TestDriver) -> int:
@@ -75,6 +80,27 @@ def test_wherever_a_restore_is_given_up_the_next_one_goes_on() -> None:
         steps = restore(job_of(driver, 0, 1, store), InPieces(driver, 1))
         for _ in range(given_up):
             next(steps)
+        steps.close()
+        progress_of(driver, store)
+        assert store.scan(b"", b"", 9_999) == whole.scan(b"", b"", 9_999)
+
+
+@pytest.mark.parametrize("given_up", [2, 9, 40, 10_000])
+def test_what_was_read_of_the_ledger_behind_a_deposed_leader_of_the_changelog_is_read_again(given_up: int) -> None:
+    """What the ledger applies to a state is lost where the changes before it come later, over it."""
+    driver, whole = lamp(), MemoryStore()
+    driver.signal("l", "changed", {"watts": 29}, signal_id="s-same")
+    driver.signal("l", "installed", signal_id="s-refused")
+    assert any((record.key or b"").startswith(b"applied/") for record in log_of(driver).records(ledger_of(driver)))
+    progress_of(driver, whole)
+    changelog = TopicPartition(driver.topics.changelog, 0)
+    for end in range(0, driver.log.end(changelog), 7):
+        store, log = MemoryStore(), log_of(driver)
+        log.put(changelog, [record for record in log.records(changelog) if record.offset < end], end)
+        steps = restore(job_of(driver, 0, 1, store), InPieces(driver, 1, log))
+        with suppress(LogBehind, StopIteration):
+            for _ in range(given_up):
+                next(steps)
         steps.close()
         progress_of(driver, store)
         assert store.scan(b"", b"", 9_999) == whole.scan(b"", b"", 9_999)

@@ -25,6 +25,7 @@ _NOT_AVAILABLE: Final = int(KafkaError.COORDINATOR_NOT_AVAILABLE)
 _READS: Final = frozenset({"OffsetFetch", "ConsumerGroupDescribe"})
 """Requests to a coordinator that write nothing to its own topic."""
 _MS: Final = 1_000_000
+_LOOK_AGAIN_NS: Final = 200 * _MS
 _GROUP_DEFAULTS: Final = {
     "consumer.session.timeout.ms": "6000",
     "consumer.heartbeat.interval.ms": "1000",
@@ -234,6 +235,8 @@ class SimulatedCluster:
         elif not node.up:
             node.up = True
             node.generation += 1
+            if number in (self.group_coordinator, self.transaction_coordinator):  # back before anybody took over
+                self._load(groups=number == self.group_coordinator)
         self.scheduler.later(self.network.latency_ns() * 20, partial(self._catch_up, node, node.generation))
 
     def is_whole(self) -> bool:
@@ -242,10 +245,15 @@ class SimulatedCluster:
         return all(partition.leader >= 0 and partition.takes_writes for partition in partitions)
 
     def move_coordinators(self, to: int) -> None:
-        """Let another broker coordinate groups and transactions; it has to load them first."""
-        self.group_coordinator = self.transaction_coordinator = to
+        """Let another broker coordinate groups and transactions; it has to load them first. One that does goes on."""
+        before = self.group_coordinator
+        if {before, self.transaction_coordinator} != {to}:
+            self.group_coordinator = self.transaction_coordinator = to
+            self._load(groups=before != to)
+
+    def _load(self, *, groups: bool) -> None:
         self.loading_until_ns = self.scheduler.now_ns + self.choices.pick(8) * 100 * _MS
-        for group in self.groups.values():  # who loads a group gives each member a session of its own
+        for group in self.groups.values() if groups else ():  # who loads a group gives each member a session of its own
             for member in group.members.values():
                 member.heard += 1
                 self.expect_heartbeat(group, member)
@@ -257,8 +265,8 @@ class SimulatedCluster:
         def expire() -> None:
             if self.network.works(self.group_coordinator):
                 group.expire(member.member_id, heard)
-            else:
-                self.scheduler.later(after_ns, expire)
+            else:  # it is silent, and looks as soon as it goes on
+                self.scheduler.later(_LOOK_AGAIN_NS, expire)
 
         after_ns += group.setting_ns("session.timeout")
         self.scheduler.later(after_ns, expire)

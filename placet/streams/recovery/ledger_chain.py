@@ -17,18 +17,25 @@ __all__ = ["LedgerChain"]
 
 
 class LedgerChain:
-    """Reads the ledger to its end: memory goes into the store, commits are checked link by link."""
+    """Reads the ledger to its end: memory goes into the store, commits are checked link by link.
+
+    What is applied to a state counts only on top of all changes that came before it. So the ledger's position is kept
+    last, once changelog and ledger agree (`keep`): a restore that was given up reads its part of the ledger again.
+
+    Attributes:
+        last: the newest commit.
+        changed: the newest transaction with changes among those that were read here.
+        seen_genesis: whether the genesis was met, here or by an earlier restore.
+    """
 
     def __init__(self, job: Restoration, end: int) -> None:
         self.records = 0
-        self._end = end
-        self.genesis: Genesis | None = None
+        self.changed = 0
         data = job.store.get(layout.COMMIT)
         self.last: Commit | None = layout.commit_from_bytes(data) if data else None
-        told = job.store.get(layout.TOLD)
-        self.changed = layout.log_time_of(told) if told else 0  # the newest transaction with changes that was met
-        known = job.store.get(layout.position_key(job.topics.ledger))
-        self.seen_genesis = bool(self.last or known)  # a restore that was given up may have met no commit yet
+        self.seen_genesis = self.last is not None
+        self._end = end
+        self._position = 0
         self._job = job
 
     def take(self, records: list[ConsumerRecord], position: int) -> RestoreStep:
@@ -53,15 +60,16 @@ class LedgerChain:
                 self._remember(entry, key, writes)
             elif isinstance(entry, AppliedEntry):
                 self._apply(entry, writes)
-        if self.last:
-            writes[layout.COMMIT] = layout.commit_to_bytes(self.last)
-        if self.changed:
-            writes[layout.TOLD] = layout.dump_log_time(self.changed)
-        if self.last or self.seen_genesis:
-            writes.update(layout.position_writes({job.topics.ledger: position}))
         job.store.write(writes)
         self.records += len(records)
+        self._position = position
         return RestoreStep(len(records), self._end - position)
+
+    def keep(self) -> None:
+        """Keep how far the ledger was read. The next restore goes on from there."""
+        if self.last and self._position:
+            writes = layout.position_writes({self._job.topics.ledger: self._position})
+            self._job.store.write({**writes, layout.COMMIT: layout.commit_to_bytes(self.last)})
 
     def _link(self, entry: Commit, offset: int) -> None:
         last, self.last = self.last, entry

@@ -38,7 +38,8 @@ Answer = TypeVar("Answer")
 def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     """Bring the store up to the log, and check that the log agrees with itself: step by step, without waiting.
 
-    Closed early, it leaves a store that the next restore goes on with.
+    Closed early, it leaves a store that the next restore goes on with: from its place in the changelog, and from the
+    place in the ledger from which this one began.
 
     Returns:
         What the task starts from.
@@ -310,4 +311,5 @@ def _checked(
             raise TaskStopped(
                 job.task_id, f"{topic}: offsets {position} to {starts[topic] - 1} were removed before they were decided"
             )
+    chain.keep()
     return Restored(last, positions, None, records, warning)

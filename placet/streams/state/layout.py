@@ -35,7 +35,6 @@ __all__ = [
     "MEMORY_HEADER",
     "OFFSET_MARK",
     "STAMP",
-    "TOLD",
     "StateFormat",
     "applied_ledger_key",
     "change_headers",
@@ -61,8 +60,6 @@ __all__ = [
 STAMP, COMMIT, MADE_AT = b"mstamp", b"mcommit", b"mmade"
 CHANGED = b"mchanged"
 """The newest transaction whose changes are in the store: its sequence."""
-TOLD = b"mtold"
-"""The newest one with changes that a restore found in the ledger, likewise: the two may come from different leaders."""
 OFFSET_MARK = "@"
 """Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
 MEMORY_HEADER = "placet-memory"
