@@ -66,7 +66,7 @@ def _commits(case: Case) -> list[Faster]:
     """Return the changes that the decision is about, in order, also those that are no longer on the log."""
     decision = case.decision
     initial = {} if case.rules is None else {name: field.default for name, field in case.rules.fields.items()}
-    held = [_faster(step) for step in steps(case.life, initial) if _counted(case, step)]
+    held = [_faster(step) for step in steps(case.counted, initial) if _counted(case, step)]
     known = {faster.version for faster in held}
     gone = [
         Faster(conflict.version, str(GONE.value), "", "", dict.fromkeys(conflict.fields, (GONE, GONE)))

@@ -44,9 +44,11 @@ class Case(NamedTuple):
         return section.get(self.decision.name)
 
     @property
-    def life(self) -> list[Snapshot]:
-        """The states of the incarnation in which the entity was when it was decided."""
-        return [snapshot for snapshot in self.history if snapshot.incarnation == self.decision.incarnation]
+    def counted(self) -> list[Snapshot]:
+        """The states since the entity's version began to count, lives before a deletion included."""
+        held = [snapshot for snapshot in self.history if snapshot.incarnation <= self.decision.incarnation]
+        begins = [at for at in range(1, len(held)) if held[at].version <= held[at - 1].version]  # it was forgotten
+        return held[begins[-1] :] if begins else held
 
 
 class Compared(NamedTuple):
@@ -89,7 +91,7 @@ def _base(case: Case) -> list[Compared]:
 
 def _reborn(case: Case) -> int:
     """The version that created the entity again, as far as the log tells; 0 where it was never deleted."""
-    before = next((found for found in case.life if found.version == case.decision.version_before), None)
+    before = next((found for found in case.counted if found.version == case.decision.version_before), None)
     return 0 if before is None else before.state.field_versions.get(EVERY_FIELD, 0)
 
 
@@ -155,7 +157,7 @@ def _newer(case: Case) -> list[Compared]:
 def _values(case: Case) -> list[Compared]:
     """The expressions, and the values of what they name: those before the input, as a refusal changes nothing."""
     rows = [Compared("expression", "", case.decision.detail)]
-    before = next((found for found in case.life if found.version == case.decision.version_before), None)
+    before = next((found for found in case.counted if found.version == case.decision.version_before), None)
     for kind, name in dict.fromkeys(_NAMES.findall(_expressions(case))):
         if kind == "payload" and case.message is not None:
             rows.append(Compared(f"payload.{name}", _shown(case.message.payload.get(name)), ""))

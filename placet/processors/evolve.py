@@ -1,7 +1,8 @@
 """The state after an accepted input: values set, invariants kept, versions counted.
 
 `version` counts changes: an input that leaves status and fields as they were bumps nothing. All right-hand sides see
-the old state. A deleted entity that is created again begins a new life: `EVERY_FIELD` is changed by that.
+the old state. Each creation begins a life, which `incarnation` names: fences compare it. A proposer that does not give
+one is fenced by `EVERY_FIELD`, which changes when a deleted entity is created again.
 """
 
 from __future__ import annotations
@@ -82,11 +83,14 @@ def evolve(
     if not changed:
         return state if applied is state.applied else msgspec.structs.replace(state, applied=applied)
     versions = {**state.field_versions, **dict.fromkeys(changed, version)}
-    if state.status == ABSENT and state.version and status != ABSENT:
-        versions[EVERY_FIELD] = version
+    incarnation = state.incarnation
+    if state.status == ABSENT and status != ABSENT:
+        incarnation = max(log_time, incarnation + 1)  # two lives may begin in the same millisecond
+        if state.version:
+            versions[EVERY_FIELD] = version
     after = EntityState(
         version,
-        state.incarnation or log_time,
+        incarnation,
         status,
         fields,
         versions,

@@ -7,7 +7,7 @@ of an accepted proposal hears of the first decision, not "stale". Rung 1 is in `
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS, DedupIdentity, memory_is_live
 from placet.processors.evolve import Remember, evolve
@@ -16,7 +16,15 @@ from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState, Memory
 
-__all__ = ["Ruling", "Times", "decide", "refuse_undecoded"]
+__all__ = ["LADDER", "LADDERS", "Ruling", "Times", "decide", "refuse_undecoded"]
+
+LADDER: Final = 1
+"""Version of the ladder, with what a state becomes: counted up whenever some input would be decided otherwise.
+
+It stands in each commit and each publication: an input is decided again by the ladder that decided it, or not at all.
+"""
+LADDERS: Final = range(1, LADDER + 1)
+"""The versions that this release can run."""
 
 # Looked up once: in Python 3.11 naming a member of an enum costs more than a rung.
 _ACCEPTED, _DUPLICATE, _REFUSED = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REFUSED
@@ -190,7 +198,7 @@ def _fenced(rule: InputRule, state: EntityState, message: Message) -> _Refusal |
         return _Refusal(
             Reason.STALE,
             f"based on incarnation {message.base_incarnation}, the entity is in {state.incarnation}: "
-            "it was created, or deleted and forgotten, in between",
+            "it was created, deleted and created again, or forgotten in between",
         )
     if base > state.version:
         return _Refusal(Reason.VERSION_AHEAD, f"based on version {base}, the state is at {state.version}")

@@ -17,10 +17,12 @@ __all__ = [
     "Conflict",
     "Coordinates",
     "Decision",
+    "Fired",
     "First",
     "Outcome",
     "Reason",
     "ReasonText",
+    "Resolved",
     "Retry",
 ]
 
@@ -188,6 +190,20 @@ class Conflict(NamedTuple):
     fields: tuple[str, ...]
 
 
+class Resolved(NamedTuple):
+    """The input that a final decision resolves, and so its PENDING decision: topic and offset."""
+
+    topic: str
+    offset: int
+
+
+class Fired(NamedTuple):
+    """The armed timer that a decision is on: the life in which it was armed, and the version that armed it."""
+
+    incarnation: int
+    armed: int
+
+
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """The decision on one input: everything that follows from state, input, times and definition alone."""
 
@@ -208,6 +224,8 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     detail: str = ""
     first: First | None = None
     conflicts: tuple[Conflict, ...] = ()
+    resolves: Resolved | None = None
+    timer: Fired | None = None
 
     @property
     def retry(self) -> Retry:
@@ -223,10 +241,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
 class Coordinates(msgspec.Struct, frozen=True, gc=False):
     """Where and when a decision was taken: the recorded choices that a replay needs.
 
-    `offset` is the input's. `log_time` is the broker's append time, made monotone per task. `decided_at` is the gate's
-    clock for the batch. Times are milliseconds since the epoch. `sequence` is the transaction's number, which goes on
-    over task epochs; `index` is the order in it. `control_position` is the position on the control topic: the next
-    offset to read.
+    `topic` and `offset` are the input's, or those of the record that released it (`Decision.resolves`); a timer has
+    none, "" and -1 (`Decision.timer`). `log_time` is the broker's append time, made monotone per task. `decided_at` is
+    the gate's clock for the batch. Times are milliseconds since the epoch. `sequence` is the transaction's number,
+    which goes on over task epochs; `index` is the order in it. `control_position` is the position on the control topic:
+    the next offset to read.
     """
 
     topic: str

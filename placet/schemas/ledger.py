@@ -1,7 +1,7 @@
 """The ledger: what each transaction covered, and the memory that no change carries. Internal, but a contract.
 
 Keys: `genesis`, `commit`, `memory/<kind>/<entity>/<dedup key>`, `applied/<entity>/<name>`; later `pending/…` and
-`timer/…`. Compacted like the changelog, with the same lag: within the horizon every entry is there, after that the
+`disarmed/…`. Compacted like the changelog, with the same lag: within the horizon every entry is there, after that the
 last of each key.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 
 from placet.schemas.state import Applied, Memory
 
-__all__ = ["AppliedEntry", "Commit", "Genesis", "Held", "LedgerEntry", "MemoryEntry", "Span", "Timer"]
+__all__ = ["AppliedEntry", "Commit", "Disarmed", "Genesis", "Held", "LedgerEntry", "MemoryEntry", "Span"]
 
 
 class Span(NamedTuple):
@@ -53,6 +53,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     watermark: int
     control_position: int
     definition_digest: bytes
+    ladder: int
     decisions: int
     changes: int
     digest: bytes
@@ -82,25 +83,43 @@ class AppliedEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Held(msgspec.Struct, frozen=True, gc=False):
-    """Work that waits for something, such as an approval. Reserved: nothing writes it yet."""
+    """An input that waits for something, such as an approval. Reserved: nothing writes it yet.
 
+    `occasion` is the dedup key, or the name where the entity itself remembers it. `topic` and `offset` name the input,
+    and so the PENDING decision. `schema` is the writer's as JSON, empty where the control topic holds it.
+    """
+
+    kind: int
     entity_id: str
+    occasion: str
+    name: str
     input_id: str
-    name: str
-    record: bytes
+    topic: str
+    offset: int
+    reason_code: int
+    log_time: int
     until: int
+    payload_digest: bytes
+    base_version: int
+    rule_digest: bytes
+    schema: str
+    value: bytes
     task_epoch: int
     sequence: int
 
 
-class Timer(msgspec.Struct, frozen=True, gc=False):
-    """A point of log time at which a task has something to do. Reserved: nothing writes it yet."""
+class Disarmed(msgspec.Struct, frozen=True, gc=False):
+    """A timer that fired and changed nothing: it is armed no more. Reserved: nothing writes it yet.
+
+    `armed` is the version that armed it, `incarnation` the life in which that was.
+    """
 
     entity_id: str
+    incarnation: int
     name: str
-    due: int
+    armed: int
     task_epoch: int
     sequence: int
 
 
-LedgerEntry: TypeAlias = Genesis | Commit | MemoryEntry | AppliedEntry | Held | Timer
+LedgerEntry: TypeAlias = Genesis | Commit | MemoryEntry | AppliedEntry | Held | Disarmed

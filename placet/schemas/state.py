@@ -32,8 +32,9 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     `version` counts changes. `field_versions` names the version that last changed each field ("status" included),
     and under `EVERY_FIELD` the one that created the entity again, if it was deleted: nothing of an earlier life holds.
-    `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` is the log
-    time of the creating input: an entity created again after its tombstone gets a new one. `deleted_at` is the log
+    `applied` keeps, by name, the newest applied signal and each proposal that happens once. `incarnation` names
+    the entity's life: the log time of the input that created it, or the number after the one before if that is larger;
+    it survives the deletion until the entity is forgotten. `deleted_at` is the log
     time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.
     `carried` holds values of fields that the definition does not have (`schemas/codec/carried.py`), None without any.
     """

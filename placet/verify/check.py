@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from placet.processors.address import Place
 from placet.processors.dedup import memory_is_live
+from placet.processors.ladder import LADDERS
 from placet.processors.replay import Replay
+from placet.schemas.errors import SettingsError
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
 from placet.schemas.state import Memory
 from placet.streams.records import ConsumerRecord
@@ -95,6 +97,17 @@ class TaskCheck:
         self._note_memories(transaction)
 
     def _check(self, transaction: RecordedTransaction) -> None:
+        """Decide a transaction again, and compare.
+
+        Raises:
+            SettingsError: it was decided by a ladder that this release does not know.
+        """
+        if transaction.commit is not None and transaction.commit[1].ladder not in LADDERS:
+            raise SettingsError(
+                f"{self._scope.topics.ledger}: transaction {transaction} was decided by ladder "
+                f"{transaction.commit[1].ladder}; this release runs ladders {LADDERS[0]} to {LADDERS[-1]}. "
+                "Verify with the release that decided it."
+            )
         log_time = self._decisions.log_time
         steps = self._decisions.check(transaction)
         counted = self._changes.check(transaction, steps)

@@ -20,8 +20,8 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.codec.dead_letter import encode_dead_letter
-from placet.schemas.decision import Conflict, Coordinates, Decision, First, Outcome, Reason
-from placet.schemas.ledger import AppliedEntry, Commit, Genesis, Held, LedgerEntry, MemoryEntry, Span, Timer
+from placet.schemas.decision import Conflict, Coordinates, Decision, Fired, First, Outcome, Reason, Resolved
+from placet.schemas.ledger import AppliedEntry, Commit, Disarmed, Genesis, Held, LedgerEntry, MemoryEntry, Span
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import Applied, Change, EntityState, Memory
 from placet.streams.records import ConsumerRecord
@@ -92,6 +92,9 @@ ACCEPTED = Decision(
     "accepted",
     "accepted",
 )
+RESOLVING = msgspec.structs.replace(ACCEPTED, resolves=Resolved("demo.parcel.proposals", 2**40 - 1))
+FIRED = msgspec.structs.replace(ACCEPTED, input_id="", dedup_key="", timer=Fired(T - 5, 17))
+NOWHERE = msgspec.structs.replace(AT, topic="", offset=-1)
 REPEATED = Decision(
     Outcome.DUPLICATE,
     Reason.REPEATED,
@@ -221,6 +224,7 @@ LEDGER: dict[str, LedgerEntry] = {
         T,
         12,
         DIGEST,
+        1,
         480,
         300,
         b"\x00" * 32,
@@ -228,11 +232,29 @@ LEDGER: dict[str, LedgerEntry] = {
     ),
     "memory": MemoryEntry(2, "parcel-7", "key:occasion-2", Memory(DIGEST, "proposal-2", 18, T), 4, 70_000),
     "applied": AppliedEntry("parcel-7", T - 5, "scanned", Applied(T, "scan-1", DIGEST, 3, T), 4, 70_000),
-    "held": Held("parcel-7", "proposal-1", "re_route_2", b"\x00\x01", T + 60_000, 4, 70_000),
-    "timer": Timer("parcel-7", "late", T + 60_000, 4, 70_000),
+    "held": Held(
+        2,
+        "parcel-7",
+        "key:occasion-3",
+        "re_route_2",
+        "proposal-1",
+        "demo.parcel.proposals",
+        2**40,
+        1101,
+        T + 9,
+        T + 60_000,
+        DIGEST,
+        17,
+        DIGEST,
+        '"string"',
+        b"\x00\x01",
+        4,
+        70_000,
+    ),
+    "disarmed": Disarmed("parcel-7", T - 5, "late", 18, 4, 70_000),
 }
 
-PUBLISHED = Published("parcel", 1, DIGEST, '{"entity":"parcel"}', {"signal": "{}", "change": "{}"}, T)
+PUBLISHED = Published("parcel", 1, DIGEST, 1, '{"entity":"parcel"}', {"signal": "{}", "change": "{}"}, T)
 POISON = ConsumerRecord("demo.parcel.signals", 3, 2**40, T, b"\xff", b"\x00poison", [("traceparent", b"00-1")])
 
 
@@ -248,6 +270,8 @@ def golden() -> dict[str, str]:
         "decision.accepted": codec.encode_decision(ACCEPTED, AT),
         "decision.repeated": codec.encode_decision(REPEATED, AT),
         "decision.stale": codec.encode_decision(STALE, AT),
+        "decision.resolving": codec.encode_decision(RESOLVING, AT),
+        "decision.fired": codec.encode_decision(FIRED, NOWHERE),
         "decision.undecodable": codec.encode_decision(UNDECODABLE, AT),
         "change.change": _with_headers(codec.encode_change(CHANGE)),
         "change.carrying": _with_headers(codec.encode_change(CARRYING)),

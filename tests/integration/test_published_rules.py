@@ -162,7 +162,7 @@ def publish(world: World, text: str) -> None:
     """Publish as an earlier release did, which looked at what is in force afterwards."""
     bad, now = parse_definition(text), time.time_ns() // 1_000_000
     schemas = {role: json.dumps(schema) for role, schema in contracts(bad)._asdict().items()}
-    value = encode_control(Published(bad.entity, bad.version, bad.digest, bad.document, schemas, now))
+    value = encode_control(Published(bad.entity, bad.version, bad.digest, 1, bad.document, schemas, now))
     world.send(f"{world.app}.control", f"definition/lamp/{bad.digest.hex()}".encode(), value, 0)
     world.flush()
 

@@ -311,7 +311,8 @@ class NaiveGate:
         changed += ["status"] if status != entity["status"] else []
         after = {**entity, "status": status, "fields": fields, "version": entity["version"] + bool(changed)}
         if changed:
-            after["incarnation"] = entity["incarnation"] or self.log_time
+            if entity["status"] == ABSENT and status != ABSENT:
+                after["incarnation"] = max(self.log_time, entity["incarnation"] + 1)
             after["changed_at"] = {**entity["changed_at"], **dict.fromkeys(changed, after["version"])}
             after["deleted_at"] = self.log_time if status == ABSENT else 0
             if entity["version"] > 0 and entity["status"] == ABSENT and status != ABSENT:

@@ -244,7 +244,7 @@ class Judge:
         created = entity.status == "absent"
         return entity._replace(
             version=version,
-            incarnation=entity.incarnation or log_time,
+            incarnation=max(log_time, entity.incarnation + 1) if created and status != "absent" else entity.incarnation,
             status=status,
             fields=fields,
             last=last,

@@ -192,7 +192,7 @@ def test_created_again_before_the_tombstone_it_goes_on_counting() -> None:
     gate.signal("r", "closed", signal_id="s-2")
     gate.advance(milliseconds=KEEP_MS)
     created = gate.signal("r", "opened", signal_id="s-3")
-    assert (created.version_after, created.incarnation) == (3, START_MS)
+    assert (created.version_after, created.incarnation) == (3, START_MS + KEEP_MS)
     gate.advance(milliseconds=KEEP_MS)
     assert gate.read("r").status == "open"
     assert None not in gate.changelog

@@ -261,8 +261,8 @@ def test_a_ledger_that_lost_its_genesis_stops_the_task(gate: TestDriver) -> None
 
 @pytest.mark.parametrize(
     "change",
-    [{"previous": b"x" * 16}, {"spans": ()}, {"sequence": 1}, {"task_epoch": 0}],
-    ids=["digest", "spans", "sequence", "epoch"],
+    [{"previous": b"x" * 16}, {"spans": ()}, {"sequence": 1}, {"task_epoch": 0}, {"ladder": 2}],
+    ids=["digest", "spans", "sequence", "epoch", "ladder"],
 )
 def test_commits_that_do_not_link_stop_the_task(gate: TestDriver, change: dict[str, object]) -> None:
     log = log_of(gate)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from placet.processors.ladder import LADDER
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.definition.model import Definition
@@ -17,6 +18,7 @@ def published(definition: Definition, **parts: Any) -> Published:
     schemas = {role: json.dumps(schema) for role, schema in contracts(definition)._asdict().items()}
     values = {
         "entity": definition.entity, "version": definition.version, "digest": definition.digest,
+        "ladder": LADDER,
         "document": definition.document, "schemas": schemas, "published_at": 0,
     }  # fmt: skip
     return Published(*{**values, **parts}.values())

@@ -112,8 +112,14 @@ def test_deletion_keeps_the_counter_and_nothing_else(bench: Bench) -> None:
 def test_an_entity_created_again_continues_its_counter(bench: Bench) -> None:
     accept(bench.judge(signal("broken", input_id="s-1"), at=NOW + 7))
     decision = accept(bench.judge(signal("installed", {"label": None}, input_id="s-2"), at=NOW + 8))
-    assert (decision.version_before, decision.version_after, decision.incarnation) == (2, 3, NOW)
+    assert (decision.version_before, decision.version_after, decision.incarnation) == (2, 3, NOW + 8)
     assert lamp(bench).deleted_at == 0
+
+
+def test_lives_that_begin_in_the_same_millisecond_are_told_apart(bench: Bench) -> None:
+    accept(bench.judge(signal("broken", input_id="s-1")))
+    decision = accept(bench.judge(signal("installed", {"label": None}, input_id="s-2")))
+    assert decision.incarnation == NOW + 1
 
 
 def test_what_happens_once_is_remembered_beyond_the_deletion(bench: Bench) -> None:

@@ -15,6 +15,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.schemas.in_force import in_force
 from placet.streams.host import LocalHost
 from placet.streams.records import TopicPartition
+from placet.streams.rules.control import refuse_unfit
 from placet.streams.rules.publication import check_publication
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.rules.survey import count_standing
@@ -55,6 +56,13 @@ WITHOUT_DIM = changed(
 
 def known(*definitions: Definition) -> Rulebook:
     return rulebook_of((offset, published(definition)) for offset, definition in enumerate(definitions))
+
+
+def test_what_a_release_with_a_later_ladder_published_is_not_run_by_this_one() -> None:
+    later = published(OLD, ladder=2)
+    with pytest.raises(SettingsError, match="decision ladder 2 published version 1, this one runs ladder 1"):
+        refuse_unfit(OLD, [published(OLD), later])
+    refuse_unfit(OLD, [published(OLD)])
 
 
 def never(_entity: str, _statuses: frozenset[str]) -> Mapping[str, int]:

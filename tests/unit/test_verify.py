@@ -232,7 +232,7 @@ def test_other_bytes_of_the_same_decision() -> None:
     """A `first` that is written as an empty list in two blocks decodes the same."""
     history = small_history()
     value = history.records[DECISIONS][0].value or b""
-    changed = history.replace(DECISIONS, 0, value=value[:-1] + b"\x80\x00")
+    changed = history.replace(DECISIONS, 0, value=value[:-3] + b"\x80\x00" + value[-2:])
 
     finding = first_of(history, Check.DECISION)
 
@@ -350,6 +350,13 @@ def test_a_missing_commit() -> None:
     assert Mismatch(Check.CHAIN, LEDGER, 0, following.offset, report.findings[1].text) == report.findings[1]
     assert "commits 3 to 3 are missing" in report.findings[1].text
     assert (report.findings[0].topic, report.findings[0].offset) == (DECISIONS, history.records[DECISIONS][2].offset)
+
+
+def test_what_another_ladder_decided_is_verified_by_its_release() -> None:
+    history = small_history()
+    rewrite_entry(history, entries(history, Commit)[-1], ladder=2)
+    with pytest.raises(SettingsError, match=r"was decided by ladder 2; this release runs ladders 1 to 1\. Verify with"):
+        history.verify()
 
 
 @pytest.mark.parametrize(

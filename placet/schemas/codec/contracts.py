@@ -142,7 +142,7 @@ _CHANGE: Final = (
     _column("placet_payload_digest", "bytes", "16 bytes over name and canonical payload."),
     _column("placet_proposer", "string", "Who proposed, or the signal's source."),
     _column("placet_entity_id", "string", "The entity, which is the record's key too."),
-    _column("placet_incarnation", "long", "Log time of the input that created the entity."),
+    _column("placet_incarnation", "long", "The life: log time of the input that created the entity last."),
     _column("placet_version", "long", "Version of the entity after this change."),
     _column("placet_status", "string", "Status after this change."),
     _optional("placet_deleted_at", _TIMESTAMP, "Log time of the deletion, while the entity is absent."),

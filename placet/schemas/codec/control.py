@@ -25,6 +25,7 @@ class Published(msgspec.Struct, frozen=True):
         entity: the entity type.
         version: version of the definition.
         digest: 16 bytes, the record's key too.
+        ladder: version of the decision ladder that its publisher runs.
         document: canonical JSON; `parse_definition` reads it.
         schemas: Avro schemas as JSON text, by role: signal, proposal, change.
         published_at: ms since the epoch.
@@ -33,6 +34,7 @@ class Published(msgspec.Struct, frozen=True):
     entity: str
     version: int
     digest: bytes
+    ladder: int
     document: str
     schemas: dict[str, str]
     published_at: int

@@ -21,17 +21,17 @@ from placet.schemas.avro.writer import (
 )
 from placet.schemas.codec.carried import Carried, KnownFields, portable
 from placet.schemas.codec.contracts import DECISION, LEDGER, PREFIX
-from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, First, Outcome, Reason
+from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, Fired, First, Outcome, Reason, Resolved
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import (
     AppliedEntry,
     Commit,
+    Disarmed,
     Genesis,
     Held,
     LedgerEntry,
     MemoryEntry,
     Span,
-    Timer,
 )
 from placet.schemas.messages import Kind, Value
 from placet.schemas.state import Applied, Change, EntityState, Memory
@@ -129,6 +129,8 @@ def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:
     except (KeyError, ValueError) as error:
         raise DecodeError(f"a decision with an unknown outcome, kind or reason: {error}") from None
     own["first"] = First(**own["first"]) if own["first"] else None
+    own["resolves"] = Resolved(**own["resolves"]) if own["resolves"] else None
+    own["timer"] = Fired(**own["timer"]) if own["timer"] else None
     own["conflicts"] = tuple(Conflict(item["version"], tuple(item["fields"])) for item in own["conflicts"])
     return Decision(**own), at
 
@@ -224,7 +226,7 @@ def change_reader(record: Record, known: KnownFields) -> ChangeReader:
 def _ledger_writers() -> dict[type, tuple[bytes, Writer]]:
     shape = parse_schema(LEDGER).columns[0].shape
     assert isinstance(shape, Choice)
-    types = {entry.__name__: entry for entry in (Genesis, Commit, MemoryEntry, AppliedEntry, Held, Timer)}
+    types = {entry.__name__: entry for entry in (Genesis, Commit, MemoryEntry, AppliedEntry, Held, Disarmed)}
     return {
         types[record.name.rpartition(".")[2]]: (write_long(index), attribute_writer(record))
         for index, record in enumerate(shape.records)
@@ -240,7 +242,7 @@ _LEDGER_ENTRIES: dict[str, Callable[[dict[str, Any]], LedgerEntry]] = {
     "placet.ledger.MemoryEntry": lambda v: MemoryEntry(**{**v, "memory": Memory(**v["memory"])}),
     "placet.ledger.AppliedEntry": lambda v: AppliedEntry(**{**v, "applied": Applied(**v["applied"])}),
     "placet.ledger.Held": lambda v: Held(**v),
-    "placet.ledger.Timer": lambda v: Timer(**v),
+    "placet.ledger.Disarmed": lambda v: Disarmed(**v),
 }
 
 

@@ -27,7 +27,7 @@ from placet.processors.judge import (
     consequences,
     decide_input,
 )
-from placet.processors.ladder import Times
+from placet.processors.ladder import LADDER, Times
 from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import encode_dead_letter
@@ -184,7 +184,7 @@ class Task:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
             self._task_epoch, sequence, self._spans(decided), *times, batch.watermark,
-            control_position, digest, batch.decisions, batch.changes, batch.digest, last.digest,
+            control_position, digest, LADDER, batch.decisions, batch.changes, batch.digest, last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
         return batch.records
@@ -310,7 +310,7 @@ class Task:
         return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
 
 
-_BEFORE_THE_FIRST = Commit(0, 0, (), 0, 0, 0, 0, b"", 0, 0, b"", b"")
+_BEFORE_THE_FIRST = Commit(0, 0, (), 0, 0, 0, 0, b"", LADDER, 0, 0, b"", b"")
 
 
 def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]:

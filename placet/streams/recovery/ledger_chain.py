@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from placet.processors.ladder import LADDER
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
 from placet.schemas.messages import Kind
@@ -72,6 +73,12 @@ class LedgerChain:
             self._job.store.write({**writes, layout.COMMIT: layout.commit_to_bytes(self.last)})
 
     def _link(self, entry: Commit, offset: int) -> None:
+        if entry.ladder > LADDER:
+            raise TaskStopped(
+                self._job.task_id,
+                f"{self._job.topics.ledger} at offset {offset}: transaction {entry.sequence} was decided by ladder "
+                f"{entry.ladder}, this release runs ladder {LADDER}: run the release that wrote it, or a later one",
+            )
         last, self.last = self.last, entry
         if entry.changes:
             self.changed = entry.sequence

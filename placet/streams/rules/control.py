@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
+from placet.processors.ladder import LADDER
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.definition.model import Definition
@@ -120,10 +121,16 @@ def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None
     """Refuse a definition that the log speaks against.
 
     Raises:
-        SettingsError: the same version with another digest stood there first, or a higher version is there.
+        SettingsError: the same version with another digest stood there first, or a higher version, or a later ladder.
     """
     own = [entry for entry in published if entry.entity == definition.entity]
     newest = max((entry.version for entry in own), default=0)
+    ladder = max((entry.ladder for entry in own), default=LADDER)
+    if ladder > LADDER:
+        raise SettingsError(
+            f"definition {definition.entity}: a release with decision ladder {ladder} published version {newest}, this "
+            f"one runs ladder {LADDER}, and would decide otherwise. Run that release, or a later one."
+        )
     if definition.version < newest:
         raise SettingsError(
             f"definition {definition.entity} version {definition.version}: version {newest} is published already, and "
@@ -144,6 +151,7 @@ def _published(definition: Definition, now_ms: int) -> Published:
         definition.entity,
         definition.version,
         definition.digest,
+        LADDER,
         definition.document,
         {role: json.dumps(schema) for role, schema in contracts(definition)._asdict().items()},
         now_ms,
