@@ -17,10 +17,10 @@ __all__ = ["GroupMember", "Namesake"]
 
 MARGIN_S: Final = 2.0
 """How much longer than its session a dead member is waited for: the broker looks at sessions now and then."""
-_SESSIONS: Final = 2
+_SESSIONS: Final = 4
 """A dead member is listed for one session after its coordinator loaded the group: that one does not know when members
-were heard of last (KIP-848). A change of coordinators starts the count anew; the second session is for one that went
-away and came back between two looks."""
+were heard of last (KIP-848). A change of coordinators that is seen starts the count anew; the other sessions are for a
+coordinator that is started again so fast that a question only takes a little longer."""
 _LOOK_AGAIN_S: Final = 0.1
 
 
