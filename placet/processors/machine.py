@@ -83,7 +83,7 @@ class InputRule(NamedTuple):
 
     `canonical` gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
     default left out, so that a new field with a default does not make an old retry look different.
-    `check_payload` gives "" or names the field that is not of its type.
+    `check_payload` gives "" or names the field whose value, as it was decoded, is none of the field.
     """
 
     kind: Kind

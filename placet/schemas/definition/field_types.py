@@ -19,7 +19,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from placet.schemas.messages import Value
 
-__all__ = ["SCALARS", "TYPES", "Field", "accepts", "expected", "in_scale", "problem", "zero_of"]
+__all__ = ["SCALARS", "TYPES", "Field", "accepts", "expected", "in_scale", "is_as_typed", "problem", "zero_of"]
 
 TypeName: TypeAlias = Literal["string", "int", "long", "double", "boolean", "timestamp", "decimal", "array", "map"]
 ScalarName: TypeAlias = Literal["string", "int", "long", "double", "boolean", "timestamp"]
@@ -249,6 +249,11 @@ def accepts(field: Field) -> Callable[[Any], bool]:
     if not field.optional:
         return check
     return lambda value: value is None or check(value)
+
+
+def is_as_typed(field: Field) -> bool:
+    """Tell whether each value that the contract's Avro type has room for, as it is read here, is one of the field."""
+    return field.symbols is None and "double" not in (field.type, field.items, field.values)
 
 
 def in_scale(value: Decimal, scale: int) -> Decimal:
