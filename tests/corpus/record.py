@@ -1,0 +1,176 @@
+"""Records the logs of this release: `python -m tests.corpus.record`. Files that exist are left alone."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from math import inf
+from pathlib import Path
+from struct import pack
+from typing import Final
+
+import msgspec
+
+from placet.definitions import parse_definition
+from placet.processors.address import partition_of
+from placet.processors.ladder import LADDER
+from placet.schemas.decision import Reason
+from placet.schemas.messages import Kind, Message
+from placet.streams.records import TopicPartition
+from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
+from placet.testing import TestDriver
+from placet.testing.log import DriverLog
+from tests.corpus.check import state_digest
+from tests.corpus.recording import Recording
+from tests.simulation.histories import KINDS
+from tests.simulation.invariants import ClusterLog, broken_invariants
+from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS
+from tests.simulation.world import World
+
+HERE: Final = Path(__file__).parent
+HORIZON_MS: Final = 600_000
+LAG_MS: Final = HORIZON_MS + 86_400_000
+APP_OF_DRIVER: Final = "test"
+NOT_YET: Final = {Reason.NOT_AUTHORIZED, Reason.RATE_LIMITED, Reason.SHED, Reason.NEEDS_APPROVAL}
+"""Reasons that nothing leads to yet."""
+
+EVERY_REASON: Final = """
+entity: loan
+version: 1
+horizon: 10m
+statuses: [open, lent, lost]
+final: [lost]
+fields:
+  title: {type: string, default: ""}
+  fee: {type: decimal, precision: 8, scale: 2, default: "0.00"}
+  pages: {type: int, default: 1}
+  seen: {type: long, default: 0}
+  worth: {type: double, default: 0.5}
+  rare: {type: boolean, default: false}
+  due: timestamp | null
+  tags: {type: array, items: string, default: []}
+  marks: {type: map, values: int, default: {}}
+invariants: {small: "state.pages < 1000"}
+signals:
+  bought:
+    payload:
+      title: string
+      fee: {type: decimal, precision: 8, scale: 2}
+      tags: {type: array, items: string}
+      marks: {type: map, values: int}
+      worth: double
+    from: absent
+    to: open
+    copy: [title, fee, tags, marks, worth]
+  read: {payload: {pages: int}, from: [open, lent], copy: pages}
+  located: {payload: {seen: long}, from: any, dedup: newest, copy: seen}
+  noted: {from: any}
+  aged: {from: any, late: refuse}
+  removed: {from: any, to: absent}
+proposals:
+  lend: {payload: {due: timestamp}, from: open, to: lent, copy: due, guard: "payload.due > event_time", valid_for: 1m}
+  price: {payload: {fee: {type: decimal, precision: 8, scale: 2}}, fence: [fee], from: any, copy: fee}
+  praise: {payload: {by: int}, fence: none, from: any, dedup: [by], set: {seen: "10 / payload.by"}}
+  welcome: {from: any, dedup: once, fence: none}
+  describe: {payload: {title: string}, fence: none, from: any, copy: title}
+"""
+
+
+def every_reason() -> Recording:
+    """Each reason that there is, each type of field, lives, tombstones, two versions of a definition, three gates."""
+    driver = TestDriver(parse_definition(EVERY_REASON), partitions=2)
+    bought = {"title": "a", "fee": Decimal("1.50"), "tags": ["x"], "marks": {"y": 1}, "worth": 2.0}
+    driver.signal("l-1", "bought", bought, signal_id="s-1", source="shop")
+    first, now = driver.read("l-1"), driver.now_ms
+    driver.signal("l-1", "noted", signal_id="s-2")
+    driver.signal("l-1", "noted", signal_id="s-2")  # REPEATED
+    driver.signal("l-1", "located", {"seen": 5}, signal_id="s-3", event_time=now)
+    driver.signal("l-1", "located", {"seen": 4}, signal_id="s-4", event_time=now - 5)  # SUPERSEDED
+    driver.signal("l-1", "aged", signal_id="s-5", event_time=now)
+    driver.signal("l-1", "aged", signal_id="s-6", event_time=now - 5)
+    driver.signal("l-1", "aged", signal_id="s-7", issued_at=now - HORIZON_MS - 1)  # TOO_LATE
+    driver.signal("l-1", "aged", signal_id="s-8", issued_at=now + 60_001)  # CLOCK_AHEAD
+    driver.propose("l-1", "lend", {"due": now + 9}, dedup_key="k-1", issued_at=now - 60_001)  # EXPIRED
+    driver.propose("l-1", "lend", {"due": now - 9}, dedup_key="k-2")  # GUARD_FAILED
+    driver.propose("l-1", "lend", {"due": now + 9}, dedup_key="k-3", proposer="desk")
+    driver.propose("l-1", "lend", {"due": now + 8}, dedup_key="k-3")  # DEDUP_KEY_REUSED
+    driver.propose("l-1", "lend", {"due": now + 9}, dedup_key="k-4")  # ILLEGAL_TRANSITION
+    driver.propose("l-1", "price", {"fee": Decimal("2.00")}, base=first, dedup_key="k-7")
+    driver.propose("l-1", "price", {"fee": Decimal("3.00")}, base=first, dedup_key="k-8")  # STALE
+    ahead = msgspec.structs.replace(driver.read("l-1"), version=99)
+    driver.propose("l-1", "price", {"fee": Decimal("3.00")}, base=ahead, dedup_key="k-9")  # VERSION_AHEAD
+    driver.propose("l-1", "praise", {"by": 0})  # GUARD_ERROR
+    driver.signal("l-1", "read", {"pages": 1000}, signal_id="s-9")  # INVARIANT_VIOLATED
+    driver.propose("l-1", "welcome")
+    driver.propose("l-1", "welcome", proposal_id="again")
+    driver.propose("l-1", "describe", {"title": "b" * 262_144}, dedup_key="k-6")  # STATE_TOO_LARGE
+    _send_broken(driver)
+    driver.restart()
+    driver.advance(minutes=3)
+    driver.signal("l-1", "removed", signal_id="s-10")
+    driver.signal("l-1", "bought", bought, signal_id="s-11")
+    driver.propose("l-1", "price", {"fee": Decimal("4.00")}, base=first, dedup_key="k-10")  # of an earlier life
+    driver.signal("l-2", "bought", bought, signal_id="s-12")
+    driver.signal("l-2", "removed", signal_id="s-13")
+    driver.propose("l-3", "welcome")  # of one that was never created
+    driver.advance(minutes=12)  # l-2 and l-3 are forgotten, and what was remembered of l-1
+    driver.restart(parse_definition(EVERY_REASON.replace("version: 1", "version: 2").replace("< 1000", "< 2000")))
+    driver.signal("l-1", "read", {"pages": 1000}, signal_id="s-14")
+    driver.signal("l-2", "bought", bought, signal_id="s-15")
+    driver.signal("l-1", "noted", signal_id="s-2")  # its first one is forgotten
+    given = {decision.reason for decision in driver.decisions}
+    assert set(Reason) - given == NOT_YET, set(Reason) - given - NOT_YET
+    return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, driver.entity_type.topic_ids, 2, driver.now_ms)
+
+
+def _send_broken(driver: TestDriver) -> None:
+    """UNDECODABLE, UNKNOWN_SCHEMA, WRONG_PARTITION, KEY_MISMATCH, INVALID_PAYLOAD."""
+    now, here = driver.now_ms, partition_of(b"l-1", 2)
+    value = driver.codec.encode_message(Message(Kind.SIGNAL, "noted", "s-20", "l-1", {}, now, now))
+    endless = driver.codec.encode_message(Message(Kind.SIGNAL, "bought", "s-21", "l-1", {
+        "title": "a", "fee": Decimal("1.50"), "tags": [], "marks": {}, "worth": 2.0}, now, now))  # fmt: skip
+    driver.send_raw(Kind.SIGNAL, b"l-1", None)
+    driver.send_raw(Kind.SIGNAL, b"l-1", value[:-1])
+    driver.send_raw(Kind.SIGNAL, b"l-1", b"\xc3\x01" + b"8" * 8 + value[10:])
+    driver.send_raw(Kind.SIGNAL, b"l-1", value, partition=1 - here)
+    driver.send_raw(Kind.SIGNAL, b"l-9", value, partition=partition_of(b"l-9", 2))
+    driver.send_raw(Kind.SIGNAL, b"l-1", endless.replace(pack("<d", 2.0), pack("<d", inf)))
+
+
+def rolling() -> Recording:
+    """Gates of two versions of a definition take turns, and are killed, amid trouble of every kind."""
+    world = World(17, KINDS["rolling"])
+    world.run()
+    assert not list(broken_invariants(world))
+    ids = {topic: world.cluster.topics[topic].topic_id for topic in TOPICS}
+    now_ms = world.cluster.network.clock_ms(1)
+    return _recorded(ClusterLog(world.cluster), APP, DEFINITION.entity, ids, PARTITIONS, now_ms)
+
+
+def _recorded(
+    log: DriverLog | ClusterLog, app: str, entity: str, topic_ids: Mapping[str, str], partitions: int, now_ms: int
+) -> Recording:
+    topics = entity_topics(app, entity)
+    places = [TopicPartition(topic, number) for topic in topics for number in range(partitions)]
+    found = log.committed([place for place in places if place.topic in topics.inputs]) or {}
+    positions = [(*place, position) for place, position in found.items() if position is not None]
+    made = Recording(app, entity, partitions, LADDER, now_ms, LAG_MS, dict(topic_ids), positions)
+    for place in (*places, TopicPartition(dead_letters_topic(app), 0), TopicPartition(control_topic(app), 0)):
+        made.records[place] = log.records(place)
+        made.ends[place] = log.end(place) if isinstance(log, DriverLog) else log.end_offsets([place])[place]
+    made.states = [state_digest(made, number) for number in range(partitions)]
+    return made
+
+
+ALL: Final[dict[str, Callable[[], Recording]]] = {"every-reason": every_reason, "rolling": rolling}
+
+
+if __name__ == "__main__":
+    for name, make in ALL.items():
+        path = HERE / f"ladder-{LADDER}.{name}.jsonl.gz"
+        if path.exists():
+            sys.stdout.write(f"{path.name} is there already\n")
+        else:
+            make().write(path)
+            sys.stdout.write(f"{path.name}: {path.stat().st_size:,} bytes\n")
