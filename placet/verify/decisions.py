@@ -200,7 +200,7 @@ class Decisions:
         if change is None:
             return RerunStep(recorded, in_force, rerun)
         value, headers = codec.encode_change(change)
-        headers += layout.change_headers(change)
+        headers += layout.change_headers(change, source.key or b"")[0]
         follows = ProducerRecord(self._scope.topics.changelog, record.partition, source.key, value, headers)
         return RerunStep(recorded, in_force, rerun, follows)
 

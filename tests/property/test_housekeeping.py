@@ -44,6 +44,12 @@ def keys(gate: TestDriver, prefix: bytes) -> list[bytes]:
     return [key for key, _ in gate.task().store.scan(prefix, prefix, 1_000_000)]
 
 
+def reminded(gate: TestDriver) -> list[bytes]:
+    """The keys that something reminds of."""
+    found = gate.task().store.scan(b"t", b"t", 1_000_000)
+    return [key for reminder, keys in found for key in layout.expiring_keys(reminder, keys)]
+
+
 def commits(gate: TestDriver) -> list[Commit]:
     return [entry for entry in gate.ledger if isinstance(entry, Commit)]
 
@@ -258,10 +264,10 @@ def test_each_transaction_deletes_a_bounded_number_and_none_is_missed() -> None:
     for number in range(6_000):
         gate.append(Kind.SIGNAL, b"r", _signal(gate, "aired", f"s-{number}"))
     gate.run()
-    assert len(keys(gate, b"t")) == 12_000, "two reminders for each memory: its own, and its ledger entry's"
+    assert len(reminded(gate)) == 12_000, "of each memory, and of its ledger entry"
     before = len(commits(gate))
     gate.advance(milliseconds=KEEP_MS + 1)
-    assert len(commits(gate)) - before == 3, "5,000 at a time"
+    assert len(commits(gate)) - before == 3, "5,000 at a time, and what is reminded of with the last"
     assert keys(gate, b"t") == keys(gate, b"d") == keys(gate, b"u") == []
     ledger = gate.log.records(TopicPartition(gate.topics.ledger, 0))
     assert sum(record.value is None for record in ledger) == 6_000
@@ -276,7 +282,20 @@ def test_a_busy_partition_deletes_as_much_as_it_adds() -> None:
         gate.advance(milliseconds=KEEP_MS // 4)
         gate.run()
     assert len(keys(gate, b"d")) == len(keys(gate, b"u")) <= 6_000
-    assert len(keys(gate, b"t")) == 2 * len(keys(gate, b"d"))
+    assert len(reminded(gate)) == 2 * len(keys(gate, b"d"))
+
+
+def test_transactions_of_one_millisecond_take_no_reminder_from_each_other() -> None:
+    gate = driver()
+    for number in range(3):
+        gate.signal("r", "opened", signal_id=f"o-{number}")
+        for kind in range(2):
+            gate.append(Kind.SIGNAL, b"r", _signal(gate, "aired", f"a-{number}-{kind}"))
+        gate.signal("r", "closed", signal_id=f"c-{number}")
+    remembered = {key for prefix in (b"d", b"u", b"x") for key in keys(gate, prefix)}
+    assert remembered == set(reminded(gate))
+    gate.advance(milliseconds=KEEP_MS + 1)
+    assert keys(gate, b"s") == keys(gate, b"t") == keys(gate, b"d") == keys(gate, b"u") == keys(gate, b"x") == []
 
 
 def test_an_aborted_transaction_deletes_nothing_and_hides_nothing() -> None:

@@ -212,7 +212,14 @@ def _wrong_stores(world: World) -> Iterator[str]:
                 if key[:1] in b"sdu"
                 and _meaning(key, values.get(key), live_at) != _meaning(key, expected.get(key), live_at)
             }
-            wrong |= {key for key, value in values.items() if _never_expires(values, key, value)}
+            reminded = {
+                (at[:9], key)
+                for at, others in values.items()
+                if at[:1] == b"t"
+                for key in layout.expiring_keys(at, others)
+            }
+            latest = {key: at for at, key in sorted(reminded)}
+            wrong |= {key for key, value in values.items() if _never_expires(values, latest, key, value)}
             if wrong:
                 yield f"store: {folder} of {gate.name} differs from the log in {sorted(wrong)}"
 
@@ -258,8 +265,8 @@ def _meaning(key: bytes, value: bytes | None, log_time: int) -> object:
     return memory if memory_is_live(memory, log_time, _MACHINE.horizon_ms) else None
 
 
-def _never_expires(values: Mapping[bytes, bytes], key: bytes, value: bytes) -> bool:
+def _never_expires(values: Mapping[bytes, bytes], reminded: Mapping[bytes, bytes], key: bytes, value: bytes) -> bool:
     """Tell whether nothing reminds of what has to go one day."""
     if key[:1] == b"s":
         return _FORM.load(value).status == ABSENT and layout.deleted_key(key[1:]) not in values
-    return key[:1] in b"dux" and b"t" + value[:8] + key not in values
+    return key[:1] in b"dux" and reminded.get(key, b"") < b"t" + value[:8]

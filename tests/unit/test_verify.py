@@ -52,7 +52,7 @@ def rewrite_change(history: History, index: int, edit: Callable[[Change], Change
     record = history.records[CHANGELOG][index]
     change = edit(history.codec.decode_change(record.value or b"", record.headers))
     value, headers = history.codec.encode_change(change)
-    return history.replace(CHANGELOG, index, value=value, headers=headers + layout.change_headers(change))
+    return history.replace(CHANGELOG, index, value=value, headers=headers + layout.change_headers(change, b"")[0])
 
 
 def rewrite_decision(history: History, number: int, /, **parts: object) -> ConsumerRecord:

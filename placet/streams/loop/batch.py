@@ -16,7 +16,7 @@ from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN, EntityState, Memory
 from placet.streams.errors import unreadable
-from placet.streams.records import Headers, ProducerRecord, TopicPartition
+from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.state import layout
 from placet.streams.state.store import StateStore
 
@@ -50,6 +50,7 @@ class Batch:
         self._changelog = changelog
         self._states: dict[bytes, EntityState] = {}
         self._writes: dict[bytes, bytes | None] = {}
+        self._remembered: list[bytes] = []
         self._digested: list[bytes] = []
 
     def state(self, entity_id: str) -> EntityState:
@@ -94,12 +95,13 @@ class Batch:
         self._writes[key] = value
 
     def remember(self, key: bytes, value: bytes) -> None:
-        """Stage a memory or a reminder, so that housekeeping finds it when its time has come."""
-        layout.remember(self._writes, key, value)
+        """Stage one of d, u and x (see `layout`), so that housekeeping finds it when its time has come."""
+        self._writes[key] = value
+        self._remembered.append(key)
 
-    def keep_headers(self, entity: bytes, headers: Headers) -> None:
-        """Stage the memory and the reminder in a change's headers: the same that a restore stores."""
-        layout.keep_headers(self._writes, entity, headers, [])
+    def remind(self, key: bytes, value: bytes) -> None:
+        """Stage one of them again, with the time at which it was first remembered."""
+        layout.remember(self._writes, key, value)
 
     def get(self, key: bytes) -> bytes | None:
         """Return what is stored, or staged, under a key."""
@@ -128,5 +130,6 @@ class Batch:
     def writes(self) -> dict[bytes, bytes | None]:
         """Return what the store is to hold after the commit, values and commit record together."""
         assert self.commit is not None, "a batch is stored with its commit record"
+        self._writes.update(layout.reminders(self.commit.log_time, self.commit.sequence, self._remembered))
         self._writes[layout.COMMIT] = layout.commit_to_bytes(self.commit)
         return self._writes

@@ -51,16 +51,18 @@ class Housekeeping:
         if not self.is_due(log_time):
             return
         most = _DELETIONS_MAX + 4 * batch.decisions if batch.decisions else _DELETIONS_WHEN_IDLE_MAX
-        for reminder, _ in self._store.scan(b"t", self._cursor, most):
-            if not self._expired(reminder, log_time):
+        for reminder, reminded in self._store.scan(b"t", self._cursor, most):
+            if most <= 0 or not self._expired(reminder, log_time):
                 break
             self._seen = reminder + b"\x00"
             batch.put(reminder, None)
-            key = layout.expiring_key(reminder)
-            value = batch.get(key)
-            # What was remembered anew meanwhile, be it in this very transaction, has a reminder of its own.
-            if value is not None and self._expired(b"t" + value, log_time):
-                self._delete(batch, key, log_time, task_epoch, sequence)
+            keys = layout.expiring_keys(reminder, reminded)
+            most -= len(keys)
+            for key in keys:
+                value = batch.get(key)
+                # What was remembered anew meanwhile, be it in this very transaction, has a reminder of its own.
+                if value is not None and self._expired(b"t" + value, log_time):
+                    self._delete(batch, key, log_time, task_epoch, sequence)
 
     def committed(self) -> None:
         """Go on behind what was deleted: RocksDB would walk over every deleted key again."""
@@ -86,7 +88,7 @@ class Housekeeping:
         # What the absent entity still remembers by name counts for the horizon as well.
         remembered_at = max([state.deleted_at, *(applied.log_time for applied in state.applied.values())])
         if remembered_at >= log_time - self._keep_ms:
-            batch.remember(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
+            batch.remind(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
             return
         headers = [Tombstone(state.version, task_epoch, sequence).header()]
         batch.send_digested(ProducerRecord(self._topics.changelog, self._partition, entity, None, headers))

@@ -271,8 +271,11 @@ class Task:
             batch.remember(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
         if applied is not None and verdict.after.status == ABSENT and not verdict.after.deleted_at:
             batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))  # nothing else reminds of it
-        headers = [] if change is None else layout.change_headers(change)
-        batch.keep_headers(entity, headers)
+        if change is None:
+            return []
+        headers, kept = layout.change_headers(change, entity)
+        for key, value in kept:
+            batch.remember(key, value)
         return headers
 
     def _send(self, batch: Batch, decided: list[DecidedInput]) -> None:

@@ -153,7 +153,7 @@ def _read(log: RestoreLog, partition: TopicPartition, position: int, target: int
 
 def _stamp(job: Restoration) -> bytes:
     ids = {topic: job.topic_ids[topic] for topic in sorted(job.topics)}
-    stamp = {"format": 1, "task": str(job.task_id), "topic_ids": ids, "partitions": job.partitions}
+    stamp = {"format": 2, "task": str(job.task_id), "topic_ids": ids, "partitions": job.partitions}
     return msgspec.json.encode(stamp)
 
 

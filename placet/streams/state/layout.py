@@ -5,6 +5,7 @@
     u<ledger key>                            memory that lives in the ledger: log time at which it was written
     x<entity>                                a deleted entity that is still remembered: log time of the deletion
     t<log time><key>                         reminds of one of d, u and x, in order of time
+    t<log time>0x00<sequence><number>        reminds of many that a transaction remembered: msgpack
     m<name>                                  the task's own: stamp, last commit, positions
 
 A restore copies bytes: states are kept as they came and decoded when they are first needed, and the dedup memory of a
@@ -13,10 +14,10 @@ change travels in a header in the form in which it is stored.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -43,7 +44,7 @@ __all__ = [
     "deleted_key",
     "dump_log_time",
     "dump_memory",
-    "expiring_key",
+    "expiring_keys",
     "keep_change",
     "keep_headers",
     "ledger_index_key",
@@ -54,6 +55,7 @@ __all__ = [
     "position_key",
     "position_writes",
     "remember",
+    "reminders",
     "state_key",
 ]
 
@@ -67,11 +69,15 @@ DELETED_HEADER = "placet-deleted"
 
 _KINDS = {kind: bytes([kind]) for kind in Kind}
 _u16 = Struct(">H")
+_u32 = Struct(">I")
 _u64 = Struct(">Q")
 _decode_memory = msgspec.msgpack.Decoder(Memory).decode
 _decode_state = msgspec.msgpack.Decoder(EntityState).decode
 _decode_commit = msgspec.msgpack.Decoder(Commit).decode
 _encode_raw = msgspec.msgpack.Encoder().encode
+_encode_keys = _encode_raw
+_decode_keys = msgspec.msgpack.Decoder(list[bytes]).decode
+_REMINDED_AT_ONCE: Final = 64
 _decode_raw = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes | None]]]).decode
 
 
@@ -101,9 +107,22 @@ def remember(writes: dict[bytes, bytes | None], key: bytes, value: bytes) -> Non
     writes[b"t" + value[:8] + key] = b""
 
 
-def expiring_key(reminder: bytes) -> bytes:
-    """Return the key that a `t` key reminds of; its log time stands at `log_time_of(reminder[1:])`."""
-    return reminder[9:]
+def reminders(log_time: int, sequence: int, keys: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Return key and value of what reminds of all that a transaction remembers, many at once.
+
+    Args:
+        log_time: the transaction's, ms; all of it is due then.
+        sequence: the transaction's, which no other one has.
+        keys: each d, u or x, with a value of this log time at most.
+    """
+    head = b"t" + _u64.pack(log_time) + b"\x00" + _u64.pack(sequence)
+    for begin in range(0, len(keys), _REMINDED_AT_ONCE):
+        yield head + _u32.pack(begin), _encode_keys(keys[begin : begin + _REMINDED_AT_ONCE])
+
+
+def expiring_keys(reminder: bytes, keys: bytes) -> list[bytes]:
+    """Return the keys that a `t` key and its value remind of; the log time stands at `log_time_of(reminder[1:])`."""
+    return _decode_keys(keys) if keys else [reminder[9:]]
 
 
 def dump_memory(memory: Memory) -> bytes:
@@ -126,16 +145,24 @@ def dump_log_time(log_time: int) -> bytes:
     return _u64.pack(log_time)
 
 
-def change_headers(change: Change) -> Headers:
-    """Return what lets a restore store a change's dedup memory, and the reminder of a deletion, without decoding it."""
+def change_headers(change: Change, entity: bytes) -> tuple[Headers, list[tuple[bytes, bytes]]]:
+    """Return what lets a restore store a change's dedup memory, and the mark of a deletion, without decoding it.
+
+    Returns:
+        The headers, and key and value of what they put into a store: see `keep_headers`.
+    """
     headers: Headers = []
+    kept: list[tuple[bytes, bytes]] = []
     memory = change.memory
     if memory is not None:
-        tail = _KINDS[change.kind] + change.dedup_key.encode()
-        headers.append((MEMORY_HEADER, _u16.pack(len(tail)) + tail + dump_memory(memory)))
+        tail, data = _KINDS[change.kind] + change.dedup_key.encode(), dump_memory(memory)
+        headers.append((MEMORY_HEADER, _u16.pack(len(tail)) + tail + data))
+        kept.append((b"d" + _u16.pack(len(entity)) + entity + tail, data))
     if change.state.status == ABSENT:
-        headers.append((DELETED_HEADER, dump_log_time(change.log_time)))
-    return headers
+        mark = dump_log_time(change.log_time)
+        headers.append((DELETED_HEADER, mark))
+        kept.append((deleted_key(entity), mark))
+    return headers, kept
 
 
 def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: Headers, offset: int) -> None:
@@ -150,7 +177,7 @@ def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, 
 
 
 def keep_headers(writes: dict[bytes, bytes | None], entity: bytes, headers: Headers, others: Headers) -> None:
-    """Write what stands in `change_headers`: for the task that made them, and for a restore that reads them.
+    """Write what stands in `change_headers`, and what reminds of it.
 
     Args:
         writes: gets memory and reminders.
