@@ -22,7 +22,7 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import decode_control
 from placet.schemas.codec.dead_letter import decode_dead_letter
-from placet.schemas.codec.records import state_header
+from placet.schemas.codec.state_header import state_header
 from placet.schemas.errors import DecodeError
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import Applied, EntityState

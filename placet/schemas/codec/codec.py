@@ -2,7 +2,8 @@
 
     Codec ─┬─ writer_schemas   which schema wrote this, and the reader compiled for it (avro.reader)
            ├─ inputs           values to messages, messages to bytes
-           └─ records          decisions, changes, ledger entries (avro.writer)
+           ├─ records          decisions, changes, ledger entries (avro.writer)
+           └─ state_header     what no column of a change holds
 
 Control records and dead letters belong to no entity type: see `control` and `dead_letter`.
 
@@ -23,15 +24,14 @@ from placet.schemas.codec.carried import KnownFields
 from placet.schemas.codec.contracts import DECISION, LEDGER, Schema, contracts, default_json
 from placet.schemas.codec.inputs import Remarks, invalid_payload, message_writer, proposal_reader, signal_reader
 from placet.schemas.codec.records import (
-    STATE_HEADER,
     change_reader,
     change_writer,
     decision_of,
     ledger_entry_of,
-    state_header,
     write_decision,
     write_ledger,
 )
+from placet.schemas.codec.state_header import STATE_HEADER, state_header
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.decision import Coordinates, Decision

@@ -19,8 +19,9 @@ from placet.schemas.avro.writer import (
     write_long,
     write_string,
 )
-from placet.schemas.codec.carried import Carried, KnownFields, portable
+from placet.schemas.codec.carried import KnownFields, portable
 from placet.schemas.codec.contracts import DECISION, LEDGER, PREFIX
+from placet.schemas.codec.state_header import hidden_of
 from placet.schemas.decision import REASONS, Conflict, Coordinates, Decision, Fired, First, Outcome, Reason, Resolved
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import (
@@ -38,33 +39,16 @@ from placet.schemas.state import Applied, Change, EntityState, Memory
 
 __all__ = [
     "DECISION_BYTES_MAX",
-    "STATE_HEADER",
     "change_reader",
     "change_writer",
     "decision_of",
     "ledger_entry_of",
-    "state_header",
     "write_decision",
     "write_ledger",
 ]
 
-STATE_HEADER = "placet-state"
-"""The changelog header that holds what no column does, as msgpack: `field_versions`, `applied`, what is carried."""
-
 _KINDS = {kind: write_string(kind.name) for kind in Kind}
 _string, _long = repeated(write_string), repeated(write_long)
-
-
-class _Hidden(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The content of `STATE_HEADER`. A later part is appended, with a default."""
-
-    field_versions: dict[str, int]
-    applied: dict[str, Applied]
-    carried: Carried | None = None
-
-
-_pack = msgspec.msgpack.Encoder(order="deterministic").encode
-_unpack = msgspec.msgpack.Decoder(_Hidden).decode
 
 
 # Decisions ------------------------------------------------------------------------------------------------------------
@@ -163,13 +147,6 @@ def change_writer(record: Record) -> Callable[[Change], bytes]:
     return lambda change: write_batch(change) + write_rest(change)
 
 
-def state_header(state: EntityState) -> bytes:
-    """Return the content of `STATE_HEADER`."""
-    if state.carried:
-        return _pack((state.field_versions, state.applied, state.carried))
-    return _pack((state.field_versions, state.applied))
-
-
 class ChangeReader(Protocol):
     """The way from a change's values and its header to the change."""
 
@@ -199,7 +176,7 @@ def change_reader(record: Record, known: KnownFields) -> ChangeReader:
         fields: dict[str, Value] = dict(zip(field_names, values[len(own_names) : count], strict=False))
         version, incarnation, status, deleted_at = (own.pop(name) for name in _STATE_COLUMNS)
         try:
-            hidden = _unpack(header)
+            hidden = hidden_of(header)
             own["kind"] = Kind[own["kind"]]
         except (msgspec.MsgspecError, KeyError, RecursionError) as error:
             raise DecodeError(f"a change with a broken header or kind: {error}") from None

@@ -1,0 +1,34 @@
+"""The changelog header that holds what no column does, as msgpack: `field_versions`, `applied`, what is carried."""
+
+from __future__ import annotations
+
+import msgspec
+
+from placet.schemas.codec.carried import Carried
+from placet.schemas.state import Applied, EntityState
+
+__all__ = ["STATE_HEADER", "Hidden", "hidden_of", "state_header"]
+
+STATE_HEADER = "placet-state"
+
+
+class Hidden(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The content of `STATE_HEADER`. A later part is appended, with a default."""
+
+    field_versions: dict[str, int]
+    applied: dict[str, Applied]
+    carried: Carried | None = None
+
+
+_pack = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def state_header(state: EntityState) -> bytes:
+    """Return the content of `STATE_HEADER`."""
+    if state.carried:
+        return _pack((state.field_versions, state.applied, state.carried))
+    return _pack((state.field_versions, state.applied))
+
+
+hidden_of = msgspec.msgpack.Decoder(Hidden).decode
+"""Decode the content of `STATE_HEADER`; it raises what msgspec raises."""
