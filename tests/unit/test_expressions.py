@@ -415,10 +415,11 @@ def test_a_map_is_stored_in_the_same_order_in_every_process() -> None:
     program = (
         "from placet.processors.expressions.assignments import assign\n"
         "from placet.processors.expressions.compile import compile_expression\n"
+        "from placet.processors.expressions.scope import Scope\n"
         "from placet.schemas.definition.field_types import Field\n"
         "field = Field.model_validate({'type': 'map', 'values': 'int'})\n"
         'text = \'{"z": 1, "y": 2, "a": 3, "c": 4}\'\n'
-        "print(list(assign(compile_expression(text, {}), field)(None)))\n"
+        "print(list(assign(compile_expression(text, {}), field)(Scope({}, {}, '', 0, '', 0, 0, ''))))\n"
     )
     runs = {subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout for _ in range(3)}
 

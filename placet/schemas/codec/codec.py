@@ -21,7 +21,7 @@ from placet.schemas.avro.reader import Unresolvable
 from placet.schemas.avro.scalar_readers import Unfit
 from placet.schemas.avro.schema import parse_schema
 from placet.schemas.codec.carried import KnownFields
-from placet.schemas.codec.contracts import DECISION, LEDGER, Schema, contracts, default_json
+from placet.schemas.codec.contracts import DECISION, LEDGER, contracts, default_json
 from placet.schemas.codec.inputs import Remarks, invalid_payload, message_writer, proposal_reader, signal_reader
 from placet.schemas.codec.records import (
     change_reader,
@@ -99,7 +99,7 @@ class Codec:
         self._decision, self._decision_head = by_role["decision"], by_role["decision"].head
         self._ledger = by_role["ledger"]
 
-    def learn(self, schema: Schema | str) -> None:
+    def learn(self, schema: object) -> None:
         """Take in a writer's schema of another definition of this entity type, by its fingerprint.
 
         Args:
@@ -113,7 +113,7 @@ class Codec:
             raise Unresolvable(f"{name} is none of {', '.join(self._by_name)}")
         self._by_name[name].learn(schema)
 
-    def refuse(self, schema: Schema | str, why: str) -> None:
+    def refuse(self, schema: object, why: str) -> None:
         """Say why a schema that `learn` did not take can't be read: then its records are no longer just unknown.
 
         For readers of what a gate wrote: a gate that refuses inputs for another reason than before decides differently.

@@ -52,8 +52,8 @@ class Undecoded(Protocol):
         ...
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]] | None:
-        """The headers."""
+    def headers(self) -> Sequence[tuple[str, bytes | None]] | None:
+        """The headers; a value may be null."""
         ...
 
 

@@ -80,7 +80,7 @@ class WriterSchemas:
             read = self._readers.get(value[:size]) or self._reader_for(value[:size])
         return read(value, size)
 
-    def learn(self, schema: Schema | str) -> None:
+    def learn(self, schema: object) -> None:
         """Take in the schema of another definition, under its fingerprint and under the registry's id, if it has one.
 
         Raises:
@@ -101,7 +101,7 @@ class WriterSchemas:
                 if other != head:
                     self._add(other, record)
 
-    def refuse(self, schema: Schema | str, why: str) -> None:
+    def refuse(self, schema: object, why: str) -> None:
         """Say why a schema can't be read: whoever meets a record of it is told."""
         text = as_text(schema)
         self._refused.setdefault(single_object_head(text), why)

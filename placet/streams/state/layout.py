@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -66,6 +66,9 @@ OFFSET_MARK = "@"
 """Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
 MEMORY_HEADER = "placet-memory"
 DELETED_HEADER = "placet-deleted"
+
+ReadHeaders: TypeAlias = Sequence[tuple[str, Any]]
+"""Headers as they lie on the log: bytes, or None in a record that no gate wrote."""
 
 _KINDS = {kind: bytes([kind]) for kind in Kind}
 _u16 = Struct(">H")
@@ -165,18 +168,22 @@ def change_headers(change: Change, entity: bytes) -> tuple[Headers, list[tuple[b
     return headers, kept
 
 
-def keep_change(writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: Headers, offset: int) -> None:
+def keep_change(
+    writes: dict[bytes, bytes | None], entity: bytes, value: bytes, headers: ReadHeaders, offset: int
+) -> None:
     """Write what a changelog record holds, undecoded: state, memory, reminder. The hot loop of a restore.
 
     Raises:
         IndexError, TypeError: a header is none that a gate wrote.
     """
-    kept = [(OFFSET_MARK, _u64.pack(offset))]
+    kept: list[tuple[str, Any]] = [(OFFSET_MARK, _u64.pack(offset))]
     keep_headers(writes, entity, headers, kept)
     writes[b"s" + entity] = b"\x01" + _encode_raw((value, kept))
 
 
-def keep_headers(writes: dict[bytes, bytes | None], entity: bytes, headers: Headers, others: Headers) -> None:
+def keep_headers(
+    writes: dict[bytes, bytes | None], entity: bytes, headers: ReadHeaders, others: list[tuple[str, Any]]
+) -> None:
     """Write what stands in `change_headers`, and what reminds of it.
 
     Args:
