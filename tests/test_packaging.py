@@ -43,6 +43,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_without_being_asked_nothing_is_compiled(built: Path) -> None:
+    """So that a clone, an editable install and an install from sources need no compiler."""
+    assert next(built.glob("*.whl")).name.endswith("-py3-none-any.whl")
+
+
 def test_the_archives_hold_the_package_once_and_nothing_else(built: Path) -> None:
     wheel, sdist = next(built.glob("*.whl")), next(built.glob("*.tar.gz"))
     names = zipfile.ZipFile(wheel).namelist()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ops.hot_modules import hot_modules
 from placet.schemas.decision import REASONS, Reason
 from placet.streams.settings import PREFIX, Settings
 from placet.streams.telemetry.metrics import METRICS
@@ -81,6 +82,16 @@ def test_a_gate_makes_no_client_thread_or_folder_but_through_its_host(module: Pa
             if name in HOST_CALLS and owner not in ("self._disk", "host", "disk", "task", "self._task"):
                 found.append(f"{node.lineno}: {ast.unparse(target)}")
     assert str(module.relative_to(ROOT / "placet")) in THE_HOST or found == []
+
+
+@pytest.mark.parametrize("module", hot_modules())
+def test_a_hot_module_has_no_class_that_its_compiler_would_change_in_silence(module: str) -> None:
+    """mypyc drops a class's keywords: a Struct would lose `frozen` and `array_like`, and its bytes would change."""
+    tree = ast.parse((ROOT / f"{module}.py").read_text())
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    assert [one.name for one in classes if one.keywords] == []
+    bases = {ast.unparse(base).rpartition(".")[2] for one in classes for base in one.bases}
+    assert not bases & {"Struct", "BaseModel", "BaseSettings"}
 
 
 def test_the_run_loop_reads_in_one_look() -> None:
