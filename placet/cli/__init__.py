@@ -69,16 +69,19 @@ app = typer.Typer(cls=_LazyGroup, no_args_is_help=True, pretty_exceptions_enable
 
 def _version(asked: bool) -> None:
     if asked:
-        from placet.streams.telemetry.metrics import installed_version  # noqa: PLC0415 - only here is it needed
+        from placet.streams.telemetry.build import installed_version, kind_of_build  # noqa: PLC0415 - only here
 
-        typer.echo(f"placet {installed_version()}")
+        typer.echo(f"placet {installed_version()} ({kind_of_build()})")
         raise typer.Exit
 
 
 @app.callback()
 def placet(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version, and whether it is compiled."
+        ),
     ] = False,
 ) -> None:
     """AI proposes, Placet decides: a commit gate for AI-driven state on Kafka.

@@ -30,6 +30,7 @@ from placet.streams.kafka import admin as admin_errors
 from placet.streams.kafka import schema_registry as registry_errors
 from placet.streams.kafka.admin import Admin, BrokerUnreachable
 from placet.streams.settings import Settings
+from placet.streams.telemetry.build import installed_version, kind_of_build
 
 LAMP = """
 entity: lamp
@@ -127,7 +128,7 @@ def test_a_misspelt_command_is_met_with_the_right_one(placet: Placet) -> None:
 
 def test_the_version_is_shown(placet: Placet) -> None:
     code, out, _ = placet("--version")
-    assert (code, out.split()[0]) == (0, "placet")
+    assert (code, out) == (0, f"placet {installed_version()} ({kind_of_build()})\n")
 
 
 def test_it_runs_as_a_module_too() -> None:

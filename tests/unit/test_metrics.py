@@ -22,6 +22,7 @@ from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
 from placet.streams.settings import load_settings
+from placet.streams.telemetry.build import kind_of_build
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.log import client_logger, configure_logs, get_logger, log_thread_errors
 from placet.streams.telemetry.metrics import METRICS, Metrics
@@ -289,6 +290,7 @@ def test_what_runs_is_told() -> None:
     assert value(told, "placet_definition_info", entity="lamp", version="3", digest=LAMP.digest.hex()) == 1
     (build,) = [family for family in told.registry.collect() if family.name == "placet_build_info"]
     assert build.samples[0].labels["app"] == "a"
+    assert build.samples[0].labels["build"] == kind_of_build()
 
 
 # -- health ----------------------------------------------------------------------------------------------------------

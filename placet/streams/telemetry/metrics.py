@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -21,11 +20,12 @@ from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind
 from placet.streams.runtime import Runtime
 from placet.streams.settings import Settings
+from placet.streams.telemetry.build import installed_version, kind_of_build
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.log import get_logger
 from placet.streams.topology import entity_topics
 
-__all__ = ["METRICS", "Metric", "Metrics", "installed_version"]
+__all__ = ["METRICS", "Metric", "Metrics"]
 
 
 class Metric(NamedTuple):
@@ -77,8 +77,9 @@ METRICS = (
            "Inputs that wait to be decided, of the partitions of this gate."),
     Metric("placet_definition_info", "gauge", ("entity", "version", "digest"), "",
            "1 for each definition that this gate decides by."),
-    Metric("placet_build_info", "gauge", ("app", "gate", "version", "python"), "",
-           "Always 1; the labels tell what runs. `gate` is PLACET_INSTANCE (`instance` is Prometheus' own label)."),
+    Metric("placet_build_info", "gauge", ("app", "gate", "version", "build", "python"), "",
+           "Always 1; the labels tell what runs. `gate` is PLACET_INSTANCE (`instance` is Prometheus' own label), "
+           "`build` is compiled or interpreted."),
 )  # fmt: skip
 """All metrics but the process's own (`process_…`: CPU, memory, open files)."""
 
@@ -133,7 +134,7 @@ class Metrics:
         for metric in METRICS:
             self._make(metric)
         ProcessCollector(registry=self.registry)
-        build = (settings.app, settings.instance, installed_version(), platform.python_version())
+        build = (settings.app, settings.instance, installed_version(), kind_of_build(), platform.python_version())
         self._gauges["placet_build_info"].labels(*build).set(1)
         for definition in definitions:
             labels = (definition.entity, str(definition.version), definition.digest.hex())
@@ -290,11 +291,3 @@ def _labels_of(task: str) -> _Labels:
     """Entity type and partition of a task's name."""
     entity, _, partition = task.rpartition("-")
     return entity, partition
-
-
-def installed_version() -> str:
-    """The version of Placet as it is installed, "source" when it runs from a checkout."""
-    try:
-        return version("placet")
-    except PackageNotFoundError:
-        return "source"
