@@ -32,8 +32,8 @@ class Restored(NamedTuple):
 
 def latency(world: World, at_per_s: int, seconds: int, progress: Progress) -> Latency:
     """Propose at a steady pace to one gate, one proposal for each of as many entities."""
-    topics = world.topics("latency")
-    gate = world.gate("latency", "gate-0")
+    name = f"latency-{at_per_s}"
+    topics, gate = world.topics(name), world.gate(name, "gate-0")
     gate.wait_for_tasks(PARTITIONS)
     eyes = Eyes(world.broker.bootstrap_servers, topics.decisions)
     producer = Producer({"bootstrap.servers": world.broker.bootstrap_servers, "linger.ms": 1})

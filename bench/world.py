@@ -212,7 +212,9 @@ class Eyes:
 
     def look(self, timeout_s: float = 0.2) -> list[Any]:
         """Return the messages that have come, without errors."""
-        return [message for message in self._consumer.consume(10_000, timeout_s) if message.error() is None]
+        first = self._consumer.poll(timeout_s)
+        found = [] if first is None else [first, *self._consumer.consume(10_000, 0)]
+        return [message for message in found if message.error() is None]
 
     def close(self) -> None:
         self._consumer.close()

@@ -27,6 +27,7 @@ from placet.streams.kafka.adaptive_timeout import AdaptiveTimeout
 from placet.streams.kafka.client_errors import CLIENT_ERRORS, kafka_reason
 from placet.streams.kafka.clients import Clients, ProducerCalls
 from placet.streams.kafka.discard import discard
+from placet.streams.kafka.marker_pause import MarkerPause
 from placet.streams.kafka.overheard_log import TALKATIVE, OverheardLog
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.records import ProducerRecord, TopicPartition
@@ -52,9 +53,6 @@ _MIGRATED: Final = frozenset({
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
     KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH,
 })  # fmt: skip
-_MARKERS_S: Final = 0.005
-"""How long the coordinator has for the last commit's markers, which it writes after it has answered. A transaction that
-writes its first record before is told CONCURRENT_TRANSACTIONS, and librdkafka asks again 20 ms later."""
 _HOPELESS: Final = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant WRITE on the transactional id",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant WRITE on the gate's topics",
@@ -78,7 +76,9 @@ class Transaction:
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
         self.committed = False
+        self.sent_at_s = 0.0  # when the first record was
         self.asked_at_s = 0.0  # when the commit was asked for
+        self.delivery_s = 0.0  # from then on, until all records were delivered
         self.commit_s = 0.0
         self._producer = producer
         self._watchdog = watchdog
@@ -97,6 +97,7 @@ class Transaction:
         produce, written = self._producer.produce, list(records)
         self._sent_ms = self._sent_ms or self._runtime.now_ms()
         self._runtime.sleep(max(0.0, self._not_before_s - self._runtime.monotonic_s()))
+        self.sent_at_s = self.sent_at_s or self._runtime.monotonic_s()
         last = {(record[0], record[1]): index for index, record in enumerate(written)}
         ends = frozenset(last.values())
         for index, record in enumerate(written):
@@ -137,6 +138,7 @@ class Transaction:
                 "allowed. Nothing was committed. Set the clock (NTP) and start again."
             )
         began_s = self._runtime.monotonic_s()
+        self.delivery_s = began_s - self.asked_at_s
         self._send_positions(offsets, metadata)
         self._end()
         self.committed, self.commit_s = True, self._runtime.monotonic_s() - began_s
@@ -223,6 +225,7 @@ class TransactionalProducer:
         self._producer: ProducerCalls | None = None
         self._suspicion = ""
         self._ended_s = 0.0
+        self._markers = MarkerPause()
         self._timeout_s = int(str(options.get("transaction.timeout.ms", _TRANSACTION_TIMEOUT_MS))) / 1000
         name = str(options["transactional.id"])
         self._ids = deque([name, f"{name}:2", f"{name}:3"])  # no gate's name has a colon
@@ -271,14 +274,9 @@ class TransactionalProducer:
         producer = self._producer
         assert producer is not None, "start() made it"
         transaction = Transaction(
-            self._clients,
-            producer,
-            self._watchdog,
-            self._clock_skew_max_ms,
-            self._ended_s + _MARKERS_S,
-            self._timeout_s,
-            self._with_commit.limit_s,
-        )
+            self._clients, producer, self._watchdog, self._clock_skew_max_ms, self._ended_s + self._markers.pause_s,
+            self._timeout_s, self._with_commit.limit_s,
+        )  # fmt: skip
         began_s = self._clients.monotonic_s()
         try:
             producer.begin_transaction()
@@ -286,8 +284,9 @@ class TransactionalProducer:
         except CLIENT_ERRORS as error:
             raise self._translated(error, "transaction", self._outlived(began_s)) from error
         finally:
-            self._ended_s = self._clients.monotonic_s()
+            before_s, self._ended_s = self._ended_s, self._clients.monotonic_s()
             if transaction.committed:
+                self._markers.learn(transaction.sent_at_s - before_s, transaction.delivery_s)
                 self._with_commit.answered(self._ended_s - transaction.asked_at_s)
             else:
                 self.abandon(transaction.left_behind)
