@@ -152,7 +152,11 @@ def _load() -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="ops/bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="ops/bench",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+        epilog="The compiled build is measured where a C compiler is; --interpreted: the other one.\n"
+        "Example: ops/bench --interpreted --only throughput",
     )
     parser.add_argument("--only", action="append", choices=PHASES, help="this phase; repeat it for more (default: all)")
     parser.add_argument("--records", type=int, default=500_000, help="proposals of the throughput phase (500000)")
