@@ -15,9 +15,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from placet.schemas.avro.reader import Unresolvable, read_record
+from placet.schemas.avro.reader import RecordReader, Unresolvable
 from placet.schemas.avro.schema import parse_schema
-from placet.schemas.avro.writer import dict_writer
+from placet.schemas.avro.writer import RecordWriter
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import decode_control
@@ -235,12 +235,12 @@ def by_fastavro(writer: Any, body: bytes, reader: Any) -> Any:
 @given(schemas, schemas, st.data())
 def test_another_schemas_records_are_resolved_as_fastavro_does(writer: Any, reader: Any, data: st.DataObject) -> None:
     values = {column["name"]: data.draw(values_of(column["type"])) for column in writer["fields"]}
-    body = dict_writer(parse_schema(writer))(values)
+    body = RecordWriter(parse_schema(writer)).encoded(values)
     ours = parse_schema(reader)
     expected = by_fastavro(writer, body, reader)
     refused, got = "", None
     try:
-        got = read_record(parse_schema(writer), ours)(body, 0)
+        got = RecordReader(parse_schema(writer), ours).values(body, 0)
     except DecodeError as error:
         refused = str(error)
     if got is None:
@@ -261,8 +261,8 @@ def test_another_schemas_records_are_resolved_as_fastavro_does(writer: Any, read
 def test_whole_numbers_become_doubles_as_fastavro_makes_them(number: int) -> None:
     writer = record([{"name": "a", "type": "long"}])
     reader = record([{"name": "a", "type": "double"}])
-    body = dict_writer(parse_schema(writer))({"a": number})
-    assert read_record(parse_schema(writer), parse_schema(reader))(body, 0)[0] == float(number)
+    body = RecordWriter(parse_schema(writer)).encoded({"a": number})
+    assert RecordReader(parse_schema(writer), parse_schema(reader)).values(body, 0)[0] == float(number)
 
 
 # Bytes that nobody meant ----------------------------------------------------------------------------------------------
@@ -378,10 +378,10 @@ def test_only_decode_errors_come_out_of_damaged_schemas(schema: Any) -> None:
 def test_an_incompatible_schema_says_which_field() -> None:
     writer, reader = record([{"name": "a", "type": "string"}]), record([{"name": "a", "type": "int"}])
     with pytest.raises(Unresolvable, match="`a`: string can't be read as int"):
-        read_record(parse_schema(writer), parse_schema(reader))
+        RecordReader(parse_schema(writer), parse_schema(reader))
 
 
 def test_not_a_number_is_a_double() -> None:
     schema = record([{"name": "a", "type": "double"}])
-    (got,) = read_record(parse_schema(schema), parse_schema(schema))(struct.pack("<d", math.nan), 0)
+    (got,) = RecordReader(parse_schema(schema), parse_schema(schema)).values(struct.pack("<d", math.nan), 0)
     assert math.isnan(got)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from placet.definitions import parse_definition
 from placet.processors.payloads import payload_check
 from placet.schemas.avro.schema import parse_schema
-from placet.schemas.avro.writer import dict_writer
+from placet.schemas.avro.writer import RecordWriter
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts, payload_record
 from placet.schemas.definition.field_types import accepts
@@ -21,7 +21,7 @@ from tests.unit.test_machine import GOOD, PAYLOAD
 DEFINITION = parse_definition(PAYLOAD)
 FIELDS = DEFINITION.signals["scanned"].payload
 CODEC = Codec(DEFINITION)
-WRITE = dict_writer(parse_schema(contracts(DEFINITION).signal))
+WRITE = RecordWriter(parse_schema(contracts(DEFINITION).signal)).encoded
 HEAD = CODEC.encode_message(Message(Kind.SIGNAL, "scanned", "s-1", "p-1", GOOD, 1, 1))[:10]
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

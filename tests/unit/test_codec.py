@@ -13,7 +13,7 @@ import pytest
 
 from placet.schemas.avro.scalar_readers import READERS
 from placet.schemas.avro.schema import parse_schema
-from placet.schemas.avro.writer import write_long, write_string
+from placet.schemas.avro.writer import encoded_long, encoded_string
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
 from placet.schemas.codec.control import decode_control, encode_control
@@ -361,7 +361,7 @@ def test_no_record_is_read_from_fewer_or_more_bytes(message: Message) -> None:
 
 
 OVERLONG = b"\x80" * 40 + b"\x01"
-HUGE = write_long(2**62)
+HUGE = encoded_long(2**62)
 
 
 @pytest.mark.parametrize(
@@ -370,14 +370,14 @@ HUGE = write_long(2**62)
         ("long", OVERLONG, "more than 64 bits"),
         ("long", b"\xff" * 9 + b"\x02", "more than 64 bits"),
         ("long", b"\xff" * 9 + b"\x7f", "more than 64 bits"),
-        ("int", write_long(2**31), "more than 32 bits"),
-        ("int", write_long(-(2**31) - 1), "more than 32 bits"),
-        ("string", write_long(-1), "a length is negative"),
-        ("string", write_long(-(2**40)), "a length is negative"),
+        ("int", encoded_long(2**31), "more than 32 bits"),
+        ("int", encoded_long(-(2**31) - 1), "more than 32 bits"),
+        ("string", encoded_long(-1), "a length is negative"),
+        ("string", encoded_long(-(2**40)), "a length is negative"),
         ("string", HUGE, "torn|ends at byte"),
-        ("string", write_long(2) + b"\xff\xfe", "no UTF-8"),
-        ("string", write_long(3) + b"\xed\xa0\x80", "no UTF-8"),
-        ("bytes", write_long(-5) + b"abcde", "a length is negative"),
+        ("string", encoded_long(2) + b"\xff\xfe", "no UTF-8"),
+        ("string", encoded_long(3) + b"\xed\xa0\x80", "no UTF-8"),
+        ("bytes", encoded_long(-5) + b"abcde", "a length is negative"),
         ("bytes", HUGE + b"abc", "torn|ends at byte"),
         ("boolean", b"\x02", "a boolean is 2"),
         ("double", b"\x00" * 7, "torn"),
@@ -386,11 +386,11 @@ HUGE = write_long(2**62)
         (["null", "long"], b"\x04", "no branch 2"),
         (["null", "double"], b"\x04", "no branch"),
         (["null", "string"], b"\x02\x03", "a length is negative"),
-        ({"type": "array", "items": "int"}, write_long(10**9) + b"\x00", "1000000000 items are announced in 1 bytes"),
+        ({"type": "array", "items": "int"}, encoded_long(10**9) + b"\x00", "1000000000 items are announced in 1 bytes"),
         ({"type": "array", "items": "int"}, HUGE, "items are announced"),
-        ({"type": "array", "items": "int"}, write_long(-(2**63)) + b"\x02", "items are announced"),
+        ({"type": "array", "items": "int"}, encoded_long(-(2**63)) + b"\x02", "items are announced"),
         ({"type": "array", "items": "int"}, b"\x02\x02", "torn"),
-        ({"type": "map", "values": "int"}, write_long(10**9) + b"\x00", "items are announced"),
+        ({"type": "map", "values": "int"}, encoded_long(10**9) + b"\x00", "items are announced"),
         ({"type": "map", "values": "int"}, b"\x02\x02", "torn"),
     ],
 )
@@ -409,7 +409,7 @@ def test_numbers_may_be_written_longer_than_needed_as_long_as_they_have_64_bits(
     data = b"\x82\x80\x80\x00" + b"\xff" * 9 + b"\x01" + b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\x01"
     out, i = [], 0
     while i < len(data):
-        value, i = READERS["long"](data, i)
+        value, i = READERS["long"].read(data, i)
         out.append(value)
     assert out == [1, -(2**63), 2**63 - 1]
 
@@ -477,7 +477,7 @@ def test_a_change_with_a_broken_header_is_refused(content: bytes) -> None:
 
 def test_records_of_a_later_release_are_refused_by_name() -> None:
     value = CODEC.encode_decision(samples.STALE, samples.AT)
-    later = value.replace(write_string("REFUSED"), write_string("DROPPED"))
+    later = value.replace(encoded_string("REFUSED"), encoded_string("DROPPED"))
     with pytest.raises(DecodeError, match="unknown outcome, kind or reason: 'DROPPED'"):
         CODEC.decode_decision(later)
 

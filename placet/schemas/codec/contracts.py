@@ -216,5 +216,5 @@ def default_json(field: Field) -> Any:
     """Return a default as Avro writes it into a schema: a decimal as a string of its bytes."""
     if field.precision is None:
         return field.default
-    written = writer_of(Scalar("bytes", "decimal", field.precision, field.scale or 0))(field.default)
+    written = writer_of(Scalar("bytes", "decimal", field.precision, field.scale or 0)).encoded(field.default)
     return written[1:].decode("latin-1")  # without the length, which is one byte: 38 digits have 16

@@ -52,8 +52,8 @@ def encode_control(entry: Published) -> bytes:
         ValueError: a number is out of range.
     """
     schemas = _schemas()
-    write = writer_of(schemas.record.columns[0].shape)
-    return schemas.head + write((_PUBLISHED, msgspec.structs.asdict(entry)))
+    writer = writer_of(schemas.record.columns[0].shape)
+    return schemas.head + writer.encoded((_PUBLISHED, msgspec.structs.asdict(entry)))
 
 
 def decode_control(value: bytes) -> Published:

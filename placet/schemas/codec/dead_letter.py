@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from placet.schemas.avro.writer import dict_writer
+from placet.schemas.avro.writer import RecordWriter
 from placet.schemas.codec.contracts import FIXED
 from placet.schemas.codec.wire import SINGLE_OBJECT
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
@@ -82,7 +82,7 @@ def encode_dead_letter(record: Undecoded, decision: Decision, at: Coordinates) -
         "headers": headers,
         "value_size": -1 if record.value is None else len(record.value),
     }
-    return schemas.head + dict_writer(schemas.record)(columns)
+    return schemas.head + RecordWriter(schemas.record).encoded(columns)
 
 
 def decode_dead_letter(value: bytes) -> DeadLetter:

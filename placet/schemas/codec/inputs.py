@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, final
 
+from placet.schemas.avro.scalar_readers import Unfit
 from placet.schemas.avro.schema import Record
-from placet.schemas.avro.writer import dict_writer
+from placet.schemas.avro.writer import RecordWriter
 from placet.schemas.codec.contracts import payload_record
+from placet.schemas.codec.writer_schemas import WriterSchemas
 from placet.schemas.definition.field_types import accepts, expected
 from placet.schemas.definition.model import Definition, Field
 from placet.schemas.errors import InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority, Value
 
-__all__ = ["Remarks", "invalid_payload", "message_writer", "proposal_reader", "signal_reader"]
+__all__ = ["InputReader", "ProposalReader", "Remarks", "SignalReader", "invalid_payload", "message_writer"]
 
-ToMessage: TypeAlias = Callable[[Sequence[Any]], Message]
-
-_SHOWN_MAX = 512
+_SHOWN_MAX: Final = 512
 """Characters of anything from outside that an error repeats."""
-_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
-_TEXTS = ("name", "input_id", "entity_id", "proposer")
-_OPTIONAL_TEXTS = ("dedup_key", "caused_by")
-_TIMES = ("event_time", "issued_at", "base_version")
-_OPTIONAL_LONGS = ("valid_until", "base_incarnation")
+_SIGNAL: Final = Kind.SIGNAL
+_PROPOSAL: Final = Kind.PROPOSAL
+_PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
+_TEXTS: Final = ("name", "input_id", "entity_id", "proposer")
+_OPTIONAL_TEXTS: Final = ("dedup_key", "caused_by")
+_TIMES: Final = ("event_time", "issued_at", "base_version")
+_OPTIONAL_LONGS: Final = ("valid_until", "base_incarnation")
 
 
 class Remarks(NamedTuple):
@@ -34,44 +36,85 @@ class Remarks(NamedTuple):
     metadata: Mapping[str, str] = {}
 
 
-def signal_reader(definition: Definition) -> ToMessage:
-    """Compile the way from the values of a Signal record to a message."""
-    branches = {name: payload_record("signal", definition.entity, name) for name in definition.signals}
+class InputReader:
+    """Reads one kind of input: bytes to messages.
 
-    def read(values: Sequence[Any]) -> Message:
-        input_id, entity_id, name, source, dedup_key, caused_by, event_time, issued_at, (branch, payload), *_ = values
-        if branches.get(name) != branch:
-            raise _mismatch(branches, input_id, entity_id, name, branch)
+    Args:
+        schemas: the ways in which the kind is written.
+        branches: the record of the payload of each name.
+    """
+
+    def __init__(self, schemas: WriterSchemas, branches: dict[str, str]) -> None:
+        self._schemas = schemas
+        self._branches = branches
+
+    def message(self, value: bytes) -> Message:
+        """Return an input's message.
+
+        Raises:
+            InvalidPayload: a record of the contract whose name is unknown, or whose payload does not fit it.
+            DecodeError: the bytes are no record of this kind.
+        """
+        try:
+            values = self._schemas.values(value)
+        except Unfit as error:
+            raise invalid_payload(str(error), *error.values[:3]) from None
+        return self.message_of(values)
+
+    def message_of(self, values: list[Any]) -> Message:
+        """Return the message in a record's values."""
+        raise NotImplementedError
+
+    def payload_of(self, choice: tuple[str, dict[str, Value]], values: list[Any]) -> dict[str, Value]:
+        """Return what was chosen of the payloads, if it belongs to the input's name."""
+        branch, payload = choice
+        name: str = values[2]
+        if self._branches.get(name) != branch:
+            raise _mismatch(self._branches, values[0], values[1], name, branch)
+        return payload
+
+
+@final
+class SignalReader(InputReader):
+    """Reads signals."""
+
+    def __init__(self, schemas: WriterSchemas, definition: Definition) -> None:
+        super().__init__(
+            schemas, {name: payload_record("signal", definition.entity, name) for name in definition.signals}
+        )
+
+    def message_of(self, values: list[Any]) -> Message:
+        """Return the message in a Signal's values."""
+        payload = self.payload_of(values[8], values)
         return Message(
-            Kind.SIGNAL, name, input_id, entity_id, payload, event_time, issued_at, dedup_key, caused_by,
-            None, 0, None, None, source,
+            _SIGNAL, values[2], values[0], values[1], payload, values[6], values[7], values[4], values[5],
+            None, 0, None, None, values[3],
         )  # fmt: skip
 
-    return read
 
+@final
+class ProposalReader(InputReader):
+    """Reads proposals."""
 
-def proposal_reader(definition: Definition) -> ToMessage:
-    """Compile the way from the values of a Proposal record to a message."""
-    branches = {name: payload_record("proposal", definition.entity, name) for name in definition.proposals}
-    usual = {name: rule.priority for name, rule in definition.proposals.items()}
+    def __init__(self, schemas: WriterSchemas, definition: Definition) -> None:
+        super().__init__(
+            schemas, {name: payload_record("proposal", definition.entity, name) for name in definition.proposals}
+        )
+        self._usual = {name: rule.priority for name, rule in definition.proposals.items()}
 
-    def read(values: Sequence[Any]) -> Message:
-        (
-            input_id, entity_id, name, proposer, dedup_key, caused_by, given, issued_at, base_version,
-            base_incarnation, valid_until, (branch, payload), *_,
-        ) = values  # fmt: skip
-        if branches.get(name) != branch:
-            raise _mismatch(branches, input_id, entity_id, name, branch)
-        priority = usual[name] if given is None else _PRIORITIES.get(given)
+    def message_of(self, values: list[Any]) -> Message:
+        """Return the message in a Proposal's values."""
+        payload = self.payload_of(values[11], values)
+        given = values[6]
+        priority = self._usual[values[2]] if given is None else _PRIORITIES.get(given)
         if priority is None:
             sentence = f"priority `{_short(given)}` is none of {', '.join(_PRIORITIES)}"
-            raise invalid_payload(sentence, input_id, entity_id, name)
+            raise invalid_payload(sentence, *values[:3])
+        issued_at = values[7]
         return Message(
-            Kind.PROPOSAL, name, input_id, entity_id, payload, issued_at, issued_at, dedup_key, caused_by,
-            valid_until, base_version, base_incarnation, priority, proposer,
+            _PROPOSAL, values[2], values[0], values[1], payload, issued_at, issued_at, values[4], values[5],
+            values[10], values[8], values[9], priority, values[3],
         )  # fmt: skip
-
-    return read
 
 
 def _mismatch(branches: Mapping[str, object], input_id: str, entity_id: str, name: str, branch: str) -> InvalidPayload:
@@ -103,7 +146,7 @@ def message_writer(definition: Definition, kind: Kind, record: Record) -> Callab
     checks = {
         name: {field_name: accepts(field) for field_name, field in fields.items()} for name, fields in payloads.items()
     }
-    body = dict_writer(record)
+    body = RecordWriter(record)
 
     def write(message: Message, remarks: Remarks) -> bytes:
         name = message.name
@@ -114,7 +157,7 @@ def message_writer(definition: Definition, kind: Kind, record: Record) -> Callab
         choice = (payload_record(kind.name.lower(), definition.entity, name), payload)
         values = _signal_values(message) if kind is Kind.SIGNAL else _proposal_values(definition, message, remarks)
         try:
-            return body({**values, "payload": choice})
+            return body.encoded({**values, "payload": choice})
         except ValueError as error:  # a number of more than 64 bits, half a surrogate pair
             raise InvalidPayload(str(error), name=name) from None
 

@@ -1,23 +1,28 @@
 """What the gate writes, as bodies without framing: decisions, changes, ledger entries; and back.
 
-Each writer is compiled from the checked-in schema and takes its values straight from the objects' attributes.
+Decisions and changes, of which each input makes some, are written out column by column; tests compare them with their
+schemas. Ledger entries are written by the schema, from attributes of the same names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, final
 
 import msgspec
 
 from placet.schemas.avro.schema import Choice, Record, parse_schema
 from placet.schemas.avro.writer import (
+    AttributesWriter,
+    RecordWriter,
     Writer,
-    attribute_writer,
-    batch_writer,
-    repeated,
+    encoded_long,
+    encoded_string,
+    write_boolean,
+    write_bytes,
     write_long,
     write_string,
+    writer_of,
 )
 from placet.schemas.codec.carried import KnownFields, portable
 from placet.schemas.codec.contracts import DECISION, LEDGER, PREFIX
@@ -39,58 +44,129 @@ from placet.schemas.state import Applied, Change, EntityState, Memory
 
 __all__ = [
     "DECISION_BYTES_MAX",
+    "ChangeWriter",
+    "DecisionWriter",
     "change_reader",
-    "change_writer",
     "decision_of",
     "ledger_entry_of",
-    "write_decision",
     "write_ledger",
 ]
 
-_KINDS = {kind: write_string(kind.name) for kind in Kind}
-_string, _long = repeated(write_string), repeated(write_long)
+_KINDS: Final = {kind: encoded_string(kind.name) for kind in Kind}
 
 
 # Decisions ------------------------------------------------------------------------------------------------------------
 
-DECISION_BYTES_MAX = 65_536
+DECISION_BYTES_MAX: Final = 65_536
 """Longest decision that is written as it is, in bytes; what is longer repeats a hostile input."""
-_TEXTS, _TEXT_MAX = ("name", "input_id", "entity_id", "dedup_key", "detail"), 512
+_TEXTS: Final = ("name", "input_id", "entity_id", "dedup_key", "detail")
+_TEXT_MAX: Final = 512
 
-_DECISION = parse_schema(DECISION)
-_AT = len(msgspec.structs.fields(Coordinates))
-_DECISION_NAMES = [column.name for column in _DECISION.columns]
+_DECISION: Final = parse_schema(DECISION)
+_AT: Final = len(msgspec.structs.fields(Coordinates))
+_DECISION_NAMES: Final = [column.name for column in _DECISION.columns]
 
-_BATCH = 7
-"""The first columns are the same for all decisions of a transaction on one input topic."""
-
-_write_batch = batch_writer(Record("batch", _DECISION.columns[:_BATCH]))
-_write_place = attribute_writer(Record("place", _DECISION.columns[_BATCH:_AT]), special={"log_time": _long})
-_write_decided = attribute_writer(
-    Record("decided", _DECISION.columns[_AT:]),
-    {"reason_code": "reason", "retry": "reason"},
-    {
-        "kind": _KINDS.__getitem__,
-        "outcome": {outcome: write_string(outcome.name) for outcome in Outcome}.__getitem__,
-        "reason": {reason: write_string(reason.name) for reason in Reason}.__getitem__,
-        "reason_code": {reason: write_long(reason) for reason in Reason}.__getitem__,
-        "retry": {reason: write_string(text.retry.name) for reason, text in REASONS.items()}.__getitem__,
-        "status_before": _string,
-        "status_after": _string,
-    },
-)
+_VERDICTS: Final = {
+    outcome: {
+        reason: b"".join(
+            (
+                encoded_string(outcome.name),
+                encoded_string(reason.name),
+                encoded_long(reason),
+                encoded_string(text.retry.name),
+            )
+        )
+        for reason, text in REASONS.items()
+    }
+    for outcome in Outcome
+}
+"""The columns `outcome`, `reason`, `reason_code` and `retry`, which know few values together."""
 
 
-def write_decision(decision: Decision, at: Coordinates) -> bytes:
-    """Return a decision's body: the columns of its coordinates, then its own.
+def _decision_part(name: str) -> Writer:
+    shape = next(column.shape for column in _DECISION.columns if column.name == name)
+    return writer_of(shape, AttributesWriter)
 
-    It always fits into a record, or a hostile input could never be decided: texts that only an input of more than
-    `DECISION_BYTES_MAX` can have brought are cut.
+
+_FIRST: Final = _decision_part("first")
+_CONFLICTS: Final = _decision_part("conflicts")
+_RESOLVES: Final = _decision_part("resolves")
+_TIMER: Final = _decision_part("timer")
+
+
+@final
+class DecisionWriter:
+    """Writes decisions, column by column in the order of their schema.
+
+    Args:
+        head: what frames a record.
     """
-    decided = _write_decided(decision)
-    if len(decided) > DECISION_BYTES_MAX:
-        decided = _write_decided(_with_short_texts(decision))
-    return _write_batch(at) + _write_place(at) + decided
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+        self._batch = b""
+        self._last: Coordinates | None = None
+
+    def record(self, decision: Decision, at: Coordinates) -> bytes:
+        """Return a decision's record: the columns of its coordinates, then its own.
+
+        It always fits into a record, or a hostile input could never be decided: texts that only an input of more than
+        `DECISION_BYTES_MAX` can have brought are cut.
+        """
+        own = _own_columns(decision)
+        if len(own) > DECISION_BYTES_MAX:
+            own = _own_columns(_with_short_texts(decision))
+        out = [self._batch_columns(at)]
+        write_long(out, at.index)
+        write_long(out, at.offset)
+        write_long(out, at.log_time)
+        out.append(own)
+        return b"".join(out)
+
+    def _batch_columns(self, at: Coordinates) -> bytes:
+        """Return the columns that are the same for all decisions of a transaction on one input topic."""
+        last = self._last
+        if last is None or not (
+            at.sequence == last.sequence
+            and at.topic == last.topic
+            and at.partition == last.partition
+            and at.task_epoch == last.task_epoch
+            and at.decided_at == last.decided_at
+            and at.definition_digest == last.definition_digest
+            and at.control_position == last.control_position
+        ):
+            out = [self._head]
+            write_string(out, at.topic)
+            write_long(out, at.partition)
+            write_long(out, at.task_epoch)
+            write_long(out, at.sequence)
+            write_long(out, at.decided_at)
+            write_bytes(out, at.definition_digest)
+            write_long(out, at.control_position)
+            self._batch, self._last = b"".join(out), at
+        return self._batch
+
+
+def _own_columns(decision: Decision) -> bytes:
+    out = [_KINDS[decision.kind]]
+    write_string(out, decision.name)
+    write_string(out, decision.input_id)
+    write_string(out, decision.entity_id)
+    write_string(out, decision.dedup_key)
+    write_bytes(out, decision.payload_digest)
+    out.append(_VERDICTS[decision.outcome][decision.reason])
+    write_boolean(out, decision.changed)
+    write_long(out, decision.version_before)
+    write_long(out, decision.version_after)
+    write_long(out, decision.incarnation)
+    write_string(out, decision.status_before)
+    write_string(out, decision.status_after)
+    write_string(out, decision.detail)
+    _FIRST.write(out, decision.first)
+    _CONFLICTS.write(out, decision.conflicts)
+    _RESOLVES.write(out, decision.resolves)
+    _TIMER.write(out, decision.timer)
+    return b"".join(out)
 
 
 def _with_short_texts(decision: Decision) -> Decision:
@@ -121,30 +197,70 @@ def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:
 
 # Changes --------------------------------------------------------------------------------------------------------------
 
-_CHANGE_BATCH = 5
-"""The first columns are the same for all changes of a transaction that one input topic caused."""
-_STATE_COLUMNS = ("version", "incarnation", "status", "deleted_at")
+_STATE_COLUMNS: Final = ("version", "incarnation", "status", "deleted_at")
+_NEVER_DELETED: Final = encoded_long(0)
+_DELETED: Final = encoded_long(1)
 
 
-def change_writer(record: Record) -> Callable[[Change], bytes]:
-    """Compile the writing of an entity type's changes: the gate's columns, then one for each field of the state."""
-    own = [c._replace(name=c.name[len(PREFIX) :]) for c in record.columns if c.name.startswith(PREFIX)]
-    write_batch = batch_writer(Record("batch", tuple(own[:_CHANGE_BATCH])))
-    rest = record.columns[len(own) :]
-    # A column of the state may have the name of one of ours: it is written under one that no definition can give it.
-    fields = [column._replace(name=f"state.{column.name}") for column in rest]
-    write_rest = attribute_writer(
-        Record("rest", (*own[_CHANGE_BATCH:], *fields)),
-        {name: f"state.{name}" for name in _STATE_COLUMNS}
-        | {field.name: f"state.fields.get({column.name!r})" for field, column in zip(fields, rest, strict=True)},
-        {
-            "kind": _KINDS.__getitem__,
-            "deleted_at": lambda deleted_at: b"\x02" + write_long(deleted_at) if deleted_at else b"\x00",
-            "status": _string,
-            "log_time": _long,
-        },
-    )
-    return lambda change: write_batch(change) + write_rest(change)
+@final
+class ChangeWriter:
+    """Writes an entity type's changes: the gate's columns in the order of their schema, then the state's fields.
+
+    Args:
+        head: what frames a record.
+        record: the schema of the entity type's changes.
+    """
+
+    def __init__(self, head: bytes, record: Record) -> None:
+        self._head = head
+        columns = tuple(column for column in record.columns if not column.name.startswith(PREFIX))
+        self._fields = RecordWriter(Record(record.name, columns))
+        self._batch = b""
+        self._last: Change | None = None
+
+    def record(self, change: Change) -> bytes:
+        """Return a change's record."""
+        state = change.state
+        out = [self._batch_columns(change)]
+        write_long(out, change.offset)
+        write_long(out, change.log_time)
+        write_long(out, change.event_time)
+        out.append(_KINDS[change.kind])
+        write_string(out, change.name)
+        write_string(out, change.input_id)
+        write_string(out, change.dedup_key)
+        write_bytes(out, change.payload_digest)
+        write_string(out, change.proposer)
+        write_string(out, change.entity_id)
+        write_long(out, state.incarnation)
+        write_long(out, state.version)
+        write_string(out, state.status)
+        if state.deleted_at:
+            out.append(_DELETED)
+            write_long(out, state.deleted_at)
+        else:
+            out.append(_NEVER_DELETED)
+        self._fields.write_known(out, state.fields)
+        return b"".join(out)
+
+    def _batch_columns(self, change: Change) -> bytes:
+        """Return the columns that are the same for all changes of a transaction that one input topic caused."""
+        last = self._last
+        if last is None or not (
+            change.sequence == last.sequence
+            and change.topic == last.topic
+            and change.task_epoch == last.task_epoch
+            and change.decided_at == last.decided_at
+            and change.definition_digest == last.definition_digest
+        ):
+            out = [self._head]
+            write_string(out, change.topic)
+            write_long(out, change.task_epoch)
+            write_long(out, change.sequence)
+            write_long(out, change.decided_at)
+            write_bytes(out, change.definition_digest)
+            self._batch, self._last = b"".join(out), change
+        return self._batch
 
 
 class ChangeReader(Protocol):
@@ -163,7 +279,7 @@ def change_reader(record: Record, known: KnownFields) -> ChangeReader:
     """Compile the way from a change's values and its header to the change.
 
     Args:
-        record: ours. Behind its columns may come what `read_record` tells of others.
+        record: ours. Behind its columns may come what `RecordReader` tells of others.
         known: the definition's fields.
     """
     names = [column.name for column in record.columns]
@@ -205,15 +321,15 @@ def _ledger_writers() -> dict[type, tuple[bytes, Writer]]:
     assert isinstance(shape, Choice)
     types = {entry.__name__: entry for entry in (Genesis, Commit, MemoryEntry, AppliedEntry, Held, Disarmed)}
     return {
-        types[record.name.rpartition(".")[2]]: (write_long(index), attribute_writer(record))
+        types[record.name.rpartition(".")[2]]: (encoded_long(index), AttributesWriter(record))
         for index, record in enumerate(shape.records)
         if record is not None
     }
 
 
-_LEDGER_WRITERS = _ledger_writers()
+_LEDGER_WRITERS: Final = _ledger_writers()
 
-_LEDGER_ENTRIES: dict[str, Callable[[dict[str, Any]], LedgerEntry]] = {
+_LEDGER_ENTRIES: Final[dict[str, Callable[[dict[str, Any]], LedgerEntry]]] = {
     "placet.ledger.Genesis": lambda v: Genesis(**v),
     "placet.ledger.Commit": lambda v: Commit(**{**v, "spans": tuple(Span(**span) for span in v["spans"])}),
     "placet.ledger.MemoryEntry": lambda v: MemoryEntry(**{**v, "memory": Memory(**v["memory"])}),
@@ -225,8 +341,8 @@ _LEDGER_ENTRIES: dict[str, Callable[[dict[str, Any]], LedgerEntry]] = {
 
 def write_ledger(entry: LedgerEntry) -> bytes:
     """Return a ledger entry's body."""
-    head, write = _LEDGER_WRITERS[type(entry)]
-    return head + write(entry)
+    head, writer = _LEDGER_WRITERS[type(entry)]
+    return head + writer.encoded(entry)
 
 
 def ledger_entry_of(values: Sequence[Any]) -> LedgerEntry:

@@ -7,12 +7,12 @@ head that nobody here knows is asked for outside, once: what is refused stays re
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
-from placet.schemas.avro.reader import Unresolvable, read_record
+from placet.schemas.avro.reader import RecordReader, Unresolvable
 from placet.schemas.avro.schema import Record, as_text, parse_schema, without_defaults
 from placet.schemas.codec.contracts import Schema
 from placet.schemas.codec.wire import Wire, head_size, single_object_head
@@ -22,8 +22,6 @@ __all__ = ["RECORD_BYTES_MAX", "WriterSchemas"]
 
 RECORD_BYTES_MAX = 1 << 20
 """Longest record that is decoded, in bytes: what a broker takes unless it is told otherwise."""
-
-Read: TypeAlias = Callable[[bytes, int], list[Any]]
 
 
 class WriterSchemas:
@@ -36,7 +34,7 @@ class WriterSchemas:
         record_bytes_max: longer values are refused before anything else is done with them.
         roles: every head known, with its role; shared by the roles of one entity type.
         defaults: of columns that a writer does not have, as a schema would write them, where ours says null.
-        others: tell what columns are not the same, see `read_record`.
+        others: tell what columns are not the same, see `RecordReader`.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class WriterSchemas:
         self._size, self._bytes_max, self._wire = len(self.head), record_bytes_max, wire
         self._roles = {} if roles is None else roles
         self._others = others
-        self._readers: dict[bytes, Read] = {}
+        self._readers: dict[bytes, RecordReader] = {}
         self._records: dict[bytes, Record] = {}
         self._refused: dict[bytes, str] = {}
         for head in {self.head: None, single_object_head(text): None}:
@@ -74,11 +72,11 @@ class WriterSchemas:
         if len(value) > self._bytes_max:
             raise DecodeError(f"the value has {len(value)} bytes; at most {self._bytes_max}")
         size = self._size
-        read = self._readers.get(value[:size])
-        if read is None:
+        reader = self._readers.get(value[:size])
+        if reader is None:
             size = head_size(value)
-            read = self._readers.get(value[:size]) or self._reader_for(value[:size])
-        return read(value, size)
+            reader = self._readers.get(value[:size]) or self._reader_for(value[:size])
+        return reader.values(value, size)
 
     def learn(self, schema: object) -> None:
         """Take in the schema of another definition, under its fingerprint and under the registry's id, if it has one.
@@ -108,14 +106,14 @@ class WriterSchemas:
         with suppress(PlacetError):
             self._refused.setdefault(self._wire.head(self.role, text), why)
 
-    def _add(self, head: bytes, record: Record) -> Read:
+    def _add(self, head: bytes, record: Record) -> RecordReader:
         if record.name != self.record.name:
             raise Unresolvable(f"{record.name} is not {self.record.name}")
-        read = self._readers[head] = read_record(record, self._wanted, others=self._others)
+        reader = self._readers[head] = RecordReader(record, self._wanted, others=self._others)
         self._records[head], self._roles[head] = record, self.role
-        return read
+        return reader
 
-    def _reader_for(self, head: bytes) -> Read:
+    def _reader_for(self, head: bytes) -> RecordReader:
         """Find the reader of a head that is new here."""
         if head in self._roles:
             raise DecodeError(f"a {self._roles[head]} record stands where a {self.role} is expected")
