@@ -9,7 +9,8 @@ from functools import cached_property
 from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
 from placet.processors.address import ENTITY_ID_BYTES_MAX
-from placet.processors.dedup import DEDUP_KEY_BYTES_MAX, dedup_identity_of
+from placet.processors.dedup import DEDUP_KEY_BYTES_MAX
+from placet.processors.judge import check_message
 from placet.processors.ladder import Times, decide
 from placet.processors.machine import Machine, compile_machine
 from placet.schemas.codec.codec import Codec
@@ -109,11 +110,11 @@ class Composer:
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None, now_ms: int) -> Decision:
         """Return the ladder's decision on a proposal on this state; see `AsyncClient.would_accept`."""
         message = self.proposal(snapshot, name, payload, now_ms, proposal_id="would-accept", dedup_key="would-accept")
-        rule = self.machine.rules[Kind.PROPOSAL, name]
-        occasion = dedup_identity_of(rule, message)
-        if isinstance(occasion, str):
-            raise InvalidPayload(occasion, name=name)
-        return decide(self.machine, snapshot.state, message, occasion, None, Times(now_ms, now_ms)).decision
+        checked = check_message(self.machine, message)
+        if isinstance(checked, str):
+            raise InvalidPayload(checked, name=name)
+        decision, _ = decide(self.machine, snapshot.state, checked, None, Times(now_ms, now_ms))
+        return decision
 
     def _checked(self, message: Message) -> Message:
         """Return the message as the gate will decode it, defaults filled in."""

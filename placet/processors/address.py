@@ -7,25 +7,28 @@ keys elsewhere than Java's; everything here uses Java's murmur2 (`murmur2_random
 from __future__ import annotations
 
 from struct import unpack_from
-from typing import NamedTuple
+from typing import Final, final
 
-from placet.processors.machine import Machine
+from placet.processors.refusal import Refusal
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Message
 
-__all__ = ["ENTITY_ID_BYTES_MAX", "Place", "address_error", "broken_rule", "murmur2", "partition_of", "written_key"]
+__all__ = ["ENTITY_ID_BYTES_MAX", "Place", "address_error", "broken_envelope", "murmur2", "partition_of", "written_key"]
 
-ENTITY_ID_BYTES_MAX = 512
+ENTITY_ID_BYTES_MAX: Final = 512
 """Longest entity id, and longest input id, in bytes of UTF-8."""
 
-_M, _MASK = 0x5BD1E995, 0xFFFFFFFF
+_M: Final = 0x5BD1E995
+_MASK: Final = 0xFFFFFFFF
 
 
-class Place(NamedTuple):
+@final
+class Place:
     """The partition of a task, and how many partitions each of its topics has."""
 
-    partition: int
-    partitions: int
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.partition = partition
+        self.partitions = partitions
 
 
 def murmur2(data: bytes) -> int:
@@ -53,25 +56,22 @@ def written_key(key: bytes | None) -> bytes | None:
     return key if key is None or len(key) <= ENTITY_ID_BYTES_MAX else key[:ENTITY_ID_BYTES_MAX]
 
 
-def address_error(key: bytes | None, entity_id: str, place: Place) -> tuple[Reason, str] | None:
+def address_error(key: bytes | None, entity_id: str, place: Place) -> Refusal | None:
     """Return why a record is not where its entity is, or None."""
     home = place.partition if key is None else partition_of(key, place.partitions)
     if home != place.partition:
-        return Reason.WRONG_PARTITION, f"the key belongs to partition {home}, the record is in {place.partition}"
+        detail = f"the key belongs to partition {home}, the record is in {place.partition}"
+        return Refusal(Reason.WRONG_PARTITION, detail)
     if key != entity_id.encode():
-        return Reason.KEY_MISMATCH, f"the record's key is {key!r:.200}, its entity_id {entity_id!r:.200}"
+        return Refusal(Reason.KEY_MISMATCH, f"the record's key is {key!r:.200}, its entity_id {entity_id!r:.200}")
     return None
 
 
-def broken_rule(machine: Machine, message: Message) -> tuple[Reason, str] | None:
-    """Return why a decoded input can't be judged, or None. Sizes are bounded: ids are stored for the horizon."""
+def broken_envelope(message: Message) -> str:
+    """Return what is wrong with a decoded input's ids, or "". Sizes are bounded: ids are stored for the horizon."""
     size = len(message.entity_id.encode())
     if not 0 < size <= ENTITY_ID_BYTES_MAX:
-        return Reason.INVALID_PAYLOAD, f"entity_id has {size} bytes; 1 to {ENTITY_ID_BYTES_MAX} are allowed"
+        return f"entity_id has {size} bytes; 1 to {ENTITY_ID_BYTES_MAX} are allowed"
     if not 0 < len(message.input_id) <= ENTITY_ID_BYTES_MAX // 4:
-        return Reason.INVALID_PAYLOAD, f"the input's id has {len(message.input_id)} characters; 1 to 128 are allowed"
-    rule = machine.rules.get((message.kind, message.name))
-    if rule is None:
-        return Reason.INVALID_PAYLOAD, f"the definition has no {message.kind.name.lower()} `{message.name}`"
-    wrong = rule.check_payload(message.payload)
-    return (Reason.INVALID_PAYLOAD, wrong) if wrong else None
+        return f"the input's id has {len(message.input_id)} characters; 1 to 128 are allowed"
+    return ""

@@ -8,7 +8,7 @@ and model stay out of it, so that a retry is recognised however it was packed.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, final
 
 import msgspec
 
@@ -19,41 +19,54 @@ from placet.schemas.state import Memory
 __all__ = [
     "CLOCK_AHEAD_MAX_MS",
     "DEDUP_KEY_BYTES_MAX",
-    "DedupIdentity",
-    "dedup_identity_of",
+    "CheckedInput",
+    "identified",
     "memory_is_live",
     "memory_kept_ms",
 ]
 
-CLOCK_AHEAD_MAX_MS = 60_000
+CLOCK_AHEAD_MAX_MS: Final = 60_000
 """How far `issued_at` and `event_time` may lie beyond the log's time before the input is refused."""
 
-DEDUP_KEY_BYTES_MAX = 512
+DEDUP_KEY_BYTES_MAX: Final = 512
 """Longest dedup key: it is stored once per accepted input for the whole horizon."""
 
 # Looked up once: in Python 3.11 naming a member of an enum is slow.
-_KEY, _FIELDS, _SIGNAL = Dedup.KEY, Dedup.FIELDS, Kind.SIGNAL
+_KEY: Final = Dedup.KEY
+_FIELDS: Final = Dedup.FIELDS
+_SIGNAL: Final = Kind.SIGNAL
 
-_pack = msgspec.msgpack.Encoder().encode
-_json = msgspec.json.Encoder().encode
-
-
-class DedupIdentity(NamedTuple):
-    """The dedup key ("" where the entity's state itself remembers) and the 16-byte payload digest."""
-
-    dedup_key: str
-    payload_digest: bytes
+_pack: Final = msgspec.msgpack.Encoder().encode
+_json: Final = msgspec.json.Encoder().encode
 
 
-def dedup_identity_of(rule: InputRule, message: Message) -> DedupIdentity | str:
-    """Return the input's occasion, or a sentence that says why it names none."""
+@final
+class CheckedInput:
+    """An input that may be decided: its name is known, its payload fits, and it names its occasion.
+
+    Args:
+        message: the input.
+        rule: its name's.
+        dedup_key: the occasion; "" where the entity's state itself remembers.
+        payload_digest: 16 bytes over name and canonical payload.
+    """
+
+    def __init__(self, message: Message, rule: InputRule, dedup_key: str, payload_digest: bytes) -> None:
+        self.message = message
+        self.rule = rule
+        self.dedup_key = dedup_key
+        self.payload_digest = payload_digest
+
+
+def identified(rule: InputRule, message: Message) -> CheckedInput | str:
+    """Return the input with its occasion, or a sentence that says why it names none."""
     digest = blake2b(_pack((rule.name, rule.canonical(message.payload))), digest_size=16).digest()
     key = _key_of(rule, message)
     if key is None:
         return "it names no occasion: give dedup_key, or caused_by, or let the definition compute it with `dedup`"
     if len(key) > DEDUP_KEY_BYTES_MAX // 4 and len(key.encode()) > DEDUP_KEY_BYTES_MAX:
         return f"its dedup key is longer than {DEDUP_KEY_BYTES_MAX} bytes"
-    return DedupIdentity(key, digest)
+    return CheckedInput(message, rule, key, digest)
 
 
 def memory_kept_ms(horizon_ms: int) -> int:

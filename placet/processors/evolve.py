@@ -7,35 +7,24 @@ one is fenced by `EVERY_FIELD`, which changes when a deleted entity is created a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final
 
 import msgspec
 
-from placet.processors.machine import Failed, Machine, Scope, Transition
+from placet.processors.dedup import CheckedInput
+from placet.processors.machine import Dedup, Failed, Machine, Scope, Transition
+from placet.processors.refusal import Refusal
 from placet.schemas.decision import Reason
-from placet.schemas.messages import Value
+from placet.schemas.messages import Kind, Value
 from placet.schemas.state import ABSENT, EVERY_FIELD, Applied, EntityState, encode_state
 
-__all__ = ["STATE_BYTES_MAX", "Broken", "Remember", "evolve"]
+__all__ = ["STATE_BYTES_MAX", "evolve"]
 
-STATE_BYTES_MAX = 262_144
+STATE_BYTES_MAX: Final = 262_144
 """Largest encoded state, in bytes: every change writes it whole, and a restore reads it."""
 
-
-class Remember(NamedTuple):
-    """What goes into the state's `applied` under the input's name; version and log time are known here only."""
-
-    name: str
-    event_time: int
-    input_id: str
-    payload_digest: bytes
-
-
-class Broken(NamedTuple):
-    """Why no new state came about."""
-
-    reason: Reason
-    detail: str
+_PROPOSAL: Final = Kind.PROPOSAL
+_ONCE: Final = Dedup.ONCE
 
 
 def evolve(
@@ -43,9 +32,9 @@ def evolve(
     state: EntityState,
     transition: Transition,
     scope: Scope,
-    remember: Remember | None,
+    checked: CheckedInput,
     log_time: int,
-) -> EntityState | Broken:
+) -> EntityState | Refusal:
     """Return the state after a transition, or why there is none.
 
     Args:
@@ -53,8 +42,8 @@ def evolve(
         state: the state before.
         transition: the one whose guard holds.
         scope: what its expressions see; `scope.fields` are the old fields, complete.
-        remember: what the state's `applied` is to keep of this input, or None.
-        log_time: the input's log time, ms.
+        checked: the input.
+        log_time: its log time, ms.
 
     Returns:
         A new state with version + 1 where status or fields changed; one of the same version where only `applied`
@@ -62,7 +51,7 @@ def evolve(
     """
     status = state.status if transition.target is None else transition.target
     fields = _fields_after(machine, transition, scope, status)
-    if isinstance(fields, Broken):
+    if isinstance(fields, Refusal):
         return fields
     old = scope.fields
     changed = [name for name, value in fields.items() if value != old[name]] if fields != old else []
@@ -74,12 +63,9 @@ def evolve(
         carried = None
     version = state.version + 1 if changed else state.version
     broken = _broken_invariant(machine, scope, fields, status, version)
-    if broken:
+    if broken is not None:
         return broken
-    applied = state.applied
-    if remember is not None:
-        entry = Applied(remember.event_time, remember.input_id, remember.payload_digest, version, log_time)
-        applied = {**applied, remember.name: entry}
+    applied = _applied_after(state, checked, version, log_time)
     if not changed:
         return state if applied is state.applied else msgspec.structs.replace(state, applied=applied)
     versions = {**state.field_versions, **dict.fromkeys(changed, version)}
@@ -100,34 +86,46 @@ def evolve(
     )
     size = len(encode_state(after)) - (carried is None)  # an empty place is not counted: the limit stays where it was
     if size > STATE_BYTES_MAX:
-        return Broken(Reason.STATE_TOO_LARGE, f"{size} bytes; at most {STATE_BYTES_MAX}")
+        return Refusal(Reason.STATE_TOO_LARGE, f"{size} bytes; at most {STATE_BYTES_MAX}")
     return after
 
 
-def _fields_after(machine: Machine, transition: Transition, scope: Scope, status: str) -> dict[str, Value] | Broken:
+def _applied_after(state: EntityState, checked: CheckedInput, version: int, log_time: int) -> dict[str, Applied]:
+    """What the state remembers by name: signals by their newest event_time, and what happens once."""
+    rule, message = checked.rule, checked.message
+    if rule.kind is _PROPOSAL and rule.dedup is not _ONCE:
+        return state.applied
+    before = state.applied.get(rule.name)
+    if before is not None and before.event_time > message.event_time:
+        return state.applied
+    entry = Applied(message.event_time, message.input_id, checked.payload_digest, version, log_time)
+    return {**state.applied, rule.name: entry}
+
+
+def _fields_after(machine: Machine, transition: Transition, scope: Scope, status: str) -> dict[str, Value] | Refusal:
     if status == ABSENT:
         return dict(machine.initial_fields)
     fields = dict(scope.fields)
     for name, evaluate in transition.assignments:
         value = evaluate(scope)
         if isinstance(value, Failed):
-            return Broken(Reason.GUARD_ERROR, f"value of `{name}`: {value.detail}")
+            return Refusal(Reason.GUARD_ERROR, f"value of `{name}`: {value.detail}")
         fields[name] = value
     return fields
 
 
 def _broken_invariant(
     machine: Machine, scope: Scope, fields: dict[str, Value], status: str, version: int
-) -> Broken | None:
+) -> Refusal | None:
     if not machine.invariants or status == ABSENT:
         return None
-    after = scope._replace(fields=fields, status=status, version=version)
+    after = scope.after(fields, status, version)
     for name, text, evaluate in machine.invariants:
         kept = evaluate(after)
         if kept is True:
             continue
         if kept is False:
-            return Broken(Reason.INVARIANT_VIOLATED, f"invariant `{name}`: {text}")
+            return Refusal(Reason.INVARIANT_VIOLATED, f"invariant `{name}`: {text}")
         detail = kept.detail if isinstance(kept, Failed) else f"not a boolean: {kept!r}"
-        return Broken(Reason.GUARD_ERROR, f"invariant `{name}`: {detail}")
+        return Refusal(Reason.GUARD_ERROR, f"invariant `{name}`: {detail}")
     return None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, Protocol, final
 
-from placet.processors.address import ENTITY_ID_BYTES_MAX, Place, address_error, broken_rule
-from placet.processors.dedup import DedupIdentity, dedup_identity_of
+from placet.processors.address import ENTITY_ID_BYTES_MAX, Place, address_error, broken_envelope
+from placet.processors.dedup import CheckedInput, identified
 from placet.processors.ladder import Times, decide, refuse_undecoded
 from placet.processors.machine import Machine
+from placet.processors.refusal import Refusal
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
@@ -16,19 +17,19 @@ from placet.schemas.state import UNSEEN, Change, EntityState, Memory
 
 __all__ = [
     "NO_CONSEQUENCES",
-    "CheckedInput",
     "Consequences",
     "Decoder",
     "Verdict",
     "View",
     "check_input",
+    "check_message",
     "consequences",
     "decide_input",
     "judge",
 ]
 
 
-_ACCEPTED = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
+_ACCEPTED: Final = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
 
 
 class Decoder(Protocol):
@@ -51,31 +52,39 @@ class View(Protocol):
         ...
 
 
-class Verdict(NamedTuple):
+@final
+class Verdict:
     """A decision, the message if the bytes decoded, and the entity's states before and after the decision."""
 
-    decision: Decision
-    message: Message | None = None
-    before: EntityState = UNSEEN
-    after: EntityState = UNSEEN
+    def __init__(
+        self,
+        decision: Decision,
+        message: Message | None = None,
+        before: EntityState = UNSEEN,
+        after: EntityState = UNSEEN,
+    ) -> None:
+        self.decision = decision
+        self.message = message
+        self.before = before
+        self.after = after
 
 
-class CheckedInput(NamedTuple):
-    """A message that may be decided: its name is known, its payload fits, and it names its occasion."""
-
-    message: Message
-    identity: DedupIdentity
-
-
-class Consequences(NamedTuple):
+@final
+class Consequences:
     """What an accepted input writes besides its decision."""
 
-    change: Change | None = None
-    memory: MemoryEntry | None = None
-    applied: AppliedEntry | None = None
+    def __init__(
+        self,
+        change: Change | None = None,
+        memory: MemoryEntry | None = None,
+        applied: AppliedEntry | None = None,
+    ) -> None:
+        self.change = change
+        self.memory = memory
+        self.applied = applied
 
 
-NO_CONSEQUENCES = Consequences()
+NO_CONSEQUENCES: Final = Consequences()
 
 
 def judge(
@@ -105,40 +114,50 @@ def check_input(
         message = decoder.decode(kind, value)
     except InvalidPayload as error:
         misplaced = address_error(key, error.entity_id, place) if error.entity_id else None
-        return Verdict(_undecoded(kind, *(misplaced or (Reason.INVALID_PAYLOAD, str(error))), key, error))
+        refusal = misplaced or Refusal(Reason.INVALID_PAYLOAD, str(error))
+        return Verdict(_undecoded(kind, refusal.reason, refusal.detail, key, error))
     except UnknownSchema as error:
         return Verdict(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
     except DecodeError as error:
         return Verdict(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
-    broken = broken_rule(machine, message)
-    if broken is None:
-        identity = dedup_identity_of(machine.rules[kind, message.name], message)
-        if not isinstance(identity, str):
-            return CheckedInput(message, identity)
-        broken = Reason.INVALID_PAYLOAD, identity
+    checked = check_message(machine, message)
+    if not isinstance(checked, str):
+        return checked
     misplaced = address_error(key, message.entity_id, place)
-    return Verdict(_refused(*(misplaced or broken), message), message)
+    return Verdict(_refused(misplaced or Refusal(Reason.INVALID_PAYLOAD, checked), message), message)
+
+
+def check_message(machine: Machine, message: Message) -> CheckedInput | str:
+    """Return a message as one that may be decided, or a sentence that says what is wrong with it (rung 1)."""
+    wrong = broken_envelope(message)
+    if wrong:
+        return wrong
+    rule = machine.rules.get((message.kind, message.name))
+    if rule is None:
+        return f"the definition has no {message.kind.name.lower()} `{message.name}`"
+    return rule.check_payload(message.payload) or identified(rule, message)
 
 
 def decide_input(
     machine: Machine, view: View, checked: CheckedInput, key: bytes | None, place: Place, times: Times
 ) -> Verdict:
     """Decide on what was read, against the state."""
-    message, identity = checked
-    state = view.state(message.entity_id)
+    message, dedup_key = checked.message, checked.dedup_key
+    entity_id = message.entity_id
+    state = view.state(entity_id)
     # An entity that has a state here was at the right place when it got it: no need to hash its key again.
-    if state is UNSEEN or key != message.entity_id.encode():
-        misplaced = address_error(key, message.entity_id, place)
-        if misplaced:
-            return Verdict(_refused(*misplaced, message), message)
-    memory = view.memory(message.kind, message.entity_id, identity.dedup_key) if identity.dedup_key else None
-    decision, after = decide(machine, state, message, identity, memory, times)
+    if state is UNSEEN or key != entity_id.encode():
+        misplaced = address_error(key, entity_id, place)
+        if misplaced is not None:
+            return Verdict(_refused(misplaced, message), message)
+    memory = view.memory(message.kind, entity_id, dedup_key) if dedup_key else None
+    decision, after = decide(machine, state, checked, memory, times)
     return Verdict(decision, message, state, after)
 
 
 def consequences(verdict: Verdict, at: Coordinates) -> Consequences:
     """Return what an accepted input writes: a change, or the memory that no change carries."""
-    decision, message, before, after = verdict
+    decision, message, before, after = verdict.decision, verdict.message, verdict.before, verdict.after
     if decision.outcome is not _ACCEPTED or message is None:
         return NO_CONSEQUENCES
     if decision.changed:
@@ -187,11 +206,11 @@ def _undecoded(
     )
 
 
-def _refused(reason: Reason, detail: str, message: Message) -> Decision:
+def _refused(refusal: Refusal, message: Message) -> Decision:
     return refuse_undecoded(
         message.kind,
-        reason,
-        detail,
+        refusal.reason,
+        refusal.detail,
         entity_id=message.entity_id,
         name=message.name,
         input_id=message.input_id,

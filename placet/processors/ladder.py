@@ -7,16 +7,17 @@ of an accepted proposal hears of the first decision, not "stale". Rung 1 is in `
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, final
 
-from placet.processors.dedup import CLOCK_AHEAD_MAX_MS, DedupIdentity, memory_is_live
-from placet.processors.evolve import Remember, evolve
+from placet.processors.dedup import CLOCK_AHEAD_MAX_MS, CheckedInput, memory_is_live
+from placet.processors.evolve import evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
+from placet.processors.refusal import Refusal
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState, Memory
 
-__all__ = ["LADDER", "LADDERS", "Ruling", "Times", "decide", "refuse_undecoded"]
+__all__ = ["LADDER", "LADDERS", "Times", "decide", "refuse_undecoded"]
 
 LADDER: Final = 1
 """Version of the ladder, with what a state becomes: counted up whenever some input would be decided otherwise.
@@ -27,12 +28,23 @@ LADDERS: Final = range(1, LADDER + 1)
 """The versions that this release can run."""
 
 # Looked up once: in Python 3.11 naming a member of an enum costs more than a rung.
-_ACCEPTED, _DUPLICATE, _REFUSED = Outcome.ACCEPTED, Outcome.DUPLICATE, Outcome.REFUSED
-_NONE, _REPEATED, _PROPOSAL = Reason.NONE, Reason.REPEATED, Kind.PROPOSAL
-_ONCE, _NEWEST, _NO_FENCE, _FIELDS = Dedup.ONCE, Dedup.NEWEST, Fence.NONE, Fence.FIELDS
+_ACCEPTED: Final = Outcome.ACCEPTED
+_DUPLICATE: Final = Outcome.DUPLICATE
+_REFUSED: Final = Outcome.REFUSED
+_REPEATED: Final = Reason.REPEATED
+_EXPIRED: Final = Reason.EXPIRED
+_STALE: Final = Reason.STALE
+_PROPOSAL: Final = Kind.PROPOSAL
+_ONCE: Final = Dedup.ONCE
+_NEWEST: Final = Dedup.NEWEST
+_NO_FENCE: Final = Fence.NONE
+_FIELDS: Final = Fence.FIELDS
+
+_NOTHING_AGAINST: Final = Refusal(Reason.NONE)
 
 
-class Times(NamedTuple):
+@final
+class Times:
     """When an input is judged, in ms since the epoch.
 
     Attributes:
@@ -40,31 +52,13 @@ class Times(NamedTuple):
         decided_at: the gate's clock, read once for the whole batch, made monotone too.
     """
 
-    log_time: int
-    decided_at: int
+    def __init__(self, log_time: int, decided_at: int) -> None:
+        self.log_time = log_time
+        self.decided_at = decided_at
 
     def at_least(self, log_time: int) -> Times:
         """Return the times of an input with this append time: log time never steps back."""
         return self if log_time <= self.log_time else Times(log_time, self.decided_at)
-
-
-class Ruling(NamedTuple):
-    """A decision, and the state after it: the same object as before if nothing has to be stored."""
-
-    decision: Decision
-    state: EntityState
-
-
-class _Refusal(NamedTuple):
-    """Why a rung said no."""
-
-    reason: Reason
-    detail: str = ""
-    first: First | None = None
-    conflicts: tuple[Conflict, ...] = ()
-
-
-_NOTHING_AGAINST = _Refusal(_NONE)
 
 
 def refuse_undecoded(
@@ -77,42 +71,46 @@ def refuse_undecoded(
 
 
 def decide(
-    machine: Machine,
-    state: EntityState,
-    message: Message,
-    identity: DedupIdentity,
-    memory: Memory | None,
-    times: Times,
-) -> Ruling:
+    machine: Machine, state: EntityState, checked: CheckedInput, memory: Memory | None, times: Times
+) -> tuple[Decision, EntityState]:
     """Judge one decoded input.
 
     Args:
         machine: the compiled definition.
         state: the entity's state before; `UNSEEN` for one never seen.
-        message: the input, decoded, of the right partition and key, with a name that the machine knows.
-        identity: its dedup key and payload digest, see `dedup_identity_of`.
-        memory: what is remembered under the dedup key, or None.
+        checked: the input, of the right partition and key.
+        memory: what is remembered under its dedup key, or None.
         times: when it is judged.
 
     Returns:
-        The decision and the state after it.
+        The decision, and the state after it: the same object as before if nothing has to be stored.
     """
-    log_time, decided_at = times
-    rule = machine.rules[message.kind, message.name]
+    found = _judged(machine, state, checked, memory, times)
+    if isinstance(found, Refusal):
+        outcome = _DUPLICATE if found.reason is _REPEATED else _REFUSED
+        return _answer(outcome, found, state, state, checked), state
+    return _answer(_ACCEPTED, _NOTHING_AGAINST, state, found, checked), found
+
+
+def _judged(
+    machine: Machine, state: EntityState, checked: CheckedInput, memory: Memory | None, times: Times
+) -> EntityState | Refusal:
+    """Go down the rungs: the first refusal, or the state after."""
+    rule, message = checked.rule, checked.message
+    log_time = times.log_time
     refusal = (
-        _repeated(rule, state, message, identity, memory, log_time, machine.horizon_ms)
+        _repeated(rule, state, checked, memory, log_time, machine.horizon_ms)
         or _out_of_time(machine, message, log_time)
-        or _expired(rule, message, decided_at)
+        or _expired(rule, message, times.decided_at)
     )
-    if refusal:
-        return _refuse(refusal, state, message, identity)
-    transitions = machine.table.get((message.kind, message.name, state.status))
+    if refusal is not None:
+        return refusal
+    transitions = rule.transitions.get(state.status)
     if transitions is None:
-        refusal = _Refusal(Reason.ILLEGAL_TRANSITION, f"no `{message.name}` from `{state.status}`")
-        return _refuse(refusal, state, message, identity)
+        return Refusal(Reason.ILLEGAL_TRANSITION, f"no `{rule.name}` from `{state.status}`")
     refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
-    if refusal:
-        return _refuse(refusal, state, message, identity)
+    if refusal is not None:
+        return refusal
     scope = Scope(
         _fields_of(machine, state),
         message.payload,
@@ -120,16 +118,13 @@ def decide(
         state.version,
         message.entity_id,
         message.event_time,
-        decided_at,
+        times.decided_at,
         message.proposer,
     )
     transition = _first_that_holds(transitions, scope)
-    if not isinstance(transition, Transition):
-        return _refuse(transition, state, message, identity)
-    after = evolve(machine, state, transition, scope, _remember(rule, state, message, identity), log_time)
-    if not isinstance(after, EntityState):
-        return _refuse(_Refusal(*after), state, message, identity)
-    return Ruling(_answer(_ACCEPTED, _NOTHING_AGAINST, state, after, message, identity), after)
+    if isinstance(transition, Refusal):
+        return transition
+    return evolve(machine, state, transition, scope, checked, log_time)
 
 
 def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
@@ -143,12 +138,11 @@ def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
 def _repeated(
     rule: InputRule,
     state: EntityState,
-    message: Message,
-    identity: DedupIdentity,
+    checked: CheckedInput,
     memory: Memory | None,
     log_time: int,
     horizon_ms: int,
-) -> _Refusal | None:
+) -> Refusal | None:
     """Rung 2: was this occasion applied before?"""
     if memory is not None:
         if not memory_is_live(memory, log_time, horizon_ms):
@@ -158,50 +152,50 @@ def _repeated(
         applied = state.applied.get(rule.name)
         if applied is None or rule.dedup not in (_ONCE, _NEWEST):
             return None
-        if rule.dedup is _NEWEST and applied.event_time != message.event_time:
+        if rule.dedup is _NEWEST and applied.event_time != checked.message.event_time:
             return None
         first, digest = First(applied.input_id, applied.version, applied.log_time), applied.payload_digest
-    if digest == identity.payload_digest:
-        return _Refusal(_REPEATED, "", first)
-    return _Refusal(Reason.DEDUP_KEY_REUSED, "the same occasion was applied with another name or payload", first)
+    if digest == checked.payload_digest:
+        return Refusal(_REPEATED, "", first)
+    return Refusal(Reason.DEDUP_KEY_REUSED, "the same occasion was applied with another name or payload", first)
 
 
-def _out_of_time(machine: Machine, message: Message, log_time: int) -> _Refusal | None:
+def _out_of_time(machine: Machine, message: Message, log_time: int) -> Refusal | None:
     """Rung 3: too old to be proved new, or from a clock that runs ahead."""
     if message.issued_at < log_time - machine.horizon_ms:
-        return _Refusal(
+        return Refusal(
             Reason.TOO_LATE, f"issued {log_time - message.issued_at} ms ago; the horizon is {machine.horizon_ms} ms"
         )
     ahead_ms = max(message.issued_at, message.event_time) - log_time
     if ahead_ms > CLOCK_AHEAD_MAX_MS:
-        return _Refusal(Reason.CLOCK_AHEAD, f"{ahead_ms} ms ahead of the log; at most {CLOCK_AHEAD_MAX_MS} ms")
+        return Refusal(Reason.CLOCK_AHEAD, f"{ahead_ms} ms ahead of the log; at most {CLOCK_AHEAD_MAX_MS} ms")
     return None
 
 
-def _expired(rule: InputRule, message: Message, decided_at: int) -> _Refusal | None:
+def _expired(rule: InputRule, message: Message, decided_at: int) -> Refusal | None:
     """Rung 4: valid until the time given, and never longer than the definition allows."""
     until = message.valid_until
     if rule.valid_for_ms is not None:
         bound = message.issued_at + rule.valid_for_ms
         until = bound if until is None else min(until, bound)
     if until is not None and until < decided_at:
-        return _Refusal(Reason.EXPIRED, f"valid until {until}, decided at {decided_at}: {decided_at - until} ms late")
+        return Refusal(_EXPIRED, f"valid until {until}, decided at {decided_at}: {decided_at - until} ms late")
     return None
 
 
-def _fenced(rule: InputRule, state: EntityState, message: Message) -> _Refusal | None:
+def _fenced(rule: InputRule, state: EntityState, message: Message) -> Refusal | None:
     """Rung 8: did what the proposal was based on change since?"""
     if rule.kind is not _PROPOSAL or rule.fence is _NO_FENCE:
         return None
     base = message.base_version
     if message.base_incarnation is not None and message.base_incarnation != state.incarnation:
-        return _Refusal(
-            Reason.STALE,
+        return Refusal(
+            _STALE,
             f"based on incarnation {message.base_incarnation}, the entity is in {state.incarnation}: "
             "it was created, deleted and created again, or forgotten in between",
         )
     if base > state.version:
-        return _Refusal(Reason.VERSION_AHEAD, f"based on version {base}, the state is at {state.version}")
+        return Refusal(Reason.VERSION_AHEAD, f"based on version {base}, the state is at {state.version}")
     if base == state.version:
         return None
     versions, detail = state.field_versions, f"based on version {base}, the state is at {state.version}"
@@ -210,8 +204,8 @@ def _fenced(rule: InputRule, state: EntityState, message: Message) -> _Refusal |
         detail += "; the entity was deleted and created again in between"
     if rule.fence is _FIELDS:
         conflicts = _conflicts(base, {field: max(versions.get(field, 0), reborn) for field in rule.fence_fields})
-        return _Refusal(Reason.STALE, detail, None, conflicts) if conflicts else None
-    return _Refusal(Reason.STALE, detail, None, _conflicts(base, versions))
+        return Refusal(_STALE, detail, None, conflicts) if conflicts else None
+    return Refusal(_STALE, detail, None, _conflicts(base, versions))
 
 
 def _conflicts(base: int, versions: dict[str, int]) -> tuple[Conflict, ...]:
@@ -222,21 +216,21 @@ def _conflicts(base: int, versions: dict[str, int]) -> tuple[Conflict, ...]:
     return tuple(Conflict(version, tuple(sorted(fields))) for version, fields in sorted(by_version.items()))
 
 
-def _superseded(rule: InputRule, state: EntityState, message: Message) -> _Refusal | None:
+def _superseded(rule: InputRule, state: EntityState, message: Message) -> Refusal | None:
     """Rung 9: has a newer fact of the same name been applied?"""
     if not rule.late_refuse and rule.dedup is not _NEWEST:
         return None
     applied = state.applied.get(rule.name)
     if applied is None or applied.event_time <= message.event_time:
         return None
-    return _Refusal(
+    return Refusal(
         Reason.SUPERSEDED,
         f"event_time {message.event_time} is older than the applied {applied.event_time}",
         First(applied.input_id, applied.version, applied.log_time),
     )
 
 
-def _first_that_holds(transitions: tuple[Transition, ...], scope: Scope) -> Transition | _Refusal:
+def _first_that_holds(transitions: tuple[Transition, ...], scope: Scope) -> Transition | Refusal:
     """Rung 10, first half: the first transition whose guard holds. What can't be evaluated refuses (fails closed)."""
     for transition in transitions:
         if transition.guard is None:
@@ -246,33 +240,14 @@ def _first_that_holds(transitions: tuple[Transition, ...], scope: Scope) -> Tran
             return transition
         if held is not False:
             detail = held.detail if isinstance(held, Failed) else f"not a boolean: {held!r}"
-            return _Refusal(Reason.GUARD_ERROR, f"guard `{transition.guard_text}`: {detail}")
-    return _Refusal(Reason.GUARD_FAILED, "; ".join(f"`{transition.guard_text}` is false" for transition in transitions))
-
-
-def _remember(rule: InputRule, state: EntityState, message: Message, identity: DedupIdentity) -> Remember | None:
-    """What the state is to remember by name, or None: signals by their newest event_time, and what happens once."""
-    if rule.kind is _PROPOSAL and rule.dedup is not _ONCE:
-        return None
-    before = state.applied.get(rule.name)
-    if before is not None and before.event_time > message.event_time:
-        return None
-    return Remember(rule.name, message.event_time, message.input_id, identity.payload_digest)
-
-
-def _refuse(refusal: _Refusal, state: EntityState, message: Message, identity: DedupIdentity) -> Ruling:
-    outcome = _DUPLICATE if refusal.reason is _REPEATED else _REFUSED
-    return Ruling(_answer(outcome, refusal, state, state, message, identity), state)
+            return Refusal(Reason.GUARD_ERROR, f"guard `{transition.guard_text}`: {detail}")
+    return Refusal(Reason.GUARD_FAILED, "; ".join(f"`{transition.guard_text}` is false" for transition in transitions))
 
 
 def _answer(
-    outcome: Outcome,
-    refusal: _Refusal,
-    before: EntityState,
-    after: EntityState,
-    message: Message,
-    identity: DedupIdentity,
+    outcome: Outcome, refusal: Refusal, before: EntityState, after: EntityState, checked: CheckedInput
 ) -> Decision:
+    message = checked.message
     return Decision(
         outcome,
         refusal.reason,
@@ -280,8 +255,8 @@ def _answer(
         message.name,
         message.input_id,
         message.entity_id,
-        identity.dedup_key,
-        identity.payload_digest,
+        checked.dedup_key,
+        checked.payload_digest,
         after.version != before.version,
         before.version,
         after.version,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any, Final, final
 
 from placet.processors.expressions.assignments import assign, is_boolean
 from placet.processors.expressions.compile import compile_expression
@@ -26,7 +26,7 @@ from placet.schemas.definition.model import Definition, ProposalRule, SignalRule
 from placet.schemas.definition.problems import Problem
 from placet.schemas.definition.yaml import Path
 from placet.schemas.errors import DefinitionError
-from placet.schemas.messages import Kind, Priority, Value
+from placet.schemas.messages import Kind, Value
 from placet.schemas.state import ABSENT
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "compile_problems",
 ]
 
-KINDS = {"signals": Kind.SIGNAL, "proposals": Kind.PROPOSAL}
+KINDS: Final = {"signals": Kind.SIGNAL, "proposals": Kind.PROPOSAL}
 
 
 class Dedup(IntEnum):
@@ -62,7 +62,8 @@ class Fence(IntEnum):
     NONE = 2
 
 
-class Transition(NamedTuple):
+@final
+class Transition:
     """One way to go. `target` None means "stay"; a `guard` of None always holds.
 
     Every `Evaluate` reads the OLD state. A guard gives True or False, anything else is an error. The results of
@@ -70,33 +71,48 @@ class Transition(NamedTuple):
     `number` (position under `transitions`) are for people.
     """
 
-    target: str | None
-    guard: Evaluate | None
-    guard_text: str
-    assignments: tuple[tuple[str, Evaluate], ...]
-    assignment_texts: tuple[str, ...] = ()
-    number: int = 0
+    def __init__(
+        self,
+        target: str | None,
+        guard: Evaluate | None,
+        guard_text: str,
+        assignments: list[tuple[str, Evaluate]],
+        assignment_texts: tuple[str, ...],
+        number: int,
+    ) -> None:
+        self.target = target
+        self.guard = guard
+        self.guard_text = guard_text
+        self.assignments = assignments
+        self.assignment_texts = assignment_texts
+        self.number = number
 
 
-class InputRule(NamedTuple):
-    """What is known about one input name apart from its transitions.
+@final
+class InputRule:
+    """The rule of one input name: what its section of the definition says, and its part of the table.
 
-    `canonical` gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
-    default left out, so that a new field with a default does not make an old retry look different.
-    `check_payload` gives "" or names the field whose value, as it was decoded, is none of the field.
+    Attributes:
+        transitions: by status, the transitions to try, in order.
+        canonical: gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
+            default left out, so that a new field with a default does not make an old retry look different.
+        check_payload: gives "" or names the field whose value, as it was decoded, is none of the field.
     """
 
-    kind: Kind
-    name: str
-    dedup: Dedup
-    dedup_fields: tuple[str, ...]
-    late_refuse: bool
-    fence: Fence
-    fence_fields: tuple[str, ...]
-    valid_for_ms: int | None
-    priority: Priority
-    canonical: Callable[[dict[str, Value]], object]
-    check_payload: Callable[[dict[str, Value]], str]
+    def __init__(self, kind: Kind, name: str, written: SignalRule | ProposalRule) -> None:
+        self.kind = kind
+        self.name = name
+        dedup = written.dedup
+        self.dedup = Dedup[dedup.upper()] if isinstance(dedup, str) else Dedup.FIELDS
+        self.dedup_fields: tuple[str, ...] = () if isinstance(dedup, str) else dedup
+        self.late_refuse = isinstance(written, SignalRule) and (written.late == "refuse" or dedup == "newest")
+        fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
+        self.fence = Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS
+        self.fence_fields: tuple[str, ...] = () if isinstance(fence, str) else fence
+        self.valid_for_ms: int | None = None if isinstance(written, SignalRule) else written.valid_for_ms
+        self.transitions: dict[str, tuple[Transition, ...]] = {}
+        self.canonical = canonical_form(written.payload)
+        self.check_payload = payload_check(written.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +129,20 @@ class Machine:
     horizon_ms: int
     initial_fields: dict[str, Value]
     rules: dict[tuple[Kind, str], InputRule]
-    table: dict[tuple[Kind, str, str], tuple[Transition, ...]]
     invariants: tuple[tuple[str, str, Evaluate], ...]
     statuses: tuple[str, ...]
     final: tuple[str, ...]
     decimal_fields: frozenset[str]
     known_fields: KnownFields
+
+    @property
+    def table(self) -> dict[tuple[Kind, str, str], tuple[Transition, ...]]:
+        """The whole table, by kind, name and status."""
+        return {
+            (rule.kind, rule.name, status): transitions
+            for rule in self.rules.values()
+            for status, transitions in rule.transitions.items()
+        }
 
 
 def compile_machine(definition: Definition) -> Machine:
@@ -158,14 +182,13 @@ class _Compiler:
         definition = self._definition
         self._check_sources()
         rules: dict[tuple[Kind, str], InputRule] = {}
-        table: dict[tuple[Kind, str, str], tuple[Transition, ...]] = {}
         for section, name, written in definition.rules():
             kind = KINDS[section]
-            rules[kind, name] = _rule(kind, name, written)
+            rule = rules[kind, name] = InputRule(kind, name, written)
             for index, transition in enumerate(written.transitions):
                 compiled = self._transition((section, name, "transitions", index), written, transition)
                 for status in definition.statuses_from(transition):
-                    table[kind, name, status] = (*table.get((kind, name, status), ()), compiled)
+                    rule.transitions[status] = (*rule.transitions.get(status, ()), compiled)
         return Machine(
             entity=definition.entity,
             version=definition.version,
@@ -173,7 +196,6 @@ class _Compiler:
             horizon_ms=definition.horizon_ms,
             initial_fields=self._initial,
             rules=rules,
-            table=table,
             invariants=tuple(self._invariants()),
             statuses=definition.statuses,
             final=definition.final,
@@ -204,7 +226,7 @@ class _Compiler:
                 assignments.append((name, evaluate))
         texts = [f"{name} = payload.{name}" for name in written.copied]
         texts += [f"{name} = {_as_text(value)}" for name, value in written.assigned.items()]
-        return Transition(written.to, guard, written.guard or "", tuple(assignments), tuple(texts), int(path[-1]))
+        return Transition(written.to, guard, written.guard or "", assignments, tuple(texts), int(path[-1]))
 
     def _guard(self, path: Path, text: str | None, names: Mapping[str, Variable], *, creates: bool) -> Evaluate | None:
         if text is None:
@@ -292,21 +314,3 @@ _BUILT_IN: dict[str, Variable] = {
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
-
-
-def _rule(kind: Kind, name: str, written: SignalRule | ProposalRule) -> InputRule:
-    dedup = written.dedup
-    fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
-    return InputRule(
-        kind=kind,
-        name=name,
-        dedup=Dedup[dedup.upper()] if isinstance(dedup, str) else Dedup.FIELDS,
-        dedup_fields=() if isinstance(dedup, str) else dedup,
-        late_refuse=isinstance(written, SignalRule) and (written.late == "refuse" or dedup == "newest"),
-        fence=Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS,
-        fence_fields=() if isinstance(fence, str) else fence,
-        valid_for_ms=None if isinstance(written, SignalRule) else written.valid_for_ms,
-        priority=Priority.NORMAL if isinstance(written, SignalRule) else written.priority,
-        canonical=canonical_form(written.payload),
-        check_payload=payload_check(written.payload),
-    )

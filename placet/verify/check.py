@@ -166,7 +166,7 @@ def _entries_of(step: RerunStep) -> Iterator[tuple[bytes, bytes]]:
     """What an input that changed nothing leaves in the ledger, as key and value."""
     if step.rerun is None or step.in_force is None:
         return
-    _, memory, applied = step.rerun.writes
+    memory, applied = step.rerun.writes.memory, step.rerun.writes.applied
     encode = step.in_force.codec.encode_ledger
     if memory is not None:
         yield layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key), encode(memory)

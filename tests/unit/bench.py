@@ -82,7 +82,8 @@ class Bench:
         decision = judged.decision
         if judged.after is not judged.before:
             self.states[decision.entity_id] = judged.after
-        change, memory, _ = consequences(judged, Coordinates("topic", 0, 0, at, at, 1, 1, 0, b"", 0))
+        writes = consequences(judged, Coordinates("topic", 0, 0, at, at, 1, 1, 0, b"", 0))
+        change, memory = writes.change, writes.memory
         if change is not None and change.dedup_key:
             seen = Memory(change.payload_digest, change.input_id, change.state.version, at)
             self.memories[change.kind, change.entity_id, change.dedup_key] = seen

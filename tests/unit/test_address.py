@@ -43,8 +43,12 @@ def test_a_record_is_where_its_entity_is() -> None:
     home = partition_of(b"order-1", 4)
     assert address_error(b"order-1", "order-1", Place(home, 4)) is None
     strays = [(b"order-1", "order-1", (home + 1) % 4), (b"order-1", "order-2", home), (None, "order-1", 0)]
-    reasons = [(address_error(key, entity, Place(partition, 4)) or ("none",))[0] for key, entity, partition in strays]
-    assert reasons == [Reason.WRONG_PARTITION, Reason.KEY_MISMATCH, Reason.KEY_MISMATCH]
+    found = [address_error(key, entity, Place(partition, 4)) for key, entity, partition in strays]
+    assert [refusal and refusal.reason for refusal in found] == [
+        Reason.WRONG_PARTITION,
+        Reason.KEY_MISMATCH,
+        Reason.KEY_MISMATCH,
+    ]
 
 
 def test_ids_are_any_unicode() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import NamedTuple
 
 import msgspec
 import pytest
 
-from placet.processors.dedup import DedupIdentity, dedup_identity_of
+from placet.processors.dedup import CheckedInput, identified
 from placet.schemas.messages import Message
 from tests.unit.bench import Bench, proposal, signal
 
@@ -28,10 +29,15 @@ proposals:
 BENCH = Bench(ROOM)
 
 
-def occasion(message: Message) -> DedupIdentity:
-    found = dedup_identity_of(BENCH.machine.rules[message.kind, message.name], message)
-    assert isinstance(found, DedupIdentity), found
-    return found
+class Occasion(NamedTuple):
+    dedup_key: str
+    payload_digest: bytes
+
+
+def occasion(message: Message) -> Occasion:
+    found = identified(BENCH.machine.rules[message.kind, message.name], message)
+    assert isinstance(found, CheckedInput), found
+    return Occasion(found.dedup_key, found.payload_digest)
 
 
 def test_different_occasions_have_different_keys() -> None:

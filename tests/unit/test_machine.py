@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from placet.definitions import load_definition, parse_definition
-from placet.processors.dedup import DedupIdentity, dedup_identity_of
+from placet.processors.dedup import CheckedInput, identified
 from placet.processors.ladder import Times, decide
 from placet.processors.machine import Dedup, Failed, Fence, Machine, Scope, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
@@ -55,9 +55,9 @@ class World:
         )
         rule = self.machine.rules[kind, name]
         assert rule.check_payload(payload) == ""
-        occasion = dedup_identity_of(rule, message)
-        assert isinstance(occasion, DedupIdentity)
-        decision, self.state = decide(self.machine, self.state, message, occasion, None, Times(self.now, self.now))
+        checked = identified(rule, message)
+        assert isinstance(checked, CheckedInput)
+        decision, self.state = decide(self.machine, self.state, checked, None, Times(self.now, self.now))
         return decision
 
     def signal(self, name: str, **payload: Any) -> Decision:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_math
@@ -28,8 +28,8 @@ from placet.schemas.errors import DefinitionError
 
 __all__ = ["compile_cel", "static_type", "to_milliseconds", "unknown_name"]
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 _CEL_TYPES: dict[str, Any] = {
     "string": cel.Type.STRING,
@@ -39,7 +39,9 @@ _CEL_TYPES: dict[str, Any] = {
     "boolean": cel.Type.BOOL,
     "timestamp": cel.Type.TIMESTAMP,
 }
-_BOOL, _ERROR, _UNKNOWN = cel.Type.BOOL, cel.Type.ERROR, cel.Type.UNKNOWN
+_BOOL: Final = cel.Type.BOOL
+_ERROR: Final = cel.Type.ERROR
+_UNKNOWN: Final = cel.Type.UNKNOWN
 
 _QUOTED = re.compile(r"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'")
 _CHAIN = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from placet.processors.expressions.cel import compile_cel, static_type, unknown_name
@@ -84,9 +83,8 @@ def _path(text: str, names: Mapping[str, Variable]) -> Compiled | None:
 
 def _call(function: Callable[[Scope], Any], reference: str) -> Evaluate:
     def evaluate(scope: Scope) -> Any:
-        view = scope._replace(fields=MappingProxyType(scope.fields), payload=MappingProxyType(scope.payload))
         try:
-            return function(view)
+            return function(scope.read_only())
         except Exception as error:  # noqa: BLE001  a user's code may raise anything; it must refuse, not stop the gate
             # Memory addresses differ from run to run; a decision's detail must not.
             detail = _ADDRESS.sub("0x…", f"{reference}: {type(error).__name__}: {error}")

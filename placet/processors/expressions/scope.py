@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, final
 
 from placet.schemas.definition.field_types import Field
 from placet.schemas.messages import Value
@@ -14,21 +15,46 @@ DETAIL_LENGTH_MAX = 200
 """Longest detail of a failure, in characters: it goes into the decision."""
 
 
-class Scope(NamedTuple):
+@final
+class Scope:
     """All values that guards, right-hand sides of `set` and invariants can read. Times are ms since the epoch.
 
     `fields`, `status` and `version` are those of the OLD state for guards and `set`, of the new state for invariants.
-    `python:` functions get this tuple, with `fields` and `payload` read-only.
+    A `python:` function gets a copy of its own, with `fields` and `payload` read-only.
     """
 
-    fields: Mapping[str, Value]
-    payload: Mapping[str, Value]
-    status: str
-    version: int
-    entity_id: str
-    event_time: int
-    decided_at: int
-    proposer: str
+    def __init__(
+        self,
+        fields: Mapping[str, Value],
+        payload: Mapping[str, Value],
+        status: str,
+        version: int,
+        entity_id: str,
+        event_time: int,
+        decided_at: int,
+        proposer: str,
+    ) -> None:
+        self.fields = fields
+        self.payload = payload
+        self.status = status
+        self.version = version
+        self.entity_id = entity_id
+        self.event_time = event_time
+        self.decided_at = decided_at
+        self.proposer = proposer
+
+    def read_only(self) -> Scope:
+        """Return a copy whose fields and payload can't be changed."""
+        return Scope(
+            MappingProxyType(self.fields), MappingProxyType(self.payload), self.status, self.version,
+            self.entity_id, self.event_time, self.decided_at, self.proposer,
+        )  # fmt: skip
+
+    def after(self, fields: Mapping[str, Value], status: str, version: int) -> Scope:
+        """Return the scope of the state after: its invariants are about that one."""
+        return Scope(
+            fields, self.payload, status, version, self.entity_id, self.event_time, self.decided_at, self.proposer
+        )
 
 
 class Failed(NamedTuple):

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from heapq import merge
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import Final, final
 
 from placet.processors.address import Place, written_key
+from placet.processors.dedup import CheckedInput
 from placet.processors.judge import (
     NO_CONSEQUENCES,
-    CheckedInput,
     Consequences,
     Verdict,
     check_input,
@@ -47,10 +47,10 @@ __all__ = ["Counts", "Phase", "Task", "in_log_time_order"]
 Counts = Counter[tuple[Kind, Outcome, Reason]]
 """How many decisions of each kind one batch gave."""
 
-_ACCEPTED = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
+_ACCEPTED: Final = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
 _READ_AHEAD_RECORDS: Final = 512
 """Inputs are read so many at once, for the processor's caches, and not all: there may be room for a few only."""
-_BYTES_DO_NOT_DECODE = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
+_BYTES_DO_NOT_DECODE: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
 
 
 class Phase(Enum):
@@ -61,14 +61,18 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-class DecidedInput(NamedTuple):
+@final
+class DecidedInput:
     """An input and its decision, on the way from the ladder to the encoder."""
 
-    record: ConsumerRecord
-    at: Coordinates
-    decision: Decision
-    writes: Consequences
-    headers: Headers
+    def __init__(
+        self, record: ConsumerRecord, at: Coordinates, decision: Decision, writes: Consequences, headers: Headers
+    ) -> None:
+        self.record = record
+        self.at = at
+        self.decision = decision
+        self.writes = writes
+        self.headers = headers
 
 
 class Task:
@@ -166,13 +170,16 @@ class Task:
         if not ordered:
             times = times.at_least(idle_ms)
         decided: list[DecidedInput] = []
-        for index, (record, checked) in enumerate(self._check(ordered)):
-            times = times.at_least(record.timestamp)
-            at = Coordinates(
-                record.topic, partition, record.offset, *times,
-                self._task_epoch, sequence, index, digest, control_position,
-            )  # fmt: skip
-            decided.append(self._decide(batch, record, checked, at, times))
+        for begin in range(0, len(ordered), _READ_AHEAD_RECORDS):
+            for record, checked in self._check(ordered[begin : begin + _READ_AHEAD_RECORDS]):
+                times = times.at_least(record.timestamp)
+                at = Coordinates(
+                    record.topic, partition, record.offset, times.log_time, times.decided_at,
+                    self._task_epoch, sequence, len(decided), digest, control_position,
+                )  # fmt: skip
+                decided.append(self._decide(batch, record, checked, at, times))
+                if batch.size_bytes >= bytes_max:
+                    break
             if batch.size_bytes >= bytes_max:
                 break
         self._batch_left = ordered[len(decided) :]
@@ -183,7 +190,7 @@ class Task:
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
-            self._task_epoch, sequence, self._spans(decided), *times, batch.watermark,
+            self._task_epoch, sequence, self._spans(decided), times.log_time, times.decided_at, batch.watermark,
             control_position, digest, LADDER, batch.decisions, batch.changes, batch.digest, last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
@@ -234,15 +241,12 @@ class Task:
             self.phase = Phase.CLOSED
             self.store.close()
 
-    def _check(self, records: list[ConsumerRecord]) -> Iterator[tuple[ConsumerRecord, CheckedInput | Verdict]]:
-        machine, decoder, kinds = self.machine, self._codec, self._kinds
-        place = self._place
-        for begin in range(0, len(records), _READ_AHEAD_RECORDS):
-            ahead = records[begin : begin + _READ_AHEAD_RECORDS]
-            checked_inputs = [
-                check_input(machine, decoder, kinds[record.topic], record.key, record.value, place) for record in ahead
-            ]
-            yield from zip(ahead, checked_inputs, strict=True)
+    def _check(self, records: list[ConsumerRecord]) -> list[tuple[ConsumerRecord, CheckedInput | Verdict]]:
+        machine, decoder, kinds, place = self.machine, self._codec, self._kinds, self._place
+        return [
+            (record, check_input(machine, decoder, kinds[record.topic], record.key, record.value, place))
+            for record in records
+        ]
 
     def _decide(
         self, batch: Batch, record: ConsumerRecord, checked: CheckedInput | Verdict, at: Coordinates, times: Times
@@ -259,7 +263,7 @@ class Task:
 
     def _stage(self, batch: Batch, verdict: Verdict, writes: Consequences, entity: bytes, at: Coordinates) -> Headers:
         """Let the next input see what this one did. Returns the changelog headers that let a restore do the same."""
-        change, memory, applied = writes
+        change, memory, applied = writes.change, writes.memory, writes.applied
         if verdict.after is not verdict.before:
             batch.put_state(entity, verdict.after)
         if verdict.message is not None:
@@ -284,11 +288,17 @@ class Task:
         changes = [codec.encode_change(change) if (change := one.writes.change) else None for one in decided]
         decisions = [codec.encode_decision(one.decision, one.at) for one in decided]
         for one, changed, encoded in zip(decided, changes, decisions, strict=True):
-            record, at, decision, (_, memory, applied), headers = one
+            record, at, decision, memory, applied = (
+                one.record,
+                one.at,
+                one.decision,
+                one.writes.memory,
+                one.writes.applied,
+            )
             key = written_key(record.key)
             if changed is not None:
                 value, state_header = changed
-                batch.send_digested(ProducerRecord(topics.changelog, partition, key, value, state_header + headers))
+                batch.send_digested(ProducerRecord(topics.changelog, partition, key, value, state_header + one.headers))
                 batch.changes += 1
             if memory is not None:
                 name = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
@@ -313,7 +323,7 @@ class Task:
         return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
 
 
-_BEFORE_THE_FIRST = Commit(0, 0, (), 0, 0, 0, 0, b"", LADDER, 0, 0, b"", b"")
+_BEFORE_THE_FIRST: Final = Commit(0, 0, (), 0, 0, 0, 0, b"", LADDER, 0, 0, b"", b"")
 
 
 def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]:

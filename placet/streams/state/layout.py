@@ -59,29 +59,31 @@ __all__ = [
     "state_key",
 ]
 
-STAMP, COMMIT, MADE_AT = b"mstamp", b"mcommit", b"mmade"
-CHANGED = b"mchanged"
+STAMP: Final = b"mstamp"
+COMMIT: Final = b"mcommit"
+MADE_AT: Final = b"mmade"
+CHANGED: Final = b"mchanged"
 """The newest transaction whose changes are in the store: its sequence."""
-OFFSET_MARK = "@"
+OFFSET_MARK: Final = "@"
 """Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
-MEMORY_HEADER = "placet-memory"
-DELETED_HEADER = "placet-deleted"
+MEMORY_HEADER: Final = "placet-memory"
+DELETED_HEADER: Final = "placet-deleted"
 
 ReadHeaders: TypeAlias = Sequence[tuple[str, Any]]
 """Headers as they lie on the log: bytes, or None in a record that no gate wrote."""
 
-_KINDS = {kind: bytes([kind]) for kind in Kind}
-_u16 = Struct(">H")
-_u32 = Struct(">I")
-_u64 = Struct(">Q")
-_decode_memory = msgspec.msgpack.Decoder(Memory).decode
-_decode_state = msgspec.msgpack.Decoder(EntityState).decode
-_decode_commit = msgspec.msgpack.Decoder(Commit).decode
-_encode_raw = msgspec.msgpack.Encoder().encode
-_encode_keys = _encode_raw
-_decode_keys = msgspec.msgpack.Decoder(list[bytes]).decode
+_KINDS: Final = {kind: bytes([kind]) for kind in Kind}
+_u16: Final = Struct(">H")
+_u32: Final = Struct(">I")
+_u64: Final = Struct(">Q")
+_decode_memory: Final = msgspec.msgpack.Decoder(Memory).decode
+_decode_state: Final = msgspec.msgpack.Decoder(EntityState).decode
+_decode_commit: Final = msgspec.msgpack.Decoder(Commit).decode
+_encode_raw: Final = msgspec.msgpack.Encoder().encode
+_encode_keys: Final = _encode_raw
+_decode_keys: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 _REMINDED_AT_ONCE: Final = 64
-_decode_raw = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes | None]]]).decode
+_decode_raw: Final = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes | None]]]).decode
 
 
 def state_key(entity: bytes) -> bytes:
