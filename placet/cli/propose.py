@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
-import msgspec
 import typer
 
 from placet.cli.exit_codes import ExitCode
@@ -101,7 +101,7 @@ def _based_on(newest: Snapshot, version: int | None) -> Snapshot:
     """Return the state with another version: a proposal carries only the version, not the fields."""
     if version is None or version == newest.version:
         return newest
-    return Snapshot(newest.entity_id, msgspec.structs.replace(newest.state, version=version))
+    return Snapshot(newest.entity_id, replace(newest.state, version=version))
 
 
 def _answer(decision: Decision, output: Output) -> ExitCode:

@@ -13,8 +13,8 @@ from typing import Final, final
 import msgspec
 
 from placet.processors.machine import Dedup, InputRule
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
-from placet.schemas.state import Memory
 
 __all__ = [
     "CLOCK_AHEAD_MAX_MS",

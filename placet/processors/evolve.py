@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from placet.processors.dedup import CheckedInput
 from placet.processors.machine import Dedup, Failed, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
 from placet.schemas.decision import Reason
+from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind, Value
-from placet.schemas.state import ABSENT, EVERY_FIELD, Applied, EntityState, encode_state
+from placet.schemas.state import ABSENT, EVERY_FIELD, EntityState
+from placet.schemas.stored import encode_state
 
 __all__ = ["STATE_BYTES_MAX", "evolve"]
 
@@ -67,7 +67,7 @@ def evolve(
         return broken
     applied = _applied_after(state, checked, version, log_time)
     if not changed:
-        return state if applied is state.applied else msgspec.structs.replace(state, applied=applied)
+        return state if applied is state.applied else state.remembering(applied)
     versions = {**state.field_versions, **dict.fromkeys(changed, version)}
     incarnation = state.incarnation
     if state.status == ABSENT and status != ABSENT:

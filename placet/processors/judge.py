@@ -12,8 +12,9 @@ from placet.processors.refusal import Refusal
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
-from placet.schemas.state import UNSEEN, Change, EntityState, Memory
+from placet.schemas.state import UNSEEN, Change, EntityState
 
 __all__ = [
     "NO_CONSEQUENCES",

@@ -14,8 +14,9 @@ from placet.processors.evolve import evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message, Value
-from placet.schemas.state import EVERY_FIELD, EntityState, Memory
+from placet.schemas.state import EVERY_FIELD, EntityState
 
 __all__ = ["LADDER", "LADDERS", "Times", "decide", "refuse_undecoded"]
 

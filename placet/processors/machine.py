@@ -26,7 +26,7 @@ from placet.schemas.definition.model import Definition, ProposalRule, SignalRule
 from placet.schemas.definition.problems import Problem
 from placet.schemas.definition.yaml import Path
 from placet.schemas.errors import DefinitionError
-from placet.schemas.messages import Kind, Value
+from placet.schemas.messages import Kind, Priority, Value
 from placet.schemas.state import ABSENT
 
 __all__ = [
@@ -110,6 +110,7 @@ class InputRule:
         self.fence = Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS
         self.fence_fields: tuple[str, ...] = () if isinstance(fence, str) else fence
         self.valid_for_ms: int | None = None if isinstance(written, SignalRule) else written.valid_for_ms
+        self.priority = Priority.NORMAL if isinstance(written, SignalRule) else written.priority
         self.transitions: dict[str, tuple[Transition, ...]] = {}
         self.canonical = canonical_form(written.payload)
         self.check_payload = payload_check(written.payload)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from placet.processors.address import Place
 from placet.processors.dedup import memory_kept_ms
 from placet.processors.judge import Consequences, Decoder, consequences, judge
@@ -18,8 +16,9 @@ from placet.processors.machine import Machine
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Outcome
 from placet.schemas.ledger import AppliedEntry
+from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT, UNSEEN, Applied, Change, EntityState, Memory
+from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
 
 __all__ = ["Replay", "Rerun"]
 
@@ -108,7 +107,7 @@ class Replay:
         known = state.applied.get(entry.name)
         if state.incarnation == entry.incarnation and (known is None or _age(known) <= _age(entry.applied)):
             applied = {**state.applied, entry.name: entry.applied}
-            self._states[entry.entity_id] = msgspec.structs.replace(state, applied=applied)
+            self._states[entry.entity_id] = state.remembering(applied)
 
     def forget(self, entity_id: str) -> None:
         """Know nothing of an entity any more, as after its tombstone."""

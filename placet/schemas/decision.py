@@ -5,10 +5,9 @@ Every input gets exactly one decision. A refusal is a value, never an exception.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
-
-import msgspec
+from typing import Final, NamedTuple, final
 
 from placet.schemas.messages import Kind
 
@@ -80,9 +79,11 @@ class ReasonText(NamedTuple):
     todo: str
 
 
-_N, _R, _L = Retry.NEVER, Retry.RECOMPUTE, Retry.LATER
+_N: Final = Retry.NEVER
+_R: Final = Retry.RECOMPUTE
+_L: Final = Retry.LATER
 
-REASONS: dict[Reason, ReasonText] = {
+REASONS: Final[dict[Reason, ReasonText]] = {
     Reason.NONE: ReasonText(_N, "Nothing stood against the input.", "Nothing: it is applied."),
     Reason.UNDECODABLE: ReasonText(
         _N,
@@ -204,7 +205,9 @@ class Fired(NamedTuple):
     armed: int
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(init=False)
+class Decision:
     """The decision on one input: everything that follows from state, input, times and definition alone."""
 
     outcome: Outcome
@@ -221,11 +224,53 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     incarnation: int
     status_before: str
     status_after: str
-    detail: str = ""
-    first: First | None = None
-    conflicts: tuple[Conflict, ...] = ()
-    resolves: Resolved | None = None
-    timer: Fired | None = None
+    detail: str
+    first: First | None
+    conflicts: tuple[Conflict, ...]
+    resolves: Resolved | None
+    timer: Fired | None
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        reason: Reason,
+        kind: Kind,
+        name: str,
+        input_id: str,
+        entity_id: str,
+        dedup_key: str,
+        payload_digest: bytes,
+        changed: bool,  # noqa: FBT001  a column as the others
+        version_before: int,
+        version_after: int,
+        incarnation: int,
+        status_before: str,
+        status_after: str,
+        detail: str = "",
+        first: First | None = None,
+        conflicts: tuple[Conflict, ...] = (),
+        resolves: Resolved | None = None,
+        timer: Fired | None = None,
+    ) -> None:
+        self.outcome = outcome
+        self.reason = reason
+        self.kind = kind
+        self.name = name
+        self.input_id = input_id
+        self.entity_id = entity_id
+        self.dedup_key = dedup_key
+        self.payload_digest = payload_digest
+        self.changed = changed
+        self.version_before = version_before
+        self.version_after = version_after
+        self.incarnation = incarnation
+        self.status_before = status_before
+        self.status_after = status_after
+        self.detail = detail
+        self.first = first
+        self.conflicts = conflicts
+        self.resolves = resolves
+        self.timer = timer
 
     @property
     def retry(self) -> Retry:
@@ -238,7 +283,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         return self.outcome is Outcome.ACCEPTED or self.reason is Reason.REPEATED
 
 
-class Coordinates(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(init=False)
+class Coordinates:
     """Where and when a decision was taken: the recorded choices that a replay needs.
 
     `topic` and `offset` are the input's, or those of the record that released it (`Decision.resolves`); a timer has
@@ -258,3 +305,27 @@ class Coordinates(msgspec.Struct, frozen=True, gc=False):
     index: int
     definition_digest: bytes
     control_position: int
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        log_time: int,
+        decided_at: int,
+        task_epoch: int,
+        sequence: int,
+        index: int,
+        definition_digest: bytes,
+        control_position: int,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.log_time = log_time
+        self.decided_at = decided_at
+        self.task_epoch = task_epoch
+        self.sequence = sequence
+        self.index = index
+        self.definition_digest = definition_digest
+        self.control_position = control_position

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from placet.schemas.state import Applied, Memory
+from placet.schemas.memory import Applied, Memory
 
 __all__ = ["AppliedEntry", "Commit", "Disarmed", "Genesis", "Held", "LedgerEntry", "MemoryEntry", "Span"]
 

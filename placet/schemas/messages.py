@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
-from typing import Any, TypeAlias
-
-import msgspec
+from typing import Any, TypeAlias, final
 
 __all__ = ["Kind", "Message", "Priority", "Value"]
 
@@ -29,7 +28,9 @@ class Priority(IntEnum):
     LOW = 2
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(init=False)
+class Message:
     """One decoded input. Times are milliseconds since the epoch.
 
     Attributes:
@@ -53,10 +54,42 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     payload: dict[str, Value]
     event_time: int
     issued_at: int
-    dedup_key: str | None = None
-    caused_by: str | None = None
-    valid_until: int | None = None
-    base_version: int = 0
-    base_incarnation: int | None = None
-    priority: Priority | None = None
-    proposer: str = ""
+    dedup_key: str | None
+    caused_by: str | None
+    valid_until: int | None
+    base_version: int
+    base_incarnation: int | None
+    priority: Priority | None
+    proposer: str
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str,
+        input_id: str,
+        entity_id: str,
+        payload: dict[str, Value],
+        event_time: int,
+        issued_at: int,
+        dedup_key: str | None = None,
+        caused_by: str | None = None,
+        valid_until: int | None = None,
+        base_version: int = 0,
+        base_incarnation: int | None = None,
+        priority: Priority | None = None,
+        proposer: str = "",
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.input_id = input_id
+        self.entity_id = entity_id
+        self.payload = payload
+        self.event_time = event_time
+        self.issued_at = issued_at
+        self.dedup_key = dedup_key
+        self.caused_by = caused_by
+        self.valid_until = valid_until
+        self.base_version = base_version
+        self.base_incarnation = base_incarnation
+        self.priority = priority
+        self.proposer = proposer

@@ -1,33 +1,25 @@
-"""What is remembered: an entity's state, the dedup memory, the committed change."""
+"""An entity's committed state, and the change that led to it. Never changed once they are made."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final, final
 
-import msgspec
-
+from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind
 
-__all__ = ["ABSENT", "EVERY_FIELD", "UNSEEN", "Applied", "Change", "EntityState", "Memory", "encode_state"]
+__all__ = ["ABSENT", "EVERY_FIELD", "UNSEEN", "Change", "EntityState"]
 
-ABSENT = "absent"
+ABSENT: Final = "absent"
 """The built-in status: before creation and after deletion."""
 
-EVERY_FIELD = ""
+EVERY_FIELD: Final = ""
 """The key of `field_versions` that stands for all fields: the version that created a deleted entity again."""
 
 
-class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The newest applied input of one name: what `late: refuse`, `dedup: newest` and `dedup: once` compare with."""
-
-    event_time: int
-    input_id: str
-    payload_digest: bytes
-    version: int
-    log_time: int
-
-
-class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
+@final
+@dataclass(init=False)
+class EntityState:
     """The committed state of one entity.
 
     `version` counts changes. `field_versions` names the version that last changed each field ("status" included),
@@ -39,30 +31,56 @@ class EntityState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     `carried` holds values of fields that the definition does not have (`schemas/codec/carried.py`), None without any.
     """
 
-    version: int = 0
-    incarnation: int = 0
-    status: str = ABSENT
-    fields: dict[str, Any] = msgspec.field(default_factory=dict)
-    field_versions: dict[str, int] = msgspec.field(default_factory=dict)
-    applied: dict[str, Applied] = msgspec.field(default_factory=dict)
-    deleted_at: int = 0
-    carried: dict[str, Any] | None = None
+    version: int
+    incarnation: int
+    status: str
+    fields: dict[str, Any]
+    field_versions: dict[str, int]
+    applied: dict[str, Applied]
+    deleted_at: int
+    carried: dict[str, Any] | None
+
+    def __init__(
+        self,
+        version: int = 0,
+        incarnation: int = 0,
+        status: str = ABSENT,
+        fields: dict[str, Any] | None = None,
+        field_versions: dict[str, int] | None = None,
+        applied: dict[str, Applied] | None = None,
+        deleted_at: int = 0,
+        carried: dict[str, Any] | None = None,
+    ) -> None:
+        self.version = version
+        self.incarnation = incarnation
+        self.status = status
+        self.fields = {} if fields is None else fields
+        self.field_versions = {} if field_versions is None else field_versions
+        self.applied = {} if applied is None else applied
+        self.deleted_at = deleted_at
+        self.carried = carried
+
+    def remembering(self, applied: dict[str, Applied]) -> EntityState:
+        """Return the same state with other memory by name: no change, so that the version stays."""
+        return EntityState(
+            self.version,
+            self.incarnation,
+            self.status,
+            self.fields,
+            self.field_versions,
+            applied,
+            self.deleted_at,
+            self.carried,
+        )
 
 
-UNSEEN = EntityState()
+UNSEEN: Final = EntityState()
 """An entity that the gate has never heard of, or has forgotten after its tombstone."""
 
 
-class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What is remembered of an applied input under its dedup key, for the horizon and 60 s."""
-
-    payload_digest: bytes
-    input_id: str
-    version: int
-    log_time: int
-
-
-class Change(msgspec.Struct, frozen=True, gc=False):
+@final
+@dataclass(init=False)
+class Change:
     """One committed change: the state after it, its cause, and where it stands in the ledger.
 
     Written to the changelog as flat columns (state and `placet_…` columns); `field_versions`, `applied` and what is
@@ -84,7 +102,43 @@ class Change(msgspec.Struct, frozen=True, gc=False):
     task_epoch: int
     sequence: int
     definition_digest: bytes
-    proposer: str = ""
+    proposer: str
+
+    def __init__(
+        self,
+        entity_id: str,
+        state: EntityState,
+        kind: Kind,
+        name: str,
+        input_id: str,
+        dedup_key: str,
+        payload_digest: bytes,
+        event_time: int,
+        log_time: int,
+        decided_at: int,
+        topic: str,
+        offset: int,
+        task_epoch: int,
+        sequence: int,
+        definition_digest: bytes,
+        proposer: str = "",
+    ) -> None:
+        self.entity_id = entity_id
+        self.state = state
+        self.kind = kind
+        self.name = name
+        self.input_id = input_id
+        self.dedup_key = dedup_key
+        self.payload_digest = payload_digest
+        self.event_time = event_time
+        self.log_time = log_time
+        self.decided_at = decided_at
+        self.topic = topic
+        self.offset = offset
+        self.task_epoch = task_epoch
+        self.sequence = sequence
+        self.definition_digest = definition_digest
+        self.proposer = proposer
 
     @property
     def memory(self) -> Memory | None:
@@ -92,7 +146,3 @@ class Change(msgspec.Struct, frozen=True, gc=False):
         if not self.dedup_key:
             return None
         return Memory(self.payload_digest, self.input_id, self.state.version, self.log_time)
-
-
-encode_state = msgspec.msgpack.Encoder().encode
-"""Encode a state, or a memory, for the local store, and to measure its size: msgpack, 0.5 us."""

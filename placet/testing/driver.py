@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from weakref import finalize
-
-import msgspec
 
 from placet.definitions import load_definition, parse_definition
 from placet.processors.address import partition_of
@@ -262,7 +261,7 @@ class TestDriver:
         if data is None:
             return UNSEEN
         state = self._form().load(data)
-        return msgspec.structs.replace(state, fields={**self.machine.initial_fields, **state.fields})
+        return replace(state, fields={**self.machine.initial_fields, **state.fields})
 
     @property
     def decisions(self) -> list[Decision]:

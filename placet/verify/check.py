@@ -18,7 +18,7 @@ from placet.processors.ladder import LADDERS
 from placet.processors.replay import Replay
 from placet.schemas.errors import SettingsError
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
-from placet.schemas.state import Memory
+from placet.schemas.memory import Memory
 from placet.streams.records import ConsumerRecord
 from placet.streams.state import layout
 from placet.verify.changes import Changes

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from math import inf
 from pathlib import Path
 from struct import pack
 from typing import Final
-
-import msgspec
 
 from placet.definitions import parse_definition
 from placet.processors.address import partition_of
@@ -98,7 +97,7 @@ def every_reason() -> Recording:
     driver.propose("l-1", "lend", {"due": now + 9}, dedup_key="k-4")  # ILLEGAL_TRANSITION
     driver.propose("l-1", "price", {"fee": Decimal("2.00")}, base=first, dedup_key="k-7")
     driver.propose("l-1", "price", {"fee": Decimal("3.00")}, base=first, dedup_key="k-8")  # STALE
-    ahead = msgspec.structs.replace(driver.read("l-1"), version=99)
+    ahead = replace(driver.read("l-1"), version=99)
     driver.propose("l-1", "price", {"fee": Decimal("3.00")}, base=ahead, dedup_key="k-9")  # VERSION_AHEAD
     driver.propose("l-1", "praise", {"by": 0})  # GUARD_ERROR
     driver.signal("l-1", "read", {"pages": 1000}, signal_id="s-9")  # INVARIANT_VIOLATED

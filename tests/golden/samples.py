@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-
-import msgspec
 
 from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
@@ -22,8 +21,9 @@ from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Conflict, Coordinates, Decision, Fired, First, Outcome, Reason, Resolved
 from placet.schemas.ledger import AppliedEntry, Commit, Disarmed, Genesis, Held, LedgerEntry, MemoryEntry, Span
+from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Message, Priority
-from placet.schemas.state import Applied, Change, EntityState, Memory
+from placet.schemas.state import Change, EntityState
 from placet.streams.records import ConsumerRecord
 
 HERE = Path(__file__).parent
@@ -92,9 +92,9 @@ ACCEPTED = Decision(
     "accepted",
     "accepted",
 )
-RESOLVING = msgspec.structs.replace(ACCEPTED, resolves=Resolved("demo.parcel.proposals", 2**40 - 1))
-FIRED = msgspec.structs.replace(ACCEPTED, input_id="", dedup_key="", timer=Fired(T - 5, 17))
-NOWHERE = msgspec.structs.replace(AT, topic="", offset=-1)
+RESOLVING = replace(ACCEPTED, resolves=Resolved("demo.parcel.proposals", 2**40 - 1))
+FIRED = replace(ACCEPTED, input_id="", dedup_key="", timer=Fired(T - 5, 17))
+NOWHERE = replace(AT, topic="", offset=-1)
 REPEATED = Decision(
     Outcome.DUPLICATE,
     Reason.REPEATED,
@@ -172,9 +172,9 @@ CHANGE = Change(
     DIGEST,
     "agent-7",
 )
-CARRYING = msgspec.structs.replace(
+CARRYING = replace(
     CHANGE,
-    state=msgspec.structs.replace(CHANGE.state, carried={"tax": "1.50", "owner": None, "rooms": {"b": 1.5, "a": -1}}),
+    state=replace(CHANGE.state, carried={"tax": "1.50", "owner": None, "rooms": {"b": 1.5, "a": -1}}),
 )
 DELETION = Change(
     "parcel-8",

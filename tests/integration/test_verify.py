@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from tests.integration.gates import World, wait_until
@@ -85,8 +85,8 @@ def forge_a_change(world: World) -> tuple[int, int]:
     """Write another total for an order, as if its last input had led to it; return partition and offset."""
     record = next(message for message in reversed(world.read(world.topics.changelog)) if message.value() is not None)
     change = world.codec.decode_change(record.value(), record.headers())
-    state = msgspec.structs.replace(change.state, fields={**change.state.fields, "total": 1_000_000})
-    value, headers = world.codec.encode_change(msgspec.structs.replace(change, state=state))
+    state = replace(change.state, fields={**change.state.fields, "total": 1_000_000})
+    value, headers = world.codec.encode_change(replace(change, state=state))
     place = record.partition(), world.ends([world.topics.changelog])[world.topics.changelog, record.partition()]
     world.producer.produce(world.topics.changelog, value, record.key(), record.partition(), headers=headers)
     world.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
@@ -71,12 +72,12 @@ def _outcomes(
         key, value = record.key or b"", record.value or b""
         if record.topic == topics.decisions:
             decision, at = codec.decode_decision(value)
-            nameless = msgspec.structs.replace(at, task_epoch=0, sequence=0, index=0)
+            nameless = replace(at, task_epoch=0, sequence=0, index=0)
             found.decisions[at.topic, at.offset] = key + codec.encode_decision(decision, nameless)
         elif record.topic == topics.changelog:
             assert value, "nothing expires here"
             change = codec.decode_change(value, record.headers or [])
-            nameless_value, _ = codec.encode_change(msgspec.structs.replace(change, task_epoch=0, sequence=0))
+            nameless_value, _ = codec.encode_change(replace(change, task_epoch=0, sequence=0))
             found.changes.setdefault(key, []).append(nameless_value + repr(record.headers).encode())
     return found
 

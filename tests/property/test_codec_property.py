@@ -7,10 +7,10 @@ import math
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -24,8 +24,9 @@ from placet.schemas.codec.control import decode_control
 from placet.schemas.codec.dead_letter import decode_dead_letter
 from placet.schemas.codec.state_header import state_header
 from placet.schemas.errors import DecodeError
+from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind, Message, Priority
-from placet.schemas.state import Applied, EntityState
+from placet.schemas.state import EntityState
 from tests.golden import oracle, samples
 
 EXAMPLES = int(os.environ.get("PLACET_CODEC_EXAMPLES", "300"))
@@ -117,7 +118,7 @@ states = st.builds(
 def test_a_change_comes_back_equal_and_has_the_bytes_of_fastavro(
     state: EntityState, text: str, number: int, digest: bytes
 ) -> None:
-    change = msgspec.structs.replace(
+    change = replace(
         samples.CHANGE, state=state, input_id=text, proposer=text, offset=number, log_time=number, payload_digest=digest
     )
     value, headers = CODEC.encode_change(change)
@@ -129,7 +130,7 @@ def test_a_change_comes_back_equal_and_has_the_bytes_of_fastavro(
 @many
 @given(texts, longs, digests, st.lists(texts, max_size=5))
 def test_a_decision_comes_back_equal(text: str, number: int, digest: bytes, names: list[str]) -> None:
-    decision = msgspec.structs.replace(
+    decision = replace(
         samples.STALE,
         name=text,
         detail=text * 100,
@@ -137,7 +138,7 @@ def test_a_decision_comes_back_equal(text: str, number: int, digest: bytes, name
         version_before=number,
         conflicts=(samples.STALE.conflicts[0]._replace(version=number, fields=tuple(names)),),
     )
-    at = msgspec.structs.replace(samples.AT, offset=number, topic=text, definition_digest=digest)
+    at = replace(samples.AT, offset=number, topic=text, definition_digest=digest)
     assert CODEC.decode_decision(CODEC.encode_decision(decision, at)) == (decision, at)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-
-from msgspec.structs import replace
 
 from placet.processors.address import partition_of
 from placet.schemas.messages import Kind, Message

@@ -10,8 +10,9 @@ from placet.processors.ladder import Times
 from placet.processors.machine import compile_machine
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import parse_definition
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
-from placet.schemas.state import UNSEEN, EntityState, Memory
+from placet.schemas.state import UNSEEN, EntityState
 
 __all__ = ["NOW", "Bench", "proposal", "signal"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
-import msgspec
 import pytest
 from mypy import api
 
@@ -229,7 +229,7 @@ def test_a_forgotten_entity_is_as_never_seen(world: World) -> None:
     world.driver.advance(days=2)
     world.feed()
     assert world.mirror.read("d-1", 0).result(0) == Snapshot(
-        "d-1", msgspec.structs.replace(Snapshot("").state, fields={"opened": 0, "by": None})
+        "d-1", replace(Snapshot("").state, fields={"opened": 0, "by": None})
     )
     last = seen(world.driver, "d-1")
     assert (last.forgotten, last.exists, last.version) == (True, False, 2)
@@ -596,7 +596,7 @@ def test_every_reason_is_explained(driver: TestDriver) -> None:
     driver.signal("d-1", "built", signal_id="s-1")
     case = case_of(driver, "s-1")
     for reason in Reason:
-        found = explain(case._replace(decision=msgspec.structs.replace(case.decision, reason=reason)))
+        found = explain(case._replace(decision=replace(case.decision, reason=reason)))
         assert found.advice == REASONS[reason].todo
         assert found.question
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import pytest
 
 from placet.schemas.avro.scalar_readers import READERS
@@ -35,7 +35,7 @@ DECISIONS = [samples.ACCEPTED, samples.REPEATED, samples.STALE, samples.UNDECODA
 
 
 def proposal(**changed: Any) -> Message:
-    return msgspec.structs.replace(samples.RE_ROUTED, **changed)
+    return replace(samples.RE_ROUTED, **changed)
 
 
 # What is pinned -------------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_a_decision_and_its_coordinates_come_back_equal(decision: Decision) -> N
 @pytest.mark.parametrize("reason", list(Reason))
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_every_outcome_and_reason_comes_back(outcome: Outcome, reason: Reason) -> None:
-    decision = msgspec.structs.replace(samples.STALE, outcome=outcome, reason=reason)
+    decision = replace(samples.STALE, outcome=outcome, reason=reason)
     assert CODEC.decode_decision(CODEC.encode_decision(decision, samples.AT))[0] == decision
 
 
@@ -138,16 +138,16 @@ def test_a_dead_letter_always_fits_into_a_record(record: ConsumerRecord) -> None
 
 @pytest.mark.parametrize("field", ["name", "input_id", "entity_id", "dedup_key", "detail"])
 def test_a_decision_always_fits_into_a_record(field: str) -> None:
-    long = msgspec.structs.replace(samples.STALE, **{field: "ü" * (1 << 20)})
+    long = replace(samples.STALE, **{field: "ü" * (1 << 20)})
     value = CODEC.encode_decision(long, samples.AT)
     assert len(value) < 65_536
     cut, _ = CODEC.decode_decision(value)
-    assert cut == msgspec.structs.replace(long, **{field: "ü" * 512})
+    assert cut == replace(long, **{field: "ü" * 512})
 
 
 def test_the_batchs_columns_are_encoded_for_each_batch_anew() -> None:
     for sequence in (1, 2, 1):
-        at = msgspec.structs.replace(samples.AT, sequence=sequence, decided_at=sequence)
+        at = replace(samples.AT, sequence=sequence, decided_at=sequence)
         assert CODEC.decode_decision(CODEC.encode_decision(samples.STALE, at))[1] == at
 
 
@@ -523,7 +523,7 @@ def test_an_input_of_another_version_gets_our_defaults_and_loses_what_we_lack() 
     message = proposal(name="turn", payload={"gone": "x", "by": -(2**31), "note": "n"})
     expected = {"tags": ["a"], "note": "n", "by": -(2**31), "fee": Decimal("-1.28"), "extra": None}
     decoded = reader.decode(Kind.PROPOSAL, writer.encode_message(message))
-    assert decoded == msgspec.structs.replace(message, payload=expected)
+    assert decoded == replace(message, payload=expected)
     decoded.payload["tags"].append("b")  # type: ignore[union-attr]  # a list, as the line above shows
     assert reader.decode(Kind.PROPOSAL, writer.encode_message(message)).payload == expected
 
@@ -566,11 +566,9 @@ def test_a_change_of_another_version_is_our_state() -> None:
     rules = {"signals": {"made": {"transitions": [{"from": ["absent"], "to": "accepted"}]}}, "proposals": {}}
     writer, reader = met(with_rules(fields=old_fields, **rules), with_rules(version=2, fields=fields, **rules))
     state = EntityState(3, 5, "accepted", {"place": "x", "scans": 7, "gone": 1}, {"gone": 2}, {})
-    value, headers = writer.encode_change(msgspec.structs.replace(samples.CHANGE, state=state))
-    assert reader.decode_state(value, headers) == msgspec.structs.replace(
-        state, fields={"place": "x", "scans": 7}, carried={"gone": 1}
-    )
-    assert reader.decode_change(value, headers).state == msgspec.structs.replace(
+    value, headers = writer.encode_change(replace(samples.CHANGE, state=state))
+    assert reader.decode_state(value, headers) == replace(state, fields={"place": "x", "scans": 7}, carried={"gone": 1})
+    assert reader.decode_change(value, headers).state == replace(
         state,
         carried={"gone": 1},
         fields={
@@ -610,7 +608,7 @@ def test_the_contract_of_another_entity_type_is_not_learned() -> None:
 
 def test_coordinates_lead_the_schema_in_the_order_of_their_batch() -> None:
     names = [column.name for column in parse_schema(DECISION).columns]
-    assert set(names[:10]) == {field.name for field in msgspec.structs.fields(Coordinates)}
+    assert set(names[:10]) == {field.name for field in fields(Coordinates)}
     assert names[:7] == [
         "topic",
         "partition",

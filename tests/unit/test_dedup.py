@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
-import msgspec
 import pytest
 
 from placet.processors.dedup import CheckedInput, identified
@@ -61,7 +61,7 @@ def test_a_key_that_is_given_counts_before_the_id_and_the_cause() -> None:
     given = occasion(signal("heard", {"what": "a"}, input_id="s-1", dedup_key="k"))
     assert given.dedup_key == occasion(signal("heard", {"what": "a"}, input_id="s-2", dedup_key="k")).dedup_key
     caused = proposal("clean", {"note": ""}, dedup_key="k", caused_by="task-1")
-    assert occasion(caused) == occasion(msgspec.structs.replace(caused, caused_by="task-2"))
+    assert occasion(caused) == occasion(replace(caused, caused_by="task-2"))
 
 
 def test_the_fields_alone_name_the_occasion() -> None:
@@ -94,7 +94,7 @@ def test_the_digest_minds_the_order_of_a_map_no_more_than_the_map_does() -> None
 
 def test_the_digest_covers_name_and_values_only() -> None:
     heard = signal("heard", {"what": "a"})
-    later = msgspec.structs.replace(heard, event_time=1, issued_at=2, input_id="other", proposer="else", caused_by="x")
+    later = replace(heard, event_time=1, issued_at=2, input_id="other", proposer="else", caused_by="x")
     assert occasion(heard).payload_digest == occasion(later).payload_digest
     assert occasion(heard).payload_digest != occasion(signal("shouted", {"what": "a"})).payload_digest
     assert occasion(heard).payload_digest != occasion(signal("heard", {"what": "b"})).payload_digest

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import replace
+
 import pytest
 
 from placet.schemas.decision import Decision, Outcome, Reason
-from placet.schemas.state import Applied, EntityState
+from placet.schemas.memory import Applied
+from placet.schemas.state import EntityState
 from tests.unit.bench import NOW, Bench, proposal, signal
 
 LAMP = """
@@ -89,7 +91,7 @@ def test_an_input_that_changes_nothing_bumps_nothing_but_is_remembered_by_name(b
     assert (decision.changed, decision.version_after) == (False, 1)
     after = lamp(bench)
     assert after.applied["labelled"] == Applied(NOW + 3, "s-1", decision.payload_digest, 1, NOW + 4)
-    assert msgspec.structs.replace(after, applied=before.applied) == before
+    assert replace(after, applied=before.applied) == before
 
 
 def test_an_older_fact_that_is_applied_all_the_same_does_not_become_the_newest(bench: Bench) -> None:
@@ -147,7 +149,7 @@ def test_a_state_of_an_earlier_definition_is_read_field_by_field(bench: Bench) -
     """As many fields as now, but others: one came and one went."""
     state = lamp(bench)
     earlier = {"left": 7, "label": "hall", "gone": True}
-    bench.states["order-1"] = msgspec.structs.replace(state, fields=earlier)
+    bench.states["order-1"] = replace(state, fields=earlier)
     accept(bench.judge(proposal("swap", dedup_key="k")))
     assert lamp(bench).fields == {"left": 2, "right": 7, "label": "hall"}
     assert lamp(bench).version == 2

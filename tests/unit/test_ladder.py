@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import replace
+
 import pytest
 
 from placet.processors.address import partition_of
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.decision import REASONS, Conflict, Decision, First, Outcome, Reason, Retry
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
-from placet.schemas.state import Memory
 from tests.unit.bench import NOW, PARTITIONS, Bench, proposal, signal
 
 HORIZON_MS = 600_000
@@ -159,9 +160,9 @@ def test_a_refused_proposal_leaves_no_memory(bench: Bench) -> None:
 def test_the_occasion_is_derived_from_its_cause_never_from_the_base_version(bench: Bench) -> None:
     caused = raise_by(dedup_key=None, caused_by="task-1")
     assert bench.judge(caused).outcome is Outcome.ACCEPTED
-    reread = msgspec.structs.replace(caused, input_id="p-2", base_version=2)
+    reread = replace(caused, input_id="p-2", base_version=2)
     assert bench.judge(reread).reason is Reason.REPEATED
-    assert bench.judge(msgspec.structs.replace(reread, caused_by="task-2")).outcome is Outcome.ACCEPTED
+    assert bench.judge(replace(reread, caused_by="task-2")).outcome is Outcome.ACCEPTED
 
 
 def test_the_definition_computes_the_occasion_from_payload_fields(bench: Bench) -> None:
@@ -174,18 +175,18 @@ def test_once_means_once_for_each_entity_and_name_whatever_the_key(bench: Bench)
     later = NOW + 10 * HORIZON_MS
     again = signal("opened", {"amount": 10}, input_id="s-9", dedup_key="new", issued_at=later, event_time=later)
     assert bench.judge(again, at=later).reason is Reason.REPEATED
-    other = msgspec.structs.replace(again, payload={"amount": 11})
+    other = replace(again, payload={"amount": 11})
     assert_refused(bench.judge(other, at=later), Reason.DEDUP_KEY_REUSED)
-    assert bench.judge(msgspec.structs.replace(again, entity_id="order-2"), at=later).outcome is Outcome.ACCEPTED
+    assert bench.judge(replace(again, entity_id="order-2"), at=later).outcome is Outcome.ACCEPTED
 
 
 def test_of_the_newest_only_another_time_is_another_occasion(bench: Bench) -> None:
     seen = signal("seen", {"place": "hall"}, input_id="s-2")
     assert bench.judge(seen).outcome is Outcome.ACCEPTED
-    assert bench.judge(msgspec.structs.replace(seen, input_id="s-3")).reason is Reason.REPEATED
-    assert_refused(bench.judge(msgspec.structs.replace(seen, payload={"place": "yard"})), Reason.DEDUP_KEY_REUSED)
-    assert_refused(bench.judge(msgspec.structs.replace(seen, event_time=NOW - 1)), Reason.SUPERSEDED)
-    assert bench.judge(msgspec.structs.replace(seen, event_time=NOW + 1)).outcome is Outcome.ACCEPTED
+    assert bench.judge(replace(seen, input_id="s-3")).reason is Reason.REPEATED
+    assert_refused(bench.judge(replace(seen, payload={"place": "yard"})), Reason.DEDUP_KEY_REUSED)
+    assert_refused(bench.judge(replace(seen, event_time=NOW - 1)), Reason.SUPERSEDED)
+    assert bench.judge(replace(seen, event_time=NOW + 1)).outcome is Outcome.ACCEPTED
 
 
 def test_memory_counts_as_long_as_a_retry_could_be_proved_new_on_log_time(bench: Bench) -> None:

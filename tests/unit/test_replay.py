@@ -12,8 +12,9 @@ from placet.processors.replay import Replay
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry
+from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind, Message
-from placet.schemas.state import Applied, Change
+from placet.schemas.state import Change
 from placet.streams.records import TopicPartition
 from placet.testing import TestDriver
 from tests.unit.verify_history import DAY_MS, DEFINITION

@@ -58,9 +58,9 @@ def rewrite_change(history: History, index: int, edit: Callable[[Change], Change
 def rewrite_decision(history: History, number: int, /, **parts: object) -> ConsumerRecord:
     """Change a decision, or where and when it was taken."""
     decision, at = history.codec.decode_decision(history.records[DECISIONS][number].value or b"")
-    own = {name: part for name, part in parts.items() if name in decision.__struct_fields__}
-    other = {name: part for name, part in parts.items() if name in at.__struct_fields__}
-    decision, at = msgspec.structs.replace(decision, **own), msgspec.structs.replace(at, **other)
+    own = {name: part for name, part in parts.items() if name in decision.__match_args__}
+    other = {name: part for name, part in parts.items() if name in at.__match_args__}
+    decision, at = replace(decision, **own), replace(at, **other)
     return history.replace(DECISIONS, number, value=history.codec.encode_decision(decision, at))
 
 
@@ -131,7 +131,7 @@ def test_a_change_without_an_accepted_decision() -> None:
     history = small_history()
     history.append(history.records[CHANGELOG][-1])
     added = rewrite_change(
-        history, -1, lambda change: msgspec.structs.replace(change, offset=99, state=_renamed(change, total=1_000_000))
+        history, -1, lambda change: replace(change, offset=99, state=_renamed(change, total=1_000_000))
     )
 
     finding = first_of(history, Check.UNCAUSED)
@@ -148,7 +148,7 @@ def test_a_change_on_a_refused_input() -> None:
     added = rewrite_change(
         history,
         2,
-        lambda change: msgspec.structs.replace(change, topic=at.topic, offset=at.offset, sequence=at.sequence),
+        lambda change: replace(change, topic=at.topic, offset=at.offset, sequence=at.sequence),
     )
 
     finding = first_of(history, Check.UNCAUSED)
@@ -182,7 +182,7 @@ def test_a_gap_in_the_versions() -> None:
     changed = rewrite_change(
         history,
         3,
-        lambda change: msgspec.structs.replace(change, state=msgspec.structs.replace(change.state, version=7)),
+        lambda change: replace(change, state=replace(change.state, version=7)),
     )
 
     finding = first_of(history, Check.VERSION)
@@ -192,14 +192,12 @@ def test_a_gap_in_the_versions() -> None:
 
 
 def _renamed(change: Change, **fields: object) -> object:
-    return msgspec.structs.replace(change.state, fields={**change.state.fields, **fields})
+    return replace(change.state, fields={**change.state.fields, **fields})
 
 
 def test_another_state_than_the_rules_give() -> None:
     history = small_history()
-    changed = rewrite_change(
-        history, -1, lambda change: msgspec.structs.replace(change, state=_renamed(change, total=500))
-    )
+    changed = rewrite_change(history, -1, lambda change: replace(change, state=_renamed(change, total=500)))
 
     finding = first_of(history, Check.CHANGE)
 

@@ -11,10 +11,9 @@ A carried value is what msgpack can hold, decimals as text in their field's scal
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeAlias
-
-import msgspec
 
 from placet.schemas.definition.field_types import Field, accepts, expected, in_scale
 from placet.schemas.errors import DecodeError
@@ -56,7 +55,7 @@ class KnownFields:
         fields = {name: value for name, value in state.fields.items() if name in self._names}
         unknown = {name: portable(value) for name, value in state.fields.items() if name not in self._names}
         carried = self.put_back(fields, {**(state.carried or {}), **unknown})
-        return msgspec.structs.replace(state, fields=fields, carried=carried)
+        return replace(state, fields=fields, carried=carried)
 
     def put_back(self, fields: dict[str, Any], carried: Carried) -> Carried | None:
         """Put carried values into the fields that this definition has; return what it still does not know.

@@ -7,6 +7,7 @@ schemas. Ledger entries are written by the schema, from attributes of the same n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any, Final, Protocol, final
 
 import msgspec
@@ -39,8 +40,9 @@ from placet.schemas.ledger import (
     MemoryEntry,
     Span,
 )
+from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Value
-from placet.schemas.state import Applied, Change, EntityState, Memory
+from placet.schemas.state import Change, EntityState
 
 __all__ = [
     "DECISION_BYTES_MAX",
@@ -63,7 +65,7 @@ _TEXTS: Final = ("name", "input_id", "entity_id", "dedup_key", "detail")
 _TEXT_MAX: Final = 512
 
 _DECISION: Final = parse_schema(DECISION)
-_AT: Final = len(msgspec.structs.fields(Coordinates))
+_AT: Final = len(fields(Coordinates))
 _DECISION_NAMES: Final = [column.name for column in _DECISION.columns]
 
 _VERDICTS: Final = {
@@ -171,7 +173,7 @@ def _own_columns(decision: Decision) -> bytes:
 
 def _with_short_texts(decision: Decision) -> Decision:
     texts = {name: getattr(decision, name)[:_TEXT_MAX] for name in _TEXTS}
-    return msgspec.structs.replace(decision, **texts)
+    return replace(decision, **texts)
 
 
 def decision_of(values: Sequence[Any]) -> tuple[Decision, Coordinates]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from placet.schemas.codec.carried import Carried
-from placet.schemas.state import Applied, EntityState
+from placet.schemas.memory import Applied
+from placet.schemas.state import EntityState
 
 __all__ = ["STATE_HEADER", "Hidden", "hidden_of", "state_header"]
 

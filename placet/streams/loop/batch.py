@@ -13,8 +13,9 @@ from msgspec import MsgspecError
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind
-from placet.schemas.state import UNSEEN, EntityState, Memory
+from placet.schemas.state import UNSEEN, EntityState
 from placet.streams.errors import unreadable
 from placet.streams.records import ProducerRecord, TopicPartition
 from placet.streams.state import layout

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from placet.processors.ladder import LADDER
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
+from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT, UNSEEN, Applied, EntityState
+from placet.schemas.state import ABSENT, UNSEEN, EntityState
 from placet.streams.errors import TaskStopped, unreadable
 from placet.streams.records import ConsumerRecord
 from placet.streams.recovery.steps import Restoration, RestoreStep, unreadable_record
@@ -120,7 +119,7 @@ class LedgerChain:
         known = state.applied.get(entry.name)
         if state.incarnation != entry.incarnation or (known and _age(known) > _age(entry.applied)):
             return
-        after = msgspec.structs.replace(state, applied={**state.applied, entry.name: entry.applied})
+        after = state.remembering({**state.applied, entry.name: entry.applied})
         writes[layout.state_key(entity)] = self._job.form.dump(after)
         if state.status == ABSENT and not state.deleted_at:
             layout.remember(writes, layout.deleted_key(entity), layout.dump_log_time(entry.applied.log_time))

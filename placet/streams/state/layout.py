@@ -24,8 +24,10 @@ import msgspec
 from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
+from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT, Change, EntityState, Memory, encode_state
+from placet.schemas.state import ABSENT, Change, EntityState
+from placet.schemas.stored import decode_memory, decode_state, encode_memory, encode_state
 from placet.streams.records import Headers
 
 __all__ = [
@@ -76,8 +78,6 @@ _KINDS: Final = {kind: bytes([kind]) for kind in Kind}
 _u16: Final = Struct(">H")
 _u32: Final = Struct(">I")
 _u64: Final = Struct(">Q")
-_decode_memory: Final = msgspec.msgpack.Decoder(Memory).decode
-_decode_state: Final = msgspec.msgpack.Decoder(EntityState).decode
 _decode_commit: Final = msgspec.msgpack.Decoder(Commit).decode
 _encode_raw: Final = msgspec.msgpack.Encoder().encode
 _encode_keys: Final = _encode_raw
@@ -132,12 +132,12 @@ def expiring_keys(reminder: bytes, keys: bytes) -> list[bytes]:
 
 def dump_memory(memory: Memory) -> bytes:
     """Encode a memory; its log time comes first, so that housekeeping need not decode."""
-    return _u64.pack(memory.log_time) + encode_state(memory)
+    return _u64.pack(memory.log_time) + encode_memory(memory)
 
 
 def load_memory(data: bytes) -> Memory:
     """Decode a memory."""
-    return _decode_memory(data[8:])
+    return decode_memory(data[8:])
 
 
 def log_time_of(data: bytes) -> int:
@@ -264,7 +264,7 @@ class StateFormat:
                 return self._codec.decode_state(value, headers)
             except DecodeError as error:
                 raise DecodeError(f"{_offset_in(headers)}{error}") from error
-        state = _decode_state(data[1:])
+        state = decode_state(data[1:])
         if self._decimal_fields:
             _restore_decimals(state.fields, self._decimal_fields)
         return self._adopt(state)

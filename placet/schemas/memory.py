@@ -1,0 +1,41 @@
+"""What msgpack holds in local storage, part by part. What is remembered of applied inputs never has another form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["Applied", "Memory", "StateRow"]
+
+
+class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The newest applied input of one name: what `late: refuse`, `dedup: newest` and `dedup: once` compare with."""
+
+    event_time: int
+    input_id: str
+    payload_digest: bytes
+    version: int
+    log_time: int
+
+
+class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is remembered of an applied input under its dedup key, for the horizon and 60 s."""
+
+    payload_digest: bytes
+    input_id: str
+    version: int
+    log_time: int
+
+
+class StateRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An `EntityState` as it is stored. A later part is appended, with a default."""
+
+    version: int
+    incarnation: int
+    status: str
+    fields: dict[str, Any]
+    field_versions: dict[str, int]
+    applied: dict[str, Applied]
+    deleted_at: int
+    carried: dict[str, Any] | None = None
