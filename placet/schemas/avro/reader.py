@@ -17,7 +17,7 @@ from typing import Any, final
 from placet.schemas.avro.scalar_readers import (
     READERS,
     DecimalReader,
-    Reader,
+    ShapeReader,
     Unfit,
     WholeAsDouble,
     read_text,
@@ -147,7 +147,7 @@ def default_of(column: Column) -> Any:
     return str(default).encode("latin-1") if shape == Scalar("bytes") else default
 
 
-def _reader_of(writer: Shape, reader: Shape, path: str) -> Reader:
+def _reader_of(writer: Shape, reader: Shape, path: str) -> ShapeReader:
     """Return the reader of one type as another."""
     match writer, reader:
         case Nullable(value, null), Nullable(wanted):
@@ -169,7 +169,7 @@ def _reader_of(writer: Shape, reader: Shape, path: str) -> Reader:
     raise Unresolvable(f"`{path}`: {writer} can't be read as {reader}")
 
 
-def _scalar(writer: Scalar, reader: Scalar, path: str) -> Reader:
+def _scalar(writer: Scalar, reader: Scalar, path: str) -> ShapeReader:
     if writer == reader:
         return DecimalReader(writer) if writer.logical == "decimal" else READERS[writer.type]
     decimal = "decimal" in (writer.logical, reader.logical)
@@ -181,7 +181,7 @@ def _scalar(writer: Scalar, reader: Scalar, path: str) -> Reader:
 
 
 @final
-class _DictReader(Reader):
+class _DictReader(ShapeReader):
     """Reads a record inside another as a dict of our columns."""
 
     def __init__(self, writer: Record, reader: Record) -> None:
@@ -197,8 +197,8 @@ class _DictReader(Reader):
 
 
 @final
-class _NullableReader(Reader):
-    def __init__(self, inner: Reader, null: int) -> None:
+class _NullableReader(ShapeReader):
+    def __init__(self, inner: ShapeReader, null: int) -> None:
         self._inner = inner
         self._nothing = null << 1
         self._something = 2 - (null << 1)
@@ -214,10 +214,10 @@ class _NullableReader(Reader):
 
 
 @final
-class _NeverNull(Reader):
+class _NeverNull(ShapeReader):
     """Reads what the writer may leave out and we may not."""
 
-    def __init__(self, inner: Reader, path: str) -> None:
+    def __init__(self, inner: ShapeReader, path: str) -> None:
         self._inner = inner
         self._path = path
 
@@ -240,8 +240,8 @@ def _block(data: bytes, i: int) -> tuple[int, int]:
 
 
 @final
-class _ListReader(Reader):
-    def __init__(self, item: Reader) -> None:
+class _ListReader(ShapeReader):
+    def __init__(self, item: ShapeReader) -> None:
         self._item = item
 
     def read(self, data: bytes, i: int) -> tuple[Any, int]:
@@ -256,8 +256,8 @@ class _ListReader(Reader):
 
 
 @final
-class _MapReader(Reader):
-    def __init__(self, item: Reader) -> None:
+class _MapReader(ShapeReader):
+    def __init__(self, item: ShapeReader) -> None:
         self._item = item
 
     def read(self, data: bytes, i: int) -> tuple[Any, int]:
@@ -272,7 +272,7 @@ class _MapReader(Reader):
 
 
 @final
-class _Nothing(Reader):
+class _Nothing(ShapeReader):
     """Reads null where a record is expected: an empty one."""
 
     def read(self, data: bytes, i: int) -> tuple[Any, int]:  # noqa: ARG002 - as all readers
@@ -280,7 +280,7 @@ class _Nothing(Reader):
 
 
 @final
-class _ChoiceReader(Reader):
+class _ChoiceReader(ShapeReader):
     def __init__(self, writer: Choice, reader: Choice) -> None:
         wanted = {record.name: record for record in reader.records if record}
         self._branches = [_branch(record, wanted) for record in writer.records]
@@ -294,7 +294,7 @@ class _ChoiceReader(Reader):
         return (name, value), i
 
 
-def _branch(record: Record | None, wanted: dict[str, Record]) -> tuple[str, Reader]:
+def _branch(record: Record | None, wanted: dict[str, Record]) -> tuple[str, ShapeReader]:
     """Return the reader of one branch of a choice. One that can't be ours is read under a name that is none of ours."""
     if record is None:
         return "null", _Nothing()

@@ -20,7 +20,7 @@ __all__ = [
     "AttributesWriter",
     "Out",
     "RecordWriter",
-    "Writer",
+    "ShapeWriter",
     "encoded_long",
     "encoded_string",
     "write_boolean",
@@ -76,7 +76,13 @@ def write_string(out: Out, value: str) -> None:
     Raises:
         UnicodeEncodeError: it holds half a surrogate pair.
     """
-    write_bytes(out, value.encode())
+    data = value.encode()
+    length = len(data)
+    if length < 8192:  # as `write_bytes` does, without the call
+        out.append(_ENDS[length << 1])
+    else:
+        write_long(out, length)
+    out.append(data)
 
 
 def write_boolean(out: Out, value: bool) -> None:  # noqa: FBT001  it is the value
@@ -98,7 +104,7 @@ def encoded_string(value: str) -> bytes:
     return b"".join(out)
 
 
-class Writer:
+class ShapeWriter:
     """Writes values of one shape."""
 
     def write(self, out: Out, value: Any) -> None:
@@ -116,7 +122,7 @@ class Writer:
         return b"".join(out)
 
 
-def writer_of(shape: Shape, record: Callable[[Record], Writer] | None = None) -> Writer:
+def writer_of(shape: Shape, record: Callable[[Record], ShapeWriter] | None = None) -> ShapeWriter:
     """Return the writer of a shape.
 
     Args:
@@ -143,7 +149,7 @@ def writer_of(shape: Shape, record: Callable[[Record], Writer] | None = None) ->
 
 
 @final
-class RecordWriter(Writer):
+class RecordWriter(ShapeWriter):
     """Writes a record from a dict with a value for each column."""
 
     def __init__(self, record: Record) -> None:
@@ -162,7 +168,7 @@ class RecordWriter(Writer):
 
 
 @final
-class AttributesWriter(Writer):
+class AttributesWriter(ShapeWriter):
     """Writes a record from an object with an attribute for each column; so are records inside."""
 
     def __init__(self, record: Record) -> None:
@@ -175,13 +181,13 @@ class AttributesWriter(Writer):
 
 
 @final
-class _LongWriter(Writer):
+class _LongWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
         write_long(out, value)
 
 
 @final
-class _IntWriter(Writer):
+class _IntWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
         number: int = value
         if not -_INT_MAX <= number < _INT_MAX:
@@ -190,30 +196,30 @@ class _IntWriter(Writer):
 
 
 @final
-class _StringWriter(Writer):
+class _StringWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
         write_string(out, value)
 
 
 @final
-class _BytesWriter(Writer):
+class _BytesWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
         write_bytes(out, value)
 
 
 @final
-class _BooleanWriter(Writer):
+class _BooleanWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
         out.append(_TRUE if value else _FALSE)
 
 
 @final
-class _DoubleWriter(Writer):
+class _DoubleWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
         out.append(_pack_double(value))
 
 
-_SCALARS: Final[dict[str, Writer]] = {
+_SCALARS: Final[dict[str, ShapeWriter]] = {
     "boolean": _BooleanWriter(),
     "int": _IntWriter(),
     "long": _LongWriter(),
@@ -224,7 +230,7 @@ _SCALARS: Final[dict[str, Writer]] = {
 
 
 @final
-class _DecimalWriter(Writer):
+class _DecimalWriter(ShapeWriter):
     def __init__(self, shape: Scalar) -> None:
         self._shape = shape
         self._scale = shape.scale
@@ -244,8 +250,8 @@ class _DecimalWriter(Writer):
 
 
 @final
-class _NullableWriter(Writer):
-    def __init__(self, inner: Writer, null: int) -> None:
+class _NullableWriter(ShapeWriter):
+    def __init__(self, inner: ShapeWriter, null: int) -> None:
         self._inner = inner
         self._nothing = encoded_long(null)
         self._something = encoded_long(1 - null)
@@ -259,8 +265,8 @@ class _NullableWriter(Writer):
 
 
 @final
-class _ListWriter(Writer):
-    def __init__(self, item: Writer) -> None:
+class _ListWriter(ShapeWriter):
+    def __init__(self, item: ShapeWriter) -> None:
         self._item = item
 
     def write(self, out: Out, value: Any) -> None:
@@ -272,8 +278,8 @@ class _ListWriter(Writer):
 
 
 @final
-class _MapWriter(Writer):
-    def __init__(self, item: Writer) -> None:
+class _MapWriter(ShapeWriter):
+    def __init__(self, item: ShapeWriter) -> None:
         self._item = item
 
     def write(self, out: Out, value: Any) -> None:
@@ -287,10 +293,10 @@ class _MapWriter(Writer):
 
 
 @final
-class _ChoiceWriter(Writer):
-    def __init__(self, records: tuple[Record | None, ...], record: Callable[[Record], Writer]) -> None:
+class _ChoiceWriter(ShapeWriter):
+    def __init__(self, records: tuple[Record | None, ...], record: Callable[[Record], ShapeWriter]) -> None:
         self._heads: dict[str, bytes] = {}
-        self._writers: dict[str, Writer] = {}
+        self._writers: dict[str, ShapeWriter] = {}
         for index, one in enumerate(records):
             if one is not None:
                 self._heads[one.name] = encoded_long(index)

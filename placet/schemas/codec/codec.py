@@ -2,7 +2,7 @@
 
     Codec ─┬─ writer_schemas   which schema wrote this, and the reader made for it (avro.reader)
            ├─ inputs           values to messages, messages to bytes
-           ├─ records          decisions, changes, ledger entries (avro.writer)
+           ├─ decisions, changes, ledger_entries   what a gate writes (avro.writer)
            └─ state_header     what no column of a change holds
 
 Control records and dead letters belong to no entity type: see `control` and `dead_letter`.
@@ -20,16 +20,11 @@ from typing import Final
 from placet.schemas.avro.reader import Unresolvable
 from placet.schemas.avro.schema import parse_schema
 from placet.schemas.codec.carried import KnownFields
+from placet.schemas.codec.changes import ChangeReader, ChangeWriter
 from placet.schemas.codec.contracts import DECISION, LEDGER, contracts, default_json
+from placet.schemas.codec.decisions import DecisionWriter, decision_of
 from placet.schemas.codec.inputs import InputReader, ProposalReader, Remarks, SignalReader, message_writer
-from placet.schemas.codec.records import (
-    ChangeWriter,
-    DecisionWriter,
-    change_reader,
-    decision_of,
-    ledger_entry_of,
-    write_ledger,
-)
+from placet.schemas.codec.ledger_entries import ledger_entry_of, write_ledger
 from placet.schemas.codec.state_header import STATE_HEADER, state_header
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
@@ -94,7 +89,7 @@ class Codec:
         self._change = by_role["change"]
         self.known_fields = KnownFields(definition.fields)
         self._change_writer = ChangeWriter(self._change.head, self._change.record)
-        self._read_change = change_reader(self._change.record, self.known_fields)
+        self._change_reader = ChangeReader(self._change.record, self.known_fields)
         self._decision = by_role["decision"]
         self._decision_writer = DecisionWriter(self._decision.head)
         self._ledger = by_role["ledger"]
@@ -180,7 +175,7 @@ class Codec:
         Raises:
             DecodeError: the bytes are no change of this entity type, or the header is missing.
         """
-        return self._read_change(self._change.values(value), _state_header(headers))
+        return self._change_reader.change(self._change.values(value), _state_header(headers))
 
     def decode_state(self, value: bytes, headers: Sequence[tuple[str, bytes | None]] | None) -> EntityState:
         """Return the state in a change, with no defaults in it: fields that were never written are missing.
@@ -190,7 +185,7 @@ class Codec:
         Raises:
             DecodeError: see `decode_change`.
         """
-        return self._read_change(self._change.values(value), _state_header(headers), bare=True).state
+        return self._change_reader.change(self._change.values(value), _state_header(headers), bare=True).state
 
     def encode_ledger(self, entry: LedgerEntry) -> bytes:
         """Return a ledger entry's bytes."""
