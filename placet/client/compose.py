@@ -14,6 +14,7 @@ from placet.processors.judge import check_message
 from placet.processors.ladder import Times, decide
 from placet.processors.machine import Machine, compile_machine
 from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import InvalidPayload
@@ -65,11 +66,18 @@ class Composer:
         happened_at = now_ms if event_time is None else event_time
         sender = self._sender if source is None else source
         return self._checked(
-            Message(
-                Kind.SIGNAL, name, signal_id, entity_id, dict(payload or {}), happened_at, now_ms,
-                caused_by=caused_by, proposer=sender,
+            made_message(
+                Kind.SIGNAL,
+                name,
+                input_id=signal_id,
+                entity_id=entity_id,
+                payload=dict(payload or {}),
+                event_time=happened_at,
+                issued_at=now_ms,
+                caused_by=caused_by,
+                proposer=sender,
             )
-        )  # fmt: skip
+        )
 
     def proposal(
         self,
@@ -101,11 +109,22 @@ class Composer:
         valid_until = None if valid_for is None else issued_at + valid_for // _MILLISECOND
         sender = self._sender if proposer is None else proposer
         return self._checked(
-            Message(
-                Kind.PROPOSAL, name, proposal_id, snapshot.entity_id, dict(payload or {}), issued_at, issued_at,
-                dedup_key, caused_by, valid_until, snapshot.version, snapshot.incarnation, proposer=sender,
+            made_message(
+                Kind.PROPOSAL,
+                name,
+                input_id=proposal_id,
+                entity_id=snapshot.entity_id,
+                payload=dict(payload or {}),
+                event_time=issued_at,
+                issued_at=issued_at,
+                dedup_key=dedup_key,
+                caused_by=caused_by,
+                valid_until=valid_until,
+                base_version=snapshot.version,
+                base_incarnation=snapshot.incarnation,
+                proposer=sender,
             )
-        )  # fmt: skip
+        )
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None, now_ms: int) -> Decision:
         """Return the ladder's decision on a proposal on this state; see `AsyncClient.would_accept`."""

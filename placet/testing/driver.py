@@ -14,6 +14,7 @@ from placet.processors.address import partition_of
 from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
+from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.ledger import LedgerEntry
@@ -157,9 +158,9 @@ class TestDriver:
         event_time = self.now_ms if event_time is None else event_time
         issued_at = self.now_ms if issued_at is None else issued_at
         return self.send(
-            Message(
-                Kind.SIGNAL, name, signal_id, entity_id, dict(payload or {}), event_time, issued_at,
-                dedup_key, caused_by, proposer=source,
+            made_message(
+                Kind.SIGNAL, name, input_id=signal_id, entity_id=entity_id, payload=dict(payload or {}),
+                event_time=event_time, issued_at=issued_at, dedup_key=dedup_key, caused_by=caused_by, proposer=source,
             )
         )  # fmt: skip
 
@@ -190,10 +191,11 @@ class TestDriver:
         base = self.read(entity_id) if base is None else base
         issued_at = self.now_ms if issued_at is None else issued_at
         return self.send(
-            Message(
-                Kind.PROPOSAL, name, proposal_id or f"proposal-{self._sent}", entity_id, dict(payload or {}),
-                issued_at, issued_at, dedup_key, caused_by, valid_until, base.version, base.incarnation,
-                proposer=proposer,
+            made_message(
+                Kind.PROPOSAL, name, input_id=proposal_id or f"proposal-{self._sent}", entity_id=entity_id,
+                payload=dict(payload or {}), event_time=issued_at, issued_at=issued_at, dedup_key=dedup_key,
+                caused_by=caused_by, valid_until=valid_until, base_version=base.version,
+                base_incarnation=base.incarnation, proposer=proposer,
             )
         )  # fmt: skip
 

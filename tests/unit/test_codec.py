@@ -18,6 +18,7 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
 from placet.schemas.codec.control import decode_control, encode_control
 from placet.schemas.codec.dead_letter import decode_dead_letter, encode_dead_letter
+from placet.schemas.codec.inputs import made_message
 from placet.schemas.codec.wire import single_object_head
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.model import Definition, parse_definition
@@ -222,7 +223,7 @@ def test_a_missing_field_is_named() -> None:
 )
 def test_an_envelope_that_does_not_fit_is_refused_by_the_fields_name(changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidPayload, match=f"`{next(iter(changed))}` is of a wrong type"):
-        CODEC.encode_message(proposal(**changed))
+        made_message(**{field.name: getattr(samples.RE_ROUTED, field.name) for field in fields(Message)} | changed)
 
 
 def test_a_number_of_more_than_64_bits_is_refused() -> None:

@@ -15,17 +15,21 @@ from placet.schemas.definition.model import Definition, Field
 from placet.schemas.errors import InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority, Value
 
-__all__ = ["InputReader", "ProposalReader", "Remarks", "SignalReader", "invalid_payload", "message_writer"]
+__all__ = [
+    "InputReader",
+    "ProposalReader",
+    "Remarks",
+    "SignalReader",
+    "invalid_payload",
+    "made_message",
+    "message_writer",
+]
 
 _SHOWN_MAX: Final = 512
 """Characters of anything from outside that an error repeats."""
 _SIGNAL: Final = Kind.SIGNAL
 _PROPOSAL: Final = Kind.PROPOSAL
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
-_TEXTS: Final = ("name", "input_id", "entity_id", "proposer")
-_OPTIONAL_TEXTS: Final = ("dedup_key", "caused_by")
-_TIMES: Final = ("event_time", "issued_at", "base_version")
-_OPTIONAL_LONGS: Final = ("valid_until", "base_incarnation")
 
 
 class Remarks(NamedTuple):
@@ -152,7 +156,7 @@ def message_writer(definition: Definition, kind: Kind, record: Record) -> Callab
         name = message.name
         if name not in payloads:
             raise _mismatch(payloads, message.input_id, message.entity_id, name, "")
-        _check_envelope(message, remarks)
+        _check_remarks(message, remarks)
         payload = _complete(message, payloads[name], checks[name])
         choice = (payload_record(kind.name.lower(), definition.entity, name), payload)
         values = _signal_values(message) if kind is Kind.SIGNAL else _proposal_values(definition, message, remarks)
@@ -164,15 +168,46 @@ def message_writer(definition: Definition, kind: Kind, record: Record) -> Callab
     return write
 
 
-def _check_envelope(message: Message, remarks: Remarks) -> None:
-    wrong = [field for field in _TEXTS if not isinstance(getattr(message, field), str)]
-    wrong += [field for field in _OPTIONAL_TEXTS if not isinstance(getattr(message, field), str | None)]
-    wrong += [field for field in _TIMES if type(getattr(message, field)) is not int]
-    wrong += [field for field in _OPTIONAL_LONGS if type(getattr(message, field)) not in (int, type(None))]
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_long(value: object) -> bool:
+    return type(value) is int
+
+
+_ENVELOPE: Final[dict[str, Callable[[object], bool]]] = {
+    "name": _is_text,
+    "input_id": _is_text,
+    "entity_id": _is_text,
+    "proposer": _is_text,
+    "dedup_key": lambda value: value is None or _is_text(value),
+    "caused_by": lambda value: value is None or _is_text(value),
+    "event_time": _is_long,
+    "issued_at": _is_long,
+    "base_version": _is_long,
+    "valid_until": lambda value: value is None or _is_long(value),
+    "base_incarnation": lambda value: value is None or _is_long(value),
+}
+"""What the parts of a message may be."""
+
+
+def made_message(kind: Kind, name: str, **parts: Any) -> Message:
+    """Return a message of what a caller gives, whatever that is.
+
+    Raises:
+        InvalidPayload: a part is of a wrong type; it is named.
+    """
+    for part, fits in _ENVELOPE.items():
+        if part in parts and not fits(parts[part]):
+            raise InvalidPayload(f"`{part}` is of a wrong type", name=str(name))
+    return Message(kind, name, **parts)
+
+
+def _check_remarks(message: Message, remarks: Remarks) -> None:
     texts = (remarks.rationale, remarks.model, *remarks.metadata, *remarks.metadata.values())
-    wrong += [] if all(isinstance(text, str) for text in texts) else ["rationale, model or metadata"]
-    if wrong:
-        raise InvalidPayload(f"`{wrong[0]}` is of a wrong type", name=str(message.name))
+    if not all(isinstance(text, str) for text in texts):
+        raise InvalidPayload("`rationale, model or metadata` is of a wrong type", name=message.name)
 
 
 def _complete(
