@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import pytest
 
 from placet.processors.machine import compile_machine
@@ -276,3 +279,19 @@ def test_the_order_does_not_depend_on_how_the_poll_mixed_the_topics() -> None:
     orders = [list(in_log_time_order(batch)) for batch in (signals + proposals, proposals + signals, mixed)]
     assert orders[0] == orders[1] == orders[2]
     assert list(in_log_time_order([])) == []
+
+
+def test_other_threads_may_go_first_every_few_hundred_inputs() -> None:
+    sheet, called = Sheet(), []
+
+    def note(frame: FrameType, event: str, _arg: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_name)
+
+    records = [sheet.signal("counted", {"amount": number}) for number in range(1_500)]
+    sys.setprofile(note)
+    try:
+        sheet.task.process(records, NOW, 0, NOW)
+    finally:
+        sys.setprofile(None)
+    assert called.count("come_up_for_air") >= 2 * (1_500 // 512)  # while they are decided, and while they are encoded

@@ -35,6 +35,7 @@ from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT
+from placet.streams.loop.air import come_up_for_air
 from placet.streams.loop.batch import Batch
 from placet.streams.loop.expiry import Housekeeping
 from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
@@ -48,8 +49,9 @@ Counts = Counter[tuple[Kind, Outcome, Reason]]
 """How many decisions of each kind one batch gave."""
 
 _ACCEPTED: Final = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
-_READ_AHEAD_RECORDS: Final = 512
-"""Inputs are read so many at once, for the processor's caches, and not all: there may be room for a few only."""
+_AT_ONCE: Final = 512
+"""Inputs go through one stage so many at once, for the processor's caches; then other threads may go first. Not all are
+read before the first is decided: there may be room for a few only."""
 _BYTES_DO_NOT_DECODE: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
 
 
@@ -170,8 +172,8 @@ class Task:
         if not ordered:
             times = times.at_least(idle_ms)
         decided: list[DecidedInput] = []
-        for begin in range(0, len(ordered), _READ_AHEAD_RECORDS):
-            for record, checked in self._check(ordered[begin : begin + _READ_AHEAD_RECORDS]):
+        for begin in range(0, len(ordered), _AT_ONCE):
+            for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
                 times = times.at_least(record.timestamp)
                 at = Coordinates(
                     record.topic, partition, record.offset, times.log_time, times.decided_at,
@@ -180,11 +182,14 @@ class Task:
                 decided.append(self._decide(batch, record, checked, at, times))
                 if batch.size_bytes >= bytes_max:
                     break
+            come_up_for_air()
             if batch.size_bytes >= bytes_max:
                 break
         self._batch_left = ordered[len(decided) :]
         self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
-        self._send(batch, decided)
+        for begin in range(0, len(decided), _AT_ONCE):
+            self._send(batch, decided[begin : begin + _AT_ONCE])
+            come_up_for_air()
         self.counts = Counter(batch.outcomes)
         self._housekeeping.add_to(batch, times.log_time, self._task_epoch, sequence)
         if self._genesis:
