@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.devbroker import broker as embedded
 from placet.devbroker.broker import Broker, BrokerStatus
 from placet.devbroker.folder import LOG
@@ -66,7 +66,7 @@ def start(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="As --foreground, with a temporary folder that is removed at the end.")
     ] = False,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Start Kafka and wait until it serves clients; it runs on when this command ends. The first time, download it.
 
@@ -104,7 +104,7 @@ def stop(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def status(data_dir: DataDir = None, output: OutputOption = Output.TEXT) -> None:
+def status(data_dir: DataDir = None, output: OutputOption = OutputForm.TEXT) -> None:
     """Show whether the broker runs, its address and its resources.
 
     Exit code: 0 it runs, 3 it is stopped, 1 the folder can't be read as a broker's (the reason is on stderr).
@@ -141,7 +141,7 @@ def logs(
                 time.sleep(LOOK_EACH_S)
 
 
-def _stay(broker: Broker, output: Output) -> None:
+def _stay(broker: Broker, output: OutputForm) -> None:
     """Holds the broker until it ends, this command is ended, or the calling process is gone."""
     caller = os.getppid()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -157,9 +157,9 @@ def _stay(broker: Broker, output: Output) -> None:
             raise SettingsError(f"The broker ended by itself: {why}.")
 
 
-def _show(found: BrokerStatus, output: Output) -> None:
+def _show(found: BrokerStatus, output: OutputForm) -> None:
     values = {**asdict(found), "data_dir": str(found.data_dir)}
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps(values))
         return
     values["running"] = None

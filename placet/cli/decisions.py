@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from placet.cli.output import Output
+from placet.cli.output import OutputForm
 from placet.cli.shared import Where, decision_form, decision_line, of_entity
 from placet.client.archive import Archive, ArchivedDecision
 from placet.client.past import iso
@@ -58,9 +58,9 @@ def _input_of(decided: ArchivedDecision) -> tuple[str, int, int]:
     return decided.at.topic, decided.at.partition, decided.at.offset
 
 
-def _print_line(decided: ArchivedDecision, output: Output) -> None:
+def _print_line(decided: ArchivedDecision, output: OutputForm) -> None:
     decision, at = decided
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps({**decision_form(decision), "decided_at": iso(at.decided_at)}, ensure_ascii=False))
         return
     typer.echo(decision_line(decided))

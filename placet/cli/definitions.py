@@ -18,7 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.definitions import load_definition, parse_definition, problems_of, read_text
 from placet.processors.diagram import mermaid
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
@@ -58,7 +58,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.",
 @app.command()
 def validate(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definition files.", show_default=False)],
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Check definition files: grammar, names, types, expressions. All errors are listed, each with its fix.
 
@@ -67,7 +67,7 @@ def validate(
     Example:  placet definitions validate flight.yaml refund.yaml
     """
     checked = [_checked(path) for path in paths]
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps([_as_json(path, *found) for path, found in zip(paths, checked, strict=True)]))
     else:
         for path, found in zip(paths, checked, strict=True):
@@ -76,7 +76,7 @@ def validate(
 
 
 @app.command()
-def show(file: File, output: OutputOption = Output.TEXT) -> None:
+def show(file: File, output: OutputOption = OutputForm.TEXT) -> None:
     """Print the table of transitions, the fields, and the inputs that make each proposal stale.
 
     Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
@@ -86,7 +86,7 @@ def show(file: File, output: OutputOption = Output.TEXT) -> None:
     with _errors_to_stderr(1):
         definition = load_definition(file)
         machine = compile_machine(definition)
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         stale = {name: made_stale_by(machine, name) for name in definition.proposals}
         form = {**definition.written(), "digest": definition.digest.hex(), "made_stale_by": stale}
         typer.echo(json.dumps(form, ensure_ascii=False))
@@ -111,7 +111,7 @@ def diagram(file: File) -> None:
 def diff(
     old: Annotated[Path, typer.Argument(metavar="OLD", help="The definition in force.", show_default=False)],
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The new definition.", show_default=False)],
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Compare two definitions: is the new one compatible with records on the log?
 
@@ -126,7 +126,7 @@ def diff(
         before, after = load_definition(old), load_definition(new)
         compile_machine(after)
     found = differences(before, after)
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps({"compatible": is_compatible(found), "differences": [d._asdict() for d in found]}))
     else:
         _print_differences(found)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.doctor.doctor import examine
 from placet.doctor.result import CheckResult, Status
 from placet.streams.host import LocalHost
@@ -32,7 +32,7 @@ def doctor(
     definition: Definitions = None,
     app: App = None,
     bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Check what a gate needs: settings, definitions, state dir, registry, brokers, topics, rules, timeouts, clock.
 
@@ -49,7 +49,7 @@ def doctor(
     host = LocalHost()
     with Admin(host, settings.librdkafka()) as admin:
         checks = list(examine(settings, definitions, admin, read_rules=lambda: read_rules(host, settings, admin)))
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:
         _print(checks)

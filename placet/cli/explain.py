@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.output import Output
+from placet.cli.output import OutputForm
 from placet.cli.shared import (
     RETRY_WORDS,
     Where,
@@ -54,7 +54,7 @@ def explain_command(
             raise typer.Exit(ExitCode.DIFFERENCE)
         case = archive.case_of(found[-1])
     explanation = explain(case)
-    if where.output is Output.JSON:
+    if where.output is OutputForm.JSON:
         print_json(_form(case, explanation, found[-2::-1]))
     else:
         _print(case, explanation, found[-2::-1])

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Output", "OutputOption"]
+__all__ = ["OutputForm", "OutputOption"]
 
 
-class Output(StrEnum):
+class OutputForm(StrEnum):
     """How a command prints what it found."""
 
     TEXT = "text"
     JSON = "json"
 
 
-OutputOption = Annotated[Output, typer.Option("--output", "-o", help="How to print it.")]
+OutputOption = Annotated[OutputForm, typer.Option("--output", "-o", help="How to print it.")]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.output import Output
+from placet.cli.output import OutputForm
 from placet.cli.shared import (
     EntityId,
     Payload,
@@ -83,7 +83,7 @@ def propose(
         if wait:
             raise typer.Exit(_answer(proposal.decision(timeout), where.output))
         proposal.durable(timeout)
-    if where.output is Output.JSON:
+    if where.output is OutputForm.JSON:
         print_json({"entity_id": entity_id, "name": name, "proposal_id": proposal.proposal_id, "durable": True})
     else:
         typer.echo(f"durable  {name} of {entity_id} ({proposal.proposal_id})")
@@ -104,6 +104,6 @@ def _based_on(newest: Snapshot, version: int | None) -> Snapshot:
     return Snapshot(newest.entity_id, replace(newest.state, version=version))
 
 
-def _answer(decision: Decision, output: Output) -> ExitCode:
+def _answer(decision: Decision, output: OutputForm) -> ExitCode:
     print_decision(decision, output)
     return ExitCode.OK if decision.applied else ExitCode.DIFFERENCE

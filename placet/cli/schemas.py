@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from placet.cli.options import App, settings_from
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.definitions import load_definition
 from placet.schemas.avro.schema import Record, parse_schema
 from placet.schemas.codec.compatibility import Finding, check_all
@@ -44,7 +44,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.",
 def export(
     path: File,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the .avsc files; created if missing.")],
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Write the schemas of a definition, and those that all definitions share, as .avsc files.
 
@@ -64,7 +64,7 @@ def export(
             written.append(str(file))
     except OSError as error:
         raise SettingsError(f"{out} can't be written: {error}") from error
-    typer.echo(json.dumps(written) if output is Output.JSON else "\n".join(written))
+    typer.echo(json.dumps(written) if output is OutputForm.JSON else "\n".join(written))
 
 
 @app.command()
@@ -75,7 +75,7 @@ def check(
             metavar="OLD... NEW", help="Definition files, .avsc files or exported folders.", show_default=False
         ),
     ],
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Compare the schemas of a new version with those of all earlier ones.
 
@@ -92,7 +92,7 @@ def check(
         found = check_all([_contracts_in(path) for path in paths])
     except DecodeError as error:
         raise SettingsError(str(error)) from error
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps({"compatible": not _breaks(found), "findings": [item._asdict() for item in found]}))
     else:
         _print_findings(found)
@@ -108,7 +108,7 @@ def register(
         typer.Option("--registry", metavar="URL", help="Or SCHEMA_REGISTRY_URL; its options as for `placet run`."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would happen to each subject.")] = False,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Register a definition's schemas under the subjects <topic>-value, with the compatibility that each must keep.
 
@@ -124,7 +124,7 @@ def register(
         raise SettingsError("No registry is given: use --registry URL or PLACET_REGISTRY__URL.")
     definition = load_definition(path)
     done = Registry(LocalHost(), url, settings.registry_options()).register(settings.app, definition, dry_run=dry_run)
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps([item._asdict() for item in done]))
     else:
         _print_registered(done)

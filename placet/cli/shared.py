@@ -16,7 +16,7 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.client.archive import ArchivedDecision, sole_entity
 from placet.client.past import GONE, iso
 from placet.client.snapshot import Snapshot
@@ -71,7 +71,7 @@ class Where(NamedTuple):
 
     settings: Settings
     wanted: Definition | str
-    output: Output
+    output: OutputForm
 
 
 def of_entity(command: Callable[..., None]) -> Callable[..., None]:
@@ -96,7 +96,7 @@ def _where(
     ] = None,
     app: App = None,
     bootstrap_servers: BootstrapServers = None,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> Where:
     """Return the entity type and the output that command line and environment name.
 
@@ -210,9 +210,9 @@ def decision_form(decision: Decision) -> dict[str, Any]:
     }
 
 
-def print_decision(decision: Decision, output: Output) -> None:
+def print_decision(decision: Decision, output: OutputForm) -> None:
     """Print a decision."""
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         print_json(decision_form(decision))
         return
     typer.echo(_headline(decision))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.output import Output
+from placet.cli.output import OutputForm
 from placet.cli.shared import (
     EntityId,
     Payload,
@@ -65,7 +65,7 @@ def signal(
         client.signal(
             entity_id, name, values, signal_id=signal_id, event_time=happened_at, caused_by=caused_by, timeout_s=timeout
         )
-    if where.output is Output.JSON:
+    if where.output is OutputForm.JSON:
         print_json({"entity_id": entity_id, "name": name, "signal_id": signal_id, "durable": True})
     else:
         typer.echo(f"durable  {name} of {entity_id} ({signal_id})")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.output import Output
+from placet.cli.output import OutputForm
 from placet.cli.shared import EntityId, Where, changes_form, of_entity, print_json, shown, snapshot_form, time_of
 from placet.client.archive import Archive
 from placet.client.past import PastVersion, as_of, at_version, iso, newest, steps
@@ -55,7 +55,7 @@ def get(
         found = newest(history, entity_id)
     if isinstance(found, str):
         raise _not_there(found)
-    if where.output is Output.JSON:
+    if where.output is OutputForm.JSON:
         print_json(snapshot_form(found))
     else:
         _print_state(found)
@@ -80,7 +80,7 @@ def history(
     if not found:
         raise _not_there(str(newest(found, entity_id)))
     made = steps(found, initial)
-    if where.output is Output.JSON:
+    if where.output is OutputForm.JSON:
         print_json([_step_form(step) for step in made])
         return
     if found[0].version > 1:

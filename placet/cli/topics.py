@@ -10,7 +10,7 @@ import typer
 
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.settings import Settings
@@ -45,7 +45,7 @@ def plan(
     app: App = None,
     bootstrap_servers: BootstrapServers = None,
     partitions: Partitions = None,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Show what `placet topics apply` would do. Changes nothing.
 
@@ -70,7 +70,7 @@ def apply(
     partitions: Partitions = None,
     replication_factor: Replicas = -1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the changes, as `plan` does.")] = False,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Create missing topics, and change settings where this is safe. A second run changes nothing.
 
@@ -97,8 +97,8 @@ def _wanted(
     return settings, specs
 
 
-def _show(steps: Iterable[Step], output: Output, nothing: str) -> None:
-    if output is Output.JSON:
+def _show(steps: Iterable[Step], output: OutputForm, nothing: str) -> None:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps([step._asdict() for step in steps], indent=2))
         return
     steps = list(steps)

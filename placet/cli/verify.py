@@ -17,7 +17,7 @@ from rich.table import Table
 
 from placet.cli.exit_codes import ExitCode
 from placet.cli.options import App, BootstrapServers, Definitions, settings_from
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.definitions import load_definition
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
@@ -48,7 +48,7 @@ def verify(
     findings: Annotated[
         int, typer.Option(min=1, help="How many differences to show for each partition; all are counted.")
     ] = FINDINGS_SHOWN,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Read inputs, decisions, changelog, ledger and rules, and decide everything again. Changes nothing.
 
@@ -69,9 +69,9 @@ def verify(
     settings = settings_from(bootstrap_servers, app=app, definitions=definition)
     entities = [*(entity or ()), *(load_definition(path).entity for path in definition or ())]
     configure_logs("error", app=settings.app)
-    with _bars(shown=output is Output.TEXT) as progress:
+    with _bars(shown=output is OutputForm.TEXT) as progress:
         report = _run(settings, list(dict.fromkeys(entities)), findings, progress)
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         typer.echo(json.dumps(_as_json(report), indent=2))
     else:
         _print(report)

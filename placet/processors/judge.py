@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeAlias, final
 
 from placet.processors.address import ENTITY_ID_BYTES_MAX, Place, address_error, broken_envelope
 from placet.processors.dedup import CheckedInput, identified
@@ -17,9 +17,8 @@ from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, Change, EntityState
 
 __all__ = [
-    "NO_CONSEQUENCES",
-    "Consequences",
     "Decoder",
+    "Entry",
     "Verdict",
     "View",
     "check_input",
@@ -70,22 +69,8 @@ class Verdict:
         self.after = after
 
 
-@final
-class Consequences:
-    """What an accepted input writes besides its decision."""
-
-    def __init__(
-        self,
-        change: Change | None = None,
-        memory: MemoryEntry | None = None,
-        applied: AppliedEntry | None = None,
-    ) -> None:
-        self.change = change
-        self.memory = memory
-        self.applied = applied
-
-
-NO_CONSEQUENCES: Final = Consequences()
+Entry: TypeAlias = Change | MemoryEntry | AppliedEntry
+"""What follows from an accepted input besides its decision."""
 
 
 def judge(
@@ -156,13 +141,13 @@ def decide_input(
     return Verdict(decision, message, state, after)
 
 
-def consequences(verdict: Verdict, at: Coordinates) -> Consequences:
+def consequences(verdict: Verdict, at: Coordinates) -> list[Entry]:
     """Return what an accepted input writes: a change, or the memory that no change carries."""
     decision, message, before, after = verdict.decision, verdict.message, verdict.before, verdict.after
     if decision.outcome is not _ACCEPTED or message is None:
-        return NO_CONSEQUENCES
+        return []
     if decision.changed:
-        return Consequences(
+        return [
             Change(
                 message.entity_id,
                 after,
@@ -181,17 +166,18 @@ def consequences(verdict: Verdict, at: Coordinates) -> Consequences:
                 at.definition_digest,
                 message.proposer,
             )
-        )
-    memory = applied = None
+        ]
+    entries: list[Entry] = []
     if decision.dedup_key:
-        remembered = Memory(decision.payload_digest, message.input_id, after.version, at.log_time)
-        memory = MemoryEntry(
-            int(message.kind), message.entity_id, decision.dedup_key, remembered, at.task_epoch, at.sequence
-        )
+        memory = Memory(decision.payload_digest, message.input_id, after.version, at.log_time)
+        kind = int(message.kind)
+        entries.append(MemoryEntry(kind, message.entity_id, decision.dedup_key, memory, at.task_epoch, at.sequence))
     newest = after.applied.get(message.name)
     if newest is not None and newest is not before.applied.get(message.name):
-        applied = AppliedEntry(message.entity_id, after.incarnation, message.name, newest, at.task_epoch, at.sequence)
-    return Consequences(None, memory, applied)
+        entries.append(
+            AppliedEntry(message.entity_id, after.incarnation, message.name, newest, at.task_epoch, at.sequence)
+        )
+    return entries
 
 
 def _undecoded(

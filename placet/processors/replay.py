@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from placet.processors.address import Place
 from placet.processors.dedup import memory_kept_ms
-from placet.processors.judge import Consequences, Decoder, consequences, judge
+from placet.processors.judge import Decoder, Entry, consequences, judge
 from placet.processors.ladder import Times
 from placet.processors.machine import Machine
 from placet.schemas.codec.carried import KnownFields
@@ -26,10 +26,16 @@ _MemoryKey = tuple[Kind, str, str]
 
 
 class Rerun(NamedTuple):
-    """What the rules say to one input: the decision, and what it writes besides."""
+    """What the rules say to one input: the decision, what follows from it besides, and the entity's state after it."""
 
     decision: Decision
-    writes: Consequences
+    entries: list[Entry]
+    after: EntityState
+
+    @property
+    def change(self) -> Change | None:
+        """The change among what follows, if there is one."""
+        return next((entry for entry in self.entries if isinstance(entry, Change)), None)
 
 
 class Replay:
@@ -80,16 +86,17 @@ class Replay:
         """
         self._known_fields = machine.known_fields
         verdict = judge(machine, decoder, self, kind, key, value, self._place, Times(at.log_time, at.decided_at))
-        writes = consequences(verdict, at)
+        entries = consequences(verdict, at)
         if verdict.decision.outcome is Outcome.ACCEPTED and verdict.message is not None:
             entity_id = verdict.message.entity_id
             self.watermark = max(self.watermark, min(verdict.message.event_time, at.log_time))
             if verdict.after is not verdict.before:
                 self._states[entity_id] = verdict.after
-            memory = _memory_in(writes)
-            if memory is not None:
-                self._remember((kind, entity_id, verdict.decision.dedup_key), memory, machine.horizon_ms)
-        return Rerun(verdict.decision, writes)
+            for entry in entries:
+                memory = None if isinstance(entry, AppliedEntry) else entry.memory
+                if memory is not None:
+                    self._remember((kind, entity_id, verdict.decision.dedup_key), memory, machine.horizon_ms)
+        return Rerun(verdict.decision, entries, verdict.after)
 
     def adopt_change(self, change: Change) -> None:
         """Take a recorded change for granted: the state where a re-run starts, or goes on after a difference."""
@@ -135,12 +142,6 @@ class Replay:
             # All that is older by now was written before the younger generation began: it no longer counts.
             self._older, self._memories, self._younger_since = self._memories, {}, memory.log_time
         self._memories[key] = memory
-
-
-def _memory_in(writes: Consequences) -> Memory | None:
-    if writes.change is not None:
-        return writes.change.memory
-    return writes.memory.memory if writes.memory is not None else None
 
 
 def _age(applied: Applied) -> tuple[int, int, int]:

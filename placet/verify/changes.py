@@ -165,9 +165,10 @@ def _difference(record: ConsumerRecord, step: RerunStep) -> str:
     """Say what differs between a change as written and as it follows, both read by its own definition."""
     assert step.in_force is not None, "what follows from a re-run has rules"
     assert step.rerun is not None, "it has been run"
-    assert step.rerun.writes.change is not None, "it has changed something"
+    change = step.rerun.change
+    assert change is not None, "it has changed something"
     try:
         own = step.in_force.codec.decode_change(record.value or b"", record.headers)
     except DecodeError as error:
         return str(error)
-    return differing(own, step.rerun.writes.change)
+    return differing(own, change)

@@ -20,7 +20,6 @@ from placet.schemas.errors import SettingsError
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
 from placet.schemas.memory import Memory
 from placet.streams.records import ConsumerRecord
-from placet.streams.state import layout
 from placet.verify.changes import Changes
 from placet.verify.decisions import Decisions, RerunStep
 from placet.verify.ledger import Chain, differing_entries, wrong_in_commit
@@ -127,7 +126,8 @@ class TaskCheck:
 
     def _check_entries(self, transaction: RecordedTransaction, steps: list[RerunStep]) -> None:
         """Compare the memory that no change carries, and what the ledger deletes."""
-        due = [pair for step in steps for pair in _entries_of(step)]
+        ledger = self._scope.topics.ledger
+        due = [(one.key or b"", one.value or b"") for step in steps for one in step.follows if one.topic == ledger]
         written = [found for found in transaction.entries if isinstance(found.entry, MemoryEntry | AppliedEntry)]
         missing, strays = differing_entries(due, written)
         for record, _ in strays:
@@ -160,18 +160,6 @@ class TaskCheck:
         horizon_ms = self._rules.horizon_ms(commit.definition_digest)
         live = memory is not None and memory_is_live(memory, commit.log_time, horizon_ms)
         return "the memory still counts" if live else ""
-
-
-def _entries_of(step: RerunStep) -> Iterator[tuple[bytes, bytes]]:
-    """What an input that changed nothing leaves in the ledger, as key and value."""
-    if step.rerun is None or step.in_force is None:
-        return
-    memory, applied = step.rerun.writes.memory, step.rerun.writes.applied
-    encode = step.in_force.codec.encode_ledger
-    if memory is not None:
-        yield layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key), encode(memory)
-    if applied is not None:
-        yield layout.applied_ledger_key(applied.entity_id, applied.name), encode(applied)
 
 
 def _name(key: bytes | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from placet.processors.address import written_key
@@ -10,8 +10,9 @@ from placet.processors.replay import Replay, Rerun
 from placet.schemas.decision import Reason
 from placet.schemas.ledger import Commit, Span
 from placet.schemas.messages import Kind
+from placet.schemas.state import Change
 from placet.streams.records import ConsumerRecord, ProducerRecord
-from placet.streams.state import layout
+from placet.streams.state.outputs import outputs_of
 from placet.verify.records import Lane, RecordedDecision, RecordedTransaction
 from placet.verify.report import Check, TaskReport
 from placet.verify.rules import CompiledRules, PastRules
@@ -28,13 +29,20 @@ _RUNG_1: Final = 100
 class RerunStep(NamedTuple):
     """One decision that belongs to its transaction, and what the re-run made of it, where there was one.
 
-    `change` is the record that should follow from it.
+    `follows` are the records that should follow from it.
     """
 
     recorded: RecordedDecision
     in_force: CompiledRules | None = None
     rerun: Rerun | None = None
-    change: ProducerRecord | None = None
+    follows: Sequence[ProducerRecord] = ()
+
+    @property
+    def change(self) -> ProducerRecord | None:
+        """The record of the change among what should follow."""
+        entries = self.rerun.entries if self.rerun else []
+        pairs = zip(entries, self.follows, strict=True)
+        return next((record for entry, record in pairs if isinstance(entry, Change)), None)
 
 
 class Decisions:
@@ -196,12 +204,8 @@ class Decisions:
             self._report.find(
                 Check.DECISION, record, f"its key is {record.key!r:.100}, the input's {source.key!r:.100}"
             )
-        change = rerun.writes.change
-        if change is None:
-            return RerunStep(recorded, in_force, rerun)
-        value, headers = codec.encode_change(change)
-        headers += layout.change_headers(change, source.key or b"")[0]
-        follows = ProducerRecord(self._scope.topics.changelog, record.partition, source.key, value, headers)
+        outputs = outputs_of(rerun.entries, rerun.after, source.key or b"")
+        follows = [output.record(codec, self._scope.topics, record.partition) for output in outputs]
         return RerunStep(recorded, in_force, rerun, follows)
 
     def _forget_as_recorded(self, recorded: RecordedDecision, in_force: CompiledRules) -> None:

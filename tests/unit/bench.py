@@ -10,6 +10,7 @@ from placet.processors.ladder import Times
 from placet.processors.machine import compile_machine
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import parse_definition
+from placet.schemas.ledger import AppliedEntry
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, EntityState
@@ -83,10 +84,6 @@ class Bench:
         decision = judged.decision
         if judged.after is not judged.before:
             self.states[decision.entity_id] = judged.after
-        writes = consequences(judged, Coordinates("topic", 0, 0, at, at, 1, 1, 0, b"", 0))
-        change, memory = writes.change, writes.memory
-        if change is not None and change.dedup_key:
-            seen = Memory(change.payload_digest, change.input_id, change.state.version, at)
-            self.memories[change.kind, change.entity_id, change.dedup_key] = seen
-        if memory is not None:
-            self.memories[Kind(memory.kind), memory.entity_id, memory.dedup_key] = memory.memory
+        for entry in consequences(judged, Coordinates("topic", 0, 0, at, at, 1, 1, 0, b"", 0)):
+            if not isinstance(entry, AppliedEntry) and entry.memory is not None:
+                self.memories[Kind(entry.kind), entry.entity_id, entry.dedup_key] = entry.memory

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from placet.cli import app
 from placet.cli.explain import _commit_lines
-from placet.cli.output import Output
+from placet.cli.output import OutputForm
 from placet.cli.propose import _pairs
 from placet.cli.shared import changes_form, decision_form, duration_of, payload_of, print_decision, shown, time_of
 from placet.client.explain import Faster
@@ -127,7 +127,7 @@ def decision(outcome: Outcome, reason: Reason, **more: Any) -> Decision:
     ],
 )
 def test_decisions_in_words(made: Decision, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_decision(made, Output.TEXT)
+    print_decision(made, OutputForm.TEXT)
     assert capsys.readouterr().out == shown
 
 

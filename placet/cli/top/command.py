@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.output import Output, OutputOption
+from placet.cli.output import OutputForm, OutputOption
 from placet.cli.top.fetch import Fetcher, Source, source_of
 from placet.cli.top.frame import Frame
 from placet.cli.top.view import render
@@ -57,7 +57,7 @@ def top(
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Print one frame, as --count 1.")] = False,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="How long to wait for a gate's answer.")] = 2.0,
-    output: OutputOption = Output.TEXT,
+    output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Watch the gates: throughput, outcomes by reason, lag, latency and restores, by gate and by partition.
 
@@ -72,15 +72,15 @@ def top(
 
     Example:  placet top -e 9100 -e 9101      placet top -e gates.prod.svc:9100 --once --output json
     """
-    lines = output is Output.JSON and (interval_s is not None or count is not None)
-    if once or (output is Output.JSON and not lines):
+    lines = output is OutputForm.JSON and (interval_s is not None or count is not None)
+    if once or (output is OutputForm.JSON and not lines):
         count = 1
     show = _Looks(Fetcher(_sources(endpoint), timeout_s), interval_s or _INTERVAL_S)
     first = show.look()
     if not first.answering:
         typer.echo(_nobody(first), err=True)
         raise typer.Exit(ExitCode.UNREACHABLE)
-    if output is Output.JSON:
+    if output is OutputForm.JSON:
         for frame in show.frames(count):
             typer.echo(msgspec.json.encode(frame).decode() if lines else _indented(frame))
         return

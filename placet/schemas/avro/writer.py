@@ -20,6 +20,7 @@ __all__ = [
     "AttributesWriter",
     "Out",
     "RecordWriter",
+    "RepeatedLong",
     "ShapeWriter",
     "encoded_long",
     "encoded_string",
@@ -95,6 +96,21 @@ def encoded_long(value: int) -> bytes:
     out: Out = []
     write_long(out, value)
     return b"".join(out)
+
+
+@final
+class RepeatedLong:
+    """Writes a long that is the same as the one before it more often than not, such as a time."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._encoded = encoded_long(0)
+
+    def write(self, out: Out, value: int) -> None:
+        """Add a value's bytes."""
+        if value != self._value:
+            self._value, self._encoded = value, encoded_long(value)
+        out.append(self._encoded)
 
 
 def encoded_string(value: str) -> bytes:

@@ -7,7 +7,15 @@ from typing import Any, Final, final
 import msgspec
 
 from placet.schemas.avro.schema import Record
-from placet.schemas.avro.writer import RecordWriter, encoded_long, encoded_string, write_bytes, write_long, write_string
+from placet.schemas.avro.writer import (
+    RecordWriter,
+    RepeatedLong,
+    encoded_long,
+    encoded_string,
+    write_bytes,
+    write_long,
+    write_string,
+)
 from placet.schemas.codec.carried import KnownFields, portable
 from placet.schemas.codec.contracts import PREFIX
 from placet.schemas.codec.state_header import hidden_of
@@ -37,6 +45,7 @@ class ChangeWriter:
         columns = tuple(column for column in record.columns if not column.name.startswith(PREFIX))
         self._fields = RecordWriter(Record(record.name, columns))
         self._batch = b""
+        self._log_time = RepeatedLong()
         self._last: Change | None = None
 
     def record(self, change: Change) -> bytes:
@@ -44,7 +53,7 @@ class ChangeWriter:
         state = change.state
         out = [self._batch_columns(change)]
         write_long(out, change.offset)
-        write_long(out, change.log_time)
+        self._log_time.write(out, change.log_time)
         write_long(out, change.event_time)
         out.append(_KINDS[change.kind])
         write_string(out, change.name)

@@ -9,6 +9,7 @@ from typing import Any, Final, final
 from placet.schemas.avro.schema import parse_schema
 from placet.schemas.avro.writer import (
     AttributesWriter,
+    RepeatedLong,
     ShapeWriter,
     encoded_long,
     encoded_string,
@@ -61,6 +62,7 @@ _FIRST: Final = _decision_part("first")
 _CONFLICTS: Final = _decision_part("conflicts")
 _RESOLVES: Final = _decision_part("resolves")
 _TIMER: Final = _decision_part("timer")
+_NO_DETAIL: Final = encoded_string("")
 _NOTHING_MORE: Final = b"".join(
     (_FIRST.encoded(None), _CONFLICTS.encoded(()), _RESOLVES.encoded(None), _TIMER.encoded(None))
 )
@@ -78,6 +80,7 @@ class DecisionWriter:
     def __init__(self, head: bytes) -> None:
         self._head = head
         self._batch = b""
+        self._log_time = RepeatedLong()
         self._last: Coordinates | None = None
 
     def record(self, decision: Decision, at: Coordinates) -> bytes:
@@ -92,7 +95,7 @@ class DecisionWriter:
         out = [self._batch_columns(at)]
         write_long(out, at.index)
         write_long(out, at.offset)
-        write_long(out, at.log_time)
+        self._log_time.write(out, at.log_time)
         out.append(own)
         return b"".join(out)
 
@@ -134,7 +137,10 @@ def _own_columns(decision: Decision) -> bytes:
     write_long(out, decision.incarnation)
     write_string(out, decision.status_before)
     write_string(out, decision.status_after)
-    write_string(out, decision.detail)
+    if decision.detail:
+        write_string(out, decision.detail)
+    else:
+        out.append(_NO_DETAIL)
     first, conflicts, resolves, timer = decision.first, decision.conflicts, decision.resolves, decision.timer
     if first is None and not conflicts and resolves is None and timer is None:
         out.append(_NOTHING_MORE)

@@ -20,8 +20,6 @@ from typing import Final, final
 from placet.processors.address import Place, written_key
 from placet.processors.dedup import CheckedInput
 from placet.processors.judge import (
-    NO_CONSEQUENCES,
-    Consequences,
     Verdict,
     check_input,
     consequences,
@@ -32,14 +30,14 @@ from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
-from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry, Span
+from placet.schemas.ledger import Commit, Genesis, Span
 from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT
 from placet.streams.loop.air import come_up_for_air
 from placet.streams.loop.batch import Batch
 from placet.streams.loop.expiry import Housekeeping
-from placet.streams.records import ConsumerRecord, Headers, ProducerRecord, TopicPartition
+from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.state import layout
+from placet.streams.state.outputs import NO_OUTPUTS, Output, outputs_of
 from placet.streams.state.store import StateStore
 from placet.streams.topology import EntityTopics, TaskId
 
@@ -68,13 +66,12 @@ class DecidedInput:
     """An input and its decision, on the way from the ladder to the encoder."""
 
     def __init__(
-        self, record: ConsumerRecord, at: Coordinates, decision: Decision, writes: Consequences, headers: Headers
+        self, record: ConsumerRecord, at: Coordinates, decision: Decision, outputs: list[Output] = NO_OUTPUTS
     ) -> None:
         self.record = record
         self.at = at
         self.decision = decision
-        self.writes = writes
-        self.headers = headers
+        self.outputs = outputs
 
 
 class Task:
@@ -258,66 +255,47 @@ class Task:
     ) -> DecidedInput:
         if isinstance(checked, Verdict):
             batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
-            return DecidedInput(record, at, checked.decision, NO_CONSEQUENCES, [])
+            return DecidedInput(record, at, checked.decision)
         verdict = decide_input(self.machine, batch, checked, record.key, self._place, times)
         if verdict.decision.outcome is not _ACCEPTED:
-            return DecidedInput(record, at, verdict.decision, NO_CONSEQUENCES, [])
-        writes = consequences(verdict, at)
-        headers = self._stage(batch, verdict, writes, record.key or b"", at)
-        return DecidedInput(record, at, verdict.decision, writes, headers)
+            return DecidedInput(record, at, verdict.decision)
+        entity = record.key or b""
+        outputs = outputs_of(consequences(verdict, at), verdict.after, entity)
+        self._stage(batch, verdict, outputs, entity, at)
+        return DecidedInput(record, at, verdict.decision, outputs)
 
-    def _stage(self, batch: Batch, verdict: Verdict, writes: Consequences, entity: bytes, at: Coordinates) -> Headers:
-        """Let the next input see what this one did. Returns the changelog headers that let a restore do the same."""
-        change, memory, applied = writes.change, writes.memory, writes.applied
+    def _stage(self, batch: Batch, verdict: Verdict, outputs: list[Output], entity: bytes, at: Coordinates) -> None:
+        """Let the next input see what this one did."""
         if verdict.after is not verdict.before:
             batch.put_state(entity, verdict.after)
         if verdict.message is not None:
             batch.watermark = max(batch.watermark, min(verdict.message.event_time, at.log_time))
-        if memory is not None:
-            key = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
-            stored = layout.memory_key(Kind(memory.kind), entity, memory.dedup_key)
-            batch.remember(stored, layout.dump_memory(memory.memory))
-            batch.remember(layout.ledger_index_key(key), layout.dump_log_time(at.log_time))
-        if applied is not None and verdict.after.status == ABSENT and not verdict.after.deleted_at:
-            batch.remember(layout.deleted_key(entity), layout.dump_log_time(at.log_time))  # nothing else reminds of it
-        if change is None:
-            return []
-        headers, kept = layout.change_headers(change, entity)
-        for key, value in kept:
-            batch.remember(key, value)
-        return headers
+        for output in outputs:
+            for key, value in output.kept:
+                batch.remember(key, value)
 
     def _send(self, batch: Batch, decided: list[DecidedInput]) -> None:
         """Encode what was decided: per input what follows from it, then its decision."""
         codec, topics, partition = self._codec, self.topics, self.task_id.partition
-        changes = [codec.encode_change(change) if (change := one.writes.change) else None for one in decided]
+        keys = [written_key(one.record.key) for one in decided]
+        followed = iter([output.record(codec, topics, partition) for one in decided for output in one.outputs])
         decisions = [codec.encode_decision(one.decision, one.at) for one in decided]
-        for one, changed, encoded in zip(decided, changes, decisions, strict=True):
-            record, at, decision, memory, applied = (
-                one.record,
-                one.at,
-                one.decision,
-                one.writes.memory,
-                one.writes.applied,
-            )
-            key = written_key(record.key)
-            if changed is not None:
-                value, state_header = changed
-                batch.send_digested(ProducerRecord(topics.changelog, partition, key, value, state_header + one.headers))
-                batch.changes += 1
-            if memory is not None:
-                name = layout.memory_ledger_key(memory.kind, memory.entity_id, memory.dedup_key)
-                batch.send(self._ledger_record(name, memory))
-            if applied is not None:
-                name = layout.applied_ledger_key(applied.entity_id, applied.name)
-                batch.send(self._ledger_record(name, applied))
+        for index, one in enumerate(decided):
+            decision = one.decision
+            for output in one.outputs:
+                if output.changes:
+                    batch.changes += output.changes
+                    batch.send_digested(next(followed))
+                else:
+                    batch.send(next(followed))
             if decision.reason in _BYTES_DO_NOT_DECODE:
-                batch.send(ProducerRecord(self._dead_letters, -1, key, encode_dead_letter(record, decision, at)))
-            batch.send_digested(ProducerRecord(topics.decisions, partition, key, encoded))
+                letter = encode_dead_letter(one.record, decision, one.at)
+                batch.send(ProducerRecord(self._dead_letters, -1, keys[index], letter))
+            batch.send_digested(ProducerRecord(topics.decisions, partition, keys[index], decisions[index]))
             batch.outcomes.append((decision.kind, decision.outcome, decision.reason))
         batch.decisions += len(decided)
 
-    def _ledger_record(self, key: bytes, entry: Genesis | Commit | MemoryEntry | AppliedEntry) -> ProducerRecord:
+    def _ledger_record(self, key: bytes, entry: Genesis | Commit) -> ProducerRecord:
         return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
 
     def _spans(self, decided: list[DecidedInput]) -> tuple[Span, ...]:
