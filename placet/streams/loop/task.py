@@ -173,8 +173,10 @@ class Task:
             for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
                 times = times.at_least(record.timestamp)
                 at = Coordinates(
-                    record.topic, partition, record.offset, times.log_time, times.decided_at,
-                    self._task_epoch, sequence, len(decided), digest, control_position,
+                    topic=record.topic, partition=partition, offset=record.offset,
+                    log_time=times.log_time, decided_at=times.decided_at,
+                    task_epoch=self._task_epoch, sequence=sequence, index=len(decided),
+                    definition_digest=digest, control_position=control_position,
                 )  # fmt: skip
                 decided.append(self._decide(batch, record, checked, at, times))
                 if batch.size_bytes >= bytes_max:
@@ -192,8 +194,10 @@ class Task:
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
-            self._task_epoch, sequence, self._spans(decided), times.log_time, times.decided_at, batch.watermark,
-            control_position, digest, LADDER, batch.decisions, batch.changes, batch.digest, last.digest,
+            task_epoch=self._task_epoch, sequence=sequence, spans=self._spans(decided),
+            log_time=times.log_time, decided_at=times.decided_at, watermark=batch.watermark,
+            control_position=control_position, definition_digest=digest, ladder=LADDER,
+            decisions=batch.decisions, changes=batch.changes, digest=batch.digest, previous=last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
         return batch.records
