@@ -20,7 +20,7 @@ from placet.cli.output import OutputForm, OutputOption
 from placet.client.archive import ArchivedDecision, sole_entity
 from placet.client.past import GONE, iso
 from placet.client.snapshot import Snapshot
-from placet.schemas.decision import REASONS, Decision, Outcome, Retry
+from placet.schemas.decision import REASONS, Decision, Outcome, Reason, Retry
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
@@ -221,7 +221,10 @@ def print_decision(decision: Decision, output: OutputForm) -> None:
     for conflict in decision.conflicts:
         typer.echo(f"  version {conflict.version} changed {', '.join(conflict.fields)}")
     if not decision.applied:
-        typer.echo(f"  try again? {RETRY_WORDS[decision.retry]}. {REASONS[decision.reason].todo}")
+        # A wrong id is the likeliest reason why nothing is known of an entity.
+        never_seen = decision.reason is Reason.ILLEGAL_TRANSITION and decision.version_before == 0
+        todo = f"No entity `{decision.entity_id}` is known: is the id right?" if never_seen else None
+        typer.echo(f"  try again? {RETRY_WORDS[decision.retry]}. {todo or REASONS[decision.reason].todo}")
 
 
 def _headline(decision: Decision) -> str:

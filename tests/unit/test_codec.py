@@ -176,6 +176,13 @@ def test_not_a_number_comes_through_for_the_machine_to_refuse() -> None:
 # Clients --------------------------------------------------------------------------------------------------------------
 
 
+def test_a_whole_number_is_a_double_where_one_is_asked() -> None:
+    """JSON has no 1.0: a model answers 1 now and then."""
+    message = proposal(payload={**samples.RE_ROUTED.payload, "risk": 1})
+    risk = CODEC.decode(Kind.PROPOSAL, CODEC.encode_message(message)).payload["risk"]
+    assert (risk, type(risk)) == (1.0, float)
+
+
 def test_fields_with_a_default_and_optional_ones_may_be_left_out() -> None:
     message = proposal(payload={"place": "x", "risk": 1.0, "dimensions_mm": {}})
     assert CODEC.decode(Kind.PROPOSAL, CODEC.encode_message(message)).payload == {
@@ -194,7 +201,8 @@ def test_fields_with_a_default_and_optional_ones_may_be_left_out() -> None:
     ("changed", "named"),
     [
         ({"place": 7}, "`place` is 7"),
-        ({"risk": 1}, "`risk` is 1"),
+        ({"risk": True}, "`risk` is True"),
+        ({"risk": 10**400}, "`risk` is 1000"),
         ({"risk": math.nan}, "`risk` is nan"),
         ({"fragile": 1}, "`fragile` is 1"),
         ({"fee": 1.5}, "`fee` is 1.5"),

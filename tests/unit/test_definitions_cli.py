@@ -293,7 +293,7 @@ COMPATIBLE = [
     ("proposals:", "  seen: {from: any}\nproposals:", "signals.seen"),
     ("why: string | null}", "why: string | null, how: string | null}", "signals.turned.payload.how"),
     ("why: string | null}", "why: string | null, how: {type: string, default: x}}", "signals.turned.payload.how"),
-    ("from: lit", "from: any", "proposals.dim.transitions"),
+    ("from: lit", "from: any", "proposals.dim.transitions.0.from"),
     ("fence: exact", "fence: [level]", "proposals.dim.fence"),
     ("valid_for: 60s", "valid_for: 30s", "proposals.dim.valid_for"),
     ("state.level < 1000", "state.level < 100", "invariants.small"),
@@ -318,6 +318,33 @@ INCOMPATIBLE = [
     ("{by: int}", "{by: long}", "proposals.dim.payload.by"),
     ("dedup: once", "dedup: [by]", "proposals.dim.dedup"),
 ]
+
+
+CHANGED = [
+    ("state.level < 1000", "state.level < 100", "state.level < 1000 -> state.level < 100"),
+    ("from: lit", "from: [lit, dark]", "[lit] -> [lit, dark]"),
+    ("invariants:\n  small: state.level < 1000\n", "", "removed: state.level < 1000"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "change"), CHANGED)
+def test_both_sides_of_a_change_are_shown(old: str, new: str, change: str) -> None:
+    found = differences(parse_definition(OLD), parse_definition(NEW.replace(old, new)))
+    assert found[-1].change == change
+
+
+def test_transitions_are_compared_by_their_place() -> None:
+    first = "    transitions:\n      - {from: lit, guard: payload.by < 9, set: {level: 1}}\n"
+    second = "      - {from: dark, to: lit}\n"
+    without = NEW.replace("    from: lit\n    set: {level: state.level - payload.by}\n", "")
+    was, comes = (without.replace("valid_for: 60s\n", f"valid_for: 60s\n{text}") for text in (first, first + second))
+    found = differences(
+        parse_definition(was), parse_definition(comes.replace("version: 2", "version: 3").replace("< 9", "< 9.5"))
+    )
+    assert [(one.path, one.change) for one in found[1:]] == [
+        ("proposals.dim.transitions.0.guard", "payload.by < 9 -> payload.by < 9.5"),
+        ("proposals.dim.transitions.1", "added: {from: [dark], to: lit}"),
+    ]
 
 
 @pytest.mark.parametrize(("old", "new", "path"), COMPATIBLE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -122,6 +123,13 @@ def decision(outcome: Outcome, reason: Reason, **more: Any) -> Decision:
             (
                 "REFUSED  STALE  hold of o-1 (p-1)\n  based on 1\n  version 2 changed note, status\n"
                 "  try again? yes, after reading and thinking again. Read the state again and think again.\n"
+            ),
+        ),
+        (
+            replace(decision(Outcome.REFUSED, Reason.ILLEGAL_TRANSITION), version_before=0),
+            (
+                "REFUSED  ILLEGAL_TRANSITION  hold of o-1 (p-1)\n"
+                "  try again? yes, after reading and thinking again. No entity `o-1` is known: is the id right?\n"
             ),
         ),
     ],

@@ -15,7 +15,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from placet.schemas.definition.field_types import Field, accepts, expected, in_scale
+from placet.schemas.definition.field_types import Field, accepts, expected, in_scale, widening
 from placet.schemas.errors import DecodeError
 from placet.schemas.state import EntityState
 
@@ -89,17 +89,7 @@ def _widening(field: Field) -> Callable[[Any], Any]:
     """Return what makes a value of the field's type of what msgpack gives, as far as that is possible."""
     if field.type == "decimal":
         return lambda value: _decimal(value, field.scale or 0)
-    if field.type == "double":
-        return _double
-    if field.items == "double":
-        return lambda value: [*map(_double, value)] if isinstance(value, list) else value
-    if field.values == "double":
-        return lambda value: {k: _double(v) for k, v in value.items()} if isinstance(value, dict) else value
-    return lambda value: value
-
-
-def _double(value: Any) -> Any:
-    return float(value) if type(value) is int else value
+    return widening(field)
 
 
 def _decimal(text: Any, scale: int) -> Any:

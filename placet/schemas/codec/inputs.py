@@ -10,7 +10,7 @@ from placet.schemas.avro.schema import Record
 from placet.schemas.avro.writer import RecordWriter
 from placet.schemas.codec.contracts import payload_record
 from placet.schemas.codec.writer_schemas import WriterSchemas
-from placet.schemas.definition.field_types import accepts, expected
+from placet.schemas.definition.field_types import accepts, expected, widening
 from placet.schemas.definition.model import Definition, Field
 from placet.schemas.errors import InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority, Value
@@ -148,7 +148,8 @@ def message_writer(definition: Definition, kind: Kind, record: Record) -> Callab
     rules = definition.signals if kind is Kind.SIGNAL else definition.proposals
     payloads = {name: rule.payload for name, rule in rules.items()}
     checks = {
-        name: {field_name: accepts(field) for field_name, field in fields.items()} for name, fields in payloads.items()
+        name: {field_name: (widening(field), accepts(field)) for field_name, field in fields.items()}
+        for name, fields in payloads.items()
     }
     body = RecordWriter(record)
 
@@ -211,9 +212,11 @@ def _check_remarks(message: Message, remarks: Remarks) -> None:
 
 
 def _complete(
-    message: Message, fields: Mapping[str, Field], checks: Mapping[str, Callable[[Any], bool]]
+    message: Message,
+    fields: Mapping[str, Field],
+    checks: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], bool]]],
 ) -> dict[str, Value]:
-    """Return the payload with its defaults, or say which field is wrong."""
+    """Return the payload with its defaults, whole numbers as doubles where those are asked; or say what is wrong."""
     given = message.payload
     for name in given:
         if name not in fields:
@@ -222,8 +225,9 @@ def _complete(
     for name, field in fields.items():
         if name not in given and not field.has_default and not field.optional:
             raise _wrong(message, f"`{name}` is missing: {expected(field)}")
-        payload[name] = given.get(name, field.default)
-        if not checks[name](payload[name]):
+        widen, fits = checks[name]
+        payload[name] = widen(given.get(name, field.default))
+        if not fits(payload[name]):
             raise _wrong(message, f"`{name}` is {payload[name]!r}: expected {expected(field)}")
     return payload
 

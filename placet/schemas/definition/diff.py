@@ -8,6 +8,7 @@ every decision names the definition that took it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from placet.schemas.definition.field_types import Field, expected
@@ -147,29 +148,46 @@ _SETTINGS: dict[str, tuple[bool, str]] = {
     "fence": (True, "A rule: other changes make it stale."),
     "valid_for": (True, "A rule: it expires at another time."),
     "priority": (True, "A rule."),
-    "transitions": (True, "Rules: what was sent under the old ones is judged by the new ones."),
 }
+_TRANSITIONS = "Rules: what was sent under the old ones is judged by the new ones."
 
 
 def _settings(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
     for key, (compatible, why) in _SETTINGS.items():
         if old.get(key) == new.get(key):
             continue
-        change = "changed" if key == "transitions" else f"{_shown(old.get(key))} -> {_shown(new.get(key))}"
-        yield Difference(f"{path}.{key}", change, compatible, why)
+        yield Difference(f"{path}.{key}", f"{_shown(old.get(key))} -> {_shown(new.get(key))}", compatible, why)
+    yield from _transitions(f"{path}.transitions", old["transitions"], new["transitions"])
+
+
+def _transitions(path: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[Difference]:
+    """Compare transitions by their place, part by part: the first whose guard holds wins."""
+    for place, (was, comes) in enumerate(zip_longest(old, new)):
+        if was is None or comes is None:
+            change = f"added: {_shown(comes)}" if was is None else f"removed: {_shown(was)}"
+            yield Difference(f"{path}.{place}", change, True, _TRANSITIONS)
+            continue
+        for part in dict.fromkeys((*was, *comes)):
+            if was.get(part) != comes.get(part):
+                change = f"{_shown(was.get(part))} -> {_shown(comes.get(part))}"
+                yield Difference(f"{path}.{place}.{part}", change, True, _TRANSITIONS)
 
 
 def _shown(value: Any) -> str:
-    return f"[{', '.join(value)}]" if isinstance(value, list) else str(value or "none")
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return "none" if value is None else str(value)
 
 
 def _invariants(old: Definition, new: Definition) -> Iterator[Difference]:
     for name in old.invariants:
         if name not in new.invariants:
-            yield Difference(f"invariants.{name}", "removed", True, "A rule less.")
+            yield Difference(f"invariants.{name}", f"removed: {old.invariants[name]}", True, "A rule less.")
     for name, text in new.invariants.items():
         if old.invariants.get(name) != text:
-            change = "changed" if name in old.invariants else "added"
+            change = f"{old.invariants[name]} -> {text}" if name in old.invariants else f"added: {text}"
             why = "An entity that breaks it already accepts only changes that mend it."
             yield Difference(f"invariants.{name}", change, True, why)
 

@@ -19,7 +19,18 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from placet.schemas.messages import Value
 
-__all__ = ["SCALARS", "TYPES", "Field", "accepts", "expected", "in_scale", "is_as_typed", "problem", "zero_of"]
+__all__ = [
+    "SCALARS",
+    "TYPES",
+    "Field",
+    "accepts",
+    "expected",
+    "in_scale",
+    "is_as_typed",
+    "problem",
+    "widening",
+    "zero_of",
+]
 
 TypeName: TypeAlias = Literal["string", "int", "long", "double", "boolean", "timestamp", "decimal", "array", "map"]
 ScalarName: TypeAlias = Literal["string", "int", "long", "double", "boolean", "timestamp"]
@@ -254,6 +265,26 @@ def accepts(field: Field) -> Callable[[Any], bool]:
 def is_as_typed(field: Field) -> bool:
     """Tell whether each value that the contract's Avro type has room for, as it is read here, is one of the field."""
     return field.symbols is None and "double" not in (field.type, field.items, field.values)
+
+
+def widening(field: Field) -> Callable[[Any], Any]:
+    """Return what makes whole numbers doubles where those are asked, and leaves all else as it is: JSON has no 1.0."""
+    if field.type == "double":
+        return _as_double
+    if field.items == "double":
+        return lambda value: [*map(_as_double, value)] if isinstance(value, list) else value
+    if field.values == "double":
+        return lambda value: {key: _as_double(one) for key, one in value.items()} if isinstance(value, dict) else value
+    return lambda value: value
+
+
+def _as_double(value: Any) -> Any:
+    if type(value) is not int:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return value
 
 
 def in_scale(value: Decimal, scale: int) -> Decimal:
