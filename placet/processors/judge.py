@@ -149,22 +149,22 @@ def consequences(verdict: Verdict, at: Coordinates) -> list[Entry]:
     if decision.changed:
         return [
             Change(
-                entity_id=message.entity_id,
-                state=after,
-                kind=message.kind,
-                name=message.name,
-                input_id=message.input_id,
-                dedup_key=decision.dedup_key,
-                payload_digest=decision.payload_digest,
-                event_time=message.event_time,
-                log_time=at.log_time,
-                decided_at=at.decided_at,
-                topic=at.topic,
-                offset=at.offset,
-                task_epoch=at.task_epoch,
-                sequence=at.sequence,
-                definition_digest=at.definition_digest,
-                proposer=message.proposer,
+                message.entity_id,
+                after,
+                message.kind,
+                message.name,
+                message.input_id,
+                decision.dedup_key,
+                decision.payload_digest,
+                message.event_time,
+                at.log_time,
+                at.decided_at,
+                at.topic,
+                at.offset,
+                at.task_epoch,
+                at.sequence,
+                at.definition_digest,
+                message.proposer,
             )
         ]
     entries: list[Entry] = []

@@ -69,12 +69,13 @@ class InputReader:
         """Return the message in a record's values."""
         raise NotImplementedError
 
-    def payload_of(self, choice: tuple[str, dict[str, Value]], values: list[Any]) -> dict[str, Value]:
+    def payload_of(
+        self, choice: tuple[str, dict[str, Value]], input_id: str, entity_id: str, name: str
+    ) -> dict[str, Value]:
         """Return what was chosen of the payloads, if it belongs to the input's name."""
         branch, payload = choice
-        name: str = values[2]
         if self._branches.get(name) != branch:
-            raise _mismatch(self._branches, values[0], values[1], name, branch)
+            raise _mismatch(self._branches, input_id, entity_id, name, branch)
         return payload
 
 
@@ -89,10 +90,11 @@ class SignalReader(InputReader):
 
     def message_of(self, values: list[Any]) -> Message:
         """Return the message in a Signal's values."""
-        payload = self.payload_of(values[8], values)
+        input_id, entity_id, name, source, dedup_key, caused_by, event_time, issued_at, choice = values
+        payload = self.payload_of(choice, input_id, entity_id, name)
         return Message(
-            _SIGNAL, values[2], values[0], values[1], payload, values[6], values[7], values[4], values[5],
-            None, 0, None, None, values[3],
+            _SIGNAL, name, input_id, entity_id, payload, event_time, issued_at, dedup_key, caused_by,
+            None, 0, None, None, source,
         )  # fmt: skip
 
 
@@ -108,16 +110,18 @@ class ProposalReader(InputReader):
 
     def message_of(self, values: list[Any]) -> Message:
         """Return the message in a Proposal's values."""
-        payload = self.payload_of(values[11], values)
-        given = values[6]
-        priority = self._usual[values[2]] if given is None else _PRIORITIES.get(given)
+        (
+            input_id, entity_id, name, proposer, dedup_key, caused_by, given, issued_at, base_version,
+            base_incarnation, valid_until, choice, _rationale, _model, _metadata,
+        ) = values  # fmt: skip
+        payload = self.payload_of(choice, input_id, entity_id, name)
+        priority = self._usual[name] if given is None else _PRIORITIES.get(given)
         if priority is None:
             sentence = f"priority `{_short(given)}` is none of {', '.join(_PRIORITIES)}"
-            raise invalid_payload(sentence, *values[:3])
-        issued_at = values[7]
+            raise invalid_payload(sentence, input_id, entity_id, name)
         return Message(
-            _PROPOSAL, values[2], values[0], values[1], payload, issued_at, issued_at, values[4], values[5],
-            values[10], values[8], values[9], priority, values[3],
+            _PROPOSAL, name, input_id, entity_id, payload, issued_at, issued_at, dedup_key, caused_by,
+            valid_until, base_version, base_incarnation, priority, proposer,
         )  # fmt: skip
 
 

@@ -173,10 +173,8 @@ class Task:
             for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
                 times = times.at_least(record.timestamp)
                 at = Coordinates(
-                    topic=record.topic, partition=partition, offset=record.offset,
-                    log_time=times.log_time, decided_at=times.decided_at,
-                    task_epoch=self._task_epoch, sequence=sequence, index=len(decided),
-                    definition_digest=digest, control_position=control_position,
+                    record.topic, partition, record.offset, times.log_time, times.decided_at,
+                    self._task_epoch, sequence, len(decided), digest, control_position,
                 )  # fmt: skip
                 decided.append(self._decide(batch, record, checked, at, times))
                 if batch.size_bytes >= bytes_max:
