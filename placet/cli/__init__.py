@@ -6,6 +6,7 @@ one-line helps; the module of a command is imported when the command is used.
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 import traceback
 from importlib import import_module
@@ -98,6 +99,10 @@ def placet(
 def main() -> None:
     """Run the command line; the process ends with one of `ExitCode`."""
     sys.excepthook = _report_bug
+    if sys.__stderr__ is not None:
+        faulthandler.enable(
+            sys.__stderr__
+        )  # a crash of a native library tells in which calls, where it would end without a word
     try:
         # Not `app(…)`: that would put Typer's own hook for exceptions in the place of ours.
         typer.main.get_command(app)(prog_name="placet")

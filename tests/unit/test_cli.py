@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -364,3 +365,11 @@ def test_dev_says_what_is_wrong_before_it_starts_a_broker(placet: Placet, tmp_pa
     code, _, err = placet("dev", str(file))
     assert code == ExitCode.WRONG
     assert err.startswith(f"placet: {file}:3: version: ")
+
+
+def test_a_crash_of_a_native_library_tells_where_it_was() -> None:
+    crash = "lambda app: lambda **_: os.kill(os.getpid(), signal.SIGSEGV)"
+    code = f"import os, signal, typer.main, placet.cli; typer.main.get_command = {crash}; placet.cli.main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in ended.stderr
