@@ -92,7 +92,8 @@ class Bench:
         for processes, name in names.items():
             measure = partial(throughput.copiers, self._world, workload, processes)
             found["copier"][name] = self._shown(f"copier, {name.replace('_', ' ')}", measure)._asdict()
-        found["instructions_per_decision"] = kept_instructions()
+        if kind_of_build() == "interpreted":  # that is the build whose figure is kept
+            found["instructions_per_decision"] = kept_instructions()
         return found
 
     def workload(self) -> Workload:
