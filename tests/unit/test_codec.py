@@ -234,6 +234,13 @@ def test_an_envelope_that_does_not_fit_is_refused_by_the_fields_name(changed: di
         made_message(**{field.name: getattr(samples.RE_ROUTED, field.name) for field in fields(Message)} | changed)
 
 
+def test_an_envelope_that_was_made_by_hand_is_refused_by_the_fields_name_too() -> None:
+    parts = {field.name: getattr(samples.RE_ROUTED, field.name) for field in fields(Message)}
+    for wrong in ({"issued_at": 1.5}, {"entity_id": 7}):
+        with pytest.raises((InvalidPayload, TypeError), match=r"wrong type|expected"):
+            CODEC.encode_message(Message(**parts | wrong))
+
+
 def test_a_number_of_more_than_64_bits_is_refused() -> None:
     with pytest.raises(InvalidPayload, match="more than 64 bits"):
         CODEC.encode_message(proposal(issued_at=2**63))

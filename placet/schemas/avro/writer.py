@@ -226,7 +226,7 @@ class _BytesWriter(ShapeWriter):
 @final
 class _BooleanWriter(ShapeWriter):
     def write(self, out: Out, value: Any) -> None:
-        out.append(_TRUE if value else _FALSE)
+        write_boolean(out, value)
 
 
 @final

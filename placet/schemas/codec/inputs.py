@@ -20,7 +20,6 @@ __all__ = [
     "ProposalReader",
     "Remarks",
     "SignalReader",
-    "invalid_payload",
     "made_message",
     "message_writer",
 ]
@@ -161,6 +160,7 @@ def message_writer(definition: Definition, kind: Kind, record: Record) -> Callab
         name = message.name
         if name not in payloads:
             raise _mismatch(payloads, message.input_id, message.entity_id, name, "")
+        _check_envelope({part: getattr(message, part) for part in _ENVELOPE})
         _check_remarks(message, remarks)
         payload = _complete(message, payloads[name], checks[name])
         choice = (payload_record(kind.name.lower(), definition.entity, name), payload)
@@ -203,10 +203,14 @@ def made_message(kind: Kind, name: str, **parts: Any) -> Message:
     Raises:
         InvalidPayload: a part is of a wrong type; it is named.
     """
+    _check_envelope({"name": name, **parts})
+    return Message(kind, name, **parts)
+
+
+def _check_envelope(parts: Mapping[str, object]) -> None:
     for part, fits in _ENVELOPE.items():
         if part in parts and not fits(parts[part]):
-            raise InvalidPayload(f"`{part}` is of a wrong type", name=str(name))
-    return Message(kind, name, **parts)
+            raise InvalidPayload(f"`{part}` is of a wrong type", name=str(parts["name"]))
 
 
 def _check_remarks(message: Message, remarks: Remarks) -> None:

@@ -18,7 +18,7 @@ from placet.streams.records import ProducerRecord
 from placet.streams.state import layout
 from placet.streams.topology import EntityTopics
 
-__all__ = ["NO_OUTPUTS", "ChangeOutput", "Output", "outputs_of"]
+__all__ = ["NO_OUTPUTS", "Output", "outputs_of"]
 
 
 class Output:
