@@ -72,7 +72,7 @@ def _no_restore_after_an_abort() -> AbstractContextManager[Any]:
 
 def _no_seek_after_an_abort() -> AbstractContextManager[Any]:
     def discard(self: Any, _error: Any) -> None:
-        for task in self._tasks.values():
+        for task in self.tasks.values():
             task.discard()
 
     return patch.object(Worker, "_restore_all", discard)
