@@ -53,7 +53,7 @@ def decide(file: Path, records: int) -> float:
     relax_garbage_collection()
     began_s = thread_time()
     for begin in range(0, records, BATCH):
-        task.process(log[begin : begin + BATCH], NOW_MS, 0, NOW_MS)
+        task.process(log[begin : begin + BATCH], NOW_MS, NOW_MS)
         given.update({reason.name: count for (_, _, reason), count in task.counts.items()})
         task.committed({})
     took_s = thread_time() - began_s

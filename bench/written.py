@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 from bench.workload import DEFINITION, Input
 from placet.definitions import load_definition
 from placet.processors.machine import compile_machine
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, Headers, ProducerRecord
@@ -34,8 +35,8 @@ def memory_task(topics: EntityTopics) -> Task:
     """Open the task of a single partition, with its store in memory."""
     definition = load_definition(DEFINITION)
     task = Task(
-        TaskId("machine", 0), topics, dead_letters_topic("bench"), compile_machine(definition), Codec(definition),
-        MemoryStore(), 1,
+        TaskId("machine", 0), topics, dead_letters_topic("bench"),
+        Rules(compile_machine(definition), Codec(definition)), MemoryStore(), 1,
     )  # fmt: skip
     task.open(None, dict.fromkeys(topics.inputs, 0), None)
     return task
@@ -54,7 +55,7 @@ def written(topics: EntityTopics, inputs: list[Input], now_ms: int) -> Written:
         ConsumerRecord(topics.proposals, 0, offset, now_ms, each.key, each.value) for offset, each in enumerate(inputs)
     ]
     by_input: list[list[Record]] = [[]]
-    for record in task.process(log, now_ms, 0, now_ms):
+    for record in task.process(log, now_ms, now_ms):
         by_input[-1].append(_plain(record))
         if record.topic == topics.decisions:
             by_input.append([])

@@ -20,6 +20,7 @@ from typing import Any, Final
 from bench.workload import DEFINITION, mixed
 from placet.definitions import load_definition
 from placet.processors.machine import compile_machine
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.schemas.messages import Kind, Message
 from placet.streams.loop.task import Task
@@ -113,7 +114,7 @@ def with_mutants(log: Iterator[tuple[str, bytes, bytes]], random: Random) -> Ite
 def inputs(definition: Path, count: int) -> Iterator[str]:
     rules = load_definition(definition)
     topics, store, random = entity_topics("app", rules.entity), MemoryStore(), Random(5)
-    task = Task(TaskId(rules.entity, 0), topics, "dead-letters", compile_machine(rules), Codec(rules), store, 1)
+    task = Task(TaskId(rules.entity, 0), topics, "dead-letters", Rules(compile_machine(rules), Codec(rules)), store, 1)
     task.open(None, dict.fromkeys(topics.inputs, 0), None)
     made = (machines if definition == DEFINITION else parcels)(count, topics)
     log = [
@@ -122,7 +123,7 @@ def inputs(definition: Path, count: int) -> Iterator[str]:
     ]
     given: Counter[str] = Counter()
     for begin in range(0, len(log), BATCH):
-        written = task.process(log[begin : begin + BATCH], NOW_MS, 0, NOW_MS)
+        written = task.process(log[begin : begin + BATCH], NOW_MS, NOW_MS)
         given.update({reason.name: many for (_, _, reason), many in task.counts.items()})
         task.committed({topics.changelog: begin})
         yield f"inputs {rules.entity} {begin} {digest(written)}"

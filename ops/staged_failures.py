@@ -398,7 +398,7 @@ def stored(task: Any) -> None:
 
 
 STORE: Final[list[tuple[str, str, Callable[[Any], object]]]] = [
-    ("get", "deciding", lambda task: task_calls.process(task, [], task_calls.Moment(0, 0, 0), 1)),
+    ("get", "deciding", lambda task: task_calls.process(task, [], task_calls.Moment(0, 0), 1)),
     ("write", "after the commit", stored),
     ("scan", "housekeeping", lambda task: task_calls.needs_housekeeping(task, 0)),
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from placet.doctor.result import CheckResult, Status
-from placet.doctor.rules import Rules, remarks
+from placet.doctor.rules import ReadRules, remarks
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.kafka.admin import Admin, Cluster, TopicInfo
@@ -46,10 +46,10 @@ class Subject:
     cluster: Cluster
     topics: Mapping[str, TopicInfo]
     broker: Mapping[str, str]
-    read_rules: Rules
+    read_rules: ReadRules
 
 
-def asked(settings: Settings, definitions: Sequence[Definition], admin: Admin, read_rules: Rules) -> Subject:
+def asked(settings: Settings, definitions: Sequence[Definition], admin: Admin, read_rules: ReadRules) -> Subject:
     """Ask the cluster what all checks need."""
     cluster = admin.cluster()
     names = [name for definition in definitions for name in entity_topics(settings.app, definition.entity)]

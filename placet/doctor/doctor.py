@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from placet.doctor import here
 from placet.doctor.brokers import CHECKS, asked
 from placet.doctor.result import CheckResult, Status
-from placet.doctor.rules import Rules
+from placet.doctor.rules import ReadRules
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import PlacetError
 from placet.streams.kafka.admin import Admin
@@ -25,7 +25,7 @@ def examine(
     definitions: Sequence[Definition],
     admin: Admin,
     environment: Mapping[str, str] = os.environ,
-    read_rules: Rules = tuple,
+    read_rules: ReadRules = tuple,
 ) -> Iterator[CheckResult]:
     """Run all checks; each is given as soon as it is known. `read_rules` reads what is published."""
     yield here.python()

@@ -11,9 +11,9 @@ from placet.schemas.definition.diff import differences
 from placet.schemas.definition.model import Definition
 from placet.schemas.in_force import InForce, can_not_read, in_force
 
-__all__ = ["Remark", "Rules", "remarks"]
+__all__ = ["ReadRules", "Remark", "remarks"]
 
-Rules: TypeAlias = Callable[[], Sequence[Published]]
+ReadRules: TypeAlias = Callable[[], Sequence[Published]]
 """Reads what stands on the control topic, in its order."""
 
 

@@ -9,6 +9,7 @@ from placet.processors.dedup import CheckedInput, identified
 from placet.processors.ladder import Times, decide, refuse_undecoded
 from placet.processors.machine import Machine
 from placet.processors.refusal import Refusal
+from placet.processors.rules import Rules
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
 from placet.schemas.ledger import AppliedEntry, MemoryEntry
@@ -17,7 +18,6 @@ from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, Change, EntityState
 
 __all__ = [
-    "Decoder",
     "Entry",
     "Verdict",
     "View",
@@ -30,14 +30,6 @@ __all__ = [
 
 
 _ACCEPTED: Final = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
-
-
-class Decoder(Protocol):
-    """The one thing asked of the codec: bytes to a message."""
-
-    def decode(self, kind: Kind, value: bytes) -> Message:
-        """Return the message; raises `DecodeError` and nothing else."""
-        ...
 
 
 class View(Protocol):
@@ -74,8 +66,7 @@ Entry: TypeAlias = Change | MemoryEntry | AppliedEntry
 
 
 def judge(
-    machine: Machine,
-    decoder: Decoder,
+    rules: Rules,
     view: View,
     kind: Kind,
     key: bytes | None,
@@ -84,20 +75,20 @@ def judge(
     times: Times,
 ) -> Verdict:
     """Judge one record. Never raises on account of what is in it: nothing that is sent may block a partition."""
-    checked = check_input(machine, decoder, kind, key, value, place)
+    checked = check_input(rules, kind, key, value, place)
     if isinstance(checked, Verdict):
         return checked
-    return decide_input(machine, view, checked, key, place, times)
+    return decide_input(rules, view, checked, key, place, times)
 
 
 def check_input(
-    machine: Machine, decoder: Decoder, kind: Kind, key: bytes | None, value: bytes | None, place: Place
+    rules: Rules, kind: Kind, key: bytes | None, value: bytes | None, place: Place
 ) -> CheckedInput | Verdict:
     """Do what needs no state: decode, check sizes, names and values. What is refused here is decided already."""
     if value is None:
         return Verdict(_undecoded(kind, Reason.UNDECODABLE, "the record has no value", key))
     try:
-        message = decoder.decode(kind, value)
+        message = rules.codec.decode(kind, value)
     except InvalidPayload as error:
         misplaced = address_error(key, error.entity_id, place) if error.entity_id else None
         refusal = misplaced or Refusal(Reason.INVALID_PAYLOAD, str(error))
@@ -106,7 +97,7 @@ def check_input(
         return Verdict(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
     except DecodeError as error:
         return Verdict(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
-    checked = check_message(machine, message)
+    checked = check_message(rules.machine, message)
     if not isinstance(checked, str):
         return checked
     misplaced = address_error(key, message.entity_id, place)
@@ -125,7 +116,7 @@ def check_message(machine: Machine, message: Message) -> CheckedInput | str:
 
 
 def decide_input(
-    machine: Machine, view: View, checked: CheckedInput, key: bytes | None, place: Place, times: Times
+    rules: Rules, view: View, checked: CheckedInput, key: bytes | None, place: Place, times: Times
 ) -> Verdict:
     """Decide on what was read, against the state."""
     message, dedup_key = checked.message, checked.dedup_key
@@ -137,7 +128,7 @@ def decide_input(
         if misplaced is not None:
             return Verdict(_refused(misplaced, message), message)
     memory = view.memory(message.kind, entity_id, dedup_key) if dedup_key else None
-    decision, after = decide(machine, state, checked, memory, times)
+    decision, after = decide(rules.machine, state, checked, memory, times)
     return Verdict(decision, message, state, after)
 
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from placet.processors.address import Place
 from placet.processors.dedup import memory_kept_ms
-from placet.processors.judge import Decoder, Entry, consequences, judge
+from placet.processors.judge import Entry, consequences, judge
 from placet.processors.ladder import Times
-from placet.processors.machine import Machine
+from placet.processors.rules import Rules
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Outcome
 from placet.schemas.ledger import AppliedEntry
@@ -71,21 +71,18 @@ class Replay:
         """How many memories are kept, those that no longer count included."""
         return len(self._memories) + len(self._older)
 
-    def rerun(
-        self, machine: Machine, decoder: Decoder, kind: Kind, key: bytes | None, value: bytes | None, at: Coordinates
-    ) -> Rerun:
+    def rerun(self, rules: Rules, kind: Kind, key: bytes | None, value: bytes | None, at: Coordinates) -> Rerun:
         """Judge one input again and take in what follows from it.
 
         Args:
-            machine: the definition that was in force.
-            decoder: knows the schemas that were known at the time.
+            rules: those that were in force; their codec knows the schemas that were known at the time.
             kind: which input topic it came from.
             key: the input's key.
             value: the input's bytes.
             at: where and when it was decided, as recorded.
         """
-        self._known_fields = machine.known_fields
-        verdict = judge(machine, decoder, self, kind, key, value, self._place, Times(at.log_time, at.decided_at))
+        self._known_fields, horizon_ms = rules.machine.known_fields, rules.machine.horizon_ms
+        verdict = judge(rules, self, kind, key, value, self._place, Times(at.log_time, at.decided_at))
         entries = consequences(verdict, at)
         if verdict.decision.outcome is Outcome.ACCEPTED and verdict.message is not None:
             entity_id = verdict.message.entity_id
@@ -95,7 +92,7 @@ class Replay:
             for entry in entries:
                 memory = None if isinstance(entry, AppliedEntry) else entry.memory
                 if memory is not None:
-                    self._remember((kind, entity_id, verdict.decision.dedup_key), memory, machine.horizon_ms)
+                    self._remember((kind, entity_id, verdict.decision.dedup_key), memory, horizon_ms)
         return Rerun(verdict.decision, entries, verdict.after)
 
     def adopt_change(self, change: Change) -> None:

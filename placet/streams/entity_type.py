@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from placet.processors.machine import Machine
-from placet.schemas.codec.codec import Codec
+from placet.processors.rules import Rules
 from placet.streams.topology import EntityTopics
 
 __all__ = ["EntityType"]
@@ -14,11 +13,14 @@ __all__ = ["EntityType"]
 
 @dataclass(frozen=True, slots=True)
 class EntityType:
-    """A compiled definition with its codec, and the topics as the cluster has them now."""
+    """Its rules, and its topics as the cluster has them now."""
 
     app: str
-    machine: Machine
-    codec: Codec
+    rules: Rules
     topics: EntityTopics
     topic_ids: Mapping[str, str]
     partitions: int
+
+    def at(self, position: int) -> EntityType:
+        """Return the same, with the control topic read further."""
+        return replace(self, rules=self.rules.at(position))

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Final
 
 from placet.processors.machine import compile_machine
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition
@@ -29,6 +30,7 @@ from placet.streams.librdkafka_options import COMMITTED_RECORDS
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.observer import Observer
+from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaLog, KafkaRestoreLog
@@ -116,11 +118,10 @@ def build(
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
     return Worker(
-        entity_types,
+        RulesInForce(entity_types, control, metrics),
         lambda: GroupConsumer(host, _group_options(settings), inputs),
         producer,
         restorer,
-        control,
         host,
         metrics,
         stopping,
@@ -152,13 +153,13 @@ def _publish(
         log = _log(host, settings, "survey", [kind.topics.changelog], _ELECTION_S)
         try:
             return count_standing(
-                log, kind.codec, kind.topics.changelog, kind.partitions, statuses, host.monotonic_s, looked
+                log, kind.rules.codec, kind.topics.changelog, kind.partitions, statuses, host.monotonic_s, looked
             )
         finally:
             log.close()
 
     control.read()
-    rulebook, codecs = control.rulebook, {entity: kind.codec for entity, kind in entity_types.items()}
+    rulebook, codecs = control.rulebook, {entity: kind.rules.codec for entity, kind in entity_types.items()}
     rulebook.teach(codecs)
     for forced in check_publication(definitions, rulebook, standing, force=settings.force):
         metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
@@ -187,9 +188,8 @@ def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Defin
     wire = wire_of(host, settings.registry.url, settings.registry_options(), settings.app, definition.entity)
     codec = Codec(definition, wire, settings.record_bytes_max)
     ids = {topic: info.topic_id for topic, info in described.items()}
-    return EntityType(
-        settings.app, compile_machine(definition), codec, topics, ids, described[topics.signals].partitions
-    )
+    rules = Rules(compile_machine(definition), codec)
+    return EntityType(settings.app, rules, topics, ids, described[topics.signals].partitions)
 
 
 def _group(reader: LogReader, admin: Admin, app: str) -> tuple[int, list[GroupMember]]:

@@ -116,12 +116,12 @@ class TestDriver:
     @property
     def codec(self) -> Codec:
         """The gate's codec, which knows all versions of the definition so far."""
-        return self.entity_type.codec
+        return self.entity_type.rules.codec
 
     @property
     def machine(self) -> Machine:
         """The compiled definition."""
-        return self.entity_type.machine
+        return self.entity_type.rules.machine
 
     @property
     def entity_type(self) -> EntityType:

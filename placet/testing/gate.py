@@ -82,7 +82,7 @@ class MemoryGate:
     @property
     def entity_type(self) -> EntityType:
         """The definition as the gate runs it."""
-        return self.worker.entity_types[self._entity]
+        return self.worker.rules.entity_types[self._entity]
 
     def task(self, partition: int) -> Task:
         """Return the task of a partition.

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from placet.processors.address import written_key
 from placet.processors.replay import Replay, Rerun
+from placet.processors.rules import Rules
 from placet.schemas.decision import Reason
 from placet.schemas.ledger import Commit, Span
 from placet.schemas.messages import Kind
@@ -15,7 +16,7 @@ from placet.streams.records import ConsumerRecord, ProducerRecord
 from placet.streams.state.outputs import outputs_of
 from placet.verify.records import Lane, RecordedDecision, RecordedTransaction
 from placet.verify.report import Check, TaskReport
-from placet.verify.rules import CompiledRules, PastRules
+from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
 from placet.verify.values import differing
 
@@ -33,7 +34,7 @@ class RerunStep(NamedTuple):
     """
 
     recorded: RecordedDecision
-    in_force: CompiledRules | None = None
+    in_force: Rules | None = None
     rerun: Rerun | None = None
     follows: Sequence[ProducerRecord] = ()
 
@@ -196,8 +197,8 @@ class Decisions:
         if decision.reason is Reason.UNKNOWN_SCHEMA and (source.value or b"").startswith(_CONFLUENT):
             return RerunStep(recorded)  # when a registry came to know a schema is written nowhere
         self._forget_as_recorded(recorded, in_force)
-        machine, codec = in_force
-        rerun = self._replay.rerun(machine, codec, self._kinds[at.topic], source.key, source.value, at)
+        codec = in_force.codec
+        rerun = self._replay.rerun(in_force, self._kinds[at.topic], source.key, source.value, at)
         if codec.encode_decision(rerun.decision, at) != record.value:
             self._report.find(Check.DECISION, record, differing(decision, rerun.decision))
         elif record.key != written_key(source.key):
@@ -208,7 +209,7 @@ class Decisions:
         follows = [output.record(codec, self._scope.topics, record.partition) for output in outputs]
         return RerunStep(recorded, in_force, rerun, follows)
 
-    def _forget_as_recorded(self, recorded: RecordedDecision, in_force: CompiledRules) -> None:
+    def _forget_as_recorded(self, recorded: RecordedDecision, in_force: Rules) -> None:
         """A tombstone that compaction took away shows in the decisions after it: they begin anew at version 0."""
         _, decision, at = recorded
         if decision.version_before > 0 or decision.reason // _RUNG_1 == 1:

@@ -9,25 +9,18 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import NamedTuple
 
 from placet.processors.machine import Machine, compile_machine
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DefinitionError, SettingsError
 from placet.streams.rules.rulebook import Rulebook, teach
 
-__all__ = ["CompiledRules", "PastRules"]
+__all__ = ["PastRules"]
 
 _CONFLUENT, _SINGLE_OBJECT = 0x00, 0xC3
-
-
-class CompiledRules(NamedTuple):
-    """One definition, at one point of the control topic: how it decodes, decides and encodes."""
-
-    machine: Machine
-    codec: Codec
 
 
 class PastRules:
@@ -55,10 +48,10 @@ class PastRules:
         self._wire = wire
         self._record_bytes_max = record_bytes_max
         self._machines: dict[bytes, Machine] = {}
-        self._readers: dict[bytes, Codec] = {}
-        self._in_force: dict[tuple[bytes, int, int], CompiledRules] = {}
+        self._codecs: dict[tuple[bytes, int, int], Codec] = {}
+        self._in_force: dict[tuple[bytes, int, int], Rules] = {}
 
-    def in_force(self, digest: bytes, control_position: int, framing: int) -> CompiledRules | None:
+    def in_force(self, digest: bytes, control_position: int, framing: int) -> Rules | None:
         """Return a definition as a gate had it.
 
         Args:
@@ -69,21 +62,21 @@ class PastRules:
         Raises:
             SettingsError: this machine can't run the definition, such as for other code behind a `python:` function.
         """
-        key = (digest, bisect_left(self._offsets, control_position), framing)
+        key = (digest, control_position, framing)
         found = self._in_force.get(key)
         if found is None and digest in self._by_digest:
-            found = self._in_force[key] = CompiledRules(self._machine(digest), self._codec(*key))
+            found = self._in_force[key] = Rules(
+                self._machine(digest),
+                self._codec(digest, bisect_left(self._offsets, control_position), framing),
+                control_position,
+            )
         return found
 
     def reader(self, digest: bytes = b"") -> Codec:
         """Return a codec that reads all that any gate wrote, as a definition has it; the newest one by default."""
         if digest not in self._horizons:
             digest = self._newest
-        found = self._readers.get(digest)
-        if found is None:
-            framing = _CONFLUENT if self._wire else _SINGLE_OBJECT
-            found = self._readers[digest] = self._codec(digest, len(self._published), framing)
-        return found
+        return self._codec(digest, len(self._published), _CONFLUENT if self._wire else _SINGLE_OBJECT)
 
     def horizon_ms(self, digest: bytes = b"") -> int:
         """Return a definition's horizon in ms; the longest of all where it is not known."""
@@ -104,10 +97,14 @@ class PastRules:
         return self._machines[digest]
 
     def _codec(self, digest: bytes, known: int, framing: int) -> Codec:
+        found = self._codecs.get((digest, known, framing))
+        if found is not None:
+            return found
         if framing == _CONFLUENT and self._wire is None:
             raise SettingsError(f"{self.entity} is written with a schema registry: set PLACET_REGISTRY__URL.")
         wire = self._wire if framing == _CONFLUENT and self._wire else SINGLE_OBJECT
         codec = Codec(parse_definition(self._by_digest[digest].document), wire, self._record_bytes_max)
         for entry in self._published[:known]:
             teach(codec, entry)  # what the gate could not learn then is not learned now
+        self._codecs[digest, known, framing] = codec
         return codec

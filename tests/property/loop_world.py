@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 
 from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.loop.idle import IdleQuestion
+from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Job, RestoreResult
@@ -88,9 +89,10 @@ class LoopWorld:
         self.kind = driver.entity_type
         control = SimpleNamespace(position=1, follow=list, close=lambda: None)
         host = StagedHost(now_ms=lambda: driver.now_ms)
+        rules = RulesInForce({driver.machine.entity: self.kind}, cast("Any", control), MagicMock())
         self.worker = Worker(
-            {driver.machine.entity: self.kind}, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
-            cast("Any", Restorer(self)), cast("Any", control), host, MagicMock(), self.stopping,
+            rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
+            cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
             IdleQuestion(self, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
             namesake=MagicMock(), bytes_max=bytes_max,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
@@ -88,7 +89,7 @@ class Replica:
     def __init__(self, driver: TestDriver, partition: int, partitions: int) -> None:
         self._driver = driver
         self._task = Task(
-            TaskId(driver.machine.entity, partition), driver.topics, "dead", driver.machine, driver.codec,
+            TaskId(driver.machine.entity, partition), driver.topics, "dead", Rules(driver.machine, driver.codec, 1),
             MemoryStore(), partitions,
         )  # fmt: skip
         self._task.open(None, dict.fromkeys(driver.topics.inputs, 0), None)
@@ -97,9 +98,7 @@ class Replica:
     def process(self, batch: list[Input]) -> None:
         """Let the task take one batch at its clock."""
         assert len({given.decided_at for given in batch}) == 1, "one clock for each batch"
-        self.records += self._task.process(
-            [given.record for given in batch], batch[0].decided_at, 1, batch[0].decided_at
-        )
+        self.records += self._task.process([given.record for given in batch], batch[0].decided_at, batch[0].decided_at)
         self._task.committed({})
 
     def outcomes(self) -> Outcomes:

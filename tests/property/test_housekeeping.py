@@ -156,7 +156,7 @@ def test_when_everything_has_expired_only_the_living_are_kept(rules: dict, histo
         gate.advance(milliseconds=KEEP_MS + 1)
     for partition in range(PARTITIONS):
         task = gate.task(partition)
-        task.process([], gate.now_ms, 1, gate.now_ms)
+        task.process([], gate.now_ms, gate.now_ms)
         task.committed({})
         store = task.store
         assert [store.scan(prefix, prefix, 10) for prefix in (b"d", b"t", b"u", b"x")] == [[], [], [], []]
@@ -302,8 +302,8 @@ def test_an_aborted_transaction_deletes_nothing_and_hides_nothing() -> None:
     gate = driver()
     gate.signal("r", "aired", signal_id="s-1")
     task, later = gate.task(), gate.now_ms + KEEP_MS + 1
-    deletions = [record.key for record in task.process([], later, 1, later) if record.value is None]
+    deletions = [record.key for record in task.process([], later, later) if record.value is None]
     task.discard()
-    task.process([], gate.now_ms, 1, gate.now_ms)
+    task.process([], gate.now_ms, gate.now_ms)
     task.committed({})
-    assert [record.key for record in task.process([], later, 1, later) if record.value is None] == deletions != []
+    assert [record.key for record in task.process([], later, later) if record.value is None] == deletions != []

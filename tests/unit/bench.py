@@ -1,4 +1,4 @@
-"""A definition's ladder without bytes: messages in, decisions out, state and memory in dicts."""
+"""A definition's ladder without a log: messages in, decisions out, state and memory in dicts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from placet.processors.address import Place, partition_of
 from placet.processors.judge import Verdict, consequences, judge
 from placet.processors.ladder import Times
 from placet.processors.machine import compile_machine
+from placet.processors.rules import Rules
+from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import AppliedEntry
@@ -40,11 +42,10 @@ class Bench:
     """Judges messages one after the other, as a task does, at one place in log time."""
 
     def __init__(self, text: str) -> None:
-        self.machine = compile_machine(parse_definition(text))
+        definition = parse_definition(text)
+        self.machine, self.codec = compile_machine(definition), Codec(definition)
         self.states: dict[str, EntityState] = {}
         self.memories: dict[tuple[Kind, str, str], Memory] = {}
-        self._raised: Exception | None = None
-        self._message: Message | None = None
 
     def state(self, entity_id: str) -> EntityState:
         return self.states.get(entity_id, UNSEEN)
@@ -52,29 +53,14 @@ class Bench:
     def memory(self, kind: Kind, entity_id: str, dedup_key: str) -> Memory | None:
         return self.memories.get((kind, entity_id, dedup_key))
 
-    def decode(self, kind: Kind, value: bytes) -> Message:
-        """Stand in for the codec: the message that is being judged, or the error given for it."""
-        if self._raised is not None:
-            raise self._raised
-        assert self._message is not None
-        return self._message
-
-    def judge(
-        self,
-        message: Message,
-        *,
-        at: int = NOW,
-        decided_at: int | None = None,
-        raised: Exception | None = None,
-        **place: Any,
-    ) -> Decision:
-        """Judge a message at a log time; what is accepted is kept."""
-        self._message, self._raised = message, raised
+    def judge(self, message: Message, *, at: int = NOW, decided_at: int | None = None, **place: Any) -> Decision:
+        """Judge a message, or other bytes in its place, at a log time; what is accepted is kept."""
+        value = place["value"] if "value" in place else self.codec.encode_message(message)
         key = place.get("key", message.entity_id.encode())
         home = partition_of(key or b"", PARTITIONS)
         decided_at = at if decided_at is None else decided_at
         judged = judge(
-            self.machine, self, self, message.kind, key, place.get("value", b"bytes"),
+            Rules(self.machine, self.codec), self, message.kind, key, value,
             Place(place.get("partition", home), PARTITIONS), Times(at, decided_at),
         )  # fmt: skip
         self._keep(judged, at)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from placet.processors.address import partition_of
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import REASONS, Conflict, Decision, First, Outcome, Reason, Retry
-from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
+from placet.schemas.definition.model import parse_definition
+from placet.schemas.errors import DecodeError
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
 from tests.unit.bench import NOW, PARTITIONS, Bench, proposal, signal
@@ -69,27 +73,43 @@ def assert_refused(decision: Decision, reason: Reason) -> None:
 # Rung 1: decodes, right partition, key matches, payload valid ---------------------------------------------------------
 
 
+OTHER = parse_definition(ORDER.replace("  release:", "  lift: {dedup: once, from: held, to: open}\n  release:"))
+OTHERS = Codec(OTHER)
+"""Of a definition with one proposal more."""
+
+
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("mangle", "reason"),
     [
-        (DecodeError("cut off"), Reason.UNDECODABLE),
-        (UnknownSchema("who wrote this?"), Reason.UNKNOWN_SCHEMA),
-        (InvalidPayload("no such name", name="lift", input_id="p-1", entity_id="order-1"), Reason.INVALID_PAYLOAD),
+        (lambda value: value[:-3], Reason.UNDECODABLE),
+        (lambda _value: b"{}", Reason.UNDECODABLE),
+        (lambda value: value[:2] + b"\x00" * 8 + value[10:], Reason.UNKNOWN_SCHEMA),
     ],
 )
 def test_what_does_not_decode_is_refused_with_what_the_codec_says(
-    bench: Bench, error: DecodeError, reason: Reason
+    bench: Bench, mangle: Callable[[bytes], bytes], reason: Reason
 ) -> None:
-    decision = bench.judge(raise_by(), raised=error)
+    value = mangle(bench.codec.encode_message(raise_by()))
+    decision = bench.judge(raise_by(), value=value)
     assert_refused(decision, reason)
-    assert decision.detail == str(error)
-    assert decision.entity_id == "order-1"
-    assert decision.name == (error.name if isinstance(error, InvalidPayload) else "")
+    with pytest.raises(DecodeError) as said:
+        bench.codec.decode(Kind.PROPOSAL, value)
+    assert (decision.detail, decision.entity_id, decision.name) == (str(said.value), "order-1", "")
+
+
+def test_what_another_version_has_a_name_for_is_refused_by_that_name(bench: Bench) -> None:
+    for schema in contracts(OTHER)._asdict().values():
+        bench.codec.learn(schema)
+    decision = bench.judge(raise_by(), value=OTHERS.encode_message(proposal("lift", input_id="p-7")))
+    assert_refused(decision, Reason.INVALID_PAYLOAD)
+    assert "lift" in decision.detail
+    assert (decision.entity_id, decision.name, decision.input_id) == ("order-1", "lift", "p-7")
 
 
 def test_an_unknown_schema_may_become_known(bench: Bench) -> None:
-    assert bench.judge(raise_by(), raised=UnknownSchema("?")).retry is Retry.LATER
-    assert bench.judge(raise_by(), raised=DecodeError("?")).retry is Retry.NEVER
+    unknown = OTHERS.encode_message(proposal("lift"))
+    assert bench.judge(raise_by(), value=unknown).retry is Retry.LATER
+    assert bench.judge(raise_by(), value=b"?").retry is Retry.NEVER
 
 
 def test_a_record_without_value_is_undecodable(bench: Bench) -> None:
@@ -118,7 +138,6 @@ def test_the_key_is_the_entity_id(bench: Bench, key: bytes | None) -> None:
         (raise_by(input_id=""), "id"),
         (raise_by(input_id="p" * 129), "128"),
         (raise_by(entity_id="e" * 513), "entity_id"),
-        (proposal("lift", dedup_key="k"), "lift"),
     ],
 )
 def test_a_payload_that_breaks_the_contract_is_named(bench: Bench, message: Message, named: str) -> None:

@@ -9,6 +9,7 @@ from placet.processors.address import Place
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.processors.machine import Machine, compile_machine
 from placet.processors.replay import Replay
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Outcome, Reason
 from placet.schemas.ledger import AppliedEntry
@@ -47,7 +48,7 @@ class Rerunner:
         at = Coordinates("topic", 0, self._offset, log_time, log_time, 1, 1, self._offset, b"", 1)
         self._offset += 1
         rerun = self.replay.rerun(
-            self._machine, self._codec, kind, b"order-1", self._codec.encode_message(message), at
+            Rules(self._machine, self._codec), kind, b"order-1", self._codec.encode_message(message), at
         )  # fmt: skip
         return rerun.decision.outcome, rerun.decision.reason
 
@@ -69,7 +70,7 @@ def test_recorded_inputs_give_the_recorded_decisions_and_states(machine: Machine
     for decision, at in driver.decided:
         source = driver.log.records(TopicPartition(at.topic, 0), at.offset)[0]
         kind = Kind.SIGNAL if at.topic == driver.topics.signals else Kind.PROPOSAL
-        rerun = replay.rerun(machine, codec, kind, source.key, source.value, at)
+        rerun = replay.rerun(Rules(machine, codec), kind, source.key, source.value, at)
         assert rerun.decision == decision
 
     assert replay.state("order-1") == driver.read("order-1")

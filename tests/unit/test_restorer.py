@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from placet.processors.rules import Rules
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, LogUnreachable, TaskStopped
 from placet.streams.host import LocalHost
@@ -27,7 +28,7 @@ from tests.staged import StagedHost
 
 def kind_of(driver: TestDriver, id_of: str = "{}") -> EntityType:
     ids = {topic: id_of.format(found) for topic, found in driver.entity_type.topic_ids.items()}
-    return EntityType("app", driver.machine, driver.codec, driver.topics, ids, 1)
+    return EntityType("app", Rules(driver.machine, driver.codec), driver.topics, ids, 1)
 
 
 def restorer_of(driver: TestDriver, folder: Path, make_log: Any = None, *more: Any, **calls: Any) -> Restorer:

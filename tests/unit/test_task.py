@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from placet.processors.machine import compile_machine
+from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
@@ -42,7 +43,7 @@ class Sheet:
     """A task, and the input topics that it reads."""
 
     def __init__(self) -> None:
-        self.task = Task(TaskId("order", 0), TOPICS, DEAD, MACHINE, CODEC, MemoryStore(), 1)
+        self.task = Task(TaskId("order", 0), TOPICS, DEAD, Rules(MACHINE, CODEC, 7), MemoryStore(), 1)
         self.task.open(None, dict.fromkeys(TOPICS.inputs, 0), GENESIS)
         self._ends = dict.fromkeys(TOPICS.inputs, 0)
 
@@ -62,8 +63,8 @@ class Sheet:
         )
         return self.record(TOPICS.proposals, CODEC.encode_message(message), timestamp)
 
-    def commit(self, records: list[ConsumerRecord], clock_ms: int = NOW, control: int = 7) -> list[ProducerRecord]:
-        written = self.task.process(records, clock_ms, control, clock_ms)
+    def commit(self, records: list[ConsumerRecord], clock_ms: int = NOW) -> list[ProducerRecord]:
+        written = self.task.process(records, clock_ms, clock_ms)
         self.task.committed({})
         return written
 
@@ -193,18 +194,18 @@ def test_decisions_are_counted_by_kind_outcome_and_reason(sheet: Sheet) -> None:
 
 def test_nothing_is_stored_before_the_commit_and_nothing_of_an_aborted_one(sheet: Sheet) -> None:
     record = sheet.signal("opened")
-    first = sheet.task.process([record], NOW, 7, NOW)
+    first = sheet.task.process([record], NOW, NOW)
     assert sheet.task.store.scan(b"", b"", 99) == []
     sheet.task.discard()
     assert sheet.task.store.scan(b"", b"", 99) == []
     assert sheet.task.positions == dict.fromkeys(TOPICS.inputs, 0)
-    assert sheet.task.process([record], NOW, 7, NOW) == first
+    assert sheet.task.process([record], NOW, NOW) == first
 
 
 def test_values_and_the_positions_they_cover_are_stored_together(sheet: Sheet) -> None:
     writes: list[dict] = []
     sheet.task.store.write = lambda batch: writes.append(dict(batch))  # type: ignore[method-assign]
-    sheet.task.process([sheet.signal("opened")], NOW, 7, NOW)
+    sheet.task.process([sheet.signal("opened")], NOW, NOW)
     sheet.task.committed({TOPICS.changelog: 4, TOPICS.ledger: 9})
     assert len(writes) == 1
     assert set(writes[0]) == {
@@ -291,7 +292,7 @@ def test_other_threads_may_go_first_every_few_hundred_inputs() -> None:
     records = [sheet.signal("counted", {"amount": number}) for number in range(1_500)]
     sys.setprofile(note)
     try:
-        sheet.task.process(records, NOW, 0, NOW)
+        sheet.task.process(records, NOW, NOW)
     finally:
         sys.setprofile(None)
     assert called.count("come_up_for_air") >= 2 * (1_500 // 512)  # while they are decided, and while they are encoded

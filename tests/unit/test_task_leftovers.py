@@ -61,7 +61,7 @@ def batches(driver: TestDriver, records: list[ConsumerRecord], bytes_max: int) -
     task, sizes = driver.task(), []
     while True:
         sizes.append(
-            len(decisions_of(driver, task.process(records, driver.now_ms, 1, driver.now_ms, bytes_max=bytes_max)))
+            len(decisions_of(driver, task.process(records, driver.now_ms, driver.now_ms, bytes_max=bytes_max)))
         )
         task.committed({})
         records = []
@@ -96,11 +96,11 @@ def test_what_is_left_over_comes_before_what_is_polled_next(driver: TestDriver) 
     task: Task = driver.task()
     records = counted(driver, 1, [1, 2, 3, 4])
     first = records[0].offset
-    task.process(records[:3], driver.now_ms, 1, driver.now_ms, bytes_max=1)
+    task.process(records[:3], driver.now_ms, driver.now_ms, bytes_max=1)
     assert task.staged_positions[driver.topics.signals] == first + 1
     task.committed({})
     assert (task.positions[driver.topics.signals], task.next_positions[driver.topics.signals]) == (first + 1, first + 3)
-    task.process(records[3:], driver.now_ms, 1, driver.now_ms, bytes_max=1)
+    task.process(records[3:], driver.now_ms, driver.now_ms, bytes_max=1)
     task.committed({})
     assert [record.offset for record in task.left] == [first + 2, first + 3]
 
@@ -109,9 +109,9 @@ def test_an_aborted_transaction_takes_its_leftovers_with_it(driver: TestDriver) 
     """They are read again from the task's positions, with what was taken."""
     task: Task = driver.task()
     records = counted(driver, 1, [1, 2, 3])
-    task.process(records, driver.now_ms, 1, driver.now_ms, bytes_max=1)
+    task.process(records, driver.now_ms, driver.now_ms, bytes_max=1)
     task.committed({})
-    task.process([], driver.now_ms, 1, driver.now_ms, bytes_max=1)
+    task.process([], driver.now_ms, driver.now_ms, bytes_max=1)
     task.discard()
     assert task.left == []
     assert task.next_positions == task.positions
@@ -121,8 +121,8 @@ def test_an_aborted_transaction_takes_its_leftovers_with_it(driver: TestDriver) 
 def test_inputs_that_are_left_over_do_not_let_log_time_move_on_to_the_clock(driver: TestDriver) -> None:
     """As an idle partition's does: they are older than the clock."""
     task: Task = driver.task()
-    task.process(counted(driver, 1, [1, 2]), driver.now_ms, 1, driver.now_ms, bytes_max=1)
+    task.process(counted(driver, 1, [1, 2]), driver.now_ms, driver.now_ms, bytes_max=1)
     task.committed({})
-    written = task.process([], driver.now_ms + 60_000, 1, driver.now_ms + 60_000, bytes_max=1)
+    written = task.process([], driver.now_ms + 60_000, driver.now_ms + 60_000, bytes_max=1)
     decision = next(record for record in written if record.topic == driver.topics.decisions)
     assert CODEC.decode_decision(decision.value or b"")[1].log_time == driver.now_ms

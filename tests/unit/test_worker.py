@@ -17,6 +17,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.loop.idle import IdleQuestion, _Asked
+from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -74,11 +75,11 @@ class Turn:
         self.consumer.lag.return_value = {SIGNALS: 0, PROPOSALS: 0}  # as known from an earlier ownership
         restorer = MagicMock()
         restorer.take_done.return_value = None
-        entity_types = {"order": SimpleNamespace(topics=TOPICS)}
+        rules = SimpleNamespace(entity_types={"order": SimpleNamespace(topics=TOPICS)}, follow=lambda: False)
         self.clock_ms = CLOCK_MS
         self.idle = IdleQuestion(self.brokers, lambda: self.clock_ms, SKEW_MS)
         self.worker = Worker(
-            cast("Any", entity_types), lambda: self.consumer, MagicMock(), restorer, MagicMock(),
+            cast("Any", rules), lambda: self.consumer, MagicMock(), restorer,
             StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle,
             records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
@@ -145,7 +146,7 @@ def test_log_time_moves_on_to_what_no_later_input_can_be_older_than() -> None:
     turn.worker.run_once()
 
     turn.task.needs_housekeeping.assert_called_with(CLOCK_MS - SKEW_MS)
-    assert turn.task.process.call_args.args[3] == CLOCK_MS - SKEW_MS
+    assert turn.task.process.call_args.args[2] == CLOCK_MS - SKEW_MS
 
 
 def test_log_time_stays_behind_a_clock_that_was_set_back_since_the_question() -> None:
@@ -154,7 +155,7 @@ def test_log_time_stays_behind_a_clock_that_was_set_back_since_the_question() ->
     turn.brokers.answer({SIGNALS: 5, PROPOSALS: 7})
     turn.clock_ms -= 7_000
     turn.worker.run_once()
-    assert turn.task.process.call_args.args[3] == CLOCK_MS - 7_000 - SKEW_MS
+    assert turn.task.process.call_args.args[2] == CLOCK_MS - 7_000 - SKEW_MS
 
 
 def test_nobody_is_asked_where_nothing_expires() -> None:
@@ -211,7 +212,7 @@ def test_what_a_task_raises_is_about_that_task_alone(raised: Exception, told: ty
     task = MagicMock(task_id=TASK)
     task.process.side_effect = raised
     with pytest.raises(told) as caught:
-        process(task, [], Moment(1_000, 0, 1), 1)
+        process(task, [], Moment(1_000, 0), 1)
     assert str(raised) in str(caught.value)
     assert isinstance(raised, FatalError) or str(caught.value).startswith("order-0: ")
 
@@ -251,7 +252,7 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     consumer.take_revoked.return_value = set()
     consumer.start.side_effect = TaskMigrated("a partition is not ours any more")
     worker = Worker(
-        {"lamp": kind}, lambda: consumer, MagicMock(), restorer, MagicMock(), host,
+        RulesInForce({"lamp": kind}, MagicMock(position=1), MagicMock()), lambda: consumer, MagicMock(), restorer, host,
         MagicMock(), host.flag(), MagicMock(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
     )  # fmt: skip
     worker._follow_assignment([])

@@ -28,15 +28,16 @@ _DELETIONS_WHEN_IDLE_MAX: Final = 5_000
 class Housekeeping:
     """Follows the reminders in order of time: only what is due is ever read."""
 
-    def __init__(
-        self, store: StateStore, topics: EntityTopics, partition: int, horizon_ms: int, form: layout.StateFormat
-    ) -> None:
+    def __init__(self, store: StateStore, topics: EntityTopics, partition: int) -> None:
         self._store = store
         self._topics = topics
         self._partition = partition
-        self._form = form
-        self._keep_ms = memory_kept_ms(horizon_ms)
+        self._keep_ms = 0
         self._cursor = self._seen = b"t"
+
+    def keep(self, horizon_ms: int) -> None:
+        """Keep from now on what is younger than this horizon."""
+        self._keep_ms = memory_kept_ms(horizon_ms)
 
     def is_due(self, log_time: int) -> bool:
         """Tell whether anything has expired."""

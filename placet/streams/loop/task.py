@@ -26,8 +26,7 @@ from placet.processors.judge import (
     decide_input,
 )
 from placet.processors.ladder import LADDER, Times
-from placet.processors.machine import Machine
-from placet.schemas.codec.codec import Codec
+from placet.processors.rules import Rules
 from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.ledger import Commit, Genesis, Span
@@ -87,8 +86,7 @@ class Task:
         task_id: entity type and partition.
         topics: the entity type's topics.
         dead_letters: the topic for bytes that do not decode.
-        machine: the compiled definition.
-        codec: the entity type's bytes.
+        rules: those that it decides by, until it is given others (`follow`).
         store: the local store; the task is its only owner and closes it.
         partitions: how many partitions each of the topics has.
     """
@@ -98,32 +96,36 @@ class Task:
         task_id: TaskId,
         topics: EntityTopics,
         dead_letters: str,
-        machine: Machine,
-        codec: Codec,
+        rules: Rules,
         store: StateStore,
         partitions: int,
     ) -> None:
         self.task_id = task_id
         self.topics = topics
         self.store = store
-        self.machine = machine
         self.phase = Phase.RESTORING
         self.positions: dict[str, int] = {}
         self.counts: Counts = Counter()
         self.oldest_at = 0
         self._dead_letters = dead_letters
-        self._codec = codec
         self._place = Place(task_id.partition, partitions)
         self._changelog = TopicPartition(topics.changelog, task_id.partition)
         self._kinds = {topics.signals: Kind.SIGNAL, topics.proposals: Kind.PROPOSAL}
-        self._form = layout.StateFormat(codec, machine.decimal_fields)
-        self._housekeeping = Housekeeping(store, topics, task_id.partition, machine.horizon_ms, self._form)
+        self._housekeeping = Housekeeping(store, topics, task_id.partition)
         self._genesis: Genesis | None = None
         self._last: Commit | None = None
         self._task_epoch = 0
         self._batch: Batch | None = None
         self._batch_left: list[ConsumerRecord] = []
         self.left: list[ConsumerRecord] = []
+        self.follow(rules)
+
+    def follow(self, rules: Rules) -> None:
+        """Decide the next transaction by these rules: never between `process` and what ends its transaction."""
+        assert self._batch is None, "rules do not change within a transaction"
+        self.rules = rules
+        self._form = layout.StateFormat(rules.codec, rules.machine.decimal_fields)
+        self._housekeeping.keep(rules.machine.horizon_ms)
 
     def open(self, last: Commit | None, positions: Mapping[str, int], genesis: Genesis | None) -> None:
         """Start running from what the log says.
@@ -142,7 +144,6 @@ class Task:
         self,
         records: list[ConsumerRecord],
         clock_ms: int,
-        control_position: int,
         idle_ms: int,
         bytes_max: int = sys.maxsize,
     ) -> list[ProducerRecord]:
@@ -153,7 +154,6 @@ class Task:
                 all, with none left over either, says that the partition is idle, read to its end: its log time moves
                 on.
             clock_ms: the machine's clock, read once for the whole batch.
-            control_position: next position of the control topic.
             idle_ms: where log time moves on to without records: no input that is still to come is older.
             bytes_max: no input is begun once the batch has this size; the rest is left over. At least one is taken.
 
@@ -163,7 +163,7 @@ class Task:
         assert self.phase is Phase.RUNNING, f"{self.task_id} is {self.phase.value}"
         last = self._last or _BEFORE_THE_FIRST
         sequence, times = last.sequence + 1, Times(last.log_time, max(last.decided_at, clock_ms))
-        partition, digest = self.task_id.partition, self.machine.digest
+        rules, partition, digest = self.rules, self.task_id.partition, self.rules.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
@@ -174,7 +174,7 @@ class Task:
                 times = times.at_least(record.timestamp)
                 at = Coordinates(
                     record.topic, partition, record.offset, times.log_time, times.decided_at,
-                    self._task_epoch, sequence, len(decided), digest, control_position,
+                    self._task_epoch, sequence, len(decided), digest, rules.position,
                 )  # fmt: skip
                 decided.append(self._decide(batch, record, checked, at, times))
                 if batch.size_bytes >= bytes_max:
@@ -194,7 +194,7 @@ class Task:
         batch.commit = Commit(
             task_epoch=self._task_epoch, sequence=sequence, spans=self._spans(decided),
             log_time=times.log_time, decided_at=times.decided_at, watermark=batch.watermark,
-            control_position=control_position, definition_digest=digest, ladder=LADDER,
+            control_position=rules.position, definition_digest=digest, ladder=LADDER,
             decisions=batch.decisions, changes=batch.changes, digest=batch.digest, previous=last.digest,
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
@@ -246,10 +246,9 @@ class Task:
             self.store.close()
 
     def _check(self, records: list[ConsumerRecord]) -> list[tuple[ConsumerRecord, CheckedInput | Verdict]]:
-        machine, decoder, kinds, place = self.machine, self._codec, self._kinds, self._place
+        rules, kinds, place = self.rules, self._kinds, self._place
         return [
-            (record, check_input(machine, decoder, kinds[record.topic], record.key, record.value, place))
-            for record in records
+            (record, check_input(rules, kinds[record.topic], record.key, record.value, place)) for record in records
         ]
 
     def _decide(
@@ -258,7 +257,7 @@ class Task:
         if isinstance(checked, Verdict):
             batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
             return DecidedInput(record, at, checked.decision)
-        verdict = decide_input(self.machine, batch, checked, record.key, self._place, times)
+        verdict = decide_input(self.rules, batch, checked, record.key, self._place, times)
         if verdict.decision.outcome is not _ACCEPTED:
             return DecidedInput(record, at, verdict.decision)
         entity = record.key or b""
@@ -278,7 +277,7 @@ class Task:
 
     def _send(self, batch: Batch, decided: list[DecidedInput]) -> None:
         """Encode what was decided: per input what follows from it, then its decision."""
-        codec, topics, partition = self._codec, self.topics, self.task_id.partition
+        codec, topics, partition = self.rules.codec, self.topics, self.task_id.partition
         keys = [written_key(one.record.key) for one in decided]
         followed = iter([output.record(codec, topics, partition) for one in decided for output in one.outputs])
         decisions = [codec.encode_decision(one.decision, one.at) for one in decided]
@@ -298,7 +297,7 @@ class Task:
         batch.decisions += len(decided)
 
     def _ledger_record(self, key: bytes, entry: Genesis | Commit) -> ProducerRecord:
-        return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self._codec.encode_ledger(entry))
+        return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self.rules.codec.encode_ledger(entry))
 
     def _spans(self, decided: list[DecidedInput]) -> tuple[Span, ...]:
         """What the transaction takes of each input topic: every one of them, even unmoved."""

@@ -77,12 +77,10 @@ class Moment(NamedTuple):
     Attributes:
         clock_ms: the machine's clock, ms since the epoch.
         idle_ms: where log time moves on to in tasks without inputs, ms since the epoch.
-        control_position: next position of the control topic.
     """
 
     clock_ms: int
     idle_ms: int
-    control_position: int
 
 
 def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:
@@ -95,7 +93,7 @@ def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: i
     """
     try:
         with _damage_of(task):
-            return task.process(records, now.clock_ms, now.control_position, now.idle_ms, bytes_max)
+            return task.process(records, now.clock_ms, now.idle_ms, bytes_max)
     except (TaskStopped, TaskCorrupted, FatalError):
         raise
     except PlacetError as error:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 from placet.schemas.errors import PlacetError
-from placet.streams.entity_type import EntityType
 from placet.streams.errors import (
     FatalError,
     ProducerFenced,
@@ -26,11 +25,11 @@ from placet.streams.loop.back_off import BackOff
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
+from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import Moment
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Job, Restorer
-from placet.streams.rules.control import Control
 from placet.streams.runtime import Flag, Runtime
 from placet.streams.state.store import StateStore
 from placet.streams.topology import TaskId, dead_letters_topic
@@ -47,11 +46,10 @@ class Worker:
     """Moves batches from the input topics to the outputs, each in one transaction, until told to stop.
 
     Args:
-        entity_types: by entity name.
+        rules: the entity types, by the rules in force.
         make_consumer: joins the group; called again after the group moved on.
         producer: the transactional producer.
         restorer: brings tasks up to the log.
-        control: the topic of rules.
         runtime: clocks.
         observer: metrics and log.
         stopping: set from outside to end the loop after its batch.
@@ -62,17 +60,16 @@ class Worker:
         bytes_max: size of the states of one transaction, after which its tasks leave inputs over for the next.
 
     Attributes:
-        entity_types: see above.
+        rules: see above.
         tasks: those that run.
     """
 
     def __init__(
         self,
-        entity_types: dict[str, EntityType],
+        rules: RulesInForce,
         make_consumer: Callable[[], GroupConsumer],
         producer: TransactionalProducer,
         restorer: Restorer,
-        control: Control,
         runtime: Runtime,
         observer: Observer,
         stopping: Flag,
@@ -84,13 +81,12 @@ class Worker:
         bytes_max: int = task_calls.TRANSACTION_BYTES_MAX,
     ) -> None:
         self._stopping = stopping
-        self.entity_types = entity_types
-        self._topics = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
+        self.rules = rules
+        self._topics = {topic: name for name, kind in rules.entity_types.items() for topic in kind.topics.inputs}
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._producer = producer
         self._restorer = restorer
-        self._control = control
         self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
         self._observer = observer
         self._idle = idle
@@ -147,7 +143,7 @@ class Worker:
         if not ready:
             return
         began_s, clock_ms, bytes_max = self._monotonic_s(), self._now_ms(), self._bytes_max // len(ready)
-        now = Moment(clock_ms, self._idle.log_time(clock_ms), self._control.position)
+        now = Moment(clock_ms, self._idle.log_time(clock_ms))
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
                 transaction.send(task_calls.process(task, task_records, now, bytes_max))
@@ -170,9 +166,9 @@ class Worker:
         What a task can't take yet is not lost: it starts with a seek to the ledger's positions.
         """
         self._observer.looped()
-        for published, why in self._control.follow():
-            told = {"entity": published.entity, "version": published.version, "why": why}
-            self._observer.event("published version passed over", **told)
+        if self.rules.follow():
+            for task_id, task in self.tasks.items():
+                task.follow(self.rules.entity_types[task_id.entity].rules)
         self._producer.serve()
         revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in sorted(revoked):
@@ -222,11 +218,11 @@ class Worker:
         return TaskId(self._topics[partition.topic], partition.partition)
 
     def _inputs_of(self, task_id: TaskId) -> list[TopicPartition]:
-        topics = self.entity_types[task_id.entity].topics
+        topics = self.rules.entity_types[task_id.entity].topics
         return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
 
     def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
-        job = Job(task_id, self.entity_types[task_id.entity], store, damage)
+        job = Job(task_id, self.rules.entity_types[task_id.entity], store, damage)
         self._restoring[task_id] = (job, self._monotonic_s())
         self._restorer.submit(job)
         self._show_tasks()
@@ -240,17 +236,15 @@ class Worker:
         for aside in self._restorer.take_set_aside():
             self._observer.event(aside.event, task=str(aside.task_id), folder=str(aside.folder), why=aside.why)
         while (result := self._restorer.take_done()) is not None:
-            task_id, kind = result.job.task_id, result.job.entity_type
+            task_id = result.job.task_id
             _, began_s = self._restoring.pop(task_id)
             if isinstance(result.error, FatalError):
                 raise result.error
             if result.restored is None or result.store is None:
                 self._name_stopped(task_id, str(result.error))
                 continue
-            task = Task(
-                task_id, kind.topics, dead_letters_topic(kind.app), kind.machine, kind.codec, result.store,
-                kind.partitions,
-            )  # fmt: skip
+            kind = self.rules.entity_types[task_id.entity]
+            task = Task(task_id, kind.topics, dead_letters_topic(kind.app), kind.rules, result.store, kind.partitions)
             task.open(result.restored.last, result.restored.positions, result.restored.genesis)
             self.tasks[task_id] = task
             self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
@@ -347,4 +341,4 @@ class Worker:
         self._restorer.close()
         self._producer.abandon()
         self._consumer.close_in_time(_CLOSE_TIMEOUT_S)
-        self._control.close()
+        self.rules.close()

@@ -293,9 +293,10 @@ class Restorer:
             return self._rules_position() >= end or now_s > rules_until_s
 
         kind = job.entity_type
-        form = StateFormat(kind.codec, kind.machine.decimal_fields)
+        codec = kind.rules.codec
+        form = StateFormat(codec, kind.rules.machine.decimal_fields)
         return Restoration(
-            job.task_id, kind.topics, kind.topic_ids, kind.partitions, kind.codec, form, store, self._runtime.now_ms(),
+            job.task_id, kind.topics, kind.topic_ids, kind.partitions, codec, form, store, self._runtime.now_ms(),
             may_read, self._control, rules_known,
         )  # fmt: skip
 
