@@ -6,7 +6,8 @@ comes in as data; everything else follows from it and must come out as it was wr
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from placet.processors.address import Place
 from placet.processors.dedup import memory_kept_ms
@@ -15,7 +16,7 @@ from placet.processors.ladder import Times
 from placet.processors.rules import Rules
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Outcome
-from placet.schemas.ledger import AppliedEntry
+from placet.schemas.ledger import AppliedEntry, LedgerEntry
 from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
@@ -55,6 +56,7 @@ class Replay:
         self._older: dict[_MemoryKey, Memory] = {}
         self._younger_since = 0
         self._known_fields: KnownFields | None = None
+        self._adopted: dict[type, Callable[[Any], None]] = {AppliedEntry: self._adopt_applied}
 
     def state(self, entity_id: str) -> EntityState:
         """Return an entity's state as of now (see `View`), as the definition of the running re-run has it."""
@@ -90,9 +92,8 @@ class Replay:
             if verdict.after is not verdict.before:
                 self._states[entity_id] = verdict.after
             for entry in entries:
-                memory = None if isinstance(entry, AppliedEntry) else entry.memory
-                if memory is not None:
-                    self._remember((kind, entity_id, verdict.decision.dedup_key), memory, horizon_ms)
+                if entry.memory is not None:
+                    self._remember((kind, entity_id, verdict.decision.dedup_key), entry.memory, horizon_ms)
         return Rerun(verdict.decision, entries, verdict.after)
 
     def adopt_change(self, change: Change) -> None:
@@ -105,8 +106,17 @@ class Replay:
             memory = Memory(decision.payload_digest, decision.input_id, decision.version_after, at.log_time)
             self._remember((decision.kind, decision.entity_id, decision.dedup_key), memory, horizon_ms)
 
-    def adopt_applied(self, entry: AppliedEntry) -> None:
-        """Take a ledger entry for granted: the newest input of a name, where it changed nothing."""
+    def adopt_entry(self, entry: LedgerEntry | None) -> None:
+        """Take a ledger entry for granted, where it says more than its decision, which is adopted too.
+
+        What is no consequence of an input is left alone.
+        """
+        adopt = self._adopted.get(type(entry))
+        if adopt is not None:
+            adopt(entry)
+
+    def _adopt_applied(self, entry: AppliedEntry) -> None:
+        """The newest input of a name, where it changed nothing."""
         state = self.state(entry.entity_id)
         known = state.applied.get(entry.name)
         if state.incarnation == entry.incarnation and (known is None or _age(known) <= _age(entry.applied)):

@@ -7,13 +7,23 @@ last of each key.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from placet.schemas.memory import Applied, Memory
 
-__all__ = ["AppliedEntry", "Commit", "Disarmed", "Genesis", "Held", "LedgerEntry", "MemoryEntry", "Span"]
+__all__ = [
+    "CONSEQUENCES",
+    "AppliedEntry",
+    "Commit",
+    "Disarmed",
+    "Genesis",
+    "Held",
+    "LedgerEntry",
+    "MemoryEntry",
+    "Span",
+]
 
 
 class Span(NamedTuple):
@@ -81,6 +91,11 @@ class AppliedEntry(msgspec.Struct, frozen=True, gc=False):
     task_epoch: int
     sequence: int
 
+    @property
+    def memory(self) -> Memory | None:
+        """No dedup memory of its own (see `Change.memory`)."""
+        return None
+
 
 class Held(msgspec.Struct, frozen=True, gc=False):
     """An input that waits for something, such as an approval. Reserved: nothing writes it yet.
@@ -107,6 +122,11 @@ class Held(msgspec.Struct, frozen=True, gc=False):
     task_epoch: int
     sequence: int
 
+    @property
+    def memory(self) -> Memory | None:
+        """None (see `Change.memory`)."""
+        return None
+
 
 class Disarmed(msgspec.Struct, frozen=True, gc=False):
     """A timer that fired and changed nothing: it is armed no more. Reserved: nothing writes it yet.
@@ -121,5 +141,13 @@ class Disarmed(msgspec.Struct, frozen=True, gc=False):
     task_epoch: int
     sequence: int
 
+    @property
+    def memory(self) -> Memory | None:
+        """None (see `Change.memory`)."""
+        return None
+
+
+CONSEQUENCES: Final = (MemoryEntry, AppliedEntry, Held, Disarmed)
+"""The kinds that follow from an input; the others tell of the ledger itself."""
 
 LedgerEntry: TypeAlias = Genesis | Commit | MemoryEntry | AppliedEntry | Held | Disarmed

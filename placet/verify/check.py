@@ -17,7 +17,7 @@ from placet.processors.dedup import memory_is_live
 from placet.processors.ladder import LADDERS
 from placet.processors.replay import Replay
 from placet.schemas.errors import SettingsError
-from placet.schemas.ledger import AppliedEntry, MemoryEntry
+from placet.schemas.ledger import CONSEQUENCES, Commit
 from placet.schemas.memory import Memory
 from placet.streams.records import ConsumerRecord
 from placet.verify.changes import Changes
@@ -50,7 +50,8 @@ class TaskCheck:
         self._replay = Replay(Place(scope.task_id.partition, scope.partitions))
         self._decisions = Decisions(scope, rules, self._replay, inputs, report)
         self._changes = Changes(scope, rules, self._replay, report)
-        self._memories: dict[bytes, Memory] = {}
+        self._memories: dict[str, Memory] = {}
+        self._why_kept = {"applied": self._why_applied_kept, "memory": self._why_memory_kept}
         self._chain = Chain(report, scope.topic_ids, scope.partitions, scope.uncompacted_since)
         start = scope.start
         if start.commit is not None:
@@ -91,8 +92,7 @@ class TaskCheck:
             self._replay.adopt_decision(decision, at, self._rules.horizon_ms(at.definition_digest))
         self._changes.adopt(transaction)
         for _, entry in transaction.entries:
-            if isinstance(entry, AppliedEntry):
-                self._replay.adopt_applied(entry)
+            self._replay.adopt_entry(entry)
         self._note_memories(transaction)
 
     def _check(self, transaction: RecordedTransaction) -> None:
@@ -128,7 +128,7 @@ class TaskCheck:
         """Compare the memory that no change carries, and what the ledger deletes."""
         ledger = self._scope.topics.ledger
         due = [(one.key or b"", one.value or b"") for step in steps for one in step.follows if one.topic == ledger]
-        written = [found for found in transaction.entries if isinstance(found.entry, MemoryEntry | AppliedEntry)]
+        written = [found for found in transaction.entries if isinstance(found.entry, CONSEQUENCES)]
         missing, strays = differing_entries(due, written)
         for record, _ in strays:
             self._report.find(Check.LEDGER, record, f"{_name(record.key)}: no input of {transaction} leads to it")
@@ -144,19 +144,23 @@ class TaskCheck:
 
     def _note_memories(self, transaction: RecordedTransaction) -> None:
         for record, entry in transaction.entries:
-            if isinstance(entry, MemoryEntry):
-                self._memories[record.key or b""] = entry.memory
+            if isinstance(entry, CONSEQUENCES) and entry.memory is not None:
+                self._memories[_name(record.key)] = entry.memory
 
     def _why_not_deleted(self, record: ConsumerRecord, transaction: RecordedTransaction) -> str:
         """Say why a ledger's key may not be deleted yet; "" when it may, or when that is not known any more."""
         if transaction.commit is None or record.timestamp < self._scope.uncompacted_since:
             return ""
-        commit = transaction.commit[1]
-        role, _, rest = _name(record.key).partition("/")
-        if role == "applied":
-            entity_id, _, name = rest.rpartition("/")
-            return "the entity is not forgotten" if name in self._replay.state(entity_id).applied else ""
-        memory = self._memories.pop(record.key or b"", None)
+        key = _name(record.key)
+        why_kept = self._why_kept.get(key.partition("/")[0])
+        return why_kept(key, transaction.commit[1]) if why_kept else ""
+
+    def _why_applied_kept(self, key: str, _commit: Commit) -> str:
+        entity_id, _, name = key.partition("/")[2].rpartition("/")
+        return "the entity is not forgotten" if name in self._replay.state(entity_id).applied else ""
+
+    def _why_memory_kept(self, key: str, commit: Commit) -> str:
+        memory = self._memories.pop(key, None)
         horizon_ms = self._rules.horizon_ms(commit.definition_digest)
         live = memory is not None and memory_is_live(memory, commit.log_time, horizon_ms)
         return "the memory still counts" if live else ""

@@ -12,7 +12,6 @@ from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import parse_definition
-from placet.schemas.ledger import AppliedEntry
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, EntityState
@@ -71,5 +70,5 @@ class Bench:
         if judged.after is not judged.before:
             self.states[decision.entity_id] = judged.after
         for entry in consequences(judged, Coordinates("topic", 0, 0, at, at, 1, 1, 0, b"", 0)):
-            if not isinstance(entry, AppliedEntry) and entry.memory is not None:
-                self.memories[Kind(entry.kind), entry.entity_id, entry.dedup_key] = entry.memory
+            if entry.memory is not None:
+                self.memories[decision.kind, decision.entity_id, decision.dedup_key] = entry.memory

@@ -125,7 +125,7 @@ def test_adopting_what_was_recorded_leads_to_the_same_states(machine: Machine) -
         replay.adopt_change(change)
     for entry in driver.ledger:
         if isinstance(entry, AppliedEntry):
-            replay.adopt_applied(entry)
+            replay.adopt_entry(entry)
     for decision, at in driver.decided:
         replay.adopt_decision(decision, at, machine.horizon_ms)
 
@@ -139,6 +139,6 @@ def test_an_older_applied_input_is_not_taken_over_a_newer_one() -> None:
     replay = Replay(Place(0, 1))
     newer = Applied(20, "b", b"", 0, 30)
     for applied in (newer, Applied(10, "a", b"", 0, 40), Applied(20, "c", b"", 0, 29)):
-        replay.adopt_applied(AppliedEntry("order-1", 0, "seen", applied, 1, 1))
+        replay.adopt_entry(AppliedEntry("order-1", 0, "seen", applied, 1, 1))
 
     assert replay.state("order-1").applied == {"seen": newer}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from placet.processors.ladder import LADDER
 from placet.schemas.errors import DecodeError
-from placet.schemas.ledger import AppliedEntry, Commit, Genesis, MemoryEntry
-from placet.schemas.memory import Applied
-from placet.schemas.messages import Kind
-from placet.schemas.state import ABSENT, UNSEEN, EntityState
-from placet.streams.errors import TaskStopped, unreadable
+from placet.schemas.ledger import Commit, Genesis
+from placet.streams.errors import TaskStopped
 from placet.streams.records import ConsumerRecord
+from placet.streams.recovery.remembered import Remembered
 from placet.streams.recovery.steps import Restoration, RestoreStep, unreadable_record
 from placet.streams.state import layout
 
@@ -41,12 +39,11 @@ class LedgerChain:
     def take(self, records: list[ConsumerRecord], position: int) -> RestoreStep:
         """Take the next records; `position` is the next one to read."""
         job = self._job
-        writes: dict[bytes, bytes | None] = {}
+        remembered = Remembered(job)
         for record in records:
             key = record.key or b""
             if record.value is None:
-                writes[layout.ledger_index_key(key)] = None
-                self._forget(key, writes)
+                remembered.delete(key)
                 continue
             try:
                 entry = job.codec.decode_ledger(record.value)
@@ -56,11 +53,9 @@ class LedgerChain:
                 self._link(entry, record.offset)
             elif isinstance(entry, Genesis):
                 self._check_genesis(entry)
-            elif isinstance(entry, MemoryEntry):
-                self._remember(entry, key, writes)
-            elif isinstance(entry, AppliedEntry):
-                self._apply(entry, writes)
-        job.store.write(writes)
+            else:
+                remembered.take(entry, key)
+        job.store.write(remembered.writes)
         self.records += len(records)
         self._position = position
         return RestoreStep(len(records), self._end - position)
@@ -104,43 +99,3 @@ class LedgerChain:
                 self._job.task_id,
                 f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}",
             )
-
-    def _remember(self, entry: MemoryEntry, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
-        """The later one counts: a change that renewed the occasion after the horizon was read before."""
-        key = layout.memory_key(Kind(entry.kind), entry.entity_id.encode(), entry.dedup_key)
-        known = writes.get(key) or self._job.store.get(key)
-        if not known or layout.log_time_of(known) <= entry.memory.log_time:
-            layout.remember(writes, key, layout.dump_memory(entry.memory))
-        layout.remember(writes, layout.ledger_index_key(ledger_key), layout.dump_log_time(entry.memory.log_time))
-
-    def _apply(self, entry: AppliedEntry, writes: dict[bytes, bytes | None]) -> None:
-        entity = entry.entity_id.encode()
-        state = self._state(entity, writes)
-        known = state.applied.get(entry.name)
-        if state.incarnation != entry.incarnation or (known and _age(known) > _age(entry.applied)):
-            return
-        after = state.remembering({**state.applied, entry.name: entry.applied})
-        writes[layout.state_key(entity)] = self._job.form.dump(after)
-        if state.status == ABSENT and not state.deleted_at:
-            layout.remember(writes, layout.deleted_key(entity), layout.dump_log_time(entry.applied.log_time))
-
-    def _forget(self, ledger_key: bytes, writes: dict[bytes, bytes | None]) -> None:
-        """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""
-        role, _, rest = ledger_key.partition(b"/")
-        entity = rest.rpartition(b"/")[0]
-        if role == b"applied" and self._state(entity, writes).version == 0:
-            writes[layout.state_key(entity)] = writes[layout.deleted_key(entity)] = None
-
-    def _state(self, entity: bytes, writes: dict[bytes, bytes | None]) -> EntityState:
-        key = layout.state_key(entity)
-        data = writes[key] if key in writes else self._job.store.get(key)
-        try:
-            return self._job.form.load(data) if data else UNSEEN
-        except DecodeError as error:
-            place, name = self._job.partition(self._job.topics.changelog), repr(entity.decode("utf-8", "replace"))
-            raise TaskStopped(self._job.task_id, str(unreadable(place, name, error))) from error
-
-
-def _age(applied: Applied) -> tuple[int, int, int]:
-    """What orders two applied inputs of one name: the later of two of the same time counts."""
-    return applied.event_time, applied.log_time, applied.version
