@@ -35,10 +35,12 @@ class InForce(NamedTuple):
     Attributes:
         usable: in the order of the log; the one of the highest version is in force.
         passed_over: version and reason of the others.
+        beyond: why the version in force may be one that this release can't use; "" where it is `newest`.
     """
 
     usable: tuple[Usable, ...]
     passed_over: tuple[tuple[Published, str], ...]
+    beyond: str = ""
 
     @property
     def newest(self) -> Usable | None:
@@ -61,6 +63,7 @@ def in_force(entity: str, published: Iterable[Published]) -> InForce:
     """
     usable: list[Usable] = []
     passed_over: list[tuple[Published, str]] = []
+    unknown: list[tuple[Published, str]] = []
     for entry in published:
         if entry.entity != entity:
             continue
@@ -69,12 +72,15 @@ def in_force(entity: str, published: Iterable[Published]) -> InForce:
             why = can_not_read(found.change, usable)
         except (DefinitionError, DecodeError, KeyError, ValueError) as error:
             passed_over.append((entry, f"this release of Placet can't use it: {error}"))
+            unknown.append(passed_over[-1])
             continue
         if why:
             passed_over.append((entry, why))
         else:
             usable.append(found)
-    return InForce(tuple(usable), tuple(passed_over))
+    newest = max((found.published.version for found in usable), default=0)
+    beyond = (f"version {entry.version}: {why}" for entry, why in unknown if entry.version > newest)
+    return InForce(tuple(usable), tuple(passed_over), next(beyond, ""))
 
 
 def can_not_read(change: Schema, earlier: Sequence[Usable]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from placet.processors.rules import Rules
 from placet.streams.topology import EntityTopics
@@ -20,7 +20,3 @@ class EntityType:
     topics: EntityTopics
     topic_ids: Mapping[str, str]
     partitions: int
-
-    def at(self, position: int) -> EntityType:
-        """Return the same, with the control topic read further."""
-        return replace(self, rules=self.rules.at(position))

@@ -36,7 +36,7 @@ from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaLog, KafkaRestoreLog
 from placet.streams.recovery.restore_thread import RESTORE_CALL_TIMEOUT_S, Restorer
 from placet.streams.rules.control import Control
-from placet.streams.rules.publication import check_publication, refuse_passed_over
+from placet.streams.rules.publication import check_publication, not_overtaken
 from placet.streams.rules.survey import count_standing
 from placet.streams.runtime import Flag
 from placet.streams.settings import Settings
@@ -103,8 +103,10 @@ def build(
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
+    rules = RulesInForce(
+        entity_types, control, metrics, lambda definition: _rules(host, settings, definition)
+    )  # fmt: skip
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
-    inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     restorer = Restorer(
         host, host, lambda: _restore_log(host, settings, logs), settings.state_dir,
         TopicPartition(control_topic(settings.app), 0), lambda: control.position,
@@ -118,8 +120,8 @@ def build(
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
     return Worker(
-        RulesInForce(entity_types, control, metrics),
-        lambda: GroupConsumer(host, _group_options(settings), inputs),
+        rules,
+        lambda: GroupConsumer(host, _group_options(settings), rules.inputs),
         producer,
         restorer,
         host,
@@ -161,11 +163,14 @@ def _publish(
     control.read()
     rulebook, codecs = control.rulebook, {entity: kind.rules.codec for entity, kind in entity_types.items()}
     rulebook.teach(codecs)
-    for forced in check_publication(definitions, rulebook, standing, force=settings.force):
-        metrics.event("incompatible definition forced", entity=forced.entity, version=forced.version, what=forced.what)
     produce = produce_durably(host, _producer_options(settings), control_topic(settings.app))
-    control.publish(definitions, produce, host.now_ms())
-    refuse_passed_over(definitions, rulebook)  # what another gate published at the same moment may stand before it
+    own, done = not_overtaken(definitions, rulebook), False
+    while not done:  # again where another version came in between: that one was higher, or this one is
+        forced = check_publication(own, rulebook, standing, force=settings.force)
+        done = control.publish(own, produce, host.now_ms())
+        own = not_overtaken(own, rulebook)
+    for one in forced:
+        metrics.event("incompatible definition forced", entity=one.entity, version=one.version, what=one.what)
     for published, why in rulebook.teach(codecs):
         metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
     control.stay()
@@ -185,11 +190,14 @@ def _restore_log(host: Host, settings: Settings, topics: Iterable[str]) -> Kafka
 def _entity_type(host: Host, settings: Settings, admin: Admin, definition: Definition) -> EntityType:
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
-    wire = wire_of(host, settings.registry.url, settings.registry_options(), settings.app, definition.entity)
-    codec = Codec(definition, wire, settings.record_bytes_max)
     ids = {topic: info.topic_id for topic, info in described.items()}
-    rules = Rules(compile_machine(definition), codec)
-    return EntityType(settings.app, rules, topics, ids, described[topics.signals].partitions)
+    partitions = described[topics.signals].partitions
+    return EntityType(settings.app, _rules(host, settings, definition), topics, ids, partitions)
+
+
+def _rules(host: Host, settings: Settings, definition: Definition) -> Rules:
+    wire = wire_of(host, settings.registry.url, settings.registry_options(), settings.app, definition.entity)
+    return Rules(compile_machine(definition), Codec(definition, wire, settings.record_bytes_max))
 
 
 def _group(reader: LogReader, admin: Admin, app: str) -> tuple[int, list[GroupMember]]:

@@ -237,6 +237,8 @@ class _Told:
 
     def partitions(self, entity: str, count: int) -> None: ...
 
+    def rules(self, entity: str, version: int, digest: bytes) -> None: ...
+
 
 @cache
 def _settings() -> Settings:

@@ -254,7 +254,7 @@ LEDGER: dict[str, LedgerEntry] = {
     "disarmed": Disarmed("parcel-7", T - 5, "late", 18, 4, 70_000),
 }
 
-PUBLISHED = Published("parcel", 1, DIGEST, 1, '{"entity":"parcel"}', {"signal": "{}", "change": "{}"}, T)
+PUBLISHED = Published("parcel", 1, DIGEST, 1, '{"entity":"parcel"}', {"signal": "{}", "change": "{}"}, T, DIGEST)
 POISON = ConsumerRecord("demo.parcel.signals", 3, 2**40, T, b"\xff", b"\x00poison", [("traceparent", b"00-1")])
 
 

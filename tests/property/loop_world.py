@@ -17,6 +17,7 @@ from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Job, RestoreResult
 from placet.streams.recovery.steps import Restoration
+from placet.streams.rules.rulebook import Rulebook
 from placet.streams.state.layout import StateFormat
 from placet.streams.state.store import MemoryStore, StoreDamaged, Writes
 from placet.streams.topology import TaskId
@@ -87,9 +88,9 @@ class LoopWorld:
         self.inputs = [TopicPartition(topic, n) for topic in driver.topics.inputs for n in range(PARTITIONS)]
         self.stores: dict[TaskId, Fragile] = {}
         self.kind = driver.entity_type
-        control = SimpleNamespace(position=1, follow=list, close=lambda: None)
+        control = SimpleNamespace(position=1, follow=list, close=lambda: None, rulebook=Rulebook("control"))
         host = StagedHost(now_ms=lambda: driver.now_ms)
-        rules = RulesInForce({driver.machine.entity: self.kind}, cast("Any", control), MagicMock())
+        rules = RulesInForce({driver.machine.entity: self.kind}, cast("Any", control), MagicMock(), MagicMock())
         self.worker = Worker(
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,

@@ -122,6 +122,9 @@ class Notes:
 
     def partitions(self, entity: str, count: int) -> None: ...
 
+    def rules(self, entity: str, version: int, _digest: bytes) -> None:
+        self._world.note(self._name, f"decides {entity} by version {version}")
+
 
 class Gate:
     """One gate: a machine with its disk and clock, and the process that runs there at the moment.

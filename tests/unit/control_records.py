@@ -19,7 +19,7 @@ def published(definition: Definition, **parts: Any) -> Published:
     values = {
         "entity": definition.entity, "version": definition.version, "digest": definition.digest,
         "ladder": LADDER,
-        "document": definition.document, "schemas": schemas, "published_at": 0,
+        "document": definition.document, "schemas": schemas, "published_at": 0, "base": b"",
     }  # fmt: skip
     return Published(*{**values, **parts}.values())
 

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import msgspec
 import pytest
 
 from placet.definitions import load_definition
 from placet.schemas.avro.schema import fingerprint, parse_schema
-from placet.schemas.codec.contracts import FIXED, Schema, contracts, payload_record
+from placet.schemas.avro.writer import writer_of
+from placet.schemas.codec.contracts import EARLIER, FIXED, Schema, contracts, payload_record
+from placet.schemas.codec.control import decode_control
+from placet.schemas.codec.wire import single_object_head
 from placet.schemas.definition.model import parse_definition
 from tests.golden import samples
+from tests.unit.control_records import published
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "placet" / "schemas" / "examples").glob("*.yaml"))
 CONTRACTS = contracts(samples.DEFINITION)
@@ -22,7 +27,7 @@ CONTRACTS = contracts(samples.DEFINITION)
 PINNED = {
     "decision": "b707eef08296ad18",
     "ledger": "0f7fd97488e9f4fa",
-    "control": "69e91462defad64b",
+    "control": "b1ba92c98f31e669",
     "dead_letter": "cc788e94274aa266",
 }
 """Fingerprints of the checked-in schemas: a change is a new contract, which old readers have to be taught."""
@@ -35,6 +40,17 @@ def columns(schema: Schema) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(FIXED))
 def test_a_checked_in_schema_is_what_was_agreed(name: str) -> None:
     assert fingerprint(parse_schema(FIXED[name])).hex() == PINNED[name]
+
+
+def test_records_of_a_contract_as_it_was_before_are_read() -> None:
+    (first,) = EARLIER["control"]
+    assert fingerprint(parse_schema(first)).hex() == "69e91462defad64b"
+    entry, text = published(samples.DEFINITION), json.dumps(first)
+    values = msgspec.structs.asdict(entry)
+    del values["base"]
+    writer = writer_of(parse_schema(text).columns[0].shape)
+    value = single_object_head(text) + writer.encoded(("placet.control.Published", values))
+    assert decode_control(value) == entry
 
 
 @pytest.mark.parametrize("name", sorted(samples.golden_schemas()))

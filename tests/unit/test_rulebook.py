@@ -9,6 +9,7 @@ import pytest
 
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.codec.control import NO_BASE
 from placet.schemas.codec.wire import single_object_head
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, UnknownSchema
@@ -60,6 +61,24 @@ def test_the_order_is_that_of_the_log_and_the_first_of_a_digest_counts() -> None
     assert newest is not None
     assert newest.definition.version == 2
     assert rulebook.position == 10
+
+
+def test_of_two_versions_that_were_checked_against_the_same_one_the_first_counts() -> None:
+    """Neither was compared with the other: the second publisher is told, and checks against the first."""
+    first = published(OLD, base=NO_BASE)
+    here, there = (published(by, base=OLD.digest) for by in (NEW, TIMED))
+    again = published(TIMED, base=NEW.digest)
+    rulebook = rulebook_of([(0, first), (1, published(OTHER, base=NO_BASE)), (2, here), (3, there)])
+    assert (rulebook.of("lamp"), rulebook.overtaken) == ([first, here], [there])
+    assert rulebook.base_of("lamp") == NEW.digest
+    rulebook.take([control_record(again, 4)], 5)
+    assert (rulebook.of("lamp"), rulebook.base_of("lamp")) == ([first, here, again], TIMED.digest)
+    assert rulebook.base_of("lantern") == NO_BASE
+
+
+def test_a_first_version_counts_only_where_there_is_none() -> None:
+    rulebook = rulebook_of([(0, published(OLD, base=NO_BASE)), (1, published(NEW, base=NO_BASE))])
+    assert (rulebook.of("lamp"), rulebook.overtaken) == ([published(OLD, base=NO_BASE)], [published(NEW, base=NO_BASE)])
 
 
 def test_tombstones_and_what_a_later_release_wrote_are_read_and_left_out() -> None:

@@ -22,6 +22,7 @@ from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Restorer
+from placet.streams.rules.rulebook import Rulebook
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
@@ -251,8 +252,10 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     consumer = MagicMock(assigned=inputs)
     consumer.take_revoked.return_value = set()
     consumer.start.side_effect = TaskMigrated("a partition is not ours any more")
+    control = cast("Any", SimpleNamespace(position=1, rulebook=Rulebook("control"), follow=list))
+    rules = RulesInForce({"lamp": kind}, control, MagicMock(), MagicMock())
     worker = Worker(
-        RulesInForce({"lamp": kind}, MagicMock(position=1), MagicMock()), lambda: consumer, MagicMock(), restorer, host,
+        rules, lambda: consumer, MagicMock(), restorer, host,
         MagicMock(), host.flag(), MagicMock(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
     )  # fmt: skip
     worker._follow_assignment([])

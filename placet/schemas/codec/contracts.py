@@ -69,6 +69,9 @@ FIXED: Final[dict[str, Schema]] = {
 }
 """The schemas that are the same for every definition, by the name of their file."""
 
+EARLIER: Final[dict[str, tuple[Schema, ...]]] = {"control": (_load("earlier/control-1"),)}
+"""What they were before: records of them lie on logs."""
+
 _WORD: Final = re.compile("(?:^|_)([a-z])")
 _TIMESTAMP: Final[Schema] = {"type": "long", "logicalType": "timestamp-millis"}
 _TYPES: Final[dict[str, str | Schema]] = {

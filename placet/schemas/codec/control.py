@@ -8,14 +8,16 @@ from typing import Final
 import msgspec
 
 from placet.schemas.avro.writer import writer_of
-from placet.schemas.codec.contracts import FIXED
+from placet.schemas.codec.contracts import EARLIER, FIXED
 from placet.schemas.codec.wire import SINGLE_OBJECT
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.errors import DecodeError
 
-__all__ = ["Published", "decode_control", "encode_control"]
+__all__ = ["NO_BASE", "Published", "decode_control", "encode_control"]
 
 _PUBLISHED: Final = "placet.control.Published"
+NO_BASE: Final = bytes(16)
+"""The base of an entity type's first publication."""
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -29,6 +31,8 @@ class Published(msgspec.Struct, frozen=True):
         document: canonical JSON; `parse_definition` reads it.
         schemas: Avro schemas as JSON text, by role: signal, proposal, change.
         published_at: ms since the epoch.
+        base: digest of the version that it was checked against: it counts only where that one is in force. `NO_BASE`
+            where none was; b"" from earlier releases, which always counts.
     """
 
     entity: str
@@ -38,11 +42,15 @@ class Published(msgspec.Struct, frozen=True):
     document: str
     schemas: dict[str, str]
     published_at: int
+    base: bytes = b""
 
 
 @cache
 def _schemas() -> WriterSchemas:
-    return WriterSchemas("control", FIXED["control"], SINGLE_OBJECT, RECORD_BYTES_MAX)
+    schemas = WriterSchemas("control", FIXED["control"], SINGLE_OBJECT, RECORD_BYTES_MAX)
+    for schema in EARLIER["control"]:
+        schemas.learn(schema)
+    return schemas
 
 
 def encode_control(entry: Published) -> bytes:

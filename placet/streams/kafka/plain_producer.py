@@ -75,7 +75,7 @@ class DurableProducer:
 def produce_durably(clients: Clients, options: Mapping[str, object], topic: str) -> Callable[[bytes, bytes], None]:
     """Return a function that writes key and value to partition 0 of a topic and waits until all replicas have it.
 
-    It raises `FatalError` when they don't.
+    It raises `LogUnreachable` where nobody answers in time, and `FatalError` where the broker refuses the record.
     """
 
     def produce(key: bytes, value: bytes) -> None:
@@ -86,7 +86,9 @@ def produce_durably(clients: Clients, options: Mapping[str, object], topic: str)
                 topic, value, key, 0, lambda error, _message: failed.append(error.str()) if error else None
             )
             left = producer.flush(_FLUSH_TIMEOUT_S)
-        if left or failed:
-            raise FatalError(f"a record for {topic} was not written: {''.join(failed) or 'no answer in time'}")
+        if failed:
+            raise FatalError(f"a record for {topic} was not written: {''.join(failed)}")
+        if left:
+            raise LogUnreachable(f"a record for {topic} was not written in {_FLUSH_TIMEOUT_S:g} s: its leader is away")
 
     return produce

@@ -41,5 +41,8 @@ class Observer(Protocol):
     def awake(self) -> None:
         """Something takes its time before the loop runs, and goes on."""
 
+    def rules(self, entity: str, version: int, digest: bytes) -> None:
+        """The gate decides an entity type by another version of its definition from the next transaction on."""
+
     def partitions(self, entity: str, count: int) -> None:
         """The topics of this entity type have so many partitions."""

@@ -1,8 +1,21 @@
-"""The rules in force, as far as the control topic was read: which entity types this gate decides for, and how."""
+"""The rules in force, as far as the control topic was read: which entity types this gate decides for, and how.
+
+control records ── Rulebook ── the version in force ──► Rules of each entity type, from the next transaction on
+                                                   └──► none: this gate can't run it, and leaves it to others
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
+from placet.processors.ladder import LADDER
+from placet.processors.rules import Rules
+from placet.schemas.definition.model import Definition
+from placet.schemas.errors import DefinitionError, SettingsError
+from placet.schemas.in_force import Usable
 from placet.streams.entity_type import EntityType
+from placet.streams.errors import TaskMigrated
 from placet.streams.loop.observer import Observer
 from placet.streams.rules.control import Control
 
@@ -13,31 +26,90 @@ class RulesInForce:
     """Follows the control topic, and has the entity types as its newest record leaves them.
 
     Attributes:
-        entity_types: by entity name.
+        entity_types: by entity name, those whose rules in force this gate can run.
 
     Args:
         entity_types: as the gate starts with them.
         control: the topic of rules, read to its end.
-        observer: is told what is passed over.
+        observer: is told of rules that change, that are passed over, and that can't be run here.
+        make_rules: compiles a definition.
+
+    Raises:
+        SettingsError: there is no entity type whose rules can be run here.
     """
 
-    def __init__(self, entity_types: dict[str, EntityType], control: Control, observer: Observer) -> None:
+    def __init__(
+        self,
+        entity_types: dict[str, EntityType],
+        control: Control,
+        observer: Observer,
+        make_rules: Callable[[Definition], Rules],
+    ) -> None:
         self._control = control
         self._observer = observer
-        self._taken_at = control.position
-        self.entity_types = {name: kind.at(control.position) for name, kind in entity_types.items()}
+        self._make_rules = make_rules
+        self._all = dict(entity_types)
+        self._why_not: dict[str, str] = {}
+        self.entity_types: dict[str, EntityType] = {}
+        self._taken_at = -1
+        self._take()
+
+    @property
+    def inputs(self) -> list[str]:
+        """The topics that this gate subscribes to."""
+        return [topic for kind in self.entity_types.values() for topic in kind.topics.inputs]
 
     def follow(self) -> bool:
-        """Take what was published meanwhile; only between two transactions. Tell whether there was anything."""
+        """Take what was published meanwhile; only between two transactions. Tell whether there was anything.
+
+        Raises:
+            TaskMigrated: this gate can't run the rules of an entity type any more, or can again: it has to join anew.
+            SettingsError: it can't run any.
+        """
         for published, why in self._control.follow():
             told = {"entity": published.entity, "version": published.version, "why": why}
             self._observer.event("published version passed over", **told)
         if self._control.position == self._taken_at:
             return False
-        self._taken_at = self._control.position
-        self.entity_types = {name: kind.at(self._taken_at) for name, kind in self.entity_types.items()}
+        before = self._why_not.keys()
+        self._take()
+        if self._why_not.keys() != before:
+            raise TaskMigrated("this gate decides for other entity types from now on")
         return True
 
     def close(self) -> None:
         """Give the reader of the topic back."""
         self._control.close()
+
+    def _take(self) -> None:
+        position = self._taken_at = self._control.position
+        before, self._why_not = self._why_not, {}
+        for name, kind in self._all.items():
+            known = self._control.rulebook.in_force(name)
+            rules, why = kind.rules, known.beyond
+            if not why and known.newest is not None and known.newest.published.digest != rules.machine.digest:
+                rules, why = self._changed(rules, known.newest)
+            self._all[name] = replace(kind, rules=rules.at(position))
+            if why:
+                self._why_not[name] = why
+                if before.get(name) != why:
+                    self._observer.event("rules in force can't be run here", entity=name, why=why)
+        self.entity_types = {name: kind for name, kind in self._all.items() if name not in self._why_not}
+        if not self.entity_types:
+            raise SettingsError("; ".join(f"definition {name}: {why}" for name, why in self._why_not.items()))
+
+    def _changed(self, before: Rules, newest: Usable) -> tuple[Rules, str]:
+        """Return the rules in force; or those before, and why this gate can't run them."""
+        published = newest.published
+        head = f"version {published.version} is in force"
+        if published.ladder > LADDER:
+            return before, f"{head}, and decided by ladder {published.ladder}; this release runs ladder {LADDER}"
+        try:
+            rules = self._make_rules(newest.definition)
+        except (DefinitionError, SettingsError) as error:
+            return before, f"{head}, and can't be run here: {error}"
+        for passed_over, why in self._control.rulebook.teach({published.entity: rules.codec}):
+            told = {"entity": passed_over.entity, "version": passed_over.version, "why": why}
+            self._observer.event("published version passed over", **told)
+        self._observer.rules(published.entity, published.version, published.digest)
+        return rules, ""

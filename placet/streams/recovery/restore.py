@@ -76,6 +76,9 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
         yield from _read(log, changelog, positions[changelog], targets[changelog], copy.take)
     chain = LedgerChain(job, targets[ledger])
     yield from _read(log, ledger, positions[ledger], targets[ledger], chain.take)
+    if job.control and chain.last:  # the one before knew these rules: what decides next knows no fewer
+        while not job.rules_read(chain.last.control_position):
+            yield RestoreStep(waits_for=f"the rules are not read up to {chain.last.control_position} yet")
     group = {partition.topic: position for partition, position in committed.items()}
     if _other_position(chain, group) and committed != (yield from _stable_positions(log, inputs)):
         raise LogUnreachable("another gate decides here: the group's positions moved while the ledger was read")

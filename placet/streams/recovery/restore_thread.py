@@ -297,7 +297,7 @@ class Restorer:
         form = StateFormat(codec, kind.rules.machine.decimal_fields)
         return Restoration(
             job.task_id, kind.topics, kind.topic_ids, kind.partitions, codec, form, store, self._runtime.now_ms(),
-            may_read, self._control, rules_known,
+            may_read, self._control, rules_known, lambda position: self._rules_position() >= position,
         )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:

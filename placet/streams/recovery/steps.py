@@ -58,6 +58,7 @@ class Restoration:
         may_read: tells whether there is room to read; asked again until there is.
         control: the control topic, if there is one; a gate publishes its definition there before it writes states.
         rules_known: tells whether the rules are read up to an offset, or were waited for long enough.
+        rules_read: tells whether the rules are read up to a position.
     """
 
     task_id: TaskId
@@ -71,6 +72,7 @@ class Restoration:
     may_read: Callable[[], bool] = field(default=lambda: True)
     control: TopicPartition | None = None
     rules_known: Callable[[int], bool] = field(default=lambda _end: True)
+    rules_read: Callable[[int], bool] = field(default=lambda _position: True)
 
     def partition(self, topic: str) -> TopicPartition:
         """Return this task's partition of a topic."""

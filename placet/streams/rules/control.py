@@ -58,27 +58,24 @@ class Control:
         """Read the topic to its end."""
         self._read_to_end()
 
-    def publish(self, definitions: Sequence[Definition], produce: Callable[[bytes, bytes], None], now_ms: int) -> None:
-        """Make sure that every definition stands on the topic.
+    def publish(self, definitions: Sequence[Definition], produce: Callable[[bytes, bytes], None], now_ms: int) -> bool:
+        """Publish the definitions that do not stand on the topic, on top of what the rulebook holds: what was checked.
 
         Args:
-            definitions: what this gate is about to run.
+            definitions: checked against the rulebook as it is.
             produce: writes key and value to the topic, durably.
-            now_ms: goes into the record.
+            now_ms: goes into the records.
 
-        Raises:
-            SettingsError: the log has the same version with other rules, or a higher version.
+        Returns:
+            Whether all of them count. Where another version came in between, they don't, and have to be checked again.
         """
-        self._read_to_end()
-        for definition in definitions:
-            refuse_unfit(definition, self.rulebook.published.values())
         for definition in definitions:
             if (definition.entity, definition.digest) not in self.rulebook.published:
                 key = f"definition/{definition.entity}/{definition.digest.hex()}".encode()
-                produce(key, encode_control(_published(definition, now_ms)))
+                base = self.rulebook.base_of(definition.entity)
+                produce(key, encode_control(_published(definition, now_ms, base)))
         self._read_to_end()
-        for definition in definitions:
-            refuse_unfit(definition, self.rulebook.published.values())
+        return all((definition.entity, definition.digest) in self.rulebook.published for definition in definitions)
 
     def stay(self) -> None:
         """Stay on the topic; `follow` takes what arrives."""
@@ -146,7 +143,7 @@ def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None
             return
 
 
-def _published(definition: Definition, now_ms: int) -> Published:
+def _published(definition: Definition, now_ms: int, base: bytes) -> Published:
     return Published(
         definition.entity,
         definition.version,
@@ -155,4 +152,5 @@ def _published(definition: Definition, now_ms: int) -> Published:
         definition.document,
         {role: json.dumps(schema) for role, schema in contracts(definition)._asdict().items()},
         now_ms,
+        base,
     )

@@ -19,7 +19,7 @@ from placet.schemas.in_force import can_not_read
 from placet.streams.rules.control import refuse_unfit
 from placet.streams.rules.rulebook import Rulebook
 
-__all__ = ["Forced", "Survey", "check_publication", "refuse_passed_over"]
+__all__ = ["Forced", "Survey", "check_publication", "not_overtaken"]
 
 Survey = Callable[[str, frozenset[str]], Mapping[str, int]]
 """Counts the entities of a type that stand in these statuses now, by status."""
@@ -63,7 +63,7 @@ def check_publication(
         SettingsError: one of them does not go with what is in force; nothing was published.
     """
     forced = []
-    refuse_passed_over(definitions, rulebook)
+    _refuse_passed_over(definitions, rulebook)
     for definition in definitions:
         refuse_unfit(definition, rulebook.published.values())
         if (definition.entity, definition.digest) not in rulebook.published:
@@ -73,7 +73,17 @@ def check_publication(
     return forced
 
 
-def refuse_passed_over(definitions: Iterable[Definition], rulebook: Rulebook) -> None:
+def not_overtaken(definitions: Iterable[Definition], rulebook: Rulebook) -> list[Definition]:
+    """Return those that are in force, or are to be: of the others a higher version is in force, and decides."""
+    newest = {definition.entity: rulebook.in_force(definition.entity).newest for definition in definitions}
+    return [
+        definition
+        for definition in definitions
+        if (found := newest[definition.entity]) is None or found.published.version <= definition.version
+    ]
+
+
+def _refuse_passed_over(definitions: Iterable[Definition], rulebook: Rulebook) -> None:
     """Refuse to run what stands on the topic and is passed over by everybody: states would be met that it can't read.
 
     Raises:

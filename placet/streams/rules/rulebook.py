@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.control import Published, decode_control
+from placet.schemas.codec.control import NO_BASE, Published, decode_control
 from placet.schemas.errors import DecodeError
 from placet.schemas.in_force import InForce, in_force
 from placet.streams.records import ConsumerRecord
@@ -31,7 +31,8 @@ class Rulebook:
     Attributes:
         topic: its name; it has one partition.
         position: the next record to read.
-        published: by entity type and digest, in the log's order.
+        published: what counts, by entity type and digest, in the log's order.
+        overtaken: what does not: another version came into force after it was checked.
 
     Args:
         topic: see there.
@@ -42,9 +43,11 @@ class Rulebook:
         self.topic = topic
         self.position = 0
         self.published: dict[tuple[str, bytes], Published] = {}
+        self.overtaken: list[Published] = []
+        self._heads: dict[str, Published] = {}
         self._offsets: dict[tuple[str, bytes], int] = {}
         self._explained = explained
-        self._codecs: dict[str, Codec] = {}
+        self._codecs: dict[str, list[Codec]] = {}
 
     def take(self, records: Iterable[ConsumerRecord], position: int) -> list[tuple[Published, str]]:
         """Take in records, and teach what is new to the codecs.
@@ -63,9 +66,16 @@ class Rulebook:
             except DecodeError:
                 continue
             key = (entry.entity, entry.digest)
-            if key not in self.published:
-                self.published[key], self._offsets[key] = entry, record.offset
-                found.append(entry)
+            if key in self.published:
+                continue
+            if entry.base and entry.base != self.base_of(entry.entity):
+                self.overtaken.append(entry)
+                continue
+            self.published[key], self._offsets[key] = entry, record.offset
+            head = self._heads.get(entry.entity)
+            if head is None or head.version < entry.version:
+                self._heads[entry.entity] = entry
+            found.append(entry)
         passed_over = self._taught(found)
         self.position = max(self.position, position)  # the last thing: a restore in another thread waits for it
         return passed_over
@@ -79,8 +89,14 @@ class Rulebook:
         Returns:
             What they can't read; see the function `teach`.
         """
-        self._codecs.update(codecs)
-        return self._taught(entry for entry in self.published.values() if entry.entity in codecs)
+        for entity, codec in codecs.items():
+            if codec not in self._codecs.setdefault(entity, []):
+                self._codecs[entity].append(codec)  # one that a restore still reads with goes on to learn
+        return [
+            (entry, why)
+            for entry in self.published.values()
+            if entry.entity in codecs and (why := teach(codecs[entry.entity], entry, explained=self._explained))
+        ]
 
     def entities(self) -> list[str]:
         """Return the entity types that are known here."""
@@ -94,6 +110,11 @@ class Rulebook:
         """Tell the versions of an entity type that count from those that are passed over."""
         return in_force(entity, self.published.values())
 
+    def base_of(self, entity: str) -> bytes:
+        """Return what a publication names as its base now: the same for every release, whether it can use it or not."""
+        head = self._heads.get(entity)
+        return head.digest if head else NO_BASE
+
     def offset_of(self, entry: Published) -> int:
         """Return where a definition stands on the topic."""
         return self._offsets[entry.entity, entry.digest]
@@ -102,8 +123,8 @@ class Rulebook:
         return [
             (entry, why)
             for entry in published
-            if entry.entity in self._codecs
-            and (why := teach(self._codecs[entry.entity], entry, explained=self._explained))
+            for codec in self._codecs.get(entry.entity, ())
+            if (why := teach(codec, entry, explained=self._explained))
         ]
 
 

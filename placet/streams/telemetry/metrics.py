@@ -76,7 +76,7 @@ METRICS = (
     Metric("placet_lag_records", "gauge", ("topic", "partition"), "records",
            "Inputs that wait to be decided, of the partitions of this gate."),
     Metric("placet_definition_info", "gauge", ("entity", "version", "digest"), "",
-           "1 for each definition that this gate decides by."),
+           "1 for the version of each definition that this gate decides by."),
     Metric("placet_build_info", "gauge", ("app", "gate", "version", "build", "python"), "",
            "Always 1; the labels tell what runs. `gate` is PLACET_INSTANCE (`instance` is Prometheus' own label), "
            "`build` is compiled or interpreted."),
@@ -136,9 +136,9 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         build = (settings.app, settings.instance, installed_version(), kind_of_build(), platform.python_version())
         self._gauges["placet_build_info"].labels(*build).set(1)
+        self._rules: dict[str, _Labels] = {}
         for definition in definitions:
-            labels = (definition.entity, str(definition.version), definition.digest.hex())
-            self._gauges["placet_definition_info"].labels(*labels).set(1)
+            self._show_rules(definition.entity, definition.version, definition.digest)
             self._begin_at_zero("placet_refused_facts_total", *((definition.entity, reason) for reason in _REFUSALS))
         self._begin_at_zero("placet_transactions_total", *((result,) for result in _RESULTS))
         self.tasks({})
@@ -162,6 +162,18 @@ class Metrics:
     def partitions(self, entity: str, count: int) -> None:
         """The topics of this entity type have so many partitions."""
         self._gauges["placet_partitions"].labels(entity).set(count)
+
+    def rules(self, entity: str, version: int, digest: bytes) -> None:
+        """The gate decides an entity type by another version from the next transaction on."""
+        self._show_rules(entity, version, digest)
+        self._log.info("rules changed", entity=entity, version=version, digest=digest.hex())
+
+    def _show_rules(self, entity: str, version: int, digest: bytes) -> None:
+        gauge, before = self._gauges["placet_definition_info"], self._rules.get(entity)
+        if before is not None:
+            gauge.remove(*before)
+        self._rules[entity] = labels = (entity, str(version), digest.hex())
+        gauge.labels(*labels).set(1)
 
     def decided(
         self, entity: str, partition: int, counts: Mapping[tuple[Kind, Outcome, Reason], int], end_to_end_s: float
