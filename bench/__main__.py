@@ -4,6 +4,12 @@ The workload: proposals of which 70 % are acceptable and 10 % each repeated, exp
 gates' decisions are checked. The copier reads the same inputs in the same batches and writes ready-made records of a
 gate, as many and as large, with their headers: what Kafka and its client leave for a gate. Figures of a machine that is
 busy with other things tell nothing.
+
+--only peers compares gates with others that do the same job on the same broker, one after the other, in two rounds:
+Kafka Streams 4.3, exactly once, with one thread and two; and a PostgreSQL procedure behind Kafka, 500 proposals in a
+transaction, two connections. Their decisions are checked, too; those of PostgreSQL stay in its outbox. Each is measured
+after the first fifth: with few --records Java is not warm by then. Kafka Streams needs Maven and a JDK (17 or newer),
+and a network the first time; what is not installed is said, and the others are measured. Six minutes.
 """
 
 from __future__ import annotations
@@ -25,6 +31,8 @@ from rich.table import Table
 
 from bench import phases, throughput
 from bench.count import kept_instructions
+from bench.peers import comparison
+from bench.peers.phase import Comparison
 from bench.workload import Workload, mixed
 from bench.world import BenchError, World
 from placet.schemas.errors import PlacetError
@@ -33,6 +41,8 @@ from placet.streams.telemetry.build import kind_of_build
 Figures: TypeAlias = dict[str, Any]
 Given = TypeVar("Given")
 PHASES = ("throughput", "latency", "memory", "restore")
+ON_DEMAND = ("peers",)
+"""Phases that need more than Python: only where they are named."""
 RATES = (100, 1_000)
 GOALS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("decisions/s, one process", ("one_process", "records_per_s"), "{:,.0f}", ">= 20,000"),
@@ -79,7 +89,16 @@ class Bench:
             )
             found["rss_mib_at_1m_entities"] = after.rss_mib
             found["restore_records_per_s"], found["warm_start_s"] = after.records_per_s, after.warm_start_s
+        if "peers" in only:
+            found["peers"] = self._peers()
         return found
+
+    def _peers(self) -> Figures:
+        compared = Comparison(self._world, self.workload(), self._shown)
+        compared.run()
+        for sentence in compared.not_measured:
+            self._bars.console.print(sentence, style="yellow", markup=False, soft_wrap=True)
+        return comparison.figures(compared.rates, compared.not_measured)
 
     def _throughput(self) -> Figures:
         workload = self.workload()
@@ -131,6 +150,9 @@ def table(found: Figures, load: str) -> Table:
     one, two = _at(found, ("one_process", "records_per_s")), _at(found, ("two_processes", "records_per_s"))
     if one and two:
         shown.add_row("two processes / one", f"{two / one:.2f}", ">= 1.6", "")
+    shown.add_section()
+    for row in comparison.rows(found.get("peers", {})):
+        shown.add_row(*row, "")
     return shown
 
 
@@ -144,7 +166,11 @@ def _at(found: Figures, path: tuple[str, ...]) -> Any:
 def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(inner) for name, inner in value.items()}
-    return round(value) if isinstance(value, float) and value >= 1_000 else round(value, 2)
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    if not isinstance(value, float):
+        return value
+    return round(value) if value >= 1_000 else round(value, 2)
 
 
 def _load() -> str:
@@ -159,8 +185,9 @@ def _arguments() -> argparse.Namespace:
         epilog="The compiled build is measured where a C compiler is; --interpreted: the other one.\n"
         "Example: ops/bench --interpreted --only throughput",
     )
-    parser.add_argument("--only", action="append", choices=PHASES, help="this phase; repeat it for more (default: all)")
-    parser.add_argument("--records", type=int, default=500_000, help="proposals of the throughput phase (500000)")
+    parser.add_argument("--only", action="append", choices=(*PHASES, *ON_DEMAND),
+                        help="this phase; repeat it for more (default: all but peers)")  # fmt: skip
+    parser.add_argument("--records", type=int, default=500_000, help="proposals of throughput and peers (500000)")
     parser.add_argument("--entities", type=int, default=1_000_000, help="of memory and restore (1000000)")
     parser.add_argument("--seconds", type=int, default=30, help="of each latency phase, after the warm-up (30)")
     parser.add_argument("--output", choices=("table", "json"), default="table", help="json: one object on stdout")

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.workload import PARTITIONS, Workload
-from bench.world import BenchError, Eyes, Progress, Running, World
+from bench.world import BenchError, Eyes, Gate, Progress, Running, World
 from bench.written import written
 from placet.streams.settings import Settings
 
-_WARM_UP_SHARE = 0.2
+WARM_UP_SHARE = 0.2
+SILENCE_S_MAX = 60
+"""A process that has not started by then, or stands still for so long, is not waited for."""
+_COUNTED_S_MAX = 5
 _COPIER = Path(__file__).with_name("copier.py")
 _READY_MADE = 2_000
 """Inputs of the workload for which the copier has a gate's records: enough for each outcome in its share."""
@@ -34,7 +37,9 @@ class Rate(NamedTuple):
     batch_records: float
 
 
-def gates(world: World, workload: Workload, processes: int, progress: Progress, profile: Path | None = None) -> Rate:
+def gates(
+    world: World, workload: Workload, processes: int, progress: Progress, profile: Path | None = None, app: str = ""
+) -> Rate:
     """Let gates decide the workload, which waits for them.
 
     Args:
@@ -43,11 +48,12 @@ def gates(world: World, workload: Workload, processes: int, progress: Progress, 
         processes: how many gates share the partitions.
         progress: is told which share is done.
         profile: a file for cProfile's statistics; the rate is no figure then.
+        app: a name that no app of this world had before; those who copy look for the usual one.
 
     Raises:
         BenchError: their decisions are not those expected.
     """
-    app = f"gates{processes}"
+    app = app or f"gates{processes}"
     topics = world.topics(app)
     world.produce(topics.proposals, workload.inputs)
     eyes = Eyes(world.broker.bootstrap_servers, topics.decisions)
@@ -55,14 +61,24 @@ def gates(world: World, workload: Workload, processes: int, progress: Progress, 
     started = [world.gate(app, f"gate-{n}", python=python) for n in range(processes)]
     share = PARTITIONS // processes
     count = len(workload.inputs)
-    per_s, cpu_us = _rate(eyes, started, count, lambda: all(len(g.running()) == share for g in started), progress)
-    found = sum((gate.decisions() for gate in started), Counter[str]())
+    per_s, cpu_us = rate(eyes, started, count, lambda: all(len(g.running()) == share for g in started), progress)
+    found = _counted(started, count)
     transactions = sum(gate.transactions() for gate in started)
     for gate in started:
         gate.stop()
     if found != workload.expected:
         raise BenchError(f"decisions {dict(found)}, expected {dict(workload.expected)}")
     return Rate(per_s, cpu_us, count / transactions)
+
+
+def _counted(started: Sequence[Gate], records: int) -> Counter[str]:
+    """What gates have decided, by reason. They count a transaction a moment after it can be seen."""
+    deadline_s = time.perf_counter() + _COUNTED_S_MAX
+    while True:
+        found = sum((gate.decisions() for gate in started), Counter[str]())
+        if found.total() >= records or time.perf_counter() > deadline_s:
+            return found
+        time.sleep(0.05)
 
 
 def copiers(world: World, workload: Workload, processes: int, progress: Progress) -> Rate:
@@ -77,23 +93,30 @@ def copiers(world: World, workload: Workload, processes: int, progress: Progress
     arguments = (world.broker.bootstrap_servers, app, source, str(most))
     started = [world.copier(str(_COPIER), *arguments, f"{app}-{n}", str(file)) for n in range(processes)]
     count = len(workload.inputs)
-    per_s, cpu_us = _rate(eyes, started, count, lambda: True, progress)
+    per_s, cpu_us = rate(eyes, started, count, lambda: True, progress)
     for copier in started:
         copier.stop()
     return Rate(per_s, cpu_us, count / sum(copier.transactions() for copier in started))
 
 
-def _rate(
+def rate(
     eyes: Eyes, started: Sequence[Running], records: int, warm: Callable[[], bool], progress: Progress
 ) -> tuple[float, float]:
-    """Count until all is there. Records/s and CPU us a record are those after the warm-up, so without starts."""
-    seen, since = 0, None
+    """Count until all is there. Records/s and CPU us a record are those after the warm-up, so without starts.
+
+    Raises:
+        BenchError: a process ended, or nothing came for too long.
+    """
+    seen, since, came_s = 0, None, time.perf_counter()
     while seen < records:
         found = eyes.look()
         now_s = time.perf_counter()
+        came_s = now_s if found else came_s
+        if now_s > came_s + SILENCE_S_MAX:
+            raise BenchError(f"{seen} of {records} records came, and nothing more for {SILENCE_S_MAX} s")
         seen += len(found)
         progress(seen / records)
-        if since is None and seen >= records * _WARM_UP_SHARE and warm():
+        if since is None and seen >= records * WARM_UP_SHARE and warm():
             since = seen, now_s, sum(process.cpu_s() for process in started)
         if not found:
             for process in started:

@@ -19,6 +19,8 @@ from placet.schemas.messages import Kind, Message, Value
 
 DEFINITION = Path(__file__).with_name("machine.yaml")
 PARTITIONS = 4
+VALID_FOR_MS = 3_600_000
+"""Of a proposal that does not say until when: as in the definition, for those who do not read it."""
 
 
 class Input(NamedTuple):

@@ -78,6 +78,12 @@ class World:
         self._processes.append(copier)
         return copier
 
+    def process(self, name: str, command: Sequence[str]) -> Running:
+        """Start a process; its log has this name."""
+        running = Running(command, dict(os.environ), self.folder / f"{name}.log")
+        self._processes.append(running)
+        return running
+
     def produce(self, topic: str, inputs: Iterable[Input], on_count: Callable[[int], None] | None = None) -> None:
         """Produce all, and wait until the broker has them."""
         producer = Producer({
@@ -198,16 +204,16 @@ class Copier(Running):
 
 
 class Eyes:
-    """Sees what is committed to a topic, from its end on."""
+    """Sees what is committed to a topic, from its end on, or from its beginning."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, bootstrap_servers: str, topic: str, *, beginning: bool = False) -> None:
         self._consumer = Consumer({
             "bootstrap.servers": bootstrap_servers, "group.id": "bench-eyes", "enable.auto.commit": False,
             "isolation.level": "read_committed", "fetch.queue.backoff.ms": 10,
         })  # fmt: skip
         here = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
         for partition in here:
-            partition.offset = self._consumer.get_watermark_offsets(partition, 10)[1]
+            partition.offset = self._consumer.get_watermark_offsets(partition, 10)[0 if beginning else 1]
         self._consumer.assign(here)
 
     def look(self, timeout_s: float = 0.2) -> list[Any]:
