@@ -18,6 +18,7 @@ from placet.schemas.decision import Decision, Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import DecodeError
 from placet.schemas.state import EntityState
+from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.records import TopicPartition
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore
@@ -84,10 +85,11 @@ STEPS = ("v1", "changed", "owned", "v1 in place", "moved", "v2", "paint", "darke
 
 @pytest.fixture(autouse=True, scope="module")
 def started_before() -> Iterator[None]:
-    """The old gate began before the newer version was published: only at its start a gate asks for a newer one."""
+    """The old gate has not heard of the newer version yet: it looks once a second."""
     with pytest.MonkeyPatch.context() as patch:
-        for room in ("control", "publication"):
-            patch.setattr(f"placet.streams.rules.{room}.refuse_unfit", lambda *_: None)
+        patch.setattr("placet.streams.rules.publication.refuse_unfit", lambda *_: None)
+        patch.setattr("placet.streams.main.not_overtaken", lambda definitions, _: list(definitions))
+        patch.setattr(RulesInForce, "_changed", lambda _self, before, _newest: (before, ""))
         yield
 
 

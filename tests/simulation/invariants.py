@@ -11,7 +11,7 @@ from placet.processors.dedup import memory_is_live, memory_kept_ms
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
-from placet.schemas.codec.control import encode_control
+from placet.schemas.codec.control import NO_BASE, encode_control
 from placet.schemas.state import ABSENT
 from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.streams.loop.task_calls import TRANSACTION_BYTES_MAX
@@ -19,7 +19,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import Take
 from placet.streams.recovery.steps import Restoration
-from placet.streams.rules.control import _published
+from placet.streams.rules.control import publication
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore
@@ -85,7 +85,7 @@ def past_rules(world: World) -> PastRules:
     if world.scale.rolls:
         return _compiled(ClusterLog(world.cluster).records(TopicPartition(control_topic(APP), 0)))
     if not _RULES:
-        value = encode_control(_published(DEFINITION, 0))
+        value = encode_control(publication(DEFINITION, 0, NO_BASE))
         _RULES.append(_compiled([ConsumerRecord("control", 0, 0, 0, b"", value)]))
     return _RULES[0]
 

@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 from confluent_kafka import TopicPartition as ClientPartition
 
-from placet.schemas.codec.carried import KnownFields
 from placet.schemas.ledger import Commit
 from placet.streams.errors import TransactionAborted
 from placet.streams.kafka.consumer import GroupConsumer
@@ -23,7 +22,9 @@ from placet.streams.loop.worker import Worker
 from placet.streams.records import TopicPartition
 from placet.streams.recovery import restore
 from placet.streams.recovery.ledger_chain import LedgerChain
+from placet.streams.recovery.restore_thread import Restorer
 from placet.streams.recovery.steps import RestoreStep
+from placet.streams.rules import control
 from placet.streams.state.rocksdb import RocksDBStore
 from placet.streams.state.store import Writes
 
@@ -156,10 +157,18 @@ def _the_chain_is_not_read() -> AbstractContextManager[Any]:
     return patch.object(LedgerChain, "_link", keep_every_other)
 
 
-def _unknown_fields_are_dropped() -> AbstractContextManager[Any]:
-    """A gate forgets what a newer definition's fields hold."""
-    put_back = KnownFields.put_back
-    return patch.object(KnownFields, "put_back", lambda self, fields, carried: put_back(self, fields, carried) and None)
+def _a_new_owner_does_not_wait_for_the_rules() -> AbstractContextManager[Any]:
+    """And hears of them late: it decides by older rules than the one before it."""
+    init = Restorer.__init__
+
+    def made(self: Restorer, *arguments: Any) -> None:
+        init(self, *arguments)
+        self._rules_position = lambda: 2**62
+
+    stack = ExitStack()
+    stack.enter_context(patch.object(Restorer, "__init__", made))
+    stack.enter_context(patch.object(control, "_FOLLOW_EVERY_S", 3_600.0))
+    return stack
 
 
 def _a_store_of_any_age() -> AbstractContextManager[Any]:
@@ -195,7 +204,7 @@ PLANTED: Final = (
     Planted("assigned at offset zero", "standard", _assigned_at_offset_zero),
     Planted("a batch of any size", "large", _a_batch_of_any_size),
     Planted("the chain is not read", "standard", _the_chain_is_not_read),
-    Planted("unknown fields are dropped", "rolling", _unknown_fields_are_dropped),
+    Planted("a new owner does not wait for the rules", "rolling", _a_new_owner_does_not_wait_for_the_rules),
     Planted("a store of any age is gone on with", "standard", _a_store_of_any_age),
     Planted("positions are stored before the values", "standard", _positions_are_stored_first),
     Planted("a closed connection is no reason", "standard", _nobody_listens_to_the_log),

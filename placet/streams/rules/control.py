@@ -22,7 +22,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.runtime import Runtime
 
-__all__ = ["Control", "refuse_unfit"]
+__all__ = ["Control", "publication", "refuse_unfit"]
 
 _FOLLOW_EVERY_S: Final = 1.0
 _READ_TIMEOUT_S: Final = 30.0
@@ -73,7 +73,7 @@ class Control:
             if (definition.entity, definition.digest) not in self.rulebook.published:
                 key = f"definition/{definition.entity}/{definition.digest.hex()}".encode()
                 base = self.rulebook.base_of(definition.entity)
-                produce(key, encode_control(_published(definition, now_ms, base)))
+                produce(key, encode_control(publication(definition, now_ms, base)))
         self._read_to_end()
         return all((definition.entity, definition.digest) in self.rulebook.published for definition in definitions)
 
@@ -143,7 +143,8 @@ def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None
             return
 
 
-def _published(definition: Definition, now_ms: int, base: bytes) -> Published:
+def publication(definition: Definition, now_ms: int, base: bytes) -> Published:
+    """Return the record that publishes a definition, on top of the version of this digest."""
     return Published(
         definition.entity,
         definition.version,
