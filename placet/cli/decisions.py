@@ -34,6 +34,8 @@ def tail(
 ) -> None:
     """Show the latest decisions, and with --follow new ones. JSON is one object for each line.
 
+    Of an input whose id could not be read it shows the place: topic, partition and offset.
+
     Exit code: 0 shown, 3 wrong settings or topics, 4 no broker answered, 130 ended by Ctrl-C.
 
     Example:  placet decisions tail --refused --follow
@@ -61,6 +63,8 @@ def _input_of(decided: ArchivedDecision) -> tuple[str, int, int]:
 def _print_line(decided: ArchivedDecision, output: OutputForm) -> None:
     decision, at = decided
     if output is OutputForm.JSON:
-        typer.echo(json.dumps({**decision_form(decision), "decided_at": iso(at.decided_at)}, ensure_ascii=False))
+        place = {"topic": at.topic, "partition": at.partition, "offset": at.offset}
+        form = {**decision_form(decision), "decided_at": iso(at.decided_at), "input": place}
+        typer.echo(json.dumps(form, ensure_ascii=False))
         return
     typer.echo(decision_line(decided))

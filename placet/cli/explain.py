@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,6 +16,7 @@ from placet.cli.shared import (
     decision_form,
     decision_line,
     of_entity,
+    place_of,
     print_json,
     shown,
 )
@@ -22,7 +24,8 @@ from placet.client.archive import Archive, ArchivedDecision
 from placet.client.explain import Explanation, Faster, explain
 from placet.client.explain_text import Case
 from placet.client.past import GONE, iso
-from placet.schemas.decision import Coordinates, Outcome
+from placet.schemas.decision import Outcome
+from placet.schemas.definition.field_types import Field
 
 __all__ = ["app"]
 
@@ -68,12 +71,12 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
         "said": None if case.message is None else case.remarks._asdict(),
         "decided": {
             "at": iso(at.decided_at),
-            "input": _place(at),
+            "input": place_of(at),
             "definition_version": None if case.rules is None else case.rules.version,
             "times": len(earlier) + 1,
         },
         "others_of_this_id": [
-            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": _place(other.at)}}
+            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": place_of(other.at)}}
             for other in earlier
         ],
         "rung": {"number": explanation.rung, "question": explanation.question},
@@ -82,10 +85,6 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
         "commits": [{**faster._asdict(), "fields": changes_form(faster.fields)} for faster in explanation.conflicts],
         "advice": explanation.advice,
     }
-
-
-def _place(at: Coordinates) -> str:
-    return f"{at.topic}-{at.partition}@{at.offset}"
 
 
 def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> None:
@@ -100,7 +99,7 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
     lines += [f"  {what:<10} {text}" for what, text in _said(case)]
     if earlier:
         lines.append(f"  others     {len(earlier) + 1} inputs have this id; this is the latest, before it came")
-        lines += [f"             {decision_line(other)}, {_place(other.at)}" for other in earlier[:_OTHERS_MAX]]
+        lines += [f"             {decision_line(other)}, {place_of(other.at)}" for other in earlier[:_OTHERS_MAX]]
         left = len(earlier) - _OTHERS_MAX
         lines += [f"             and {left} more, see --output json"] if left > 0 else []
     rung = f"rung {explanation.rung}. " if explanation.rung else ""
@@ -109,7 +108,7 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
         f"  compared   {row.what}: " + " | ".join(filter(None, (row.given, row.found))) for row in explanation.compared
     ]
     for faster in explanation.conflicts:
-        lines += _commit_lines(faster)
+        lines += _commit_lines(faster, case.fields)
     lines.append(
         f"  try again? {'not needed' if decision.applied else RETRY_WORDS[explanation.retry]}. {explanation.advice}"
     )
@@ -123,11 +122,12 @@ def _said(case: Case) -> list[tuple[str, str]]:
     return [row for row in rows if row[1]]
 
 
-def _commit_lines(faster: Faster) -> list[str]:
+def _commit_lines(faster: Faster, fields: Mapping[str, Field]) -> list[str]:
     if all(after is GONE for _, after in faster.fields.values()) and faster.fields:
         return [f"  commit     version {faster.version} changed {', '.join(faster.fields)}: {faster.cause}"]
     who = f" by {faster.who}" if faster.who else ""
     changes = [
-        f"             {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in faster.fields.items()
+        f"             {name}: {shown(before, fields.get(name))} -> {shown(after, fields.get(name))}"
+        for name, (before, after) in faster.fields.items()
     ]
     return [f"  commit     version {faster.version}, {faster.at}: {faster.cause}{who}", *changes]

@@ -509,6 +509,7 @@ def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     driver.propose("d-1", "paint", {"by": "x"}, proposal_id="painted", base=base)
     driver.propose("d-1", "note", {}, proposal_id="noted", base=base)
     assert compared("nowhere") == (7, "status | `open` leaves closed | it was absent")
+    assert explain(case_of(driver, "nowhere")).advice == "No entity `d-1` is known: is the id right?"
     assert compared("first")[0] == 0
     assert compared("again") == (
         2,
@@ -546,7 +547,8 @@ def test_what_the_log_has_let_go_of_is_left_out(driver: TestDriver) -> None:
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-1", issued_at=driver.now_ms - 61_000)
     known = case_of(driver, "p-1")
     found = explain(known._replace(message=None, rules=None, history=()))
-    assert [row.found for row in found.compared] == [known.decision.detail]
+    [row] = found.compared
+    assert row.found.startswith(f"valid until {iso(driver.now_ms - 1_000)}, decided at {iso(driver.now_ms)}: ")
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-2")
     later = history(driver, "d-1")[-1]
     assert differences(None, later)["opened"] == (GONE, 1)
@@ -596,7 +598,7 @@ def test_every_reason_is_explained(driver: TestDriver) -> None:
     driver.signal("d-1", "built", signal_id="s-1")
     case = case_of(driver, "s-1")
     for reason in Reason:
-        found = explain(case._replace(decision=replace(case.decision, reason=reason)))
+        found = explain(case._replace(decision=replace(case.decision, reason=reason, version_before=1)))
         assert found.advice == REASONS[reason].todo
         assert found.question
 
