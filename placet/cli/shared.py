@@ -40,6 +40,7 @@ __all__ = [
     "decision_form",
     "decision_line",
     "duration_of",
+    "moment_of",
     "of_entity",
     "payload_of",
     "place_of",
@@ -158,7 +159,13 @@ def _scalar(given: Any, kind: str) -> Any:
 
 
 def time_of(text: str) -> int:
-    """Return a time in ms since the epoch. The text is such a number, or ISO 8601 with an offset.
+    """Return a time in ms since the epoch; see `moment_of`."""
+    moment = moment_of(text)
+    return moment if isinstance(moment, int) else round(moment.timestamp() * 1000)
+
+
+def moment_of(text: str) -> int | datetime:
+    """Return a time. The text is milliseconds since the epoch, or ISO 8601 with an offset.
 
     Raises:
         typer.BadParameter: the text is neither.
@@ -171,7 +178,7 @@ def time_of(text: str) -> int:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise typer.BadParameter(f"{text!r} is no time: write 2026-01-31T12:00:00Z, or milliseconds since the epoch")
-    return round(moment.timestamp() * 1000)
+    return moment
 
 
 def duration_of(text: str | None) -> timedelta | None:

@@ -14,12 +14,13 @@ from placet.client.compose import Composer
 from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, ReadTimeout
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
+from placet.client.times import Given
 from placet.client.tracing import trace_headers
 from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
-from placet.schemas.messages import Message, Value
+from placet.schemas.messages import Message
 from placet.streams.settings import Settings, load_settings
 
 __all__ = ["Call", "Core", "clock_ms"]
@@ -140,7 +141,7 @@ class Core:
             f"version read so far is {newest.version}"
         )
 
-    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None) -> Decision:
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None) -> Decision:
         """Evaluate a proposal on the local view."""
         return self.composer.would_accept(snapshot, name, payload, clock_ms())
 
@@ -148,7 +149,7 @@ class Core:
         self,
         snapshot: Snapshot,
         name: str,
-        payload: Mapping[str, Value] | None,
+        payload: Mapping[str, Given] | None,
         *,
         proposal_id: str | None = None,
         rationale: str | None = None,
@@ -172,7 +173,7 @@ class Core:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None,
+        payload: Mapping[str, Given] | None,
         *,
         answered: bool,
         traceparent: str | None = None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mypy import api
@@ -109,6 +111,56 @@ def test_ids_and_keys_have_a_length(composer: Composer) -> None:
             composer.proposal(
                 Snapshot("d-1"), "open", {"by": "me"}, 5, **{"proposal_id": "p", "dedup_key": "k", **said}
             )  # type: ignore[arg-type]
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=1)))
+
+
+def test_times_are_datetimes_or_milliseconds(composer: Composer) -> None:
+    def happened(at: object) -> int:
+        return composer.signal("d-1", "built", {}, 5, signal_id="s", event_time=at).event_time  # type: ignore[arg-type]
+
+    assert happened(NOON) == happened(1_767_265_200_000) == 1_767_265_200_000
+    assert happened(datetime(1999, 1, 1, tzinfo=UTC)) == 915_148_800_000
+    for wrong, says in (
+        (1_767_265_200, "`event_time` is 1767265200: in milliseconds that is before the year 2000. Is it in seconds?"),
+        (datetime(2026, 1, 1, 12), "without a time zone: give milliseconds since the epoch, or a datetime"),  # noqa: DTZ001
+        (1_767_265_200.5, "`event_time` is of type float: give milliseconds since the epoch, or a datetime"),
+        (True, "of type bool"),
+        ("noon", "of type str"),
+    ):
+        with pytest.raises(InvalidPayload, match=re.escape(says)):
+            happened(wrong)
+    for said, says in (({"issued_at": 1_767_265_200}, "Is it in seconds"), ({"valid_for": 60}, "give a datetime.time")):
+        with pytest.raises(InvalidPayload, match=says):
+            composer.proposal(Snapshot("d-1"), "paint", {"by": "x"}, 5, proposal_id="p", **said)  # type: ignore[arg-type]
+    said = composer.proposal(Snapshot("d-1"), "paint", {"by": "x"}, 5, proposal_id="p", issued_at=NOON)
+    assert said.issued_at == 1_767_265_200_000
+
+
+def test_times_in_a_payload_may_be_datetimes_too() -> None:
+    rules = parse_definition("""
+entity: door
+version: 1
+statuses: [closed]
+signals:
+  seen:
+    from: absent
+    to: closed
+    payload: {at: timestamp, all: {type: array, items: timestamp}, by: {type: map, values: timestamp}, who: string}
+""")
+    composer, at_ms = Composer(rules, Codec(rules)), 1_767_265_200_000
+    payload: dict[str, Any] = {"at": NOON, "all": [NOON, 5], "by": {"a": NOON}, "who": "me"}
+    made = composer.signal("d-1", "seen", payload, 5, signal_id="s")
+    assert made.payload == {"at": at_ms, "all": [at_ms, 5], "by": {"a": at_ms}, "who": "me"}
+    for wrong, says in (
+        (NOON.replace(tzinfo=None), "`at` is a datetime without a time zone"),
+        ("noon", "`at` is 'noon'"),
+    ):
+        with pytest.raises(InvalidPayload, match=says):
+            composer.signal("d-1", "seen", {**payload, "at": wrong}, 5, signal_id="s")
+    with pytest.raises(InvalidPayload, match="`who` is datetime"):
+        composer.signal("d-1", "seen", {**payload, "who": NOON}, 5, signal_id="s")
 
 
 def test_entity_version_and_times_travel_in_the_message(driver: TestDriver, composer: Composer) -> None:

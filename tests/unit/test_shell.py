@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +27,7 @@ from placet.cli.shared import (
     decision_form,
     decision_line,
     duration_of,
+    moment_of,
     payload_of,
     print_decision,
     shown,
@@ -115,6 +117,7 @@ def test_what_is_no_object_is_a_usage_error(written: str) -> None:
 def test_times_and_durations() -> None:
     assert time_of("2026-01-01T00:00:00Z") == 1_767_225_600_000
     assert time_of("-5") == -5
+    assert moment_of("1999-01-01T00:00:00Z") == datetime(1999, 1, 1, tzinfo=UTC), "seconds are not meant"
     for wrong in ("2026-01-01", "2026-01-01T00:00:00", "soon"):
         with pytest.raises(typer.BadParameter, match="is no time"):
             time_of(wrong)
