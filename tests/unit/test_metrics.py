@@ -164,11 +164,14 @@ def test_a_refused_fact_is_counted_apart_and_a_refused_proposal_is_not() -> None
     counts = {
         (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 3,
         (Kind.SIGNAL, Outcome.DUPLICATE, Reason.REPEATED): 4,
+        (Kind.SIGNAL, Outcome.REFUSED, Reason.SUPERSEDED): 6,
         (Kind.PROPOSAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 5,
     }
     told.decided("lamp", 0, counts, 0.1)
     assert value(told, "placet_refused_facts_total", entity="lamp", reason="ILLEGAL_TRANSITION") == 3
     assert value(told, "placet_refused_facts_total", entity="lamp", reason="REPEATED") is None, "a repeat is no refusal"
+    by_design = value(told, "placet_refused_facts_total", entity="lamp", reason="SUPERSEDED")
+    assert by_design is None, "the definition asks for it"
 
 
 @pytest.mark.parametrize("reason", [Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.WRONG_PARTITION])

@@ -182,7 +182,7 @@ def _outcomes(rows: list[OutcomeRate], frame: Frame) -> Table:
     for row in rows:
         style = _STYLES.get(row.outcome, "default")
         facts = _quiet_rate(row.facts_per_s)
-        if row.outcome == "REFUSED" and row.facts:
+        if row.outcome == "REFUSED" and row.reason != "SUPERSEDED" and row.facts:
             facts.stylize("bold red")
         table.add_row(
             Text(row.outcome, style), Text("" if row.reason == "NONE" else row.reason, style), facts,
