@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -21,11 +23,12 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Message
-from placet.streams.settings import Settings, load_settings
+from placet.streams.settings import Settings, load_settings, misspelt
 
-__all__ = ["Call", "Core", "clock_ms"]
+__all__ = ["Call", "Core", "clock_ms", "settings_here"]
 
 _CONNECT_TIMEOUT_S = 30.0
+_LOG = logging.getLogger("placet.client")
 _NO_METADATA: Mapping[str, str] = {}
 
 
@@ -89,7 +92,7 @@ class Core:
         connect_timeout_s: float = _CONNECT_TIMEOUT_S,
     ) -> None:
         wanted = load_definition(definition) if isinstance(definition, Path) else definition
-        self.settings = settings or load_settings(_overrides(app, bootstrap_servers))
+        self.settings = settings or settings_here(app, bootstrap_servers)
         self.sender = sender
         self.connect_timeout_s = connect_timeout_s
         self._exchange = Exchange(self.settings, wanted, connect_timeout_s)
@@ -195,6 +198,9 @@ class Core:
         return call
 
 
-def _overrides(app: str | None, bootstrap_servers: str | None) -> dict[str, Any]:
+def settings_here(app: str | None, bootstrap_servers: str | None) -> Settings:
+    """Return the settings of a program: what its call gives over the environment. Misspelt variables are logged."""
     kafka = {} if bootstrap_servers is None else {"kafka": {"bootstrap_servers": bootstrap_servers}}
-    return kafka if app is None else {**kafka, "app": app}
+    for sentence in misspelt(os.environ):
+        _LOG.warning(sentence)
+    return load_settings(kafka if app is None else {**kafka, "app": app})
