@@ -684,6 +684,29 @@ def test_a_broker_that_is_away_is_logged_once_an_outage(caplog: pytest.LogCaptur
     assert len(caplog.messages) == 5
 
 
+def test_a_broker_that_is_still_loading_is_logged_when_it_takes_long(caplog: pytest.LogCaptureFixture) -> None:
+    """Each start of `placet dev` warned of its own Kafka, which needs half a second more."""
+
+    def tell(at_s: float, why: str = "Coordinator load in progress") -> None:
+        logger = client_logger()
+        said = "Failed to acquire idempotence PID from broker kafka-9:9092/1: Broker"
+        text = f"GETPID [app#p-1] [thrd:main]: {said}: {why}: retrying"
+        record = logger.makeRecord(logger.name, logging.WARNING, "", 0, "%s", (text,), None)
+        record.created = at_s
+        logger.handle(record)
+
+    for half_seconds in range(10):
+        tell(10_000.0 + half_seconds / 2)
+    assert caplog.messages == []
+    tell(10_005.5)
+    tell(10_006.0)
+    assert len(caplog.messages) == 1, "it loads for longer than it should"
+    tell(20_000.0)
+    assert len(caplog.messages) == 1, "another start"
+    tell(30_000.0, "Cluster authorization failed")
+    assert len(caplog.messages) == 2
+
+
 # -- names -----------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import structlog
 
@@ -26,6 +26,9 @@ _CONNECTION = re.compile(r"(?:FAIL|ERROR|GETPID|REQTMOUT) (?:.*?([^\s/\]:]+:\d+)
 """A line that tells of trouble with the connection to a broker, and the broker's address or role in it."""
 _QUIET_S = 60.0
 """An outage is over when nothing was said of it for this long; librdkafka tries again every ten seconds at least."""
+_LOADING = re.compile(r"GETPID .*: Broker: Coordinator (?:load in progress|not available): retrying")
+"""A broker that was just started says so to each new producer, which asks again half a second later."""
+_LOADS_FOR_S: Final = 5.0
 _COMMON: list[Processor] = [
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -100,10 +103,14 @@ class _OneLineAnOutage(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._last_s: dict[str, float] = {}
+        self._loading_s = self._loaded_s = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to log a line."""
-        found = _CONNECTION.match(record.getMessage())
+        line = record.getMessage()
+        if _LOADING.match(line) and self._loads(record.created):
+            return False
+        found = _CONNECTION.match(line)
         if found is None:
             return True
         if not found[1]:  # a coordinator without its address is the broker that was named before, if any was
@@ -111,6 +118,13 @@ class _OneLineAnOutage(logging.Filter):
         else:
             last_s, self._last_s[found[1]] = self._last_s.get(found[1], 0.0), record.created
         return record.created - last_s > _QUIET_S
+
+    def _loads(self, now_s: float) -> bool:
+        """Tell whether a broker is only loading, as it does after its start, and not for longer than that takes."""
+        if now_s - self._loaded_s > _QUIET_S:
+            self._loading_s = now_s
+        self._loaded_s = now_s
+        return now_s - self._loading_s <= _LOADS_FOR_S
 
 
 _once = _OneLineAnOutage()
