@@ -490,10 +490,14 @@ def test_below_the_level_nothing_is_logged() -> None:
     assert [line["event"] for line in lines(out)] == ["loud"]
 
 
-def test_a_terminal_gets_lines_for_people() -> None:
+def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
-    configure_logs("info", out)
-    get_logger("gate").info("restored", records=7)
-    assert "restored" in out.getvalue()
+    configure_logs("info", out, app="placet", instance="a-long-name-of-a-laptop-04f3e1")
+    get_logger("gate").info("restored", task="refund-0", records=7)
+    shown = "[info] restored component=gate task=refund-0 records=7"
+    assert " ".join(out.getvalue().split()[1:]) == shown
+    assert re.match(r"\d\d:\d\d:\d\dZ ", out.getvalue())
+    assert len(out.getvalue().rstrip()) <= 80, "a line of a terminal"
     with pytest.raises(json.JSONDecodeError):
         lines(out)

@@ -29,10 +29,7 @@ _QUIET_S = 60.0
 _LOADING = re.compile(r"GETPID .*: Broker: Coordinator (?:load in progress|not available): retrying")
 """A broker that was just started says so to each new producer, which asks again half a second later."""
 _LOADS_FOR_S: Final = 5.0
-_COMMON: list[Processor] = [
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+_PAD_EVENT: Final = 16
 
 
 def configure_logs(level: str = "info", stream: TextIO | None = None, **context: str) -> None:
@@ -41,12 +38,15 @@ def configure_logs(level: str = "info", stream: TextIO | None = None, **context:
     Args:
         level: debug, info, warning or error.
         stream: where to; stderr by default. A terminal gets readable lines, everything else JSON.
-        context: key and value of every line, such as app and instance.
+        context: key and value of every line that is JSON, such as app and instance.
     """
     out = stream or sys.stderr
-    rendering = _rendering(readable=out.isatty())
+    readable = out.isatty()
+    rendering = _rendering(readable=readable)
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    common = [_adding(context), *_COMMON]
+    # At a terminal sits somebody who knows the day, and which gate this is: lines stay short.
+    time = structlog.processors.TimeStamper(fmt="%H:%M:%SZ" if readable else "iso", utc=True)
+    common: list[Processor] = [_adding({} if readable else context), structlog.processors.add_log_level, time]
     structlog.configure(
         processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -88,7 +88,15 @@ def _rendering(*, readable: bool) -> list[Processor]:
     # Never the locals of a frame: they hold records and secrets.
     if readable:
         colors = not os.environ.get("NO_COLOR")
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=colors,
+                exception_formatter=structlog.dev.plain_traceback,
+                sort_keys=False,
+                pad_event_to=_PAD_EVENT,
+                pad_level=False,
+            )
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 
