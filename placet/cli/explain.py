@@ -16,11 +16,10 @@ from placet.cli.shared import (
     decision_form,
     decision_line,
     of_entity,
-    place_of,
     print_json,
     shown,
 )
-from placet.client.archive import Archive, ArchivedDecision
+from placet.client.archive import Archive, ArchivedDecision, place_of
 from placet.client.explain import Explanation, Faster, explain
 from placet.client.explain_text import Case
 from placet.client.past import GONE, iso
@@ -36,12 +35,19 @@ _OTHERS_MAX: Final = 10
 @app.command("explain")
 @of_entity
 def explain_command(
-    input_id: Annotated[str, typer.Argument(metavar="PROPOSAL_ID", help="Or a signal's id.", show_default=False)],
+    input_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROPOSAL_ID", help="Or a signal's id, or TOPIC-PARTITION@OFFSET of any input.", show_default=False
+        ),
+    ],
     *,
     where: Where,
 ) -> None:
     """Explain the decision on an input: the rung, the compared values, the changes that came first, and whether a retry
     can help.
+
+    An input whose id could not be read is named by its place, as `placet decisions tail` shows it.
 
     Reads the whole decisions topic. Senders choose ids, so several inputs may have this one, retries or different
     proposals. The latest is explained; the others are listed, the newest first.
@@ -51,7 +57,7 @@ def explain_command(
     Example:  placet explain 3f0c0a58-6c0f-4f0e-9d5c-0f4f1c1f2a77
     """
     with Archive(where.settings, where.wanted) as archive:
-        found = archive.decisions_on(input_id)
+        found = archive.decisions_at(input_id) or archive.decisions_on(input_id)
         if not found:
             typer.echo(f"There is no decision on {input_id}: not yet, or the log has let go of it.", err=True)
             raise typer.Exit(ExitCode.DIFFERENCE)
@@ -91,8 +97,9 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
     decision, at = case.decision, case.at
     by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
     reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"
+    what = f"{decision.kind.name.lower()} {decision.name}".strip()
     lines = [
-        f"{decision.kind.name.lower()} {decision.name} of {decision.entity_id}{by}: {decision.outcome.name}{reason}",
+        f"{what} of {decision.entity_id or 'no entity'}{by}: {decision.outcome.name}{reason}",
         f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"
         + (f", definition version {case.rules.version}" if case.rules else ""),
     ]

@@ -17,11 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.cli.output import OutputForm, OutputOption
-from placet.client.archive import ArchivedDecision, sole_entity
+from placet.client.archive import ArchivedDecision, place_of, sole_entity
 from placet.client.explain_text import detail_of, todo_of
 from placet.client.past import GONE, iso, shown
 from placet.client.snapshot import Snapshot
-from placet.schemas.decision import Coordinates, Decision, Outcome, Retry
+from placet.schemas.decision import Decision, Outcome, Retry
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
@@ -43,7 +43,6 @@ __all__ = [
     "moment_of",
     "of_entity",
     "payload_of",
-    "place_of",
     "print_decision",
     "print_json",
     "shown",
@@ -290,8 +289,3 @@ def decision_line(decided: ArchivedDecision) -> str:
         f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {_what(decision)} of "
         f"{decision.entity_id or 'no entity'} ({decision.input_id or place_of(at)})"
     )
-
-
-def place_of(at: Coordinates) -> str:
-    """Return where an input lies: what is said of one whose id could not be read."""
-    return f"{at.topic}-{at.partition}@{at.offset}"

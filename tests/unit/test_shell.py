@@ -57,7 +57,15 @@ FIELDS = {
     "shares": Field.model_validate({"type": "array", "items": "double"}),
     "times": Field.model_validate({"type": "map", "values": "timestamp"}),
 }
-COMMANDS = [("signal",), ("propose",), ("state", "get"), ("history",), ("decisions", "tail"), ("explain",)]
+COMMANDS = [
+    ("signal",),
+    ("propose",),
+    ("state", "get"),
+    ("history",),
+    ("decisions", "tail"),
+    ("decisions", "dead-letters"),
+    ("explain",),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -112,7 +112,7 @@ def _rising(rises: Rises, window_s: float) -> Iterator[str]:
     if rises.refused_facts:
         yield f"{_many(rises.refused_facts, 'fact')} refused {lately}: placet decisions tail --refused"
     if rises.dead_letters:
-        yield f"{_many(rises.dead_letters, 'input')} did not decode {lately}: see the dead letters"
+        yield f"{_many(rises.dead_letters, 'input')} did not decode {lately}: placet decisions dead-letters"
     if rises.restore_warnings:
         yield f"{_many(rises.restore_warnings, 'restore')} found something odd {lately}: the log has the sentence"
 
