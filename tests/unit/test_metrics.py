@@ -418,6 +418,25 @@ def test_without_a_port_nothing_is_served() -> None:
     told.close()
 
 
+@pytest.mark.parametrize(
+    ("error", "lines_said"), [(BrokenPipeError(), 0), (ConnectionResetError(), 0), (KeyError("bug"), 1)]
+)
+def test_a_client_that_went_away_is_no_news_and_a_bug_is_one_line(
+    error: Exception, lines_said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scraper of a gate that stood still has given up: a traceback stood in the log of a healthy gate."""
+    out = io.StringIO()
+    configure_logs("info", out)
+    endpoint = Endpoint(LocalHost(), metrics(), "127.0.0.1", 0)
+    try:
+        raise error
+    except (OSError, KeyError):
+        endpoint._server.handle_error(None, ("127.0.0.1", 1))
+    endpoint.close()
+    assert len(lines(out)) == lines_said
+    assert capsys.readouterr().err == ""
+
+
 def test_the_endpoint_of_a_gate_ends_with_it() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
