@@ -23,6 +23,8 @@ from placet.schemas.messages import Kind, Message
 
 __all__ = ["Composer"]
 
+_INPUT_ID_MAX = ENTITY_ID_BYTES_MAX // 4
+"""Characters of an id of a signal or proposal, as the gate counts them."""
 _KEY_BYTES_MAX = DEDUP_KEY_BYTES_MAX - 128
 """Longest dedup key or cause that a caller may give: the gate puts a prefix, and a cause's name, to it."""
 
@@ -138,9 +140,13 @@ class Composer:
 
     def _checked(self, message: Message) -> Message:
         """Return the message as the gate will decode it, defaults filled in."""
+        if not 0 < len(message.input_id) <= _INPUT_ID_MAX:
+            raise InvalidPayload(
+                f"the id has {len(message.input_id)} characters; 1 to {_INPUT_ID_MAX} are allowed",
+                name=message.name,
+            )
         limits = {
             "entity_id": (message.entity_id, 1, ENTITY_ID_BYTES_MAX),
-            "the id": (message.input_id, 1, ENTITY_ID_BYTES_MAX // 4),
             "dedup_key": (message.dedup_key or "", 0, _KEY_BYTES_MAX),
             "caused_by": (message.caused_by or "", 0, _KEY_BYTES_MAX),
         }

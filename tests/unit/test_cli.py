@@ -215,6 +215,7 @@ def test_a_broker_that_does_not_answer_is_named_with_what_was_seen(
     assert (code, out) == (ExitCode.UNREACHABLE, "")
     assert "No Kafka broker answered at 127.0.0.1:2 within 0.3 s" in err
     assert "Connection refused" in err
+    assert "is the address right (--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS)?" in err
     assert len(err.splitlines()) == 1, "librdkafka's own lines stay away"
 
 

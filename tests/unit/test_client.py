@@ -107,13 +107,18 @@ def test_what_the_gate_would_not_read_is_not_made(
 
 def test_ids_and_keys_have_a_length(composer: Composer) -> None:
     for said in ({"proposal_id": ""}, {"proposal_id": "p" * 129}, {"dedup_key": "k" * 400}, {"caused_by": "k" * 400}):
-        with pytest.raises(InvalidPayload, match="bytes"):
+        with pytest.raises(InvalidPayload, match="characters" if "proposal_id" in said else "bytes"):
             composer.proposal(
                 Snapshot("d-1"), "open", {"by": "me"}, 5, **{"proposal_id": "p", "dedup_key": "k", **said}
             )  # type: ignore[arg-type]
 
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=1)))
+
+
+def test_an_id_is_as_long_as_the_gate_lets_it_be(driver: TestDriver, composer: Composer) -> None:
+    """Characters are counted, not bytes."""
+    assert driver.send(composer.signal("d-1", "built", {}, driver.now_ms, signal_id="é" * 128)).applied
 
 
 def test_times_are_datetimes_or_milliseconds(composer: Composer) -> None:
