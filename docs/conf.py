@@ -15,6 +15,7 @@ from ops.diagrams import pictures_of
 ROOT = Path(__file__).parents[1]
 
 NAVIGATION = {
+    "Begin": ("first-ten-minutes",),
     "For whom": ("for-agents", "for-applications", "for-consumers", "for-operators", "for-deciders"),
     "Understand": ("concepts", "refusals", "not-promised"),
     "Build": ("shell", "client", "advisor", "other-languages"),

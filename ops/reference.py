@@ -50,7 +50,9 @@ SETTINGS_TEXT = """*For operators: every variable of a gate, and what of librdka
 
 Command line over environment over default. With `_FILE` behind its name a variable names a file
 that holds the value (Docker and Kubernetes secrets). `PLACET_DEFINITION` names one definition file.
-`KAFKA_BOOTSTRAP_SERVERS` and `SCHEMA_REGISTRY_URL` count where the own variable is not set."""
+`KAFKA_BOOTSTRAP_SERVERS` and `SCHEMA_REGISTRY_URL` count where the own variable is not set.
+Other variables that begin with `PLACET_` are ignored; one that looks like a misspelt setting is named in a
+warning, and `placet doctor` names all of them."""
 
 METRICS_TEXT = """On `PLACET_METRICS_PORT`: `/metrics` (Prometheus), `/healthz` (the loop came around), `/readyz` (every
 task of this gate runs). No label is an entity id."""

@@ -113,7 +113,7 @@ def test_the_site_asks_no_other_host(site: Path) -> None:
 
 
 LOOK = """<!doctype html><meta charset="utf-8"><pre id="seen"></pre>
-<iframe style="width: 390px; height: 800px"></iframe>
+<iframe style="width: WIDTHpx; height: 800px"></iframe>
 <script>
 const frame = document.querySelector("iframe"), seen = {};
 const opened = page => new Promise(done => { frame.onload = done; frame.src = page; });
@@ -125,6 +125,9 @@ const opened = page => new Promise(done => { frame.onload = done; frame.src = pa
     const asked = frame.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name);
     seen[page] = {
       too_wide: root.scrollWidth > root.clientWidth ? root.scrollWidth : 0,
+      cut: [...root.querySelectorAll("article pre")]
+        .filter(drawn => /[─━]{3}/.test(drawn.innerText) && drawn.scrollWidth > drawn.clientWidth)
+        .map(drawn => drawn.innerText.slice(0, 60)),
       broken: images.filter(image => image.complete && !image.naturalWidth).map(image => image.src),
       elsewhere: asked.filter(name => !name.startsWith("file:") && !name.startsWith("data:")),
     };
@@ -132,22 +135,45 @@ const opened = page => new Promise(done => { frame.onload = done; frame.src = pa
   document.getElementById("seen").textContent = JSON.stringify(seen);
 })();
 </script>"""
-FINE = {"too_wide": 0, "broken": [], "elsewhere": []}
+FINE: dict[str, Any] = {"too_wide": 0, "cut": [], "broken": [], "elsewhere": []}
 
 
-@pytest.mark.browser
-def test_a_browser_shows_every_page_on_a_phone_whole_and_asks_nobody(site: Path, tmp_path: Path) -> None:
+def looked_at(site: Path, tmp_path: Path, width: int) -> dict[str, dict[str, Any]]:
+    """What a browser sees of each page, in a window of so many pixels."""
     pages = [str(path.relative_to(site)) for path in sorted(site.rglob("*.html")) if path.name != "index.html"]
-    (site / "look.html").write_text(LOOK.replace("PAGES", json.dumps(["docs/index.html", *pages])))
+    look = LOOK.replace("PAGES", json.dumps(["docs/index.html", *pages])).replace("WIDTH", str(width))
+    (site / "look.html").write_text(look)
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
     command += [f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom"]
     done = subprocess.run(
         [*command, (site / "look.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     [found] = re.findall(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
-    seen = json.loads(unescape(found))
+    (site / "look.html").unlink()
+    seen: dict[str, dict[str, Any]] = json.loads(unescape(found))
     assert len(seen) > len(PAGES)
+    return seen
+
+
+@pytest.mark.browser
+def test_a_browser_shows_every_page_on_a_phone_whole_and_asks_nobody(site: Path, tmp_path: Path) -> None:
+    """Text, that is: a drawing keeps its lines, and is moved sideways."""
+    seen = looked_at(site, tmp_path, 390)
+    assert {page: what for page, what in seen.items() if what | {"cut": []} != FINE} == {}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 1440, 1600])
+def test_a_browser_shows_drawings_and_tables_of_a_terminal_whole_on_a_laptop(
+    site: Path, tmp_path: Path, width: int
+) -> None:
+    seen = looked_at(site, tmp_path, width)
     assert {page: what for page, what in seen.items() if what != FINE} == {}
+
+
+def test_whoever_is_new_finds_the_first_ten_minutes_first(site: Path) -> None:
+    [first, *_] = re.findall(r'<li class="toctree-l1"><a [^>]*>([^<]*)</a>', (site / "docs" / "index.html").read_text())
+    assert first == "The first ten minutes"
 
 
 def test_a_diagram_has_its_picture_and_a_picture_its_diagram() -> None:

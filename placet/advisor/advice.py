@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from placet.advisor.waiting import Drop
 from placet.client.snapshot import Snapshot
+from placet.client.times import Given
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Value
 
@@ -58,7 +59,7 @@ class Advice:
     """
 
     name: str
-    payload: Mapping[str, Value] = field(default_factory=dict)
+    payload: Mapping[str, Given] = field(default_factory=dict)
     rationale: str = ""
     model: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)

@@ -20,11 +20,11 @@ from placet.advisor.source import SignalSource, Start
 from placet.advisor.taken import GatePositions
 from placet.advisor.triggers import Reader
 from placet.client.aio import AsyncClient
-from placet.client.core import clock_ms
+from placet.client.core import clock_ms, settings_here
 from placet.client.errors import NotConnected
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
-from placet.streams.settings import Settings, load_settings
+from placet.streams.settings import Settings
 from placet.streams.telemetry.log import configure_logs, log_thread_errors
 from placet.streams.topology import entity_topics
 
@@ -76,7 +76,7 @@ class Advisor:
         self.name = name
         self.limits = limits
         self._definition = definition
-        self._settings = settings or load_settings(_said(app, bootstrap_servers))
+        self._settings = settings or settings_here(app, bootstrap_servers)
         self._start = start
         self._metrics_port = metrics_port
         self._thinkers: dict[str, Think] = {}
@@ -215,8 +215,3 @@ def _endpoint(port: int, meter: Meter) -> Callable[[], None]:
     except OSError as error:
         raise SettingsError(f"the advisor's metrics can't listen on port {port}: {error.strerror}") from error
     return server.shutdown
-
-
-def _said(app: str | None, bootstrap_servers: str | None) -> dict[str, Any]:
-    kafka = {} if bootstrap_servers is None else {"kafka": {"bootstrap_servers": bootstrap_servers}}
-    return kafka if app is None else {**kafka, "app": app}

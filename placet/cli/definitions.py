@@ -14,18 +14,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from placet.cli.output import OutputForm, OutputOption
+from placet.cli.tables import console_for_people, print_rows
 from placet.definitions import load_definition, parse_definition, problems_of, read_text
 from placet.processors.diagram import mermaid
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
 from placet.schemas.definition.checks import warnings
 from placet.schemas.definition.diff import Difference, differences, is_compatible
-from placet.schemas.definition.field_types import expected
+from placet.schemas.definition.field_types import Field, expected
 from placet.schemas.definition.grammar import written_ms
 from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import Definition
@@ -40,8 +38,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-PIPE_WIDTH = 160
-"""Columns of a table that is not printed to a terminal."""
 
 
 class Example(StrEnum):
@@ -208,30 +204,25 @@ def _errors_to_stderr(code: int) -> Iterator[None]:
         raise typer.Exit(code) from None
 
 
-def _console() -> Console:
-    console = Console(markup=False, highlight=False, emoji=False)
-    return console if console.is_terminal else Console(width=PIPE_WIDTH, markup=False, highlight=False, emoji=False)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def _print_definition(definition: Definition, machine: Machine) -> None:
-    console = _console()
+    console = console_for_people()
     console.print(
         f"{definition.entity}, version {definition.version}, horizon {written_ms(definition.horizon_ms)}, "
-        f"digest {definition.digest.hex()}"
+        f"digest {definition.digest.hex()}",
+        soft_wrap=True,
     )
-    console.print(f"statuses: {', '.join(definition.statuses)}; final: {', '.join(definition.final) or 'none'}")
-    fields = _table("field", "type", "default", "doc")
-    for name, field in definition.fields.items():
-        fields.add_row(name, expected(field), repr(field.default) if field.has_default else "", field.doc)
-    console.print(fields)
-    console.print(_transitions(machine))
+    console.print(
+        f"statuses: {', '.join(definition.statuses)}; final: {', '.join(definition.final) or 'none'}", soft_wrap=True
+    )
+    fields = [(name, expected(field), _default_of(field), field.doc) for name, field in definition.fields.items()]
+    print_rows(console, ("field", "type", "default", "doc"), fields, lambda row: f"{row[0]}: {row[1]}", 2)
+    print_rows(
+        console,
+        ("kind", "name", "from", "to", "guard", "copy and set"),
+        _transitions(machine),
+        lambda row: f"{row[0]} {row[1]}: {row[2]} -> {row[3]}",
+        4,
+    )
     for name in definition.proposals:
         stale = made_stale_by(machine, name)
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)
@@ -239,13 +230,15 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
         console.print(f"invariant {name}: {text}", soft_wrap=True)
 
 
-def _transitions(machine: Machine) -> Table:
-    table = _table("kind", "name", "from", "to", "guard", "copy and set")
+def _default_of(field: Field) -> str:
+    return repr(field.default) if field.has_default else ""
+
+
+def _transitions(machine: Machine) -> Iterator[tuple[str, ...]]:
     for kind, name, statuses, transition in _rows(machine):
         target = "(stays)" if transition.target is None else transition.target
         assigned = "\n".join(transition.assignment_texts)
-        table.add_row(kind.name.lower(), name, ", ".join(statuses), target, transition.guard_text, assigned)
-    return table
+        yield kind.name.lower(), name, ", ".join(statuses), target, transition.guard_text, assigned
 
 
 def _rows(machine: Machine) -> Iterator[tuple[Kind, str, list[str], Transition]]:
@@ -266,10 +259,7 @@ def _print_differences(found: list[Difference]) -> None:
     if not found:
         typer.echo("no difference in the rules")
         return
-    table = _table("", "where", "change", "why")
-    for difference in found:
-        verdict = "ok" if difference.compatible else "INCOMPATIBLE"
-        table.add_row(verdict, difference.path, difference.change, difference.why)
-    console = _console()
-    console.print(table)
+    rows = [("ok" if one.compatible else "INCOMPATIBLE", one.path, one.change, one.why) for one in found]
+    console = console_for_people()
+    print_rows(console, ("", "where", "change", "why"), rows, lambda row: f"{row[0]}  {row[1]}", 2)
     console.print("compatible" if is_compatible(found) else "incompatible")

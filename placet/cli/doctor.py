@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from placet.cli.exit_codes import ExitCode
-from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, said_elsewhere, settings_from
 from placet.cli.output import OutputForm, OutputOption
 from placet.doctor.doctor import examine
 from placet.doctor.result import CheckResult, Status
@@ -44,7 +44,7 @@ def doctor(
 
     Example:  placet doctor --definition flight.yaml --bootstrap-servers kafka-1:9092
     """
-    settings = settings_from(bootstrap_servers, definitions=definition, app=app)
+    settings = settings_from(bootstrap_servers, warn=said_elsewhere, definitions=definition, app=app)
     definitions = definitions_of(settings) if settings.definitions else ()
     host = LocalHost()
     with Admin(host, settings.librdkafka()) as admin:

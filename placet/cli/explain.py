@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,11 +19,12 @@ from placet.cli.shared import (
     print_json,
     shown,
 )
-from placet.client.archive import Archive, ArchivedDecision
+from placet.client.archive import Archive, ArchivedDecision, place_of
 from placet.client.explain import Explanation, Faster, explain
 from placet.client.explain_text import Case
 from placet.client.past import GONE, iso
-from placet.schemas.decision import Coordinates, Outcome
+from placet.schemas.decision import Outcome
+from placet.schemas.definition.field_types import Field
 
 __all__ = ["app"]
 
@@ -33,12 +35,19 @@ _OTHERS_MAX: Final = 10
 @app.command("explain")
 @of_entity
 def explain_command(
-    input_id: Annotated[str, typer.Argument(metavar="PROPOSAL_ID", help="Or a signal's id.", show_default=False)],
+    input_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROPOSAL_ID", help="Or a signal's id, or TOPIC-PARTITION@OFFSET of any input.", show_default=False
+        ),
+    ],
     *,
     where: Where,
 ) -> None:
     """Explain the decision on an input: the rung, the compared values, the changes that came first, and whether a retry
     can help.
+
+    An input whose id could not be read is named by its place, as `placet decisions tail` shows it.
 
     Reads the whole decisions topic. Senders choose ids, so several inputs may have this one, retries or different
     proposals. The latest is explained; the others are listed, the newest first.
@@ -48,7 +57,7 @@ def explain_command(
     Example:  placet explain 3f0c0a58-6c0f-4f0e-9d5c-0f4f1c1f2a77
     """
     with Archive(where.settings, where.wanted) as archive:
-        found = archive.decisions_on(input_id)
+        found = archive.decisions_at(input_id) or archive.decisions_on(input_id)
         if not found:
             typer.echo(f"There is no decision on {input_id}: not yet, or the log has let go of it.", err=True)
             raise typer.Exit(ExitCode.DIFFERENCE)
@@ -68,12 +77,12 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
         "said": None if case.message is None else case.remarks._asdict(),
         "decided": {
             "at": iso(at.decided_at),
-            "input": _place(at),
+            "input": place_of(at),
             "definition_version": None if case.rules is None else case.rules.version,
             "times": len(earlier) + 1,
         },
         "others_of_this_id": [
-            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": _place(other.at)}}
+            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": place_of(other.at)}}
             for other in earlier
         ],
         "rung": {"number": explanation.rung, "question": explanation.question},
@@ -84,23 +93,20 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
     }
 
 
-def _place(at: Coordinates) -> str:
-    return f"{at.topic}-{at.partition}@{at.offset}"
-
-
 def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> None:
     decision, at = case.decision, case.at
     by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
     reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"
+    what = f"{decision.kind.name.lower()} {decision.name}".strip()
     lines = [
-        f"{decision.kind.name.lower()} {decision.name} of {decision.entity_id}{by}: {decision.outcome.name}{reason}",
+        f"{what} of {decision.entity_id or 'no entity'}{by}: {decision.outcome.name}{reason}",
         f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"
         + (f", definition version {case.rules.version}" if case.rules else ""),
     ]
     lines += [f"  {what:<10} {text}" for what, text in _said(case)]
     if earlier:
         lines.append(f"  others     {len(earlier) + 1} inputs have this id; this is the latest, before it came")
-        lines += [f"             {decision_line(other)}, {_place(other.at)}" for other in earlier[:_OTHERS_MAX]]
+        lines += [f"             {decision_line(other)}, {place_of(other.at)}" for other in earlier[:_OTHERS_MAX]]
         left = len(earlier) - _OTHERS_MAX
         lines += [f"             and {left} more, see --output json"] if left > 0 else []
     rung = f"rung {explanation.rung}. " if explanation.rung else ""
@@ -109,7 +115,7 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
         f"  compared   {row.what}: " + " | ".join(filter(None, (row.given, row.found))) for row in explanation.compared
     ]
     for faster in explanation.conflicts:
-        lines += _commit_lines(faster)
+        lines += _commit_lines(faster, case.fields)
     lines.append(
         f"  try again? {'not needed' if decision.applied else RETRY_WORDS[explanation.retry]}. {explanation.advice}"
     )
@@ -123,11 +129,12 @@ def _said(case: Case) -> list[tuple[str, str]]:
     return [row for row in rows if row[1]]
 
 
-def _commit_lines(faster: Faster) -> list[str]:
+def _commit_lines(faster: Faster, fields: Mapping[str, Field]) -> list[str]:
     if all(after is GONE for _, after in faster.fields.values()) and faster.fields:
         return [f"  commit     version {faster.version} changed {', '.join(faster.fields)}: {faster.cause}"]
     who = f" by {faster.who}" if faster.who else ""
     changes = [
-        f"             {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in faster.fields.items()
+        f"             {name}: {shown(before, fields.get(name))} -> {shown(after, fields.get(name))}"
+        for name, (before, after) in faster.fields.items()
     ]
     return [f"  commit     version {faster.version}, {faster.at}: {faster.cause}{who}", *changes]

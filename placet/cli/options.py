@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,9 @@ import typer
 from placet.definitions import load_definition
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
-from placet.streams.settings import Settings, load_settings
+from placet.streams.settings import Settings, load_settings, misspelt
 
-__all__ = ["App", "BootstrapServers", "Definitions", "definitions_of", "settings_from"]
+__all__ = ["App", "BootstrapServers", "Definitions", "definitions_of", "said_elsewhere", "settings_from"]
 
 
 Definitions = Annotated[
@@ -29,8 +30,23 @@ BootstrapServers = Annotated[
 ]
 
 
-def settings_from(bootstrap_servers: str | None = None, **given: Any) -> Settings:
+def _to_stderr(sentence: str) -> None:
+    typer.echo(f"placet: {sentence}", err=True)
+
+
+def said_elsewhere(_sentence: str) -> None:
+    """Leave a warning to a gate's log, or to the doctor's table."""
+
+
+def settings_from(
+    bootstrap_servers: str | None = None, *, warn: Callable[[str], None] = _to_stderr, **given: Any
+) -> Settings:
     """Return the settings, with the command line's values; None and empty mean that it gave no value.
+
+    Args:
+        bootstrap_servers: the command line's.
+        warn: is told of each variable that looks like a misspelt setting.
+        given: the rest of the command line's, by field.
 
     Raises:
         SettingsError: see `load_settings`.
@@ -38,7 +54,10 @@ def settings_from(bootstrap_servers: str | None = None, **given: Any) -> Setting
     overrides = {name: value for name, value in given.items() if value is not None and value != []}
     if bootstrap_servers is not None:
         overrides["kafka"] = {"bootstrap_servers": bootstrap_servers}
-    return load_settings(overrides)
+    settings = load_settings(overrides)
+    for sentence in misspelt(os.environ):
+        warn(sentence)
+    return settings
 
 
 def definitions_of(settings: Settings) -> Sequence[Definition]:

@@ -21,6 +21,7 @@ from placet.cli.shared import (
     print_decision,
     print_json,
 )
+from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
 from placet.client.sync import Client
 from placet.schemas.decision import Decision
@@ -74,12 +75,16 @@ def propose(
         values = payload_of(payload, rule.payload if rule else {})
         seen = _based_on(client.read(entity_id, timeout_s=timeout), base_version)
         if dry_run:
-            raise typer.Exit(_answer(client.would_accept(seen, name, values), where.output))
-        proposal = client.propose(
-            seen, name, values, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
-            valid_for=duration_of(valid_for), rationale=rationale, model=model,
-            metadata=_pairs(metadata or []),
-        )  # fmt: skip
+            foreseen = replace(client.would_accept(seen, name, values), input_id=proposal_id or "", dedup_key="")
+            raise typer.Exit(_answer(foreseen, where.output, dry_run=True))
+        try:
+            proposal = client.propose(
+                seen, name, values, dedup_key=dedup_key, caused_by=caused_by, proposal_id=proposal_id,
+                valid_for=duration_of(valid_for), rationale=rationale, model=model,
+                metadata=_pairs(metadata or []),
+            )  # fmt: skip
+        except NoOccasion:
+            raise NoOccasion(name, "--dedup-key", "--caused-by") from None
         if wait:
             raise typer.Exit(_answer(proposal.decision(timeout), where.output))
         proposal.durable(timeout)
@@ -104,6 +109,6 @@ def _based_on(newest: Snapshot, version: int | None) -> Snapshot:
     return Snapshot(newest.entity_id, replace(newest.state, version=version))
 
 
-def _answer(decision: Decision, output: OutputForm) -> ExitCode:
-    print_decision(decision, output)
+def _answer(decision: Decision, output: OutputForm, *, dry_run: bool = False) -> ExitCode:
+    print_decision(decision, output, dry_run=dry_run)
     return ExitCode.OK if decision.applied else ExitCode.DIFFERENCE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
+from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, said_elsewhere, settings_from
 from placet.devbroker.broker import Broker
 from placet.devbroker.jars import OnProgress
 from placet.schemas.definition.model import Definition
@@ -19,8 +20,8 @@ from placet.schemas.errors import PlacetError, SettingsError
 from placet.streams import main as gate
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.settings import Settings
-from placet.streams.telemetry.log import configure_logs, log_thread_errors
+from placet.streams.settings import Settings, misspelt
+from placet.streams.telemetry.log import configure_logs, get_logger, log_thread_errors
 from placet.streams.topics.configs import required_topics
 from placet.streams.topics.plan import apply
 from placet.streams.topology import entity_topics
@@ -81,6 +82,7 @@ def run(
     """
     settings = settings_from(
         bootstrap_servers,
+        warn=said_elsewhere,
         definitions=definition,
         app=app,
         instance=instance,
@@ -110,7 +112,7 @@ def dev(
     Example:  placet dev flight.yaml
     """
     overrides: dict[str, Any] = {"definitions": files, "app": app, "metrics_port": metrics_port}
-    overrides["metrics_host"] = "127.0.0.1"
+    overrides |= {"metrics_host": "127.0.0.1", "warn": said_elsewhere}
     definitions = definitions_of(settings_from(**overrides))  # what is wrong with them is said before a broker starts
     with tempfile.TemporaryDirectory(prefix="placet-dev-") as folder, closing(Broker(port=port)) as broker:
         broker.start(_progress())
@@ -130,6 +132,8 @@ def _run(settings: Settings, definitions: Sequence[Definition]) -> int:
         raise SettingsError("Python runs with -O, without assertions: the gate needs them. Unset PYTHONOPTIMIZE.")
     configure_logs(settings.log_level, app=settings.app, instance=settings.instance)
     log_thread_errors()
+    for sentence in misspelt(os.environ):
+        get_logger("settings").warning("misspelt variable", reason=sentence)
     return gate.run(settings, definitions)
 
 

@@ -7,17 +7,15 @@ did not answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from placet.cli.options import App, settings_from
 from placet.cli.output import OutputForm, OutputOption
+from placet.cli.tables import console_for_people, print_rows
 from placet.definitions import load_definition
 from placet.schemas.avro.schema import Record, parse_schema
 from placet.schemas.codec.compatibility import Finding, check_all
@@ -34,8 +32,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-PIPE_WIDTH = 160
-"""Columns of a table that is not printed to a terminal."""
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.", show_default=False)]
 
@@ -170,20 +166,11 @@ def _print_findings(found: list[Finding]) -> None:
     if not found:
         typer.echo("compatible")
         return
-    _print_table(
-        ("", "where", "what"), [("breaks" if item.breaks else "note", item.path, item.sentence) for item in found]
-    )
+    rows = [("breaks" if item.breaks else "note", item.path, item.sentence) for item in found]
+    print_rows(console_for_people(), ("", "where", "what"), rows, lambda row: f"{row[0]}  {row[1]}", 2)
     typer.echo("not compatible" if _breaks(found) else "compatible")
 
 
 def _print_registered(done: list[Registered]) -> None:
     rows = [(item.subject, item.state, "" if item.id is None else str(item.id), item.compatibility) for item in done]
-    _print_table(("subject", "state", "id", "compatibility"), rows)
-
-
-def _print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    console = Console()
-    table = Table(*head, box=box.SIMPLE)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=console.width if console.is_terminal else PIPE_WIDTH).print(table)
+    print_rows(console_for_people(), ("subject", "state", "id", "compatibility"), rows, "  ".join, 4)

@@ -17,10 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.cli.output import OutputForm, OutputOption
-from placet.client.archive import ArchivedDecision, sole_entity
-from placet.client.past import GONE, iso
+from placet.client.archive import ArchivedDecision, place_of, sole_entity
+from placet.client.explain_text import detail_of, todo_of
+from placet.client.past import GONE, iso, shown
 from placet.client.snapshot import Snapshot
-from placet.schemas.decision import REASONS, Decision, Outcome, Reason, Retry
+from placet.schemas.decision import Decision, Outcome, Retry
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
@@ -39,6 +40,7 @@ __all__ = [
     "decision_form",
     "decision_line",
     "duration_of",
+    "moment_of",
     "of_entity",
     "payload_of",
     "print_decision",
@@ -156,7 +158,13 @@ def _scalar(given: Any, kind: str) -> Any:
 
 
 def time_of(text: str) -> int:
-    """Return a time in ms since the epoch. The text is such a number, or ISO 8601 with an offset.
+    """Return a time in ms since the epoch; see `moment_of`."""
+    moment = moment_of(text)
+    return moment if isinstance(moment, int) else round(moment.timestamp() * 1000)
+
+
+def moment_of(text: str) -> int | datetime:
+    """Return a time. The text is milliseconds since the epoch, or ISO 8601 with an offset.
 
     Raises:
         typer.BadParameter: the text is neither.
@@ -169,7 +177,7 @@ def time_of(text: str) -> int:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise typer.BadParameter(f"{text!r} is no time: write 2026-01-31T12:00:00Z, or milliseconds since the epoch")
-    return round(moment.timestamp() * 1000)
+    return moment
 
 
 def duration_of(text: str | None) -> timedelta | None:
@@ -210,33 +218,36 @@ def decision_form(decision: Decision) -> dict[str, Any]:
     }
 
 
-def print_decision(decision: Decision, output: OutputForm) -> None:
-    """Print a decision."""
+def print_decision(decision: Decision, output: OutputForm, *, dry_run: bool = False) -> None:
+    """Print a decision, or what would be decided."""
     if output is OutputForm.JSON:
-        print_json(decision_form(decision))
+        print_json(decision_form(decision) | ({"dry_run": True} if dry_run else {}))
         return
-    typer.echo(_headline(decision))
+    typer.echo(f"would be {_headline(decision)}" if dry_run else _headline(decision))
     if decision.detail:
-        typer.echo(f"  {decision.detail}")
+        typer.echo(f"  {detail_of(decision)}")
     for conflict in decision.conflicts:
         typer.echo(f"  version {conflict.version} changed {', '.join(conflict.fields)}")
     if not decision.applied:
-        # A wrong id is the likeliest reason why nothing is known of an entity.
-        never_seen = decision.reason is Reason.ILLEGAL_TRANSITION and decision.version_before == 0
-        todo = f"No entity `{decision.entity_id}` is known: is the id right?" if never_seen else None
-        typer.echo(f"  try again? {RETRY_WORDS[decision.retry]}. {todo or REASONS[decision.reason].todo}")
+        typer.echo(f"  try again? {RETRY_WORDS[decision.retry]}. {todo_of(decision)}")
+    if dry_run:
+        typer.echo("  only the rules were evaluated, on the state of this moment; nothing was sent")
 
 
 def _headline(decision: Decision) -> str:
     # Of an input that did not decode neither name nor id is known.
     said = f" ({decision.input_id})" if decision.input_id else ""
-    what = f"{decision.name or f'a {decision.kind.name.lower()}'} of {decision.entity_id}{said}"
+    what = f"{_what(decision)} of {decision.entity_id}{said}"
     if decision.first is not None and decision.applied:
         return f"DUPLICATE  {what}: applied before, by {decision.first.input_id} at version {decision.first.version}"
     if decision.applied:
         step = f"version {decision.version_after}, {decision.status_after}" if decision.changed else "nothing changed"
         return f"ACCEPTED  {what}: {step}"
     return f"{decision.outcome.name}  {decision.reason.name}  {what}"
+
+
+def _what(decision: Decision) -> str:
+    return decision.name or f"a {decision.kind.name.lower()}"
 
 
 def snapshot_form(snapshot: Snapshot) -> dict[str, Any]:
@@ -265,11 +276,6 @@ def changes_form(changes: Mapping[str, tuple[Any, Any]]) -> dict[str, dict[str, 
     }
 
 
-def shown(value: Any) -> str:
-    """Return a field's value as a person reads it."""
-    return "null" if value is None else str(value)
-
-
 def print_json(form: Any) -> None:
     """Print JSON; decimals as text, so that no digit is lost."""
     typer.echo(json.dumps(form, default=str, ensure_ascii=False, indent=_INDENT))
@@ -280,6 +286,6 @@ def decision_line(decided: ArchivedDecision) -> str:
     decision, at = decided
     reason = "" if decision.outcome is Outcome.ACCEPTED else decision.reason.name
     return (
-        f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {decision.name} of {decision.entity_id} "
-        f"({decision.input_id})"
+        f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {_what(decision)} of "
+        f"{decision.entity_id or 'no entity'} ({decision.input_id or place_of(at)})"
     )

@@ -14,11 +14,11 @@ from placet.cli.shared import (
     Timeout,
     Wait,
     Where,
+    moment_of,
     of_entity,
     payload_of,
     print_decision,
     print_json,
-    time_of,
 )
 from placet.client.sync import Client
 
@@ -54,7 +54,7 @@ def signal(
     with Client(where.wanted, settings=where.settings, sender=source, connect_timeout_s=timeout) as client:
         rule = client.definition.signals.get(name)
         values = payload_of(payload, rule.payload if rule else {})
-        happened_at = None if event_time is None else time_of(event_time)
+        happened_at = None if event_time is None else moment_of(event_time)
         if wait:
             decision = client.signal_decided(
                 entity_id, name, values, signal_id=signal_id, event_time=happened_at, caused_by=caused_by,

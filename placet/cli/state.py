@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +13,9 @@ from placet.cli.shared import EntityId, Where, changes_form, of_entity, print_js
 from placet.client.archive import Archive
 from placet.client.past import PastVersion, as_of, at_version, iso, newest, steps
 from placet.client.snapshot import Snapshot
-from placet.schemas.messages import Value
+from placet.schemas.definition.field_types import Field
 
-__all__ = ["app", "history_app"]
+__all__ = ["app", "history_app", "state_text", "step_text"]
 
 app = typer.Typer(
     help="Show the state of an entity.", no_args_is_help=True, add_completion=False, rich_markup_mode=None
@@ -46,7 +47,7 @@ def get(
     if version is not None and time is not None:
         raise typer.BadParameter("give --at-version or --as-of, not both")
     until = None if time is None else time_of(time)
-    history = _history(entity_id, where)[0]
+    history, fields = _history(entity_id, where)
     if version is not None:
         found = at_version(history, entity_id, version)
     elif until is not None:
@@ -58,7 +59,7 @@ def get(
     if where.output is OutputForm.JSON:
         print_json(snapshot_form(found))
     else:
-        _print_state(found)
+        typer.echo(state_text(found, fields))
 
 
 @history_app.command("history")
@@ -76,24 +77,23 @@ def history(
 
     Example:  placet history order-7
     """
-    found, initial = _history(entity_id, where)
+    found, fields = _history(entity_id, where)
     if not found:
         raise _not_there(str(newest(found, entity_id)))
-    made = steps(found, initial)
+    made = steps(found, {name: field.default for name, field in fields.items()})
     if where.output is OutputForm.JSON:
         print_json([_step_form(step) for step in made])
         return
     if found[0].version > 1:
         typer.echo(f"      what came before version {found[0].version} is not on the log any more")
     for step in made:
-        typer.echo(_step_text(step))
+        typer.echo(step_text(step, fields))
 
 
-def _history(entity_id: str, where: Where) -> tuple[list[Snapshot], dict[str, Value]]:
-    """Return an entity's states, and the initial fields of its type."""
+def _history(entity_id: str, where: Where) -> tuple[list[Snapshot], Mapping[str, Field]]:
+    """Return an entity's states, and the fields of its type."""
     with Archive(where.settings, where.wanted) as archive:
-        fields = archive.link.definition.fields.items()
-        return archive.history(entity_id), {name: field.default for name, field in fields}
+        return archive.history(entity_id), archive.link.definition.fields
 
 
 def _not_there(why: str) -> typer.Exit:
@@ -101,11 +101,11 @@ def _not_there(why: str) -> typer.Exit:
     return typer.Exit(ExitCode.DIFFERENCE)
 
 
-def _print_state(snapshot: Snapshot) -> None:
-    typer.echo(f"{snapshot.entity_id}  {snapshot.status}  version {snapshot.version}")
-    for name, value in snapshot.fields.items():
-        typer.echo(f"  {name}: {shown(value)}")
-    typer.echo(f"  since {_why(snapshot)}")
+def state_text(snapshot: Snapshot, fields: Mapping[str, Field]) -> str:
+    """Return a state as a person reads it."""
+    values = [f"  {name}: {shown(value, fields.get(name))}" for name, value in snapshot.fields.items()]
+    head = f"{snapshot.entity_id}  {snapshot.status}  version {snapshot.version}"
+    return "\n".join([head, *values, f"  since {_why(snapshot)}"])
 
 
 def _why(snapshot: Snapshot) -> str:
@@ -122,6 +122,10 @@ def _step_form(step: PastVersion) -> dict[str, Any]:
     return own | {"changes": changes_form(step.changes)}
 
 
-def _step_text(step: PastVersion) -> str:
-    changes = [f"      {name}: {shown(before)} -> {shown(after)}" for name, (before, after) in step.changes.items()]
+def step_text(step: PastVersion, fields: Mapping[str, Field]) -> str:
+    """Return a version as a person reads it."""
+    changes = [
+        f"      {name}: {shown(before, fields.get(name))} -> {shown(after, fields.get(name))}"
+        for name, (before, after) in step.changes.items()
+    ]
     return "\n".join([f"{step.after.version:>4}  {step.after.status:<12} {_why(step.after)}", *changes])

@@ -12,10 +12,10 @@ from placet.client.changes import ChangeBatch, ChangelogMember
 from placet.client.core import Call, Core
 from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
+from placet.client.times import Given
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
-from placet.schemas.messages import Value
 
 __all__ = ["AsyncChangeBatch", "AsyncClient", "AsyncProposal"]
 
@@ -171,7 +171,7 @@ class AsyncClient:
         except TimeoutError:
             raise self._core.not_read(entity_id, at_least_version, timeout_s) from None
 
-    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None = None) -> Decision:
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None = None) -> Decision:
         """Evaluate a proposal on the local view, before you spend time and money on it. Sends nothing.
 
         This is the gate's own ladder, on this snapshot at this moment. The client does not know later decisions, nor
@@ -187,7 +187,7 @@ class AsyncClient:
         self,
         snapshot: Snapshot,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         **said: Unpack[ProposalOptions],
     ) -> AsyncProposal:
         """Propose a change of the state that was read; returns at once, see `AsyncProposal.decision`.
@@ -200,7 +200,7 @@ class AsyncClient:
             caused_by: id of the signal or task that made you think; together with the name it serves as dedup key.
             proposal_id: the proposal's id; by default a new UUID.
             valid_for: the gate refuses it (EXPIRED) after this time; the definition may allow less, never more.
-            issued_at: when it was first sent, ms since the epoch; by default now. A retry may keep it.
+            issued_at: when it was first sent, as `event_time` of `signal`; by default now. A retry may keep it.
             rationale: why, for people. Rationale, model and metadata do not count when a repeat is compared.
             model: name of the model that made the proposal.
             metadata: anything else, for people.
@@ -219,7 +219,7 @@ class AsyncClient:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         *,
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],
@@ -231,7 +231,8 @@ class AsyncClient:
             name: one of the definition's signals.
             payload: its payload; fields with a default, and optional ones, may be left out.
             signal_id: names the fact; every retry has the same. No default: only the source knows what is a repeat.
-            event_time: when the fact happened, ms since the epoch; by default now.
+            event_time: when the fact happened, ms since the epoch or a datetime with a time zone; by default now. A
+                number before the year 2000 is refused, as seconds would be taken for 1970.
             caused_by: id of the signal or task that led to it.
             source: where the fact comes from; by default the client's `sender`.
             traceparent: as in `propose`.
@@ -248,7 +249,7 @@ class AsyncClient:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         *,
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],

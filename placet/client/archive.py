@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from time import monotonic, sleep
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple, Protocol, Self
 
 from placet.client.connect import Link, connect, empty_rulebook, read_rulebook, reader_options
 from placet.client.explain_text import Case
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Remarks
+from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
@@ -22,9 +24,11 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import Settings
+from placet.streams.topology import dead_letters_topic
 
-__all__ = ["Archive", "ArchivedDecision", "sole_entity"]
+__all__ = ["Archive", "ArchivedDecision", "Placed", "place_of", "sole_entity"]
 
+_PLACE: Final = re.compile(r".+-\d+@\d+")
 _WAIT_MS: Final = 200
 _LOOK_AGAIN_S: Final = 0.25
 _FIRST_GATE_WITHIN_S: Final = 10.0
@@ -35,6 +39,30 @@ class ArchivedDecision(NamedTuple):
 
     decision: Decision
     at: Coordinates
+
+
+class Placed(Protocol):
+    """What lies somewhere on a topic."""
+
+    @property
+    def topic(self) -> str:
+        """The topic."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """The partition."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """The offset."""
+        ...
+
+
+def place_of(at: Placed) -> str:
+    """Return where an input lies, as text: what is said of one whose id could not be read."""
+    return f"{at.topic}-{at.partition}@{at.offset}"
 
 
 def sole_entity(settings: Settings) -> str:
@@ -73,6 +101,7 @@ class Archive:
     """
 
     def __init__(self, settings: Settings, wanted: Definition | str) -> None:
+        self._app = settings.app
         self._admin = Admin(LocalHost(), settings.librdkafka())
         self.link: Link = connect(settings, self._admin, wanted, 0.0, lambda _: True)
         self._reader = LogReader(LocalHost(), reader_options(settings, "archive"), self.link.topics)
@@ -101,6 +130,34 @@ class Archive:
         """Return all decisions on inputs of this id, the latest one last."""
         needle = input_id.encode()
         return self._decisions(lambda decided: decided.decision.input_id == input_id, needle)
+
+    def decisions_at(self, place: str) -> list[ArchivedDecision]:
+        """Return the decision on the input at a place such as `placet.order.signals-2@17`; none for other texts."""
+        return self._decisions(lambda decided: place_of(decided.at) == place, b"") if _PLACE.fullmatch(place) else []
+
+    def dead_letters(self, count: int) -> list[DeadLetter]:
+        """Return the last `count` dead letters of this entity type's inputs, the latest one last.
+
+        Raises:
+            SettingsError: the app has no topic of dead letters.
+        """
+        topic = dead_letters_topic(self._app)
+        described = self._admin.describe_topics([topic])
+        if topic not in described:
+            raise SettingsError(f"There is no topic {topic}: run `placet topics apply`. Is the app `{self._app}`?")
+        found: list[DeadLetter] = []
+        for number in range(described[topic].partitions):
+            kept: deque[DeadLetter] = deque(maxlen=count)
+
+            def keep(record: ConsumerRecord, kept: deque[DeadLetter] = kept) -> None:
+                with suppress(DecodeError):  # of a later release
+                    letter = decode_dead_letter(record.value or b"")
+                    if letter.topic in self.link.topics.inputs:
+                        kept.append(letter)
+
+            self._scan(TopicPartition(topic, number), keep)
+            found += kept
+        return sorted(found, key=lambda letter: (letter.log_time, place_of(letter)))[-count:] if count else []
 
     def latest_decisions(self, count: int, wanted: Callable[[ArchivedDecision], bool]) -> list[ArchivedDecision]:
         """Return the last `count` decisions for which `wanted` is true, over all partitions, the latest one last."""

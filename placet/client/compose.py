@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
+from placet.client.times import Given, duration_ms, payload_values, time_ms
 from placet.processors.address import ENTITY_ID_BYTES_MAX
 from placet.processors.dedup import DEDUP_KEY_BYTES_MAX
 from placet.processors.judge import check_message
@@ -18,13 +19,14 @@ from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import InvalidPayload
-from placet.schemas.messages import Kind, Message, Value
+from placet.schemas.messages import Kind, Message
 
 __all__ = ["Composer"]
 
+_INPUT_ID_MAX = ENTITY_ID_BYTES_MAX // 4
+"""Characters of an id of a signal or proposal, as the gate counts them."""
 _KEY_BYTES_MAX = DEDUP_KEY_BYTES_MAX - 128
 """Longest dedup key or cause that a caller may give: the gate puts a prefix, and a cause's name, to it."""
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Composer:
@@ -50,11 +52,11 @@ class Composer:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None,
+        payload: Mapping[str, Given] | None,
         now_ms: int,
         *,
         signal_id: str,
-        event_time: int | None = None,
+        event_time: int | datetime | None = None,
         caused_by: str | None = None,
         source: str | None = None,
     ) -> Message:
@@ -63,7 +65,8 @@ class Composer:
         Raises:
             InvalidPayload: it does not fit the definition, or an id is too long.
         """
-        happened_at = now_ms if event_time is None else event_time
+        rule = self._definition.signals.get(name)
+        happened_at = now_ms if event_time is None else time_ms("event_time", event_time, name)
         sender = self._sender if source is None else source
         return self._checked(
             made_message(
@@ -71,7 +74,7 @@ class Composer:
                 name,
                 input_id=signal_id,
                 entity_id=entity_id,
-                payload=dict(payload or {}),
+                payload=payload_values(payload, rule.payload if rule else {}, name),
                 event_time=happened_at,
                 issued_at=now_ms,
                 caused_by=caused_by,
@@ -83,14 +86,14 @@ class Composer:
         self,
         snapshot: Snapshot,
         name: str,
-        payload: Mapping[str, Value] | None,
+        payload: Mapping[str, Given] | None,
         now_ms: int,
         *,
         proposal_id: str,
         dedup_key: str | None = None,
         caused_by: str | None = None,
         valid_for: timedelta | None = None,
-        issued_at: int | None = None,
+        issued_at: int | datetime | None = None,
         proposer: str | None = None,
     ) -> Message:
         """Return a proposal's message; see `AsyncClient.propose`.
@@ -105,8 +108,8 @@ class Composer:
             raise InvalidPayload(f"the definition has no proposal `{name}`; it has {known}", name=name)
         if rule.dedup == "key" and not (dedup_key or caused_by):
             raise NoOccasion(name)
-        issued_at = now_ms if issued_at is None else issued_at
-        valid_until = None if valid_for is None else issued_at + valid_for // _MILLISECOND
+        issued_ms = now_ms if issued_at is None else time_ms("issued_at", issued_at, name)
+        valid_until = None if valid_for is None else issued_ms + duration_ms("valid_for", valid_for, name)
         sender = self._sender if proposer is None else proposer
         return self._checked(
             made_message(
@@ -114,9 +117,9 @@ class Composer:
                 name,
                 input_id=proposal_id,
                 entity_id=snapshot.entity_id,
-                payload=dict(payload or {}),
-                event_time=issued_at,
-                issued_at=issued_at,
+                payload=payload_values(payload, rule.payload, name),
+                event_time=issued_ms,
+                issued_at=issued_ms,
                 dedup_key=dedup_key,
                 caused_by=caused_by,
                 valid_until=valid_until,
@@ -126,7 +129,7 @@ class Composer:
             )
         )
 
-    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None, now_ms: int) -> Decision:
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None, now_ms: int) -> Decision:
         """Return the ladder's decision on a proposal on this state; see `AsyncClient.would_accept`."""
         message = self.proposal(snapshot, name, payload, now_ms, proposal_id="would-accept", dedup_key="would-accept")
         checked = check_message(self.machine, message)
@@ -137,9 +140,13 @@ class Composer:
 
     def _checked(self, message: Message) -> Message:
         """Return the message as the gate will decode it, defaults filled in."""
+        if not 0 < len(message.input_id) <= _INPUT_ID_MAX:
+            raise InvalidPayload(
+                f"the id has {len(message.input_id)} characters; 1 to {_INPUT_ID_MAX} are allowed",
+                name=message.name,
+            )
         limits = {
             "entity_id": (message.entity_id, 1, ENTITY_ID_BYTES_MAX),
-            "the id": (message.input_id, 1, ENTITY_ID_BYTES_MAX // 4),
             "dedup_key": (message.dedup_key or "", 0, _KEY_BYTES_MAX),
             "caused_by": (message.caused_by or "", 0, _KEY_BYTES_MAX),
         }

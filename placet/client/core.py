@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,17 +16,19 @@ from placet.client.compose import Composer
 from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, ReadTimeout
 from placet.client.exchange import Exchange, Sent
 from placet.client.snapshot import Snapshot
+from placet.client.times import Given
 from placet.client.tracing import trace_headers
 from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
-from placet.schemas.messages import Message, Value
-from placet.streams.settings import Settings, load_settings
+from placet.schemas.messages import Message
+from placet.streams.settings import Settings, load_settings, misspelt
 
-__all__ = ["Call", "Core", "clock_ms"]
+__all__ = ["Call", "Core", "clock_ms", "settings_here"]
 
 _CONNECT_TIMEOUT_S = 30.0
+_LOG = logging.getLogger("placet.client")
 _NO_METADATA: Mapping[str, str] = {}
 
 
@@ -88,7 +92,7 @@ class Core:
         connect_timeout_s: float = _CONNECT_TIMEOUT_S,
     ) -> None:
         wanted = load_definition(definition) if isinstance(definition, Path) else definition
-        self.settings = settings or load_settings(_overrides(app, bootstrap_servers))
+        self.settings = settings or settings_here(app, bootstrap_servers)
         self.sender = sender
         self.connect_timeout_s = connect_timeout_s
         self._exchange = Exchange(self.settings, wanted, connect_timeout_s)
@@ -140,7 +144,7 @@ class Core:
             f"version read so far is {newest.version}"
         )
 
-    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None) -> Decision:
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None) -> Decision:
         """Evaluate a proposal on the local view."""
         return self.composer.would_accept(snapshot, name, payload, clock_ms())
 
@@ -148,7 +152,7 @@ class Core:
         self,
         snapshot: Snapshot,
         name: str,
-        payload: Mapping[str, Value] | None,
+        payload: Mapping[str, Given] | None,
         *,
         proposal_id: str | None = None,
         rationale: str | None = None,
@@ -172,7 +176,7 @@ class Core:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None,
+        payload: Mapping[str, Given] | None,
         *,
         answered: bool,
         traceparent: str | None = None,
@@ -194,6 +198,9 @@ class Core:
         return call
 
 
-def _overrides(app: str | None, bootstrap_servers: str | None) -> dict[str, Any]:
+def settings_here(app: str | None, bootstrap_servers: str | None) -> Settings:
+    """Return the settings of a program: what its call gives over the environment. Misspelt variables are logged."""
     kafka = {} if bootstrap_servers is None else {"kafka": {"bootstrap_servers": bootstrap_servers}}
-    return kafka if app is None else {**kafka, "app": app}
+    for sentence in misspelt(os.environ):
+        _LOG.warning(sentence)
+    return load_settings(kafka if app is None else {**kafka, "app": app})

@@ -16,12 +16,17 @@ __all__ = ["DecisionTimeout", "NoOccasion", "NotConnected", "NotDelivered", "Rea
 
 
 class NoOccasion(PlacetError):
-    """A proposal without an occasion could be applied twice. Raised before anything is sent."""
+    """A proposal without an occasion could be applied twice. Raised before anything is sent.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: the proposal's.
+        key, cause: what names the occasion, as the caller writes it.
+    """
+
+    def __init__(self, name: str, key: str = "dedup_key=", cause: str = "caused_by=") -> None:
         super().__init__(
             f"`{name}` names no occasion: after a lost reply nobody could tell your second try from a second wish, and "
-            "it would be applied twice. Give dedup_key= (what it is about, such as a ticket's id) or caused_by= (the "
+            f"it would be applied twice. Give {key} (what it is about, such as a ticket's id) or {cause} (the "
             "signal or task that made you think), or let the definition compute it (`dedup: once`, `dedup: [field]`)."
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from placet.client.explain_text import Case, Compared, compared
+from placet.client.explain_text import Case, Compared, compared, todo_of
 from placet.client.past import GONE, PastVersion, differences, iso, steps
 from placet.schemas.decision import REASONS, Outcome, Reason, Retry
 from placet.schemas.state import ABSENT
@@ -59,7 +59,7 @@ def explain(case: Case) -> Explanation:
     text = REASONS[decision.reason]
     rung = int(decision.reason) // 100
     question = RUNGS.get(rung, "Every rung was passed.")
-    return Explanation(rung, question, text.meaning, compared(case), _commits(case), decision.retry, text.todo)
+    return Explanation(rung, question, text.meaning, compared(case), _commits(case), decision.retry, todo_of(decision))
 
 
 def _commits(case: Case) -> list[Faster]:

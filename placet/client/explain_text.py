@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from placet.client.past import iso
+from placet.client.past import iso, shown
 from placet.client.snapshot import Snapshot
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.codec import Remarks
-from placet.schemas.decision import Coordinates, Decision, Reason
+from placet.schemas.decision import REASONS, Coordinates, Decision, Reason
+from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import ProposalRule, SignalRule
 from placet.schemas.definition.model import Definition
-from placet.schemas.messages import Kind, Message, Value
+from placet.schemas.messages import Kind, Message
 from placet.schemas.state import EVERY_FIELD
 
-__all__ = ["Case", "Compared", "compared"]
+__all__ = ["Case", "Compared", "compared", "detail_of", "todo_of"]
 
 _WATCHED = {"exact": "any change counts", "none": "no change counts"}
 _NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
+_TIME = re.compile(r"(?<![\w.-])\d{12,14}(?![\w.]| ms)")
+_OF_TIMES = (Reason.EXPIRED, Reason.STALE, Reason.SUPERSEDED)
+"""Reasons whose details name times, in ms; others may repeat a sender's numbers."""
 
 
 class Case(NamedTuple):
@@ -44,6 +48,11 @@ class Case(NamedTuple):
         return section.get(self.decision.name)
 
     @property
+    def fields(self) -> Mapping[str, Field]:
+        """The fields of the state; none if the rules are no longer on the log."""
+        return {} if self.rules is None else self.rules.fields
+
+    @property
     def counted(self) -> list[Snapshot]:
         """The states since the entity's version began to count, lives before a deletion included."""
         held = [snapshot for snapshot in self.history if snapshot.incarnation <= self.decision.incarnation]
@@ -64,8 +73,23 @@ def compared(case: Case) -> list[Compared]:
     return _COMPARED.get(case.decision.reason, _as_detail)(case)
 
 
+def detail_of(decision: Decision) -> str:
+    """Return a decision's detail as a person reads it: its times as ISO 8601."""
+    if decision.reason not in _OF_TIMES:
+        return decision.detail
+    return _TIME.sub(lambda found: iso(int(found[0])), decision.detail)
+
+
+def todo_of(decision: Decision) -> str:
+    """Return what to do about a decision. A wrong id is the likeliest reason why nothing is known of an entity."""
+    if decision.reason is Reason.ILLEGAL_TRANSITION and decision.version_before == 0:
+        return f"No entity `{decision.entity_id}` is known: is the id right?"
+    return REASONS[decision.reason].todo
+
+
 def _as_detail(case: Case) -> list[Compared]:
-    return [Compared("finding", "", case.decision.detail)] if case.decision.detail else []
+    detail = detail_of(case.decision)
+    return [Compared("finding", "", detail)] if detail else []
 
 
 def _base(case: Case) -> list[Compared]:
@@ -150,7 +174,9 @@ def _newer(case: Case) -> list[Compared]:
     if first is None or message is None:
         return _as_detail(case)
     return [
-        Compared("event_time", iso(message.event_time), f"{case.decision.detail}; the newer one is {first.input_id}")
+        Compared(
+            "event_time", iso(message.event_time), f"{detail_of(case.decision)}; the newer one is {first.input_id}"
+        )
     ]
 
 
@@ -158,11 +184,14 @@ def _values(case: Case) -> list[Compared]:
     """The expressions, and the values of what they name: those before the input, as a refusal changes nothing."""
     rows = [Compared("expression", "", case.decision.detail)]
     before = next((found for found in case.counted if found.version == case.decision.version_before), None)
+    payload = {} if case.rule is None else case.rule.payload
     for kind, name in dict.fromkeys(_NAMES.findall(_expressions(case))):
         if kind == "payload" and case.message is not None:
-            rows.append(Compared(f"payload.{name}", _shown(case.message.payload.get(name)), ""))
+            given = shown(case.message.payload.get(name), payload.get(name))
+            rows.append(Compared(f"payload.{name}", given, ""))
         elif kind == "state" and before is not None:
-            rows.append(Compared(f"state.{name}", "", f"{_shown(before.fields.get(name))} at version {before.version}"))
+            value = shown(before.fields.get(name), case.fields.get(name))
+            rows.append(Compared(f"state.{name}", "", f"{value} at version {before.version}"))
     return rows
 
 
@@ -171,10 +200,6 @@ def _expressions(case: Case) -> str:
     detail = case.decision.detail
     invariants = {} if case.rules is None else case.rules.invariants
     return " ".join([detail, *(text for name, text in invariants.items() if f"`{name}`" in detail)])
-
-
-def _shown(value: Value) -> str:
-    return "null" if value is None else str(value)
 
 
 _COMPARED: dict[Reason, Callable[[Case], list[Compared]]] = {

@@ -8,10 +8,11 @@ from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from placet.client.snapshot import Snapshot
+from placet.schemas.definition.field_types import Field
 from placet.schemas.messages import Value
 from placet.schemas.state import EVERY_FIELD, EntityState
 
-__all__ = ["GONE", "Gone", "PastVersion", "as_of", "at_version", "differences", "iso", "newest", "steps"]
+__all__ = ["GONE", "Gone", "PastVersion", "as_of", "at_version", "differences", "iso", "newest", "shown", "steps"]
 
 
 class Gone(Enum):
@@ -92,6 +93,17 @@ def iso(time_ms: int) -> str:
     except (ValueError, OverflowError, OSError):  # a time that a sender made up
         return str(time_ms)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown(value: Any, field: Field | None = None) -> str:
+    """Return a value as a person reads it: times as ISO 8601, where the field tells that they are times."""
+    if value is None:
+        return "null"
+    if value is GONE or field is None or "timestamp" not in (field.type, field.items, field.values):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {iso(at)}" for key, at in value.items()) + "}"
+    return "[" + ", ".join(map(iso, value)) + "]" if isinstance(value, list) else iso(value)
 
 
 def _before(before: Snapshot | None, after: Snapshot, initial: Mapping[str, Value]) -> Snapshot | None:

@@ -10,10 +10,10 @@ from placet.client.changes import ChangeBatch, ChangelogMember
 from placet.client.core import Call, Core
 from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
+from placet.client.times import Given
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
-from placet.schemas.messages import Value
 
 __all__ = ["Client", "Proposal"]
 
@@ -105,7 +105,7 @@ class Client:
             found.cancel()
             raise self._core.not_read(entity_id, at_least_version, timeout_s) from None
 
-    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Value] | None = None) -> Decision:
+    def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None = None) -> Decision:
         """Evaluate a proposal on the local view; see `AsyncClient.would_accept`."""
         return self._core.would_accept(snapshot, name, payload)
 
@@ -113,7 +113,7 @@ class Client:
         self,
         snapshot: Snapshot,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         **said: Unpack[ProposalOptions],
     ) -> Proposal:
         """Propose a change of the state that was read; see `AsyncClient.propose`."""
@@ -123,7 +123,7 @@ class Client:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         *,
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],
@@ -136,7 +136,7 @@ class Client:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         *,
         timeout_s: float = 30,
         **said: Unpack[SignalOptions],

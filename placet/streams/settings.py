@@ -33,6 +33,7 @@ __all__ = [
     "RegistrySettings",
     "Settings",
     "load_settings",
+    "misspelt",
     "unknown_variables",
 ]
 
@@ -45,6 +46,9 @@ _USUAL = {
     "schema_registry_url": "placet_registry__url",
 }
 """Variables that other tools read too, heard where our own is not set."""
+
+_OF_COMMANDS = ("BROKER_DATA_DIR", "MAVEN_REPOSITORY", "TOP_ENDPOINTS")
+"""Variables of commands that run no gate."""
 
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 
@@ -318,12 +322,20 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
     They are not refused: Kubernetes itself sets `PLACET_SERVICE_HOST` and more beside a service named placet.
     """
     fields = frozenset(Settings.model_fields)
-    known = [field.upper() for field in fields]
+    nested: dict[str, type[BaseModel]] = {"kafka": KafkaSettings, "registry": RegistrySettings}
+    known = [field.upper() for field in ("definition", *fields)] + list(_OF_COMMANDS)
+    known += [f"{group}__{field}".upper() for group, model in nested.items() for field in model.model_fields]
     unknown = [name for name in environment if name.startswith(PREFIX) and not _known(name, fields)]
     near = {name: get_close_matches(name.removeprefix(PREFIX), known, 1, 0.8) for name in unknown}
     return {name: PREFIX + found[0] if found else "" for name, found in near.items()}
 
 
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that looks like a misspelt setting: it would be ignored in silence."""
+    found = unknown_variables(environment).items()
+    return [f"{name} is no setting, and is ignored: is {meant} meant?" for name, meant in found if meant]
+
+
 def _known(variable: str, fields: frozenset[str]) -> bool:
-    of_another_command = variable.startswith((f"{PREFIX}BROKER_", f"{PREFIX}TOP_"))
-    return of_another_command or _is_setting(variable.removesuffix("_FILE"), fields | {"definition"})
+    of_a_command = variable.removeprefix(PREFIX) in _OF_COMMANDS
+    return of_a_command or _is_setting(variable.removesuffix("_FILE"), fields | {"definition"})

@@ -1,4 +1,4 @@
-"""The shell against a real gate: the first ten minutes as docs/shell.md tells them, and what the page leaves out."""
+"""The shell against a real gate: the first ten minutes as the page tells them, and what the page leaves out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.integration.gates import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
-PAGE = Path(__file__).parents[2] / "docs" / "shell.md"
+PAGE = Path(__file__).parents[2] / "docs" / "first-ten-minutes.md"
 REFUND = Path(__file__).parents[2] / "placet" / "schemas" / "examples" / "refund.yaml"
 ASKED = {"order_id": "o-9", "currency": "EUR", "paid_minor": 5000, "requested_minor": 2000, "reason": "broken"}
 

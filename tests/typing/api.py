@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import assert_type
 
@@ -25,6 +25,8 @@ from placet import (
 )
 from placet.schemas.messages import Value
 from placet.testing import TestDriver
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 async def agent(client: AsyncClient) -> Decision:
@@ -49,6 +51,7 @@ async def agent(client: AsyncClient) -> Decision:
     assert_type(decision.retry, Retry)
     assert_type(decision.applied, bool)
     await client.signal("order-7", "opened", {"total": 5}, signal_id="s-1", event_time=1)
+    await client.signal("order-7", "opened", {"at": NOON}, signal_id="s-2", event_time=NOON)
     async for batch in client.changes("sink"):
         for snapshot in batch:
             assert_type(snapshot, Snapshot)

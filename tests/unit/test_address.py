@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -49,6 +50,17 @@ def test_a_record_is_where_its_entity_is() -> None:
         Reason.KEY_MISMATCH,
         Reason.KEY_MISMATCH,
     ]
+
+
+def test_ids_that_look_the_same_are_two_entities() -> None:
+    """Bytes are compared, so that every language finds the same owner: nobody has to know Unicode's tables."""
+    composed, decomposed = (
+        unicodedata.normalize(form, "caf\N{LATIN SMALL LETTER E WITH ACUTE}") for form in ("NFC", "NFD")
+    )
+    home = partition_of(composed.encode(), 4)
+    found = address_error(composed.encode(), decomposed, Place(home, 4))
+    assert found is not None
+    assert found.reason is Reason.KEY_MISMATCH
 
 
 def test_ids_are_any_unicode() -> None:

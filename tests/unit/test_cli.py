@@ -21,6 +21,7 @@ from placet.cli import doctor as doctor_command
 from placet.cli import run as run_command
 from placet.cli import topics as topics_command
 from placet.cli.exit_codes import MEANINGS, ExitCode, exit_code_of
+from placet.client import Client
 from placet.client import errors as client_errors
 from placet.schemas import errors as first_errors
 from placet.schemas.definition.model import Definition
@@ -214,6 +215,7 @@ def test_a_broker_that_does_not_answer_is_named_with_what_was_seen(
     assert (code, out) == (ExitCode.UNREACHABLE, "")
     assert "No Kafka broker answered at 127.0.0.1:2 within 0.3 s" in err
     assert "Connection refused" in err
+    assert "is the address right (--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS)?" in err
     assert len(err.splitlines()) == 1, "librdkafka's own lines stay away"
 
 
@@ -261,7 +263,8 @@ def test_doctor_finds_a_registry_that_is_not_there_and_a_misspelt_setting(
 ) -> None:
     monkeypatch.setenv("PLACET_REGISTRY__URL", "http://127.0.0.1:1")
     monkeypatch.setenv("PLACET_STATICC", "1")
-    _, out, _ = placet("doctor", "-d", lamp, "--output", "json")
+    _, out, err = placet("doctor", "-d", lamp, "--output", "json")
+    assert err == "", "the table says it"
     checks = {check["name"]: check for check in json.loads(out)}
     assert checks["registry"]["status"] == "fail"
     assert "Connection refused" in checks["registry"]["found"]
@@ -284,6 +287,26 @@ def test_doctor_prints_a_table_for_people(placet: Placet, lamp: str) -> None:
     _, out, _ = placet("doctor", "-d", lamp)
     assert out.split()[:3] == ["check", "found", "what"]
     assert "lamp v1" in out
+
+
+def test_a_misspelt_variable_is_not_ignored_in_silence(
+    placet: Placet,
+    lamp: str,
+    gate: list[tuple[Settings, Sequence[Definition]]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sentence = "PLACET_BATCH_RECORD_MAX is no setting, and is ignored: is PLACET_BATCH_RECORDS_MAX meant?"
+    monkeypatch.setenv("PLACET_BATCH_RECORD_MAX", "10")
+    monkeypatch.setenv("PLACET_SERVICE_HOST", "of Kubernetes")
+    _, _, err = placet("topics", "plan", "-d", lamp, "--bootstrap-servers", "127.0.0.1:2")
+    assert err.splitlines()[0] == f"placet: {sentence}"
+    code, _, err = placet("run", "-d", lamp)
+    [line] = map(json.loads, err.splitlines())
+    assert (code, len(gate), line["level"], line["reason"]) == (0, 1, "warning", sentence)
+    caplog.set_level("WARNING", "placet")  # commands quiet it
+    Client("lamp")
+    assert [record.getMessage() for record in caplog.records if record.name == "placet.client"] == [sentence]
 
 
 # -- run -------------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from mypy import api
@@ -105,10 +107,65 @@ def test_what_the_gate_would_not_read_is_not_made(
 
 def test_ids_and_keys_have_a_length(composer: Composer) -> None:
     for said in ({"proposal_id": ""}, {"proposal_id": "p" * 129}, {"dedup_key": "k" * 400}, {"caused_by": "k" * 400}):
-        with pytest.raises(InvalidPayload, match="bytes"):
+        with pytest.raises(InvalidPayload, match="characters" if "proposal_id" in said else "bytes"):
             composer.proposal(
                 Snapshot("d-1"), "open", {"by": "me"}, 5, **{"proposal_id": "p", "dedup_key": "k", **said}
             )  # type: ignore[arg-type]
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=1)))
+
+
+def test_an_id_is_as_long_as_the_gate_lets_it_be(driver: TestDriver, composer: Composer) -> None:
+    """Characters are counted, not bytes."""
+    assert driver.send(composer.signal("d-1", "built", {}, driver.now_ms, signal_id="é" * 128)).applied
+
+
+def test_times_are_datetimes_or_milliseconds(composer: Composer) -> None:
+    def happened(at: object) -> int:
+        return composer.signal("d-1", "built", {}, 5, signal_id="s", event_time=at).event_time  # type: ignore[arg-type]
+
+    assert happened(NOON) == happened(1_767_265_200_000) == 1_767_265_200_000
+    assert happened(datetime(1999, 1, 1, tzinfo=UTC)) == 915_148_800_000
+    for wrong, says in (
+        (1_767_265_200, "`event_time` is 1767265200: in milliseconds that is before the year 2000. Is it in seconds?"),
+        (datetime(2026, 1, 1, 12), "without a time zone: give milliseconds since the epoch, or a datetime"),  # noqa: DTZ001
+        (1_767_265_200.5, "`event_time` is of type float: give milliseconds since the epoch, or a datetime"),
+        (True, "of type bool"),
+        ("noon", "of type str"),
+    ):
+        with pytest.raises(InvalidPayload, match=re.escape(says)):
+            happened(wrong)
+    for said, says in (({"issued_at": 1_767_265_200}, "Is it in seconds"), ({"valid_for": 60}, "give a datetime.time")):
+        with pytest.raises(InvalidPayload, match=says):
+            composer.proposal(Snapshot("d-1"), "paint", {"by": "x"}, 5, proposal_id="p", **said)  # type: ignore[arg-type]
+    said = composer.proposal(Snapshot("d-1"), "paint", {"by": "x"}, 5, proposal_id="p", issued_at=NOON)
+    assert said.issued_at == 1_767_265_200_000
+
+
+def test_times_in_a_payload_may_be_datetimes_too() -> None:
+    rules = parse_definition("""
+entity: door
+version: 1
+statuses: [closed]
+signals:
+  seen:
+    from: absent
+    to: closed
+    payload: {at: timestamp, all: {type: array, items: timestamp}, by: {type: map, values: timestamp}, who: string}
+""")
+    composer, at_ms = Composer(rules, Codec(rules)), 1_767_265_200_000
+    payload: dict[str, Any] = {"at": NOON, "all": [NOON, 5], "by": {"a": NOON}, "who": "me"}
+    made = composer.signal("d-1", "seen", payload, 5, signal_id="s")
+    assert made.payload == {"at": at_ms, "all": [at_ms, 5], "by": {"a": at_ms}, "who": "me"}
+    for wrong, says in (
+        (NOON.replace(tzinfo=None), "`at` is a datetime without a time zone"),
+        ("noon", "`at` is 'noon'"),
+    ):
+        with pytest.raises(InvalidPayload, match=says):
+            composer.signal("d-1", "seen", {**payload, "at": wrong}, 5, signal_id="s")
+    with pytest.raises(InvalidPayload, match="`who` is datetime"):
+        composer.signal("d-1", "seen", {**payload, "who": NOON}, 5, signal_id="s")
 
 
 def test_entity_version_and_times_travel_in_the_message(driver: TestDriver, composer: Composer) -> None:
@@ -509,6 +566,7 @@ def test_each_rung_says_what_it_compared(driver: TestDriver) -> None:
     driver.propose("d-1", "paint", {"by": "x"}, proposal_id="painted", base=base)
     driver.propose("d-1", "note", {}, proposal_id="noted", base=base)
     assert compared("nowhere") == (7, "status | `open` leaves closed | it was absent")
+    assert explain(case_of(driver, "nowhere")).advice == "No entity `d-1` is known: is the id right?"
     assert compared("first")[0] == 0
     assert compared("again") == (
         2,
@@ -546,7 +604,8 @@ def test_what_the_log_has_let_go_of_is_left_out(driver: TestDriver) -> None:
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-1", issued_at=driver.now_ms - 61_000)
     known = case_of(driver, "p-1")
     found = explain(known._replace(message=None, rules=None, history=()))
-    assert [row.found for row in found.compared] == [known.decision.detail]
+    [row] = found.compared
+    assert row.found.startswith(f"valid until {iso(driver.now_ms - 1_000)}, decided at {iso(driver.now_ms)}: ")
     driver.propose("d-1", "open", {"by": "me"}, dedup_key="k-1", proposal_id="p-2")
     later = history(driver, "d-1")[-1]
     assert differences(None, later)["opened"] == (GONE, 1)
@@ -596,7 +655,7 @@ def test_every_reason_is_explained(driver: TestDriver) -> None:
     driver.signal("d-1", "built", signal_id="s-1")
     case = case_of(driver, "s-1")
     for reason in Reason:
-        found = explain(case._replace(decision=replace(case.decision, reason=reason)))
+        found = explain(case._replace(decision=replace(case.decision, reason=reason, version_before=1)))
         assert found.advice == REASONS[reason].todo
         assert found.question
 
@@ -628,6 +687,29 @@ def test_a_broker_that_is_away_is_logged_once_an_outage(caplog: pytest.LogCaptur
     tell("OFFSET [app#consumer-1] [thrd:main]: partition reset", 1_401.0)
     tell("OFFSET [app#consumer-1] [thrd:main]: partition reset", 1_401.0)
     assert len(caplog.messages) == 5
+
+
+def test_a_broker_that_is_still_loading_is_logged_when_it_takes_long(caplog: pytest.LogCaptureFixture) -> None:
+    """Each start of `placet dev` warned of its own Kafka, which needs half a second more."""
+
+    def tell(at_s: float, why: str = "Coordinator load in progress") -> None:
+        logger = client_logger()
+        said = "Failed to acquire idempotence PID from broker kafka-9:9092/1: Broker"
+        text = f"GETPID [app#p-1] [thrd:main]: {said}: {why}: retrying"
+        record = logger.makeRecord(logger.name, logging.WARNING, "", 0, "%s", (text,), None)
+        record.created = at_s
+        logger.handle(record)
+
+    for half_seconds in range(10):
+        tell(10_000.0 + half_seconds / 2)
+    assert caplog.messages == []
+    tell(10_005.5)
+    tell(10_006.0)
+    assert len(caplog.messages) == 1, "it loads for longer than it should"
+    tell(20_000.0)
+    assert len(caplog.messages) == 1, "another start"
+    tell(30_000.0, "Cluster authorization failed")
+    assert len(caplog.messages) == 2
 
 
 # -- names -----------------------------------------------------------------------------------------------------------

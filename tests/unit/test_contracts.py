@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,15 @@ def test_what_the_ladder_asks_first_stands_before_the_payload() -> None:
     early = {"proposal_id", "entity_id", "name", "dedup_key", "issued_at", "priority", "base_version"}
     assert early <= set(names[: names.index("payload")])
     assert names[:3] == ["proposal_id", "entity_id", "name"]
+
+
+def test_the_page_says_how_a_name_becomes_a_record() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "records.md").read_text()
+    examples = re.findall(r"`(\w+)` becomes\s`(\w+)`", page)
+    assert len(examples) == 2
+    assert [payload_record("signal", "a", name) for name, _ in examples] == [
+        f"placet.a.signal.{to}" for _, to in examples
+    ]
 
 
 def test_a_base_version_must_be_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from placet.cli.definitions import app
+from placet.cli.tables import print_rows
 from placet.definitions import load_definition
 from placet.schemas.definition.diff import differences, is_compatible
 from placet.schemas.definition.jsonschema import json_schema
@@ -113,6 +116,42 @@ def test_show_prints_the_table_that_runs() -> None:
     rebook = "rebooked = state.rebooked + payload.passengers"
     assert ["proposal", "rebook", "cancelled", "(stays)", "payload.passengers > 0", rebook] in rows
     assert "invariant hold_is_short: state.hold_minutes >= 0 && state.hold_minutes <= 30" in lines
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 120, 160, 200])
+@pytest.mark.parametrize("example", NAMES)
+def test_show_breaks_no_word(example: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(width=width, file=io.StringIO(), markup=False, highlight=False)
+    monkeypatch.setattr("placet.cli.definitions.console_for_people", lambda: console)
+    call("show", EXAMPLES / f"{example}.yaml")
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    definition = load_definition(EXAMPLES / f"{example}.yaml")
+    written = " ".join([
+        *definition.fields,
+        *(field.doc for field in definition.fields.values()),
+        *(name for _, name, _ in definition.rules()),
+        *(transition.guard or "" for _, _, rule in definition.rules() for transition in rule.transitions),
+    ])  # fmt: skip
+    assert set(written.split()) <= set(shown.replace(": ", " ").split())
+    tables = shown.partition(" is made stale by: ")[0].splitlines()[2:-1]
+    assert width == 40 or max(map(len, tables)) <= width
+
+
+def test_a_table_shares_its_room() -> None:
+    def printed(width: int) -> list[str]:
+        console = Console(width=width, file=io.StringIO())
+        rows = [("a", "one two three four five six", "short")]
+        print_rows(console, ("name", "text", "x"), rows, lambda row: f"{row[0]}!", 1)
+        assert isinstance(console.file, io.StringIO)
+        return [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
+
+    assert printed(60)[-1].split() == ["a", "one", "two", "three", "four", "five", "six", "short"]
+    assert [line.split() for line in printed(40)[2:]] == [
+        ["a", "one", "two", "three", "four", "five", "short"],
+        ["six"],
+    ]
+    assert printed(20) == ["a!", "text  one two", "three four", "five six", "x  short"]
 
 
 def test_show_says_what_makes_each_proposal_stale() -> None:

@@ -283,6 +283,27 @@ def test_type_and_syntax_errors_say_what_to_write(text: str, message: str, fix: 
     assert "\n" not in error.message
 
 
+def test_an_expression_takes_fewer_than_ten_thousand_steps() -> None:
+    """CEL's own budget, and part of the contract: the same input must be refused by every release."""
+    for text, most in (
+        ("state.tags.all(t, t == 'a')", 9_999),
+        ("state.tags.all(t, t == 'a') && state.tags.all(t, t == 'a')", 4_999),
+        ("state.tags.all(t, state.tags.all(u, t == u))", 99),
+        ("size(state.tags.map(t, t + 'b')) > 0", 9_999),
+    ):
+        assert run(text, tags=["a"] * most) is True, text
+        assert run(text, tags=["a"] * (most + 1)) == Failed("INTERNAL: Iteration budget exceeded [INTERNAL]"), text
+    assert run("'b' in state.tags || size(state.tags) > 5", tags=["a"] * 50_000) is True
+
+
+def test_numbers_of_times_are_seconds() -> None:
+    """As CEL's specification has it; the page says so, because fields are milliseconds."""
+    assert run("int(event_time)") == 1_357_034_400
+    assert run("duration('5m').getMilliseconds()") == 0
+    assert run("duration('1.5s').getMilliseconds()") == 500
+    assert run("event_time - state.seen > duration('5m')", seen=1_357_034_400_123 - 300_001) is True
+
+
 # --- what an expression sees -----------------------------------------------------------------------------------------
 
 

@@ -208,6 +208,32 @@ def test_of_the_newest_only_another_time_is_another_occasion(bench: Bench) -> No
     assert bench.judge(replace(seen, event_time=NOW + 1)).outcome is Outcome.ACCEPTED
 
 
+def test_a_retry_of_what_was_overtaken_since(bench: Bench) -> None:
+    """Of the newest only the newest is remembered; where an older fact may be applied, the key remembers each."""
+    seen, measured = (
+        signal("seen", {"place": "hall"}, input_id="s-2"),
+        signal("measured", {"weight": 2}, input_id="s-3"),
+    )
+    for first in (seen, measured):
+        assert bench.judge(first).outcome is Outcome.ACCEPTED
+        assert bench.judge(replace(first, input_id=f"{first.input_id}-new", event_time=NOW + 1)).applied
+    again = bench.judge(seen)
+    assert_refused(again, Reason.SUPERSEDED)
+    assert again.first is not None
+    assert again.first.input_id == "s-2-new"
+    assert bench.judge(measured).reason is Reason.REPEATED
+
+
+def test_a_dedup_key_is_one_of_its_kind_and_its_entity(bench: Bench) -> None:
+    assert bench.judge(signal("noted", {"note": "a"}, input_id="s-2", dedup_key="k")).outcome is Outcome.ACCEPTED
+    assert bench.judge(raise_by(dedup_key="k", base_version=2)).outcome is Outcome.ACCEPTED, "another kind"
+    other = signal("opened", {"amount": 1}, input_id="s-3", entity_id="order-2")
+    assert bench.judge(other, key=b"order-2").outcome is Outcome.ACCEPTED
+    noted = signal("noted", {"note": "b"}, input_id="s-4", dedup_key="k", entity_id="order-2")
+    assert bench.judge(noted, key=b"order-2").outcome is Outcome.ACCEPTED, "another entity"
+    assert_refused(bench.judge(signal("removed", input_id="s-5", dedup_key="k")), Reason.DEDUP_KEY_REUSED)
+
+
 def test_memory_counts_as_long_as_a_retry_could_be_proved_new_on_log_time(bench: Bench) -> None:
     """A proposal may be issued up to a minute ahead of the log, so its key is remembered that much longer."""
     ahead = raise_by(issued_at=NOW + CLOCK_AHEAD_MAX_MS)
@@ -280,6 +306,14 @@ def test_a_fence_on_fields_minds_these_only(bench: Bench) -> None:
     decision = bench.judge(proposal("hold", {"why": "y"}, dedup_key="k-2", base_version=1))
     assert_refused(decision, Reason.STALE)
     assert decision.conflicts == (Conflict(4, ("status",)),)
+
+
+def test_a_fence_on_fields_minds_the_status_only_where_it_names_it() -> None:
+    for fence, reason in (("[amount]", Reason.NONE), ("[amount, status]", Reason.STALE)):
+        bench = Bench(ORDER.replace("fence: [status, amount], from: open", f"fence: {fence}, from: [open, held]"))
+        bench.judge(signal("opened", {"amount": 10}))
+        assert bench.judge(proposal("hold", {"why": "x"}, dedup_key="k-1", base_version=1)).applied
+        assert bench.judge(proposal("hold", {"why": "y"}, dedup_key="k-2", base_version=1)).reason is reason
 
 
 TICKET = """
@@ -370,6 +404,8 @@ def test_what_commutes_needs_no_base(bench: Bench) -> None:
     bench.judge(signal("noted", {"note": "a"}, input_id="s-2"))
     tag = proposal("tag", {"note": "b"}, base_version=0, base_incarnation=7)
     assert bench.judge(tag).outcome is Outcome.ACCEPTED
+    ahead = proposal("tag", {"note": "c"}, base_version=99)
+    assert bench.judge(ahead).outcome is Outcome.ACCEPTED, "nor does it matter that no such version was ever committed"
 
 
 def test_calm_facts_make_nothing_stale(bench: Bench) -> None:

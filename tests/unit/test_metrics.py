@@ -164,11 +164,14 @@ def test_a_refused_fact_is_counted_apart_and_a_refused_proposal_is_not() -> None
     counts = {
         (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 3,
         (Kind.SIGNAL, Outcome.DUPLICATE, Reason.REPEATED): 4,
+        (Kind.SIGNAL, Outcome.REFUSED, Reason.SUPERSEDED): 6,
         (Kind.PROPOSAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 5,
     }
     told.decided("lamp", 0, counts, 0.1)
     assert value(told, "placet_refused_facts_total", entity="lamp", reason="ILLEGAL_TRANSITION") == 3
     assert value(told, "placet_refused_facts_total", entity="lamp", reason="REPEATED") is None, "a repeat is no refusal"
+    by_design = value(told, "placet_refused_facts_total", entity="lamp", reason="SUPERSEDED")
+    assert by_design is None, "the definition asks for it"
 
 
 @pytest.mark.parametrize("reason", [Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.WRONG_PARTITION])
@@ -415,6 +418,25 @@ def test_without_a_port_nothing_is_served() -> None:
     told.close()
 
 
+@pytest.mark.parametrize(
+    ("error", "lines_said"), [(BrokenPipeError(), 0), (ConnectionResetError(), 0), (KeyError("bug"), 1)]
+)
+def test_a_client_that_went_away_is_no_news_and_a_bug_is_one_line(
+    error: Exception, lines_said: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scraper of a gate that stood still has given up: a traceback stood in the log of a healthy gate."""
+    out = io.StringIO()
+    configure_logs("info", out)
+    endpoint = Endpoint(LocalHost(), metrics(), "127.0.0.1", 0)
+    try:
+        raise error
+    except (OSError, KeyError):
+        endpoint._server.handle_error(None, ("127.0.0.1", 1))
+    endpoint.close()
+    assert len(lines(out)) == lines_said
+    assert capsys.readouterr().err == ""
+
+
 def test_the_endpoint_of_a_gate_ends_with_it() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -487,10 +509,14 @@ def test_below_the_level_nothing_is_logged() -> None:
     assert [line["event"] for line in lines(out)] == ["loud"]
 
 
-def test_a_terminal_gets_lines_for_people() -> None:
+def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     out = Terminal()
-    configure_logs("info", out)
-    get_logger("gate").info("restored", records=7)
-    assert "restored" in out.getvalue()
+    configure_logs("info", out, app="placet", instance="a-long-name-of-a-laptop-04f3e1")
+    get_logger("gate").info("restored", task="refund-0", records=7)
+    shown = "[info] restored component=gate task=refund-0 records=7"
+    assert " ".join(out.getvalue().split()[1:]) == shown
+    assert re.match(r"\d\d:\d\d:\d\dZ ", out.getvalue())
+    assert len(out.getvalue().rstrip()) <= 80, "a line of a terminal"
     with pytest.raises(json.JSONDecodeError):
         lines(out)

@@ -14,7 +14,7 @@ import pytest
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.errors import SettingsError
 from placet.streams.librdkafka_options import OWNED_OPTIONS, WITHOUT_A_BROKER
-from placet.streams.settings import Settings, _name_of_this_process, load_settings, unknown_variables
+from placet.streams.settings import Settings, _name_of_this_process, load_settings, misspelt, unknown_variables
 from placet.streams.topics.configs import RECORD_BYTES_MAX
 
 SetEnvironment = Callable[..., None]
@@ -289,9 +289,20 @@ def test_a_misspelt_variable_is_found_with_what_was_meant() -> None:
         "PLACET_DEFINITION": "a.yaml",
         "PLACET_KAFKA__OPTIONS__CLIENT_RACK": "a",
         "PLACET_BROKER_DATA_DIR": "/a",
+        "PLACET_MAVEN_REPOSITORY": "https://a",
+        "PLACET_TOP_ENDPOINT": "a:1",
+        "PLACET_KAFKA_BOOTSTRAP_SERVERS": "a:1",
+        "PLACET_PORT_9092_TCP_ADDR": "of Kubernetes",
         "PATH": "/bin",
     }
     assert unknown_variables(variables) == {
         "PLACET_BATCH_RECORD_MAX": "PLACET_BATCH_RECORDS_MAX",
         "PLACET_SERVICE_HOST": "",
+        "PLACET_TOP_ENDPOINT": "PLACET_TOP_ENDPOINTS",
+        "PLACET_KAFKA_BOOTSTRAP_SERVERS": "PLACET_KAFKA__BOOTSTRAP_SERVERS",
+        "PLACET_PORT_9092_TCP_ADDR": "",
     }
+    assert misspelt(variables)[:1] == [
+        "PLACET_BATCH_RECORD_MAX is no setting, and is ignored: is PLACET_BATCH_RECORDS_MAX meant?"
+    ]
+    assert len(misspelt(variables)) == 3, "what only looks like one of ours is none of our business"

@@ -312,6 +312,18 @@ def test_refused_facts_and_lost_transactions_are_said_while_they_happen() -> Non
     assert (later.refused_facts, later.notes) == (3, ())
 
 
+def test_the_versions_by_which_gates_decide_are_shown_and_named_where_they_differ() -> None:
+    watch, old = Watch(), TestGate("gate-0").runs(0, of=2)
+    new = TestGate("gate-1", version=2).runs(1, of=2)
+    frame = look(watch, 0.0, {"a": old, "b": new})
+    assert [gate(frame, name).rules for name in ("gate-0", "gate-1")] == [{"flight": 1}, {"flight": 2}]
+    [note] = notes(frame, NoteLevel.ODD)
+    assert note.startswith("flight is decided by version 1 on gate-0, version 2 on gate-1: a newer one is being")
+    assert notes(look(Watch(), 0.0, {"a": new}), NoteLevel.ODD) == []
+    apart = look(Watch(), 0.0, {"a": old, "b": TestGate("gate-1", app="other", version=2).runs(0, of=1)})
+    assert notes(apart, NoteLevel.ODD) == [], "each app has rules of its own"
+
+
 def test_all_is_well_says_nothing() -> None:
     watch, one = Watch(), TestGate("a").runs(0, 1, 2, 3)
     look(watch, 0.0, {"a": one})

@@ -21,7 +21,7 @@ def test_eighty_columns_hold_every_number() -> None:
     assert max(map(len, shown)) <= 80
     assert "…" not in "\n".join(shown)
     text = [" ".join(line.split()) for line in shown]
-    assert text[0] == "placet prod 2 of 3 gates answer last 2 s, 12:00:42 UTC"
+    assert text[0] == "placet prod 2 of 3 gates answer flight v1 last 2 s, 12:00:42 UTC"
     assert "decisions/s last 21 looks accepted lag p50 p99 refused facts" in text
     assert "● gate-2 has not answered for 18 s: connection refused" in text
     assert "gate-1 2 h 1,164 559 494 ms 99 ms 80% 412M 2 ↻1" in text

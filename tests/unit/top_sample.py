@@ -51,9 +51,10 @@ class TestGate:
 
     __test__ = False
 
-    def __init__(self, name: str, *, app: str = "prod", started_s: float = NOON_S - 7_300) -> None:
+    def __init__(self, name: str, *, app: str = "prod", started_s: float = NOON_S - 7_300, version: int = 1) -> None:
         configure_logs("error", io.StringIO())
-        self.told = Metrics(LocalHost(), load_settings({"app": app, "instance": name}), [FLIGHT])
+        rules = FLIGHT.model_copy(update={"version": version})
+        self.told = Metrics(LocalHost(), load_settings({"app": app, "instance": name}), [rules])
         self.started_s = started_s
         self.cpu_s = 0.0
         self.memory_bytes = 412 * 2**20

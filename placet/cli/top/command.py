@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.live import Live
 
 from placet.cli.exit_codes import ExitCode
+from placet.cli.options import settings_from
 from placet.cli.output import OutputForm, OutputOption
 from placet.cli.top.fetch import Fetcher, Source, source_of
 from placet.cli.top.frame import Frame
 from placet.cli.top.view import render
 from placet.cli.top.watch import Watch
-from placet.streams.settings import load_settings
 
 __all__ = ["app"]
 
@@ -161,7 +161,7 @@ def _sources(given: list[str] | None) -> list[Source]:
     """What to ask: command line over environment over the gate that would run here."""
     endpoints = given or os.environ.get(_VARIABLE, "").replace(",", " ").split()
     if not endpoints:
-        settings = load_settings()
+        settings = settings_from()
         host = "127.0.0.1" if settings.metrics_host in _EVERYWHERE else settings.metrics_host
         return [Source("http", host, settings.metrics_port or _PORT, "/metrics")]
     try:

@@ -52,6 +52,7 @@ class Gate(Struct, frozen=True, kw_only=True):
 
     Attributes:
         gate: its name, PLACET_INSTANCE; "" when it never answered.
+        rules: the version of the definition by which it decides, by entity type.
         silent_s: how long it has not answered; None for one that does.
         error: why not.
         up_s: age of its process.
@@ -62,6 +63,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     app: str = ""
     gate: str = ""
     version: str = ""
+    rules: dict[str, int] = {}
     silent_s: float | None = None
     error: str = ""
     up_s: float | None = None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from placet.cli.top.frame import Gate, Note, NoteLevel, Partition, PartitionPhase
 
-__all__ = ["Rises", "notes_on", "spell_s"]
+__all__ = ["Rises", "notes_on", "spell_s", "versions_of"]
 
 _NAMED_MAX = 6
 _YOUNG_S = 60.0
@@ -28,7 +28,7 @@ def notes_on(
     """Say what needs somebody, then what is odd."""
     gates, partitions = list(gates), list(partitions)
     bad = [*_silent(gates), *_stopped(partitions), *_without_a_gate(partitions), *_same_names(gates)]
-    odd = [*_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
+    odd = [*_of_several_versions(gates), *_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
     levels = [*((NoteLevel.BAD, text) for text in bad), *((NoteLevel.ODD, text) for text in odd)]
     return tuple(Note(level=level, text=text) for level, text in levels)
 
@@ -61,7 +61,7 @@ def _without_a_gate(partitions: list[Partition]) -> Iterator[str]:
         nobody = (app, entity, PartitionPhase.NOBODY)
         alone = [row.partition for row in partitions if (row.app, row.entity, row.phase) == nobody]
         if alone:
-            names = ", ".join(map(str, alone[:_NAMED_MAX])) + (", …" if len(alone) > _NAMED_MAX else "")
+            names = _names([str(number) for number in alone])
             yield f"no gate that answers has {len(alone)} of {known[app, entity]} partitions of {entity}: {names}"
 
 
@@ -70,6 +70,29 @@ def _same_names(gates: list[Gate]) -> Iterator[str]:
     for (_, name), count in names.items():
         if count > 1:
             yield f"{count} gates are called {name}: they fence each other, give each its own PLACET_INSTANCE"
+
+
+def versions_of(gates: Iterable[Gate]) -> dict[str, dict[int, list[str]]]:
+    """Return the gates that answer by entity type, with its app where there are several, and version of its rules."""
+    found: dict[str, dict[int, list[str]]] = {}
+    answering = [gate for gate in gates if gate.silent_s is None]
+    several = len({gate.app for gate in answering}) > 1
+    for gate in answering:
+        for entity, version in gate.rules.items():
+            name = f"{gate.app} {entity}" if several else entity
+            found.setdefault(name, {}).setdefault(version, []).append(gate.gate)
+    return {entity: dict(sorted(versions.items())) for entity, versions in sorted(found.items())}
+
+
+def _of_several_versions(gates: list[Gate]) -> Iterator[str]:
+    for entity, versions in versions_of(gates).items():
+        if len(versions) > 1:
+            said = ", ".join(f"version {version} on {_names(names)}" for version, names in versions.items())
+            yield f"{entity} is decided by {said}: a newer one is being deployed, or was not everywhere"
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED_MAX]) + (", …" if len(names) > _NAMED_MAX else "")
 
 
 def _restarted(gates: list[Gate]) -> Iterator[str]:
@@ -89,7 +112,7 @@ def _rising(rises: Rises, window_s: float) -> Iterator[str]:
     if rises.refused_facts:
         yield f"{_many(rises.refused_facts, 'fact')} refused {lately}: placet decisions tail --refused"
     if rises.dead_letters:
-        yield f"{_many(rises.dead_letters, 'input')} did not decode {lately}: see the dead letters"
+        yield f"{_many(rises.dead_letters, 'input')} did not decode {lately}: placet decisions dead-letters"
     if rises.restore_warnings:
         yield f"{_many(rises.restore_warnings, 'restore')} found something odd {lately}: the log has the sentence"
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from placet.cli.top.frame import Frame, Gate, Note, NoteLevel, OutcomeRate, Partition, PartitionPhase
-from placet.cli.top.notes import spell_s
+from placet.cli.top.notes import spell_s, versions_of
 
 __all__ = ["render"]
 
@@ -38,7 +38,7 @@ _TROUBLE: Final = (PartitionPhase.RUNNING, PartitionPhase.RESTORING, PartitionPh
 _LEVEL_STYLES: Final = {NoteLevel.BAD: "bold red", NoteLevel.ODD: "yellow"}
 _AROUND: Final = 5
 """Lines of the heading and the tiles."""
-_NOTES_MAX, _ROWS_MIN = 6, 3
+_NOTES_MAX, _ROWS_MIN, _RULES_MAX = 6, 3, 2
 
 T = TypeVar("T")
 
@@ -103,11 +103,20 @@ def _heading(frame: Frame) -> Table:
     said = f"{answering} of {count} gates answer" if answering < count else f"{count} gate{'s' if count != 1 else ''}"
     left = Text.assemble(
         ("placet ", "bold"), (" ".join(frame.apps) or "?", "bold cyan"), "  ",
-        (said, "bold red" if answering < count else "default"),
+        (said, "bold red" if answering < count else "default"), "  ",
+        (_rules(frame.gates), "bright_black"),
     )  # fmt: skip
     every = f"last {spell_s(round(frame.window_s, 1))}, " if frame.window_s else ""
     line.add_row(left, Text(f"{every}{frame.at[11:19]} UTC", "bright_black"))
     return line
+
+
+def _rules(gates: Iterable[Gate]) -> str:
+    """The versions of the definitions by which the gates decide: `flight v1, refund v3/v4`."""
+    shown = [
+        f"{entity} {'/'.join(f'v{version}' for version in versions)}" for entity, versions in versions_of(gates).items()
+    ]
+    return ", ".join(shown[:_RULES_MAX]) + (", …" if len(shown) > _RULES_MAX else "")
 
 
 def _tiles(frame: Frame) -> Table:
@@ -182,7 +191,7 @@ def _outcomes(rows: list[OutcomeRate], frame: Frame) -> Table:
     for row in rows:
         style = _STYLES.get(row.outcome, "default")
         facts = _quiet_rate(row.facts_per_s)
-        if row.outcome == "REFUSED" and row.facts:
+        if row.outcome == "REFUSED" and row.reason != "SUPERSEDED" and row.facts:
             facts.stylize("bold red")
         table.add_row(
             Text(row.outcome, style), Text("" if row.reason == "NONE" else row.reason, style), facts,

@@ -101,8 +101,10 @@ def _gate(one: Known, now_s: float, clock_s: float) -> Gate:
     started_s, memory = one.started_s(), total(one.numbers, "process_resident_memory_bytes")
     tasks = {phase: round(count) for (phase,), count in by(one.numbers, "placet_tasks", "phase").items()}
     ended = by(one.grown, "placet_transactions_total", "result")
+    versions = by(one.numbers, "placet_definition_info", "entity", "version")
     return replace(
         named,
+        rules={entity: int(version) for entity, version in sorted(versions) if version.isdigit()},
         up_s=None if started_s is None else max(0.0, clock_s - started_s),
         restarted=one.restarted,
         flow=_total([one]),

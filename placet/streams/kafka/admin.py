@@ -342,7 +342,7 @@ class Admin:
         last = f" Last seen: {self._seen[-1]}." if self._seen else ""
         return BrokerUnreachable(
             f"No Kafka broker answered at {self._options['bootstrap.servers']} within {self._timeout_s:g} s ({what})."
-            f"{last} Is it running, and is PLACET_KAFKA__BOOTSTRAP_SERVERS right?"
+            f"{last} Is it running, and is the address right (--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS)?"
         )
 
     def _note(self, error: KafkaError) -> None:

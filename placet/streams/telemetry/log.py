@@ -12,7 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 import structlog
 
@@ -26,10 +26,10 @@ _CONNECTION = re.compile(r"(?:FAIL|ERROR|GETPID|REQTMOUT) (?:.*?([^\s/\]:]+:\d+)
 """A line that tells of trouble with the connection to a broker, and the broker's address or role in it."""
 _QUIET_S = 60.0
 """An outage is over when nothing was said of it for this long; librdkafka tries again every ten seconds at least."""
-_COMMON: list[Processor] = [
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
+_LOADING = re.compile(r"GETPID .*: Broker: Coordinator (?:load in progress|not available): retrying")
+"""A broker that was just started says so to each new producer, which asks again half a second later."""
+_LOADS_FOR_S: Final = 5.0
+_PAD_EVENT: Final = 16
 
 
 def configure_logs(level: str = "info", stream: TextIO | None = None, **context: str) -> None:
@@ -38,12 +38,15 @@ def configure_logs(level: str = "info", stream: TextIO | None = None, **context:
     Args:
         level: debug, info, warning or error.
         stream: where to; stderr by default. A terminal gets readable lines, everything else JSON.
-        context: key and value of every line, such as app and instance.
+        context: key and value of every line that is JSON, such as app and instance.
     """
     out = stream or sys.stderr
-    rendering = _rendering(readable=out.isatty())
+    readable = out.isatty()
+    rendering = _rendering(readable=readable)
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    common = [_adding(context), *_COMMON]
+    # At a terminal sits somebody who knows the day, and which gate this is: lines stay short.
+    time = structlog.processors.TimeStamper(fmt="%H:%M:%SZ" if readable else "iso", utc=True)
+    common: list[Processor] = [_adding({} if readable else context), structlog.processors.add_log_level, time]
     structlog.configure(
         processors=[*common, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -85,7 +88,15 @@ def _rendering(*, readable: bool) -> list[Processor]:
     # Never the locals of a frame: they hold records and secrets.
     if readable:
         colors = not os.environ.get("NO_COLOR")
-        return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=colors,
+                exception_formatter=structlog.dev.plain_traceback,
+                sort_keys=False,
+                pad_event_to=_PAD_EVENT,
+                pad_level=False,
+            )
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
 
 
@@ -100,10 +111,14 @@ class _OneLineAnOutage(logging.Filter):
     def __init__(self) -> None:
         super().__init__()
         self._last_s: dict[str, float] = {}
+        self._loading_s = self._loaded_s = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether to log a line."""
-        found = _CONNECTION.match(record.getMessage())
+        line = record.getMessage()
+        if _LOADING.match(line) and self._loads(record.created):
+            return False
+        found = _CONNECTION.match(line)
         if found is None:
             return True
         if not found[1]:  # a coordinator without its address is the broker that was named before, if any was
@@ -111,6 +126,13 @@ class _OneLineAnOutage(logging.Filter):
         else:
             last_s, self._last_s[found[1]] = self._last_s.get(found[1], 0.0), record.created
         return record.created - last_s > _QUIET_S
+
+    def _loads(self, now_s: float) -> bool:
+        """Tell whether a broker is only loading, as it does after its start, and not for longer than that takes."""
+        if now_s - self._loaded_s > _QUIET_S:
+            self._loading_s = now_s
+        self._loaded_s = now_s
+        return now_s - self._loading_s <= _LOADS_FOR_S
 
 
 _once = _OneLineAnOutage()

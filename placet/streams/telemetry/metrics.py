@@ -44,7 +44,8 @@ METRICS = (
     Metric("placet_records_processed_total", "counter", ("topic", "partition"), "records",
            "Inputs that were decided and committed, of each partition of the input topics; to be read beside the lag."),
     Metric("placet_refused_facts_total", "counter", ("entity", "reason"), "decisions",
-           "Signals that were refused. A fact can't be argued with: look into each."),
+           "Signals that were refused, but for SUPERSEDED, which is what `dedup: newest` and `late: refuse` ask for. A "
+           "fact can't be argued with: look into each."),
     Metric("placet_dead_letters_total", "counter", ("entity", "reason"), "records",
            "Inputs that did not decode; their bytes are in the dead letters."),
     Metric("placet_decision_latency_seconds", "histogram", ("entity",), "seconds",
@@ -93,7 +94,8 @@ _PHASES = ("running", "restoring", "stopped")
 _Labels: TypeAlias = tuple[str, ...]
 _RESULTS = ("committed", "aborted", "migrated")
 _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
-_REFUSALS = tuple(reason.name for reason in Reason if reason not in (Reason.NONE, Reason.REPEATED))
+_NO_ALARM = (Reason.NONE, Reason.REPEATED, Reason.SUPERSEDED)
+_REFUSALS = tuple(reason.name for reason in Reason if reason not in _NO_ALARM)
 
 
 _STANDS_STILL_S: Final = 30.0
@@ -186,7 +188,7 @@ class Metrics:
             self._count("placet_records_processed_total", topic, str(partition), by=count)
             if reason in _DID_NOT_DECODE:
                 self._count("placet_dead_letters_total", entity, reason.name, by=count)
-            if kind is Kind.SIGNAL and outcome is Outcome.REFUSED:
+            if kind is Kind.SIGNAL and outcome is Outcome.REFUSED and reason not in _NO_ALARM:
                 self._count("placet_refused_facts_total", entity, reason.name, by=count)
         if counts:
             self._histograms["placet_decision_latency_seconds"].labels(entity).observe(end_to_end_s)
