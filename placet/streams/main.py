@@ -103,8 +103,9 @@ def build(
         metrics.partitions(entity, kind.partitions)
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
+    others = [*inputs, control_topic(settings.app)]
     restorer = Restorer(
-        host, host, lambda: _restore_log(host, settings, logs), settings.state_dir,
+        host, host, lambda: _restore_log(host, settings, logs, others), settings.state_dir,
         TopicPartition(control_topic(settings.app), 0), lambda: control.position,
     )  # fmt: skip
     producer = TransactionalProducer(
@@ -115,6 +116,7 @@ def build(
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
+    admin.connect(inputs)  # of which the idle question asks
     return Worker(
         entity_types,
         lambda: GroupConsumer(host, _group_options(settings), inputs),
@@ -174,10 +176,10 @@ def _log(host: Host, settings: Settings, role: str, topics: Iterable[str], timeo
     return KafkaLog(log_reader(host, settings, role, topics), Admin(host, settings.librdkafka(), timeout_s))
 
 
-def _restore_log(host: Host, settings: Settings, topics: Iterable[str]) -> KafkaRestoreLog:
-    reader = PartitionReader(host, _restore_options(settings), topics)
+def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[str]) -> KafkaRestoreLog:
+    reader = PartitionReader(host, _restore_options(settings), logs)
     admin = Admin(host, settings.librdkafka(), RESTORE_CALL_TIMEOUT_S)
-    admin.connect()
+    admin.connect([*logs, *others])
     return KafkaRestoreLog(host, reader, admin)
 
 
