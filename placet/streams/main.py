@@ -103,12 +103,12 @@ def build(
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
-    rules = RulesInForce(
-        entity_types, control, metrics, lambda definition: _rules(host, settings, definition)
-    )  # fmt: skip
+    rules = RulesInForce(entity_types, control, metrics, lambda definition: _rules(host, settings, definition))
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
+    inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
+    others = [*inputs, control_topic(settings.app)]
     restorer = Restorer(
-        host, host, lambda: _restore_log(host, settings, logs), settings.state_dir,
+        host, host, lambda: _restore_log(host, settings, logs, others), settings.state_dir,
         TopicPartition(control_topic(settings.app), 0), lambda: control.position,
     )  # fmt: skip
     producer = TransactionalProducer(
@@ -119,6 +119,7 @@ def build(
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
+    admin.connect(inputs)  # of which the idle question asks
     return Worker(
         rules,
         lambda: GroupConsumer(host, _group_options(settings), rules.inputs),
@@ -180,10 +181,10 @@ def _log(host: Host, settings: Settings, role: str, topics: Iterable[str], timeo
     return KafkaLog(log_reader(host, settings, role, topics), Admin(host, settings.librdkafka(), timeout_s))
 
 
-def _restore_log(host: Host, settings: Settings, topics: Iterable[str]) -> KafkaRestoreLog:
-    reader = PartitionReader(host, _restore_options(settings), topics)
+def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[str]) -> KafkaRestoreLog:
+    reader = PartitionReader(host, _restore_options(settings), logs)
     admin = Admin(host, settings.librdkafka(), RESTORE_CALL_TIMEOUT_S)
-    admin.connect()
+    admin.connect([*logs, *others])
     return KafkaRestoreLog(host, reader, admin)
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from placet.schemas.errors import SettingsError
+from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.admin_errors import BrokerUnreachable
+from placet.streams.kafka.clients import AdminCalls
 from placet.streams.kafka.questions import _handed_on, _offset_of, ask_topic_ids
+from placet.streams.records import TopicPartition
 from tests.staged import StagedHost
 
 
@@ -78,3 +83,37 @@ def test_a_connection_that_is_tried_in_vain_is_no_failure(asked: Exception | Fut
     client.describe_cluster.side_effect = [asked]
     Admin(StagedHost(client=client), {"bootstrap.servers": "nowhere:1"}, timeout_s=0.05).connect()
     client.describe_cluster.assert_called_once()
+
+
+class _Overheard(LocalHost):
+    """Listens to what librdkafka says of its questions for metadata."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def admin(self, options: Mapping[str, Any], /) -> AdminCalls:
+        return super().admin({**options, "debug": "metadata", "logger": self})
+
+    def log(self, _level: int, line: str, *arguments: object) -> None:
+        self.said.append(line % arguments)
+
+
+def test_no_offsets_are_asked_for_while_a_leader_is_unknown_but_for_the_first_time() -> None:
+    """librdkafka 2.16 crashes where a leader becomes known while it still notes the question down."""
+    topics, host = ["one", "two", "three"], _Overheard()
+    with Producer({"bootstrap.servers": "none:1", "test.mock.num.brokers": 1, "log_level": 0}) as mock:
+        broker = [mock.list_topics(topic, 10) for topic in topics][-1].brokers[1]
+        with Admin(host, {"bootstrap.servers": f"{broker.host}:{broker.port}"}, timeout_s=2.0) as admin:
+
+            def looked_for() -> list[str]:
+                admin._client.poll(0)
+                return [line for line in host.said if "query partition leaders" in line]
+
+            admin.connect(topics)
+            first = looked_for()
+            for _ in range(6):
+                asked = [admin.ask_ends([TopicPartition(topic, 0)]) for topic in topics]
+                assert [answer.result(5) for answers in asked for answer in answers.values()] == [0, 0, 0]
+                time.sleep(0.35)  # in all, for longer than librdkafka goes without looking them up
+            assert first
+            assert looked_for() == first

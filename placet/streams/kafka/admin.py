@@ -40,8 +40,7 @@ _TRY_S: Final = 4.0
 _PAUSE_S: Final = 0.2
 _LEADER_TRY_S: Final = 1.5
 """Of one question to a leader. librdkafka does not look for another one while it waits for this."""
-_LEADERS_KNOWN_MS: Final = "1000"
-"""For how long librdkafka may take for granted who leads a partition: an operator's client seldom asks."""
+_LEADERS: Final = {"topic.metadata.refresh.interval.ms": "1000", "metadata.max.age.ms": "3000"}  # see `ask_offsets`
 
 
 class Admin:
@@ -59,7 +58,7 @@ class Admin:
 
     def __init__(self, clients: Clients, options: Mapping[str, str], timeout_s: float = _CALL_TIMEOUT_S) -> None:
         self.clients = clients
-        self._options = {**options, "metadata.max.age.ms": _LEADERS_KNOWN_MS}
+        self._options = {**options, **_LEADERS}
         self._timeout_s = timeout_s
         self._try_s = min(timeout_s, _TRY_S)
         self._seen: list[str] = []
@@ -71,14 +70,15 @@ class Admin:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def connect(self) -> None:
-        """Wait until a broker has answered, at most for the limit of a call.
+    def connect(self, topics: Iterable[str] = ()) -> None:
+        """Wait until a broker has answered, then until leaders of topics are known; one try each.
 
-        One of ten new clients loses the first offsets that it is asked for while it connects: they are asked for again
-        two seconds later (librdkafka 2.16).
+        One of ten new clients loses the first offsets that it is asked for while it connects (librdkafka 2.16). And the
+        question that brings the leaders has to be asked alone, see `ask_offsets`.
         """
         with kafka_errors_ignored():  # what is asked next will say it
             self.clients.wait([self._client.describe_cluster(request_timeout=self._try_s)], self._try_s)
+            self.clients.wait(self.ask_ends(TopicPartition(topic, 0) for topic in topics).values(), self._try_s)
 
     def close(self) -> None:
         """Give the connections back."""

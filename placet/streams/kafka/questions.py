@@ -30,6 +30,11 @@ def ask_offsets(
 ) -> dict[TopicPartition, Future[int]]:
     """Ask each partition's leader, as it is known now, for its first or last offset.
 
+    Where the client does not know a leader, it has this question wait for news of leaders, and goes on to write in it.
+    News that come in these microseconds, such as the answer to another question, let the client's main thread answer
+    and free it meanwhile: a segmentation fault, seen in a restore (librdkafka 2.16, in
+    `rd_kafka_topic_partition_list_query_leaders_async_worker`). So a client is to know the leaders: `Admin.connect`.
+
     Args:
         client: asks.
         partitions: what for.
