@@ -68,8 +68,10 @@ def run(
     is PLACET_KAFKA__OPTIONS: librdkafka's own options as JSON, such as {"security.protocol": "SSL"}. A variable with
     _FILE behind its name gives the file that holds the value.
 
-    A gate publishes a new version before its first decision, and only if it is compatible with the version in force
-    (see `placet definitions diff`); otherwise the gate ends and says what would happen to the entities. --force
+    A gate decides by the version in force: the highest one that was published. If its own is higher, it publishes it
+    before its first decision, and running gates change to it; if a higher one is in force already, the gate runs that
+    one. It publishes only what is compatible with the version in force (see `placet definitions diff`); otherwise the
+    gate ends and says what would happen to the entities. --force
     publishes it all the same. Then entities in a removed status stay in it, and inputs about them are refused; retries
     across a change of `dedup`, or to a longer horizon, are applied again; inputs of removed names are refused. A
     version that could not read existing states is refused even with --force. Once published, it starts without

@@ -72,7 +72,8 @@ def in_force(entity: str, published: Iterable[Published]) -> InForce:
             why = can_not_read(found.change, usable)
         except (DefinitionError, DecodeError, KeyError, ValueError) as error:
             passed_over.append((entry, f"this release of Placet can't use it: {error}"))
-            unknown.append(passed_over[-1])
+            if entry.base:  # who published it could use it; earlier releases published first, and looked afterwards
+                unknown.append(passed_over[-1])
             continue
         if why:
             passed_over.append((entry, why))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from decimal import Decimal
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from placet.cli.exit_codes import ExitCode
 from placet.client import Client
 from placet.definitions import load_definition
 from placet.devbroker.broker import Broker
@@ -101,3 +103,48 @@ def test_fields_of_a_newer_version_survive_the_gates_of_the_older_one(worlds: tu
     fields = [state.fields for state in newer.states().values()]
     assert fields == [{"watts": 3, "owner": "me", "fee": Decimal("2.50")}] * len(LAMPS)
     newer.placet("verify", "--definition", str(newer.file))
+
+
+def owned(newer: World, number: int) -> None:
+    """Send facts that only version 2 knows, and see that it decided them."""
+    facts(newer, "owned", number, owner="me", fee=Decimal(number))
+    told = [(decision, at) for decision, at in newer.decided(40) if decision.input_id.startswith(f"owned-{number}-")]
+    assert len(told) == len(LAMPS)
+    assert {decision.outcome for decision, _ in told} == {Outcome.ACCEPTED}
+    assert len({at.definition_digest for _, at in told}) == 1
+
+
+def test_a_running_gate_goes_on_with_the_rules_that_another_one_published(worlds: tuple[World, World]) -> None:
+    """Also after that one was killed; and a start with the older file changes nothing of it."""
+    older, newer = worlds
+    old = older.gate("old")
+    facts(older, "changed", 1, watts=1)
+    new = newer.gate("new")
+    wait_until(lambda: old.events("rules changed"), 40, "the running gate has changed its rules")
+    assert [event["version"] for event in old.events("rules changed")] == [2]
+    new.kill()
+    owned(newer, 1)
+    assert old.terminate() == 0
+    again = older.gate("old", attempt="again")
+    owned(newer, 2)
+    assert {at.definition_digest for _, at in newer.decided(40)} == {at.definition.digest for at in worlds}
+    assert [event["version"] for event in again.events("rules changed")] == [2]
+    newer.placet("verify", "--definition", str(newer.file))
+
+
+def test_a_gate_that_can_not_run_what_is_in_force_leaves_its_tasks_to_others(worlds: tuple[World, World]) -> None:
+    older, newer = worlds
+    code = newer.folder / "code"
+    code.mkdir()
+    (code / "rules_of_lamps.py").write_text(
+        "def owned_by_somebody(scope):\n    return scope.state['owner'] is not None\n"
+    )
+    newer.file.write_text(V2.replace("state.owner != null", "python:rules_of_lamps.owned_by_somebody"))
+    newer.definition = load_definition(newer.file)
+    old = older.gate("old")
+    facts(older, "changed", 1, watts=1)
+    newer.gate("new", PYTHONPATH=f"{code}:{os.environ.get('PYTHONPATH', '')}")
+    assert old.process.wait(60) == ExitCode.WRONG, old.text()
+    assert "version 2 is in force, and can't be run here" in old.text()
+    assert "rules_of_lamps" in old.text()
+    owned(newer, 1)

@@ -1,10 +1,10 @@
-"""Values of fields that a definition does not have: carried on, so that no gate drops what a newer one accepted.
+"""Values of fields that a definition does not have: carried on, so that no gate drops what another one accepted.
 
-    v2 writes owner ─► changelog: a column ─► a v1 gate reads: carried {owner: …} ─► its changes: in the hidden header
-                                                                                         │
-    v2 reads: a field again ◄────────────────────────────────────────────────────────────┘
+    v2 writes owner ─► changelog: a column ─► v3 lacks it: carried {owner: …} ─► its changes: in the hidden header
+                                                                                      │
+    v4 has it again: a field ◄────────────────────────────────────────────────────────┘
 
-While versions of a definition run side by side, a partition may move back to a gate that does not know a new field.
+A version may have a field no more, and the next one have it again; a gate may not have heard of a new one yet.
 A carried value is what msgpack can hold, decimals as text in their field's scale: equal values, equal bytes.
 """
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from placet.processors.ladder import LADDER
 from placet.processors.rules import Rules
+from placet.schemas.codec.control import Published
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError, SettingsError
 from placet.schemas.in_force import Usable
@@ -67,8 +68,7 @@ class RulesInForce:
             SettingsError: it can't run any.
         """
         for published, why in self._control.follow():
-            told = {"entity": published.entity, "version": published.version, "why": why}
-            self._observer.event("published version passed over", **told)
+            self._pass_over(published, why)
         if self._control.position == self._taken_at:
             return False
         before = self._why_not.keys()
@@ -107,9 +107,15 @@ class RulesInForce:
         try:
             rules = self._make_rules(newest.definition)
         except (DefinitionError, SettingsError) as error:
-            return before, f"{head}, and can't be run here: {error}"
+            if published.base:
+                return before, f"{head}, and can't be run here: {error}"
+            self._pass_over(published, str(error))  # of an earlier release, which published first and looked afterwards
+            return before, ""
         for passed_over, why in self._control.rulebook.teach({published.entity: rules.codec}):
-            told = {"entity": passed_over.entity, "version": passed_over.version, "why": why}
-            self._observer.event("published version passed over", **told)
+            self._pass_over(passed_over, why)
         self._observer.rules(published.entity, published.version, published.digest)
         return rules, ""
+
+    def _pass_over(self, published: Published, why: str) -> None:
+        told = {"entity": published.entity, "version": published.version, "why": why}
+        self._observer.event("published version passed over", **told)
