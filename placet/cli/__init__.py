@@ -43,7 +43,7 @@ COMMANDS: dict[str, _Command] = {
     "top": _Command("placet.cli.top.command", "app", "Watch the gates: throughput, outcomes, lag, latency, restores."),
     "doctor": _Command("placet.cli.doctor", "app", "Check brokers, topics, timeouts, registry, state and clock."),
     "verify": _Command("placet.cli.verify", "app", "Decide the whole log again, and show the differences."),
-    "definitions": _Command("placet.cli.definitions", "app", "Check, show, draw and compare definition files."),
+    "definitions": _Command("placet.cli.rules", "app", "Check, show, draw, compare and publish definitions."),
     "schemas": _Command("placet.cli.schemas", "app", "Export, check and register the Avro schemas of definitions."),
     "broker": _Command("placet.cli.broker", "app", "Run a real Kafka on this machine, without Docker or Java."),
 }

@@ -30,10 +30,10 @@ from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind
 
-__all__ = ["app"]
+__all__ = ["app", "print_differences"]
 
 app = typer.Typer(
-    help="Check, show, draw and compare definition files; print examples and the JSON Schema for editors.",
+    help="Check, show, draw and compare definition files; print examples and the JSON Schema for editors; publish, list and withdraw.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -125,7 +125,7 @@ def diff(
     if output is OutputForm.JSON:
         typer.echo(json.dumps({"compatible": is_compatible(found), "differences": [d._asdict() for d in found]}))
     else:
-        _print_differences(found)
+        print_differences(found)
     raise typer.Exit(0 if is_compatible(found) else 1)
 
 
@@ -255,7 +255,8 @@ def _place(machine: Machine, row: tuple[Kind, str, int]) -> tuple[int, int]:
     return list(machine.rules).index(row[:2]), row[2]
 
 
-def _print_differences(found: list[Difference]) -> None:
+def print_differences(found: list[Difference]) -> None:
+    """Print the differences between two definitions, and what they come to."""
     if not found:
         typer.echo("no difference in the rules")
         return

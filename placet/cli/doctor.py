@@ -16,7 +16,7 @@ from placet.doctor.doctor import examine
 from placet.doctor.result import CheckResult, Status
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.main import read_rules
+from placet.streams.publishing import read_rulebook
 
 __all__ = ["app"]
 
@@ -48,7 +48,14 @@ def doctor(
     definitions = definitions_of(settings) if settings.definitions else ()
     host = LocalHost()
     with Admin(host, settings.librdkafka()) as admin:
-        checks = list(examine(settings, definitions, admin, read_rules=lambda: read_rules(host, settings, admin)))
+        checks = list(
+            examine(
+                settings,
+                definitions,
+                admin,
+                read_rules=lambda: list(read_rulebook(host, settings, admin).published.values()),
+            )
+        )
     if output is OutputForm.JSON:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:

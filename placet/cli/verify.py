@@ -21,7 +21,8 @@ from placet.cli.output import OutputForm, OutputOption
 from placet.definitions import load_definition
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.main import log_reader, relax_garbage_collection
+from placet.streams.main import relax_garbage_collection
+from placet.streams.publishing import log_reader
 from placet.streams.recovery.kafka_log import KafkaLog
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import configure_logs

@@ -88,7 +88,7 @@ def started_before() -> Iterator[None]:
     """The old gate has not heard of the newer version yet: it looks once a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("placet.streams.rules.publication.refuse_unfit", lambda *_: None)
-        patch.setattr("placet.streams.main.not_overtaken", lambda definitions, _: list(definitions))
+        patch.setattr("placet.streams.publishing.not_overtaken", lambda definitions, _: list(definitions))
         patch.setattr(RulesInForce, "_changed", lambda _self, before, _newest: (before, ""))
         yield
 

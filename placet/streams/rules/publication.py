@@ -19,7 +19,7 @@ from placet.schemas.in_force import can_not_read
 from placet.streams.rules.control import refuse_unfit
 from placet.streams.rules.rulebook import Rulebook
 
-__all__ = ["Forced", "Survey", "check_publication", "not_overtaken"]
+__all__ = ["Forced", "Survey", "check_publication", "not_overtaken", "vanished"]
 
 Survey = Callable[[str, frozenset[str]], Mapping[str, int]]
 """Counts the entities of a type that stand in these statuses now, by status."""
@@ -113,7 +113,7 @@ def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, forc
     found = [item for item in differences(known.newest.definition, definition) if not item.compatible]
     if not found:
         return ""
-    vanished = frozenset(status for item in found if (status := _vanished(item)))
+    vanished = frozenset(status for item in found if (status := vanished(item)))
     counts = survey(definition.entity, vanished) if vanished else {}
     lines = [_line(item, counts) for item in found]
     what = "\n".join([*lines, *dict.fromkeys(f"  forced: {text}" for item in found for text in _follows(item))])
@@ -126,13 +126,14 @@ def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, forc
     return what
 
 
-def _vanished(item: Difference) -> str:
+def vanished(item: Difference) -> str:
+    """Return the status that a difference removes, "" where it removes none."""
     section, _, status = item.path.partition(".")
     return status if section == "statuses" and item.change == "removed" else ""
 
 
 def _line(item: Difference, counts: Mapping[str, int]) -> str:
-    status = _vanished(item)
+    status = vanished(item)
     if not status:
         return f"  {item.path} {item.change}: {item.why}"
     count = counts.get(status, 0)
