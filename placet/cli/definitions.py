@@ -33,7 +33,7 @@ from placet.schemas.messages import Kind
 __all__ = ["app", "print_differences"]
 
 app = typer.Typer(
-    help="Check, show, draw and compare definition files; print examples and the JSON Schema for editors; publish, list and withdraw.",
+    help="Check, show, draw and compare definition files; publish, list and withdraw definitions on a cluster.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

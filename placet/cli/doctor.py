@@ -48,14 +48,8 @@ def doctor(
     definitions = definitions_of(settings) if settings.definitions else ()
     host = LocalHost()
     with Admin(host, settings.librdkafka()) as admin:
-        checks = list(
-            examine(
-                settings,
-                definitions,
-                admin,
-                read_rules=lambda: list(read_rulebook(host, settings, admin).published.values()),
-            )
-        )
+        published = lambda: list(read_rulebook(host, settings, admin).published.values())  # noqa: E731
+        checks = list(examine(settings, definitions, admin, read_rules=published))
     if output is OutputForm.JSON:
         typer.echo(json.dumps([check._asdict() for check in checks], indent=2))
     else:

@@ -48,6 +48,11 @@ def _of(definition: Definition, published: Sequence[Published]) -> Iterator[Rema
 
 def _unpublished(definition: Definition, known: InForce) -> Iterator[Remark]:
     head = f"{definition.entity} version {definition.version}"
+    if known.newest is not None and known.newest.published.version > definition.version:
+        now = f"version {known.newest.published.version} is in force"
+        todo = "A gate that starts with this file runs that one. `placet definitions withdraw` goes back."
+        yield Remark("warn", f"{head} will not be published: {now}", todo)
+        return
     why = can_not_read(contracts(definition).change, known.usable)
     if why:
         yield Remark("fail", f"{head} will not be published: {why}", "Give a field of another type another name.")

@@ -40,6 +40,7 @@ RETYPED = V2.replace("{type: int, default: 5}", "{type: string, default: a}").re
 MISSPELT = V2.replace("copy: watts}", "copy: watts, guard: state.wats < 3}")
 WITHOUT_DIM = V2.replace("[lit, dim, dark]", "[lit, dark]").replace("from: [lit, dim]", "from: lit")
 WITHOUT_DIM = WITHOUT_DIM.replace("dimmed: {from: lit, to: dim}", "dimmed: {from: lit}")
+BRIGHTER = V2.replace("  dimmed:", "  brightened: {from: dim, to: lit}\n  dimmed:")
 V3 = V1.replace("version: 1", "version: 3")
 
 ADVISOR = """
@@ -155,6 +156,46 @@ def test_a_status_with_entities_in_it_vanishes_only_when_it_is_forced(world: Wor
     world.flush()
     world.decided(30)
     assert again.terminate() == 0
+    world.placet("verify")
+
+
+def test_definitions_are_published_listed_and_withdrawn_by_hand(world: World) -> None:
+    gate, file = world.gate("g-1"), world.folder / "next.yaml"
+    decide_one(world, 1)
+    world.signal("l-1", "dimmed", {}, "d-1")
+    world.flush()
+    world.decided(30)
+    end = control_end(world)
+    file.write_text(BRIGHTER)
+    foreseen = world.placet("definitions", "publish", str(file), "--dry-run").stdout
+    assert "lamp: version 2 will follow version 1" in foreseen
+    assert "signals.brightened" in foreseen
+    assert "nothing was published" in foreseen
+    assert control_end(world) == end
+    world.placet("definitions", "publish", str(file))
+    wait_until(lambda: gate.events("rules changed"), 20, "the running gate decides by it")
+
+    file.write_text(WITHOUT_DIM.replace("version: 2", "version: 3"))
+    refused_by_hand = world.placet("definitions", "publish", str(file), "--output", "json", check=False)
+    assert refused_by_hand.returncode == ExitCode.DIFFERENCE
+    form = json.loads(refused_by_hand.stdout)
+    assert (form["published"], form["plans"][0]["standing"]) == (False, {"dim": 1})
+    assert "1 entity stands in it now" in form["refused"]
+
+    assert world.placet("definitions", "withdraw", "lamp", check=False).returncode == ExitCode.DIFFERENCE
+    world.placet("definitions", "withdraw", "lamp", "--force")
+    wait_until(lambda: len(gate.events("rules changed")) == 2, 20, "the running gate decides by the rules before it")
+    listed = json.loads(world.placet("definitions", "list", "--output", "json").stdout)
+    assert [(row["version"], row["state"]) for row in listed] == [
+        (1, "was in force"), (2, "was in force"), (3, "in force"),
+    ]  # fmt: skip
+    assert gate.events("rules changed")[1]["version"] == 3
+    world.signal("l-2", "changed", {"watts": 7}, "s-2")
+    world.flush()
+    world.decided(30)
+    missing = world.placet("definitions", "withdraw", "lamp", "--to", "9", check=False)
+    assert missing.returncode == ExitCode.WRONG
+    assert "no version 9 of `lamp` before version 3; there are: 1, 2" in " ".join(missing.stderr.split())
     world.placet("verify")
 
 

@@ -178,6 +178,12 @@ def test_the_doctor_says_what_is_passed_over_and_what_would_be_refused() -> None
     assert remark.status == "ok"
 
 
+def test_the_doctor_says_that_a_lower_version_will_not_be_run() -> None:
+    newer = changed(old="room: string | null", new="room: string | null, owner: string | null")
+    (found,) = remarks([OLD], [published(OLD), published(newer)][1:])
+    assert (found.status, "version 2 is in force" in found.found, "runs that one" in found.todo) == ("warn", True, True)
+
+
 def test_entities_are_counted_by_their_latest_state() -> None:
     driver = TestDriver(OLD, partitions=2)
     for number in range(6):

@@ -142,6 +142,12 @@ def test_nothing_is_compacted_while_a_memory_counts(role: str, horizon_ms: int) 
     assert lag.met_by(str(memory_counts_for_ms + 60_000))
 
 
+def test_the_rules_are_never_compacted() -> None:
+    """Compaction drops the earlier of two publications of one digest, and with it what was in force in between."""
+    (need,) = (need for need in needs_of("control", 0, 1 << 20) if need.config == "min.compaction.lag.ms")
+    assert (need.value, need.met_by(str(2**63 - 1)), need.met_by(str(86_400_000))) == (str(2**63 - 1), True, False)
+
+
 @pytest.mark.parametrize("horizon", ["1h", "24h", "30d"])
 def test_what_verify_reads_outlives_the_horizon(horizon: str) -> None:
     lamp = definition(horizon=horizon)

@@ -113,8 +113,8 @@ def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, forc
     found = [item for item in differences(known.newest.definition, definition) if not item.compatible]
     if not found:
         return ""
-    vanished = frozenset(status for item in found if (status := vanished(item)))
-    counts = survey(definition.entity, vanished) if vanished else {}
+    gone = frozenset(status for item in found if (status := vanished(item)))
+    counts = survey(definition.entity, gone) if gone else {}
     lines = [_line(item, counts) for item in found]
     what = "\n".join([*lines, *dict.fromkeys(f"  forced: {text}" for item in found for text in _follows(item))])
     if not force:

@@ -111,6 +111,9 @@ _COMPACT = Need(
     "cleanup.policy", Must.IS, "compact", "the last record of each key must stay for ever",
     change=AlterWhen.UNWRITTEN, advice=_RECREATE,
 )  # fmt: skip
+_NEVER_COMPACTED = Need(
+    "min.compaction.lag.ms", Must.IS, str(2**63 - 1), "what was in force at each offset must stay known"
+)
 _DELETE = Need(
     "cleanup.policy", Must.IS, "delete", "compaction would drop records of the same key, decided or not",
     change=AlterWhen.UNWRITTEN, advice=_RECREATE,
@@ -160,7 +163,7 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
         "decisions": (*kept, fits),
         "changelog": compacted,
         "ledger": compacted,
-        "control": (_COMPACT, fits),
+        "control": (_COMPACT, _NEVER_COMPACTED, fits),
         "dead-letters": (_DELETE, retention, fits._replace(
             value=str(output_bytes_max(record_bytes_max)), why="a dead letter carries an input of any size"
         )),

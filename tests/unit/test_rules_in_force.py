@@ -1,0 +1,138 @@
+"""Which rules a gate decides by, as the control topic grows: it changes them, or leaves an entity type to others."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+from unittest.mock import MagicMock
+
+import pytest
+
+from placet.definitions import parse_definition
+from placet.processors.ladder import LADDER
+from placet.processors.machine import compile_machine
+from placet.processors.rules import Rules
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.control import NO_BASE, Published
+from placet.schemas.definition.model import Definition
+from placet.schemas.errors import SettingsError
+from placet.streams.entity_type import EntityType
+from placet.streams.errors import TaskMigrated
+from placet.streams.loop.rules_in_force import RulesInForce
+from placet.streams.rules.rulebook import Rulebook
+from placet.streams.topology import entity_topics
+from tests.unit.control_records import control_record, published
+
+TEXT = """
+entity: lamp
+version: 1
+statuses: [lit]
+fields: {watts: int | null}
+signals:
+  changed: {payload: {watts: int}, from: [absent, lit], to: lit, copy: watts}
+"""
+LAMP, FAN = parse_definition(TEXT), parse_definition(TEXT.replace("lamp", "fan"))
+NEWER, NEWEST = (parse_definition(TEXT.replace("version: 1", f"version: {number}")) for number in (2, 3))
+MISSPELT = parse_definition(
+    TEXT.replace("version: 1", "version: 2").replace("copy: watts}", "copy: watts, guard: state.wats < 3}")
+)
+
+
+class Following:
+    """A gate of lamps, and of fans if asked; what it is told; and a control topic that grows."""
+
+    def __init__(self, *definitions: Definition) -> None:
+        self.told = MagicMock()
+        self.cannot_run: set[int] = set()
+        self.rulebook = Rulebook("control")
+        for definition in definitions:
+            self.publish(published(definition, base=NO_BASE))
+        control = MagicMock(rulebook=self.rulebook, follow=list)
+        type(control).position = property(lambda _: self.rulebook.position)
+        kinds = {each.entity: self._kind(each) for each in definitions}
+        self.rules = RulesInForce(kinds, control, self.told, self._made)
+
+    def publish(self, entry: Published) -> None:
+        offset = self.rulebook.position
+        self.rulebook.take([control_record(entry, offset)], offset + 1)
+
+    def decided_by(self) -> dict[str, int]:
+        return {name: kind.rules.machine.version for name, kind in self.rules.entity_types.items()}
+
+    def events(self) -> list[str]:
+        return [call.args[0] for call in self.told.event.mock_calls]
+
+    def _made(self, definition: Definition) -> Rules:
+        if definition.version in self.cannot_run:
+            raise SettingsError("there is no such function")
+        return Rules(compile_machine(definition), Codec(definition))
+
+    def _kind(self, definition: Definition) -> EntityType:
+        topics = entity_topics("app", definition.entity)
+        return EntityType("app", self._made(definition), topics, dict.fromkeys(topics, ""), 1)
+
+
+def test_the_rules_are_those_in_force_at_the_position() -> None:
+    gate = Following(LAMP)
+    assert gate.rules.follow() is False
+    gate.publish(published(NEWER, base=LAMP.digest))
+    assert gate.rules.follow() is True
+    rules = gate.rules.entity_types["lamp"].rules
+    assert (rules.machine.digest, rules.position) == (NEWER.digest, 2)
+    gate.told.rules.assert_called_once_with("lamp", 2, NEWER.digest)
+    gate.publish(published(FAN, base=NO_BASE))
+    assert gate.rules.follow() is True, "the position is another one"
+    assert gate.rules.entity_types["lamp"].rules.position == 3
+    assert gate.rules.entity_types["lamp"].rules.codec is rules.codec
+
+
+def test_what_was_overtaken_is_decided_by_nobody() -> None:
+    gate = Following(LAMP)
+    gate.publish(published(NEWER, base=LAMP.digest))
+    gate.publish(published(NEWEST, base=LAMP.digest))
+    gate.rules.follow()
+    assert gate.decided_by() == {"lamp": 2}
+
+
+def test_an_entity_type_whose_rules_can_not_be_run_here_is_left_to_others_and_comes_back() -> None:
+    gate = Following(LAMP, FAN)
+    gate.cannot_run = {2}
+    gate.publish(published(NEWER, base=LAMP.digest))
+    with pytest.raises(TaskMigrated):
+        gate.rules.follow()
+    assert (gate.decided_by(), gate.rules.inputs) == ({"fan": 1}, [*entity_topics("app", "fan").inputs])
+    assert gate.events() == ["rules in force can't be run here"]
+    gate.publish(published(NEWEST, base=NEWER.digest))
+    with pytest.raises(TaskMigrated):
+        gate.rules.follow()
+    assert gate.decided_by() == {"lamp": 3, "fan": 1}
+
+
+def test_a_gate_that_can_run_nothing_ends_and_says_why() -> None:
+    gate = Following(LAMP)
+    gate.cannot_run = {2}
+    gate.publish(published(NEWER, base=LAMP.digest))
+    with pytest.raises(SettingsError, match="version 2 is in force, and can't be run here: there is no such function"):
+        gate.rules.follow()
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ({"ladder": LADDER + 1}, f"decided by ladder {LADDER + 1}; this release runs ladder {LADDER}"),
+        ({"document": '{"entity": "lamp", "later": 1}'}, "version 2: this release of Placet can't use it"),
+    ],
+)
+def test_what_a_later_release_published_can_not_be_run(parts: dict[str, Any], why: str) -> None:
+    gate = Following(LAMP)
+    gate.publish(published(NEWER, base=LAMP.digest, **parts))
+    with pytest.raises(SettingsError, match=why):
+        gate.rules.follow()
+
+
+def test_what_an_earlier_release_published_without_a_look_is_passed_over() -> None:
+    gate = Following(LAMP)
+    gate.publish(published(MISSPELT))
+    assert gate.rules.follow() is True
+    assert gate.decided_by() == {"lamp": 1}
+    assert gate.events() == ["published version passed over"]
+    assert "wats" in cast("str", gate.told.event.mock_calls[0].kwargs["why"])
