@@ -136,11 +136,8 @@ def test_a_gate_that_can_not_run_what_is_in_force_leaves_its_tasks_to_others(wor
     older, newer = worlds
     code = newer.folder / "code"
     code.mkdir()
-    (code / "rules_of_lamps.py").write_text(
-        "def owned_by_somebody(scope):\n    return scope.state['owner'] is not None\n"
-    )
-    newer.file.write_text(V2.replace("state.owner != null", "python:rules_of_lamps.owned_by_somebody"))
-    newer.definition = load_definition(newer.file)
+    (code / "rules_of_lamps.py").write_text("def owned(scope):\n    return scope.state['owner'] is not None\n")
+    newer.file.write_text(V2.replace("state.owner != null", "python:rules_of_lamps:owned"))
     old = older.gate("old")
     facts(older, "changed", 1, watts=1)
     newer.gate("new", PYTHONPATH=f"{code}:{os.environ.get('PYTHONPATH', '')}")
