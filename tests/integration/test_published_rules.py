@@ -143,7 +143,8 @@ def test_a_status_with_entities_in_it_vanishes_only_when_it_is_forced(world: Wor
 
     forced = start(world, "g-1", WITHOUT_DIM, "forced", PLACET_FORCE="true")
     wait_until(lambda: control_end(world) > end, 30, "the forced version is published")
-    assert "3 entities stand in it now" in forced.events("incompatible definition forced")[0]["what"]
+    (event,) = wait_until(lambda: forced.events("incompatible definition forced"), 30, "it is told")
+    assert "3 entities stand in it now" in event["what"]
     world.signal("l-1", "changed", {"watts": 9}, "late")
     world.signal("l-4", "changed", {"watts": 9}, "fine")
     world.flush()
