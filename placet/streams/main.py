@@ -43,11 +43,11 @@ from placet.streams.telemetry.metrics import Metrics
 from placet.streams.topics.plan import check_topics
 from placet.streams.topology import control_topic
 
-__all__ = ["relax_garbage_collection", "run"]
+__all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
 
 
-class _ToldToStop(Exception):
-    """A signal came while the gate was being built."""
+class ToldToStop(Exception):
+    """A signal came while the gate was being built: it ends in good order."""
 
 
 def run(settings: Settings, definitions: Iterable[Definition], host: Host | None = None) -> int:
@@ -67,7 +67,7 @@ def run(settings: Settings, definitions: Iterable[Definition], host: Host | None
     """
     definitions, host = tuple(definitions), host or LocalHost()
     metrics = Metrics(host, settings, definitions)
-    with _signals_noted(host) as stopping, suppress(_ToldToStop):
+    with _signals_noted(host) as stopping, suppress(ToldToStop):
         metrics.start()
         try:
             worker = build(host, settings, definitions, metrics, stopping)
@@ -139,7 +139,7 @@ def _publish(
     def looked() -> None:
         metrics.awake()
         if stopping.is_set():
-            raise _ToldToStop
+            raise ToldToStop
 
     publisher = publisher_of(host, settings, control, entity_types, looked)
     for one in publisher.publish(definitions, force=settings.force):

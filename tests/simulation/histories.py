@@ -24,7 +24,7 @@ KINDS: Final[dict[str, Scale]] = {
     ROLLING: Scale(inputs=90, pause_ms=200, fault_ms=1_000, rolls=True),
     LARGE: Scale(inputs=200, batch_records_max=4_000, note_bytes=200_000, pause_ms=0),
 }
-"""Kinds of worlds: at least twenty transactions, about three, a newer definition, or large states that come at once."""
+"""Kinds of worlds: at least twenty transactions, about three, rules that change, or large states that come at once."""
 _RUNS_MAX: Final = 300
 
 

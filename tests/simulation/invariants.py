@@ -28,7 +28,7 @@ from placet.verify.report import TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.verify import EntityPlace, verify_task
 from tests.model.second_checker import History, LoggedRecord, check
-from tests.simulation.rules import APP, DEFINITION, NEWER, NEWER_RULES, PARTITIONS, RULES, TOPICS
+from tests.simulation.rules import APP, DEFINITION, NEWER, PARTITIONS, RULES, TOPICS, VERSIONS
 from tests.simulation.world import World
 
 __all__ = ["ClusterLog", "broken_invariants"]
@@ -105,8 +105,11 @@ def history_of(world: World) -> History:
     dead = dead_letters_topic(APP)
     topics[dead] = [_logged(world.cluster, (dead, 0))]
     ends = {at: log.end for at, log in world.logs.items()}
-    others = {NEWER.digest: NEWER_RULES} if world.scale.rolls else {}
-    return History(topics, world.cluster.group(APP).positions, ends, APP, DEFINITION.entity, RULES, others)
+    others = {each.digest: text for each, text in VERSIONS[1:]}
+    return History(
+        topics, world.cluster.group(APP).positions, ends, APP, DEFINITION.entity, RULES,
+        others if world.scale.rolls else {},
+    )  # fmt: skip
 
 
 def _logged(cluster: SimulatedCluster, at: tuple[str, int]) -> list[LoggedRecord]:

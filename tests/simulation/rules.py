@@ -9,7 +9,18 @@ from placet.definitions import parse_definition
 from placet.schemas.codec.codec import Codec
 from placet.streams.topology import entity_topics
 
-__all__ = ["APP", "CODEC", "DEFINITION", "ENTITIES", "NEWER", "NEWER_RULES", "PARTITIONS", "RULES", "TOPICS"]
+__all__ = [
+    "APP",
+    "CODEC",
+    "DEFINITION",
+    "ENTITIES",
+    "NEWER",
+    "NEWER_RULES",
+    "PARTITIONS",
+    "RULES",
+    "TOPICS",
+    "VERSIONS",
+]
 
 APP: Final = "app"
 PARTITIONS: Final = 2
@@ -45,6 +56,15 @@ NEWER_RULES: Final = reduce(lambda text, change: text.replace(*change), _CHANGES
 """A version that goes with the one before: a field and a status more, which inputs of both versions lead to."""
 NEWER: Final = parse_definition(NEWER_RULES)
 DEFINITION: Final = parse_definition(RULES)
+_WITHDRAWN: Final = RULES.replace("version: 1", "version: 3")
+_AGAIN: Final = NEWER_RULES.replace("version: 2", "version: 4")
+VERSIONS: Final = (
+    (DEFINITION, RULES),
+    (NEWER, NEWER_RULES),
+    (parse_definition(_WITHDRAWN), _WITHDRAWN),
+    (parse_definition(_AGAIN), _AGAIN),
+)
+"""Definitions that follow each other, with their texts: the third one withdraws the second, which has to be forced."""
 CODEC: Final = Codec(DEFINITION)
 TOPICS: Final = entity_topics(APP, DEFINITION.entity)
 ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")

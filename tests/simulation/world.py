@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from logging import NullHandler
 from pathlib import Path
@@ -17,14 +18,14 @@ from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Crashed, Process, Scheduler
 from placet.streams.loop.task import Counts
-from placet.streams.main import build
+from placet.streams.main import ToldToStop, build
 from placet.streams.settings import Settings, load_settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import required_topics
 from placet.streams.topology import dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
 from tests.simulation.feeder import Feeder
-from tests.simulation.rules import APP, DEFINITION, NEWER, PARTITIONS, TOPICS
+from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS, VERSIONS
 
 __all__ = ["Scale", "World"]
 
@@ -160,7 +161,9 @@ class Gate:
         def run() -> None:
             code = "0"
             try:
-                build(host, self.settings, (self.definition,), Notes(world, self, process.name), stopping).run()
+                settings = self.settings.model_copy(update={"force": True})  # what withdraws a version needs it
+                with suppress(ToldToStop):
+                    build(host, settings, (self.definition,), Notes(world, self, process.name), stopping).run()
             except PlacetError as error:
                 code = f"{type(error).__name__}: {error}"
             except Crashed:
@@ -298,9 +301,9 @@ class World:
         self.scheduler.on_turn = look
 
     def roll(self, gate: Gate) -> None:
-        """Replace a gate by one of the newer definition, which goes with the older one."""
-        gate.definition = self.newest = NEWER
-        self.happened(f"{gate.process.name} is replaced by one of version {NEWER.version}")
+        """Replace a gate by one of the newest definition."""
+        gate.definition = self.newest
+        self.happened(f"{gate.process.name} is replaced by one of version {self.newest.version}")
         if self.choices.pick(2):
             gate.kill()
         else:
@@ -308,9 +311,14 @@ class World:
 
     def _roll(self) -> None:
         """Replace one gate. It stops once more before the next one is: its partitions go back to an older one."""
-        older = [gate for gate in self.gates if gate.definition is not NEWER]
-        if not older or self.over:
+        if self.over:
             return
+        older = [gate for gate in self.gates if gate.definition is not self.newest]
+        if not older:
+            later = [each for each, _ in VERSIONS if each.version > self.newest.version]
+            if not later:
+                return
+            self.newest, older = later[0], self.gates
         gate = older[self.choices.pick(len(older))]
         self.roll(gate)
         self.scheduler.later((9 + self.choices.pick(4)) * _SECOND_NS, gate.stop)

@@ -485,6 +485,56 @@ def test_a_function_cannot_change_the_state(function: Callable[[str], Compiled])
     assert fields == {"count": 3}
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "scope.fields['tags'].append('c')",
+        "scope.fields['tags'].clear()",
+        "scope.payload['rooms'].update(z=1)",
+        "scope.payload['rooms'].pop('a')",
+    ],
+)
+def test_what_a_function_does_to_a_list_or_map_is_lost(function: Callable[[str], Compiled], body: str) -> None:
+    fields, payload = {"tags": ["a", "b"]}, {"rooms": {"a": 1}}
+    evaluate = function(f"{body}; return True").evaluate
+
+    assert evaluate(Scope(fields, payload, "", 0, "", 0, 0, "")) is True
+    assert (fields, payload) == ({"tags": ["a", "b"]}, {"rooms": {"a": 1}})
+
+
+@pytest.mark.parametrize(
+    "body", ["import sys; sys.exit()", "import sys; sys.exit('done')", "raise SystemExit(3)", "exit()"]
+)
+def test_a_function_that_ends_the_process_refuses_the_input(function: Callable[[str], Compiled], body: str) -> None:
+    result = function(body).evaluate(scope())
+
+    assert isinstance(result, Failed)
+    assert "SystemExit" in result.detail
+
+
+def test_a_person_can_interrupt_a_function(function: Callable[[str], Compiled]) -> None:
+    """Outside a gate, as in `placet verify`: an input that Ctrl-C came upon is not refused by that."""
+    with pytest.raises(KeyboardInterrupt):
+        function("raise KeyboardInterrupt").evaluate(scope())
+
+
+def test_endless_recursion_is_failed_and_reads_the_same_from_each_depth(function: Callable[[str], Compiled]) -> None:
+    evaluate = function("return f(scope)").evaluate
+
+    def deeper(levels: int) -> object:
+        return deeper(levels - 1) if levels else evaluate(scope())
+
+    assert deeper(0) == deeper(50) == deeper(99)
+    assert isinstance(deeper(0), Failed)
+
+
+def test_a_module_that_ends_the_process_does_not_import(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules_that_end.py").write_text("import sys\nsys.exit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DefinitionError, match="rules_that_end does not import: SystemExit: 3"):
+        compile_expression("python:rules_that_end:f", NAMES)
+
+
 def test_a_functions_result_is_checked_against_the_field(function: Callable[[str], Compiled]) -> None:
     assert assign(function("return 5"), FIELDS["count"])(scope()) == 5
     assert isinstance(assign(function("return '5'"), FIELDS["count"])(scope()), Failed)

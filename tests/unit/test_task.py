@@ -15,6 +15,7 @@ from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, LedgerEntry, MemoryEntry, Span
 from placet.schemas.messages import Kind, Message
+from placet.streams.errors import TaskStopped
 from placet.streams.loop.task import Phase, Task, in_log_time_order
 from placet.streams.records import ConsumerRecord, ProducerRecord
 from placet.streams.state.store import MemoryStore
@@ -238,6 +239,30 @@ def test_an_idle_partition_moves_on_with_the_clock(sheet: Sheet) -> None:
     assert last_commit(written).log_time == NOW + 660_001
     assert [record.key for record in written if record.value is None] == [b"memory/1/o-1/key:s-1"]
     assert not sheet.task.needs_housekeeping(NOW + 660_001)
+
+
+def test_an_input_that_is_ahead_of_the_clock_stops_the_task_once_a_commit_has_proved_the_clock(sheet: Sheet) -> None:
+    """A broker's clock was wrong for a moment: decided, the input would make all later ones TOO_LATE."""
+    fine, ahead = sheet.signal("opened"), sheet.signal("counted", {"amount": 1}, NOW + 3_000_000)
+    behind, other = sheet.signal("counted", {"amount": 2}), sheet.proposal(5, 1)
+    task, latest = sheet.task, NOW + 5_000
+    written = task.process([fine, ahead, behind, other], NOW, NOW, log_time_max=latest)
+    assert [at.offset for _, at in decided(written)] == [0, 0], "those that are ordered before it are decided"
+    assert last_commit(written).log_time == NOW
+    task.committed({})
+    assert decided(task.process([], NOW + 1, NOW, log_time_max=latest)) == [], "this commit measures the clock"
+    task.committed({})
+    with pytest.raises(TaskStopped, match=r"signals partition 0 offset 1 was appended 2999 s ahead of this machine's"):
+        task.process([], NOW + 2, NOW, log_time_max=latest)
+
+
+def test_an_input_that_is_ahead_waits_for_a_clock_that_comes_up_with_it(sheet: Sheet) -> None:
+    ahead = sheet.signal("opened", timestamp=NOW + 10_000)
+    assert decided(sheet.task.process([ahead], NOW, NOW, log_time_max=NOW + 5_000)) == []
+    sheet.task.discard()  # that commit failed: nothing is proved
+    assert decided(sheet.task.process([ahead], NOW, NOW, log_time_max=NOW + 5_000)) == []
+    sheet.task.committed({})
+    assert len(decided(sheet.task.process([], NOW + 5_000, NOW, log_time_max=NOW + 10_000))) == 1
 
 
 def test_a_task_that_never_committed_has_nothing_to_clean_up(sheet: Sheet) -> None:

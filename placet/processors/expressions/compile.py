@@ -85,7 +85,9 @@ def _call(function: Callable[[Scope], Any], reference: str) -> Evaluate:
     def evaluate(scope: Scope) -> Any:
         try:
             return function(scope.read_only())
-        except Exception as error:  # noqa: BLE001  a user's code may raise anything; it must refuse, not stop the gate
+        except RecursionError:  # what Python says about it depends on who called
+            return Failed(f"{reference}: RecursionError")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a user's code may raise anything: it refuses an input
             # Memory addresses differ from run to run; a decision's detail must not.
             detail = _ADDRESS.sub("0x…", f"{reference}: {type(error).__name__}: {error}")
             return Failed(detail[:DETAIL_LENGTH_MAX])

@@ -29,7 +29,7 @@ def load_function(reference: str) -> Callable[[Any], Any]:
         raise DefinitionError(f"{reference!r} names no function", fix="Write `python:package.module:function`.")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything while it is imported
         raise DefinitionError(
             f"the module {module_name} does not import: {type(error).__name__}: {error}",
             fix="Install it beside Placet, or put its folder on PYTHONPATH.",

@@ -44,9 +44,9 @@ class Scope:
         self.proposer = proposer
 
     def read_only(self) -> Scope:
-        """Return a copy whose fields and payload can't be changed."""
+        """Return a copy: neither state nor payload can be changed through it."""
         return Scope(
-            MappingProxyType(self.fields), MappingProxyType(self.payload), self.status, self.version,
+            MappingProxyType(_copied(self.fields)), MappingProxyType(_copied(self.payload)), self.status, self.version,
             self.entity_id, self.event_time, self.decided_at, self.proposer,
         )  # fmt: skip
 
@@ -55,6 +55,10 @@ class Scope:
         return Scope(
             fields, self.payload, status, version, self.entity_id, self.event_time, self.decided_at, self.proposer
         )
+
+
+def _copied(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value.copy() if isinstance(value, list | dict) else value for name, value in values.items()}
 
 
 class Failed(NamedTuple):

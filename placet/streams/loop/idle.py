@@ -121,6 +121,10 @@ class IdleQuestion:
         """
         return min(self._log_time, clock_ms - self._clock_skew_max_ms)
 
+    def log_time_max(self, clock_ms: int) -> int:
+        """Return the latest time at which an input can have been appended, by a clock that may be off."""
+        return clock_ms + self._clock_skew_max_ms
+
 
 def _positions(task: Task) -> dict[TopicPartition, int]:
     return {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}

@@ -31,6 +31,7 @@ from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.ledger import Commit, Genesis, Span
 from placet.schemas.messages import Kind
+from placet.streams.errors import TaskStopped
 from placet.streams.loop.air import come_up_for_air
 from placet.streams.loop.batch import Batch
 from placet.streams.loop.expiry import Housekeeping
@@ -118,6 +119,8 @@ class Task:
         self._batch: Batch | None = None
         self._batch_left: list[ConsumerRecord] = []
         self.left: list[ConsumerRecord] = []
+        self._holds: tuple[str, int] | None = None
+        self._held: tuple[str, int] | None = None
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
@@ -141,12 +144,9 @@ class Task:
         self.phase = Phase.RUNNING
 
     def process(
-        self,
-        records: list[ConsumerRecord],
-        clock_ms: int,
-        idle_ms: int,
-        bytes_max: int = sys.maxsize,
-    ) -> list[ProducerRecord]:
+        self, records: list[ConsumerRecord], clock_ms: int, idle_ms: int,
+        bytes_max: int = sys.maxsize, log_time_max: int = sys.maxsize,
+    ) -> list[ProducerRecord]:  # fmt: skip
         """Decide a batch and stage what follows from it.
 
         Args:
@@ -156,9 +156,13 @@ class Task:
             clock_ms: the machine's clock, read once for the whole batch.
             idle_ms: where log time moves on to without records: no input that is still to come is older.
             bytes_max: no input is begun once the batch has this size; the rest is left over. At least one is taken.
+            log_time_max: an input that was appended later than this is left over, with all that is ordered behind it.
 
         Returns:
             Everything to write in the transaction; the ledger's commit record comes last.
+
+        Raises:
+            TaskStopped: nothing else can be taken, and a transaction has proved since that this clock is right.
         """
         assert self.phase is Phase.RUNNING, f"{self.task_id} is {self.phase.value}"
         last = self._last or _BEFORE_THE_FIRST
@@ -168,19 +172,23 @@ class Task:
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
             times = times.at_least(idle_ms)
+        elif ordered[0].timestamp > log_time_max:
+            self._hold(ordered[0], clock_ms)
         decided: list[DecidedInput] = []
+        full = False
         for begin in range(0, len(ordered), _AT_ONCE):
             for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
+                full = batch.size_bytes >= bytes_max or record.timestamp > log_time_max
+                if full:
+                    break
                 times = times.at_least(record.timestamp)
                 at = Coordinates(
                     record.topic, partition, record.offset, times.log_time, times.decided_at,
                     self._task_epoch, sequence, len(decided), digest, rules.position,
                 )  # fmt: skip
                 decided.append(self._decide(batch, record, checked, at, times))
-                if batch.size_bytes >= bytes_max:
-                    break
             come_up_for_air()
-            if batch.size_bytes >= bytes_max:
+            if full:
                 break
         self._batch_left = ordered[len(decided) :]
         self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
@@ -200,6 +208,18 @@ class Task:
         batch.send(self._ledger_record(b"commit", batch.commit))
         return batch.records
 
+    def _hold(self, record: ConsumerRecord, clock_ms: int) -> None:
+        """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
+        self._holds = (record.topic, record.offset)
+        if self._held == self._holds:
+            ahead_s = (record.timestamp - clock_ms) // 1000
+            where = f"{record.topic} partition {record.partition} offset {record.offset}"
+            raise TaskStopped(
+                self.task_id,
+                f"{where} was appended {ahead_s} s ahead of this machine's clock, which agrees with the broker's now: "
+                "decided, it would make later inputs TOO_LATE. Nothing is lost: start a gate again when it is past.",
+            )
+
     def committed(self, written: Mapping[str, int]) -> None:
         """Store what the committed transaction staged: the only write to the store while running.
 
@@ -211,6 +231,7 @@ class Task:
         assert batch is not None, "committed() follows process()"
         assert batch.commit is not None, "process() gave a commit record"
         self._last, self._genesis = batch.commit, None
+        self._held, self._holds = self._holds, None
         self.positions.update((span.topic, span.end) for span in batch.commit.spans)
         writes = batch.writes()
         writes.update(layout.position_writes(written))
@@ -221,7 +242,7 @@ class Task:
 
     def discard(self) -> None:
         """Forget what an aborted transaction staged, and what was polled: it is to be read again from `positions`."""
-        self._batch = None
+        self._batch = self._held = self._holds = None
         self.left, self._batch_left = [], []
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
@@ -77,10 +78,12 @@ class Moment(NamedTuple):
     Attributes:
         clock_ms: the machine's clock, ms since the epoch.
         idle_ms: where log time moves on to in tasks without inputs, ms since the epoch.
+        log_time_max: the latest time at which an input can have been appended, ms since the epoch.
     """
 
     clock_ms: int
     idle_ms: int
+    log_time_max: int = sys.maxsize
 
 
 def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:
@@ -93,7 +96,7 @@ def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: i
     """
     try:
         with _damage_of(task):
-            return task.process(records, now.clock_ms, now.idle_ms, bytes_max)
+            return task.process(records, now.clock_ms, now.idle_ms, bytes_max, now.log_time_max)
     except (TaskStopped, TaskCorrupted, FatalError):
         raise
     except PlacetError as error:

@@ -143,7 +143,7 @@ class Worker:
         if not ready:
             return
         began_s, clock_ms, bytes_max = self._monotonic_s(), self._now_ms(), self._bytes_max // len(ready)
-        now = Moment(clock_ms, self._idle.log_time(clock_ms))
+        now = Moment(clock_ms, self._idle.log_time(clock_ms), self._idle.log_time_max(clock_ms))
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
                 transaction.send(task_calls.process(task, task_records, now, bytes_max))
