@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import needs_housekeeping
@@ -21,6 +21,8 @@ from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
 
 __all__ = ["IdleQuestion", "Leaders"]
+
+_MOMENT_MS: Final = 1_000
 
 Answers = Mapping[TopicPartition, "Future[int]"]
 
@@ -122,8 +124,11 @@ class IdleQuestion:
         return min(self._log_time, clock_ms - self._clock_skew_max_ms)
 
     def log_time_max(self, clock_ms: int) -> int:
-        """Return the latest time at which an input can have been appended, by a clock that may be off."""
-        return clock_ms + self._clock_skew_max_ms
+        """Return the latest time at which an input can have been appended.
+
+        This clock may be behind the leader's to which the last commit went, and that one behind the input's leader.
+        """
+        return clock_ms + 2 * self._clock_skew_max_ms + _MOMENT_MS
 
 
 def _positions(task: Task) -> dict[TopicPartition, int]:

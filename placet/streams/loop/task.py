@@ -178,7 +178,7 @@ class Task:
         full = False
         for begin in range(0, len(ordered), _AT_ONCE):
             for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
-                full = batch.size_bytes >= bytes_max or record.timestamp > log_time_max
+                full = record.timestamp > log_time_max or (bool(decided) and batch.size_bytes >= bytes_max)
                 if full:
                     break
                 times = times.at_least(record.timestamp)
