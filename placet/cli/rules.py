@@ -21,6 +21,7 @@ from placet.cli.tables import console_for_people, print_rows
 from placet.client.past import iso
 from placet.definitions import parse_definition
 from placet.processors.machine import compile_machine
+from placet.schemas.codec.control import Published
 from placet.schemas.definition.diff import Difference, differences
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
@@ -154,6 +155,7 @@ def _publish(
             publisher.check(definitions, force=force)
             if not dry_run:
                 publisher.publish(definitions, force=force)
+                refused = _overtaken(publisher, definitions)
         except SettingsError as error:
             refused = str(error)
     if output is OutputForm.JSON:
@@ -162,8 +164,18 @@ def _publish(
     elif refused:
         typer.echo(refused, err=True)
     else:
-        typer.echo("nothing was published: --dry-run" if dry_run else "published: `placet top` shows who has heard")
+        typer.echo("nothing was published: --dry-run" if dry_run else "in force: `placet top` shows who has heard")
     raise typer.Exit(ExitCode.DIFFERENCE if refused else ExitCode.OK)
+
+
+def _overtaken(publisher: Publisher, definitions: Sequence[Definition]) -> str:
+    """Say which of the definitions are not in force, "" where all are."""
+    newest = [(each, publisher.rulebook.in_force(each.entity).newest) for each in definitions]
+    return "\n".join(
+        f"{each.entity} version {each.version} was not published: version {found.published.version} is in force"
+        for each, found in newest
+        if found is not None and found.published.digest != each.digest
+    )
 
 
 def _plan(publisher: Publisher, definition: Definition) -> Plan:
@@ -221,10 +233,13 @@ def _earlier(rulebook: Rulebook, entity: str, to: int | None) -> Definition:
     if known.newest is None:
         has = ", ".join(rulebook.entities()) or "none"
         raise SettingsError(f"No definition of `{entity}` is in force on {rulebook.topic}; it has {has}.")
-    now = known.newest.published
-    earlier = {
-        found.published.version: found.published for found in known.usable if found.published.version < now.version
-    }
+    now, numbers = known.newest.published, [entry.version for entry in rulebook.of(entity)]
+    earlier = {found.published.version: found.published for found in known.usable if found.published is not now}
+    again = [number for number, entry in earlier.items() if _rules_in(entry) == _rules_in(now)]
+    if to is None and again:  # withdrawn already, maybe a moment ago
+        raise SettingsError(
+            f"Version {now.version} of `{entity}` has the rules of version {again[0]} again: say which one with --to."
+        )
     version = max(earlier, default=0) if to is None else to
     if version not in earlier:
         has = ", ".join(map(str, sorted(earlier))) or "none"
@@ -232,4 +247,10 @@ def _earlier(rulebook: Rulebook, entity: str, to: int | None) -> Definition:
             f"There is no version {version} of `{entity}` before version {now.version}; there are: {has}."
         )
     document = json.loads(earlier[version].document)
-    return parse_definition(json.dumps(document | {"version": now.version + 1}), f"{entity} version {version}")
+    return parse_definition(json.dumps(document | {"version": max(numbers) + 1}), f"{entity} version {version}")
+
+
+def _rules_in(entry: Published) -> dict[str, Any]:
+    rules: dict[str, Any] = json.loads(entry.document)
+    del rules["version"]
+    return rules

@@ -7,7 +7,9 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Final
 
+from placet.processors.rules import Rules
 from placet.schemas.definition.model import Definition
 from placet.streams.client_options import client_id, group_options, restore_options, transaction_options
 from placet.streams.entity_type import EntityType
@@ -17,6 +19,7 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
+from placet.streams.kafka.schema_registry import RegistryUnreachable
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.idle import IdleQuestion
@@ -44,6 +47,10 @@ from placet.streams.topics.plan import check_topics
 from placet.streams.topology import control_topic
 
 __all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
+
+
+_REGISTRY_TRIES: Final = 5
+_REGISTRY_PAUSE_S: Final = 1.0
 
 
 class ToldToStop(Exception):
@@ -93,7 +100,7 @@ def build(
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
-    rules = RulesInForce(entity_types, control, metrics, lambda definition: rules_of(host, settings, definition))
+    rules = RulesInForce(entity_types, control, metrics, lambda definition: _rules_in_time(host, settings, definition))
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     others = [*inputs, control_topic(settings.app)]
@@ -123,6 +130,15 @@ def build(
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
     )
+
+
+def _rules_in_time(host: Host, settings: Settings, definition: Definition) -> Rules:
+    """Compile a definition; a registry that does not answer for a moment delays it, and ends no running gate."""
+    for _ in range(_REGISTRY_TRIES - 1):
+        with suppress(RegistryUnreachable):
+            return rules_of(host, settings, definition)
+        host.sleep(_REGISTRY_PAUSE_S)
+    return rules_of(host, settings, definition)
 
 
 def _publish(

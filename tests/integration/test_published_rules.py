@@ -194,6 +194,10 @@ def test_definitions_are_published_listed_and_withdrawn_by_hand(world: World) ->
     world.signal("l-2", "changed", {"watts": 7}, "s-2")
     world.flush()
     world.decided(30)
+    again = world.placet("definitions", "withdraw", "lamp", check=False)
+    assert (again.returncode, "rules of version 1 again" in " ".join(again.stderr.split())) == (ExitCode.WRONG, True)
+    lower = world.placet("definitions", "publish", str(world.file), "-o", "json", check=False)
+    assert (lower.returncode, json.loads(lower.stdout)["published"]) == (ExitCode.DIFFERENCE, False)
     missing = world.placet("definitions", "withdraw", "lamp", "--to", "9", check=False)
     assert missing.returncode == ExitCode.WRONG
     assert "no version 9 of `lamp` before version 3; there are: 1, 2" in " ".join(missing.stderr.split())

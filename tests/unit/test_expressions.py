@@ -512,6 +512,24 @@ def test_a_function_that_ends_the_process_refuses_the_input(function: Callable[[
     assert "SystemExit" in result.detail
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise BaseException('odd')", "BaseException: odd"),
+        ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})()", "E: it can't be shown"),
+        ("raise ValueError('\\ud800')", "ValueError: \\ud800"),
+    ],
+)
+def test_whatever_a_function_raises_can_be_written_down(
+    function: Callable[[str], Compiled], body: str, said: str
+) -> None:
+    result = function(body).evaluate(scope())
+
+    assert isinstance(result, Failed)
+    assert result.detail.endswith(said)
+    assert result.detail.encode()
+
+
 def test_a_person_can_interrupt_a_function(function: Callable[[str], Compiled]) -> None:
     """Outside a gate, as in `placet verify`: an input that Ctrl-C came upon is not refused by that."""
     with pytest.raises(KeyboardInterrupt):

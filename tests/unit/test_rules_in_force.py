@@ -18,6 +18,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import TaskMigrated
 from placet.streams.loop.rules_in_force import RulesInForce
+from placet.streams.records import ConsumerRecord
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.topology import entity_topics
 from tests.unit.control_records import control_record, published
@@ -40,7 +41,7 @@ MISSPELT = parse_definition(
 class Following:
     """A gate of lamps, and of fans if asked; what it is told; and a control topic that grows."""
 
-    def __init__(self, *definitions: Definition) -> None:
+    def __init__(self, *definitions: Definition, too_new: Published | None = None) -> None:
         self.told = MagicMock()
         self.cannot_run: set[int] = set()
         self.rulebook = Rulebook("control")
@@ -48,7 +49,10 @@ class Following:
             self.publish(published(definition, base=NO_BASE))
         control = MagicMock(rulebook=self.rulebook, follow=list)
         type(control).position = property(lambda _: self.rulebook.position)
-        kinds = {each.entity: self._kind(each) for each in definitions}
+        kinds = {each.entity: self.kind(each) for each in definitions}
+        if too_new is not None:
+            self.publish(too_new)
+            self.cannot_run = {too_new.version}
         self.rules = RulesInForce(kinds, control, self.told, self._made)
 
     def publish(self, entry: Published) -> None:
@@ -66,7 +70,7 @@ class Following:
             raise SettingsError("there is no such function")
         return Rules(compile_machine(definition), Codec(definition))
 
-    def _kind(self, definition: Definition) -> EntityType:
+    def kind(self, definition: Definition) -> EntityType:
         topics = entity_topics("app", definition.entity)
         return EntityType("app", self._made(definition), topics, dict.fromkeys(topics, ""), 1)
 
@@ -102,6 +106,41 @@ def test_an_entity_type_whose_rules_can_not_be_run_here_is_left_to_others_and_co
     assert (gate.decided_by(), gate.rules.inputs) == ({"fan": 1}, [*entity_topics("app", "fan").inputs])
     assert gate.events() == ["rules in force can't be run here"]
     gate.publish(published(NEWEST, base=NEWER.digest))
+    with pytest.raises(TaskMigrated):
+        gate.rules.follow()
+    assert gate.decided_by() == {"lamp": 3, "fan": 1}
+
+
+def test_an_entity_type_that_could_not_be_run_at_the_start_comes_back_too() -> None:
+    gate = Following(LAMP, FAN, too_new=published(NEWER, base=LAMP.digest))
+    assert gate.decided_by() == {"fan": 1}
+    assert set(gate.rules.entity_of.values()) == {"lamp", "fan"}, "its topics are known: the group may give them"
+    gate.publish(published(NEWEST, base=NEWER.digest))
+    with pytest.raises(TaskMigrated):
+        gate.rules.follow()
+    assert gate.decided_by() == {"lamp": 3, "fan": 1}
+
+
+def test_rules_that_were_never_published_are_not_gone_on_with() -> None:
+    """An older file, and a version of an earlier release whose function is not here."""
+    gate = Following(LAMP)
+    gate.rules._all["lamp"] = gate.kind(NEWEST)
+    gate.publish(published(MISSPELT))
+    with pytest.raises(SettingsError, match="version 2 is in force, and can't be run here"):
+        gate.rules.follow()
+
+
+def test_a_record_of_a_later_release_may_be_in_force_until_one_is_checked_against_what_is_known() -> None:
+    gate = Following(LAMP, FAN)
+    unreadable = ConsumerRecord("control", 0, 2, 0, b"definition/lamp/00", b"\xc3\x01later", None)
+    gate.rulebook.take([unreadable], 3)
+    with pytest.raises(TaskMigrated):
+        gate.rules.follow()
+    assert gate.decided_by() == {"fan": 1}
+    gate.publish(published(NEWER, base=b"of the later one"))
+    assert gate.rules.follow() is True
+    assert gate.decided_by() == {"fan": 1}, "it follows what can't be read here"
+    gate.publish(published(NEWEST, base=LAMP.digest))
     with pytest.raises(TaskMigrated):
         gate.rules.follow()
     assert gate.decided_by() == {"lamp": 3, "fan": 1}

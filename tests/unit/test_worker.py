@@ -76,7 +76,11 @@ class Turn:
         self.consumer.lag.return_value = {SIGNALS: 0, PROPOSALS: 0}  # as known from an earlier ownership
         restorer = MagicMock()
         restorer.take_done.return_value = None
-        rules = SimpleNamespace(entity_types={"order": SimpleNamespace(topics=TOPICS)}, follow=lambda: False)
+        rules = SimpleNamespace(
+            entity_types={"order": SimpleNamespace(topics=TOPICS)},
+            follow=lambda: False,
+            entity_of=dict.fromkeys(TOPICS.inputs, "order"),
+        )
         self.clock_ms = CLOCK_MS
         self.idle = IdleQuestion(self.brokers, lambda: self.clock_ms, SKEW_MS)
         self.worker = Worker(

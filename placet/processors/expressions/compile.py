@@ -81,15 +81,25 @@ def _path(text: str, names: Mapping[str, Variable]) -> Compiled | None:
     return None
 
 
+def _text_of(error: BaseException) -> str:
+    """Return what an exception says, in a form that is the same in each run and can be written down."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  that is a user's code too
+        return "it can't be shown"
+    # Memory addresses differ from run to run; a decision's detail must not.
+    return _ADDRESS.sub("0x…", text.encode("utf-8", "backslashreplace").decode())
+
+
 def _call(function: Callable[[Scope], Any], reference: str) -> Evaluate:
     def evaluate(scope: Scope) -> Any:
         try:
             return function(scope.read_only())
         except RecursionError:  # what Python says about it depends on who called
             return Failed(f"{reference}: RecursionError")
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a user's code may raise anything: it refuses an input
-            # Memory addresses differ from run to run; a decision's detail must not.
-            detail = _ADDRESS.sub("0x…", f"{reference}: {type(error).__name__}: {error}")
-            return Failed(detail[:DETAIL_LENGTH_MAX])
+        except KeyboardInterrupt:  # a person's, outside a gate
+            raise
+        except BaseException as error:  # noqa: BLE001  a user's code may raise anything: it refuses an input
+            return Failed(f"{reference}: {type(error).__name__}: {_text_of(error)}"[:DETAIL_LENGTH_MAX])
 
     return evaluate

@@ -28,6 +28,7 @@ class RulesInForce:
 
     Attributes:
         entity_types: by entity name, those whose rules in force this gate can run.
+        entity_of: by input topic, of all that it was started with.
 
     Args:
         entity_types: as the gate starts with them.
@@ -50,6 +51,7 @@ class RulesInForce:
         self._observer = observer
         self._make_rules = make_rules
         self._all = dict(entity_types)
+        self.entity_of = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
         self._why_not: dict[str, str] = {}
         self.entity_types: dict[str, EntityType] = {}
         self._taken_at = -1
@@ -107,7 +109,7 @@ class RulesInForce:
         try:
             rules = self._make_rules(newest.definition)
         except (DefinitionError, SettingsError) as error:
-            if published.base:
+            if published.base or newest.definition.sources or not self._was_published(published.entity, before):
                 return before, f"{head}, and can't be run here: {error}"
             self._pass_over(published, str(error))  # of an earlier release, which published first and looked afterwards
             return before, ""
@@ -115,6 +117,9 @@ class RulesInForce:
             self._pass_over(passed_over, why)
         self._observer.rules(published.entity, published.version, published.digest)
         return rules, ""
+
+    def _was_published(self, entity: str, rules: Rules) -> bool:
+        return (entity, rules.machine.digest) in self._control.rulebook.published
 
     def _pass_over(self, published: Published, why: str) -> None:
         told = {"entity": published.entity, "version": published.version, "why": why}

@@ -82,7 +82,7 @@ class Worker:
     ) -> None:
         self._stopping = stopping
         self.rules = rules
-        self._topics = {topic: name for name, kind in rules.entity_types.items() for topic in kind.topics.inputs}
+        self._topics = rules.entity_of
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._producer = producer
@@ -169,6 +169,8 @@ class Worker:
         if self.rules.follow():
             for task_id, task in self.tasks.items():
                 task.follow(self.rules.entity_types[task_id.entity].rules)
+            for task_id in [*self._restoring]:
+                self._close_task(task_id)  # it reads by the rules that it began with: it is begun again below
         self._producer.serve()
         revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in sorted(revoked):
@@ -212,7 +214,11 @@ class Worker:
     def _complete(self) -> set[TaskId]:
         """Tasks all of whose input partitions are ours."""
         assigned = self._consumer.assigned
-        return {task_id for task_id in map(self._task_of, assigned) if assigned.issuperset(self._inputs_of(task_id))}
+        return {
+            task_id
+            for task_id in map(self._task_of, assigned)
+            if task_id.entity in self.rules.entity_types and assigned.issuperset(self._inputs_of(task_id))
+        }
 
     def _task_of(self, partition: TopicPartition) -> TaskId:
         return TaskId(self._topics[partition.topic], partition.partition)

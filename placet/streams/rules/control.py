@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from placet.processors.ladder import LADDER
 from placet.schemas.codec.contracts import contracts
-from placet.schemas.codec.control import Published, encode_control
+from placet.schemas.codec.control import Published, decode_control, encode_control
 from placet.schemas.definition.model import Definition
-from placet.schemas.errors import SettingsError
+from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -66,6 +65,9 @@ class Control:
             produce: writes key and value to the topic, durably.
             now_ms: goes into the records.
 
+        Raises:
+            SettingsError: one is too large.
+
         Returns:
             Whether all of them count. Where another version came in between, they don't, and have to be checked again.
         """
@@ -73,7 +75,7 @@ class Control:
             if (definition.entity, definition.digest) not in self.rulebook.published:
                 key = f"definition/{definition.entity}/{definition.digest.hex()}".encode()
                 base = self.rulebook.base_of(definition.entity)
-                produce(key, encode_control(publication(definition, now_ms, base)))
+                produce(key, _checked(definition, encode_control(publication(definition, now_ms, base))))
         self._read_to_end()
         return all((definition.entity, definition.digest) in self.rulebook.published for definition in definitions)
 
@@ -91,9 +93,11 @@ class Control:
         if self._monotonic_s() < self._follow_at_s:
             return passed_over
         self._follow_at_s = self._monotonic_s() + _FOLLOW_EVERY_S
-        with suppress(LogUnreachable):  # the next look will do
+        try:
             for record in self._reader.take_new():
                 passed_over += self.rulebook.take([record], record.offset + 1)
+        except LogUnreachable:
+            self.stay()  # what was polled with it is polled again; a client does not read on by itself after each error
         return passed_over
 
     def close(self) -> None:
@@ -141,6 +145,17 @@ def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None
                     f"other rules (digest {entry.digest.hex()}, yours {definition.digest.hex()}). Count the version up."
                 )
             return
+
+
+def _checked(definition: Definition, value: bytes) -> bytes:
+    """Return a record that everybody can read."""
+    try:
+        decode_control(value)
+    except DecodeError as error:
+        raise SettingsError(
+            f"definition {definition.entity} version {definition.version} can't be published: {error}"
+        ) from error
+    return value
 
 
 def publication(definition: Definition, now_ms: int, base: bytes) -> Published:

@@ -44,6 +44,7 @@ class Rulebook:
         self.position = 0
         self.published: dict[tuple[str, bytes], Published] = {}
         self.overtaken: list[Published] = []
+        self._beyond: dict[str, str] = {}
         self._heads: dict[str, Published] = {}
         self._offsets: dict[tuple[str, bytes], int] = {}
         self._explained = explained
@@ -63,14 +64,18 @@ class Rulebook:
         for record in records:
             try:
                 entry = decode_control(record.value or b"")
-            except DecodeError:
+            except DecodeError as error:
+                self._note_unreadable(record, str(error))
                 continue
             key = (entry.entity, entry.digest)
             if key in self.published:
                 continue
             if entry.base and entry.base != self.base_of(entry.entity):
+                if entry.base != NO_BASE and not self._is_known(entry.entity, entry.base):
+                    self._beyond[entry.entity] = f"version {entry.version} follows one that this release can't read"
                 self.overtaken.append(entry)
                 continue
+            self._beyond.pop(entry.entity, None)
             self.published[key], self._offsets[key] = entry, record.offset
             head = self._heads.get(entry.entity)
             if head is None or head.version < entry.version:
@@ -108,7 +113,8 @@ class Rulebook:
 
     def in_force(self, entity: str) -> InForce:
         """Tell the versions of an entity type that count from those that are passed over."""
-        return in_force(entity, self.published.values())
+        found = in_force(entity, self.published.values())
+        return found._replace(beyond=found.beyond or self._beyond.get(entity, ""))
 
     def base_of(self, entity: str) -> bytes:
         """Return what a publication names as its base now: the same for every release, whether it can use it or not."""
@@ -118,6 +124,16 @@ class Rulebook:
     def offset_of(self, entry: Published) -> int:
         """Return where a definition stands on the topic."""
         return self._offsets[entry.entity, entry.digest]
+
+    def _note_unreadable(self, record: ConsumerRecord, why: str) -> None:
+        """A definition in a form of a later release may be in force: until one comes that is checked against ours."""
+        kind, _, rest = (record.key or b"").partition(b"/")
+        if kind == b"definition" and record.value is not None:
+            self._beyond[rest.partition(b"/")[0].decode("utf-8", "replace")] = f"a record of a later release: {why}"
+
+    def _is_known(self, entity: str, digest: bytes) -> bool:
+        known = (*self.of(entity), *(entry for entry in self.overtaken if entry.entity == entity))
+        return any(entry.digest == digest for entry in known)
 
     def _taught(self, published: Iterable[Published]) -> list[tuple[Published, str]]:
         return [
