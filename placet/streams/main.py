@@ -17,6 +17,7 @@ from placet.streams.errors import LogUnreachable
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import GroupConsumer
+from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.schema_registry import RegistryUnreachable
@@ -169,7 +170,8 @@ def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[s
     reader = PartitionReader(host, restore_options(settings), logs)
     admin = Admin(host, settings.librdkafka(), RESTORE_CALL_TIMEOUT_S)
     admin.connect([*logs, *others])
-    return KafkaRestoreLog(host, reader, admin)
+    group = GroupPositions(host, restore_options(settings), TopicPartition(control_topic(settings.app), 0))
+    return KafkaRestoreLog(host, reader, admin, group)
 
 
 def _group(reader: LogReader, admin: Admin, app: str) -> tuple[int, list[GroupMember]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as ClientPartition
+from greenlet import getcurrent
 
 from placet.simulation.brokers.cluster import NOT_LEADER, OK, SimulatedCluster
-from placet.simulation.brokers.network import Reply, Sender
+from placet.simulation.brokers.network import Handle, OnReply, Reply, Sender
 from placet.simulation.clients.fetcher import FetchLane, FetchThread
 from placet.simulation.clients.membership import GroupMembership
 from placet.simulation.clients.message import SimulatedMessage, failure
@@ -43,6 +45,8 @@ class SimulatedConsumer:
         self.polled_ns = _FOR_EVER_NS
         self.fetcher = FetchThread(cluster, process, options, self.waiters)
         self._group = str(options.get("group.id", ""))
+        self._caller: object = None  # the thread in whose call it is
+        self._others = Waiters()
         self._membership = GroupMembership(self, self._group, options)
 
     # -- the group -----------------------------------------------------------------------------------------------------
@@ -61,6 +65,7 @@ class SimulatedConsumer:
         """See `ConsumerCalls`."""
         if self.closed:
             return
+        self._use()
         self.scheduler.turn(self.process)
         self._membership.leave()
         self.fetcher.close()
@@ -79,6 +84,10 @@ class SimulatedConsumer:
 
     def _take(self, count: int, timeout: float) -> list[SimulatedMessage]:
         self._use()
+        with self._busy():
+            return self._taken(count, timeout)
+
+    def _taken(self, count: int, timeout: float) -> list[SimulatedMessage]:
         scheduler, queue = self.scheduler, self.fetcher.queue
         self.polled_ns = _FOR_EVER_NS  # it is being polled
         limit_ns = scheduler.now_ns + round((timeout if timeout >= 0 else 1e6) * 1e9)
@@ -193,7 +202,7 @@ class SimulatedConsumer:
                 reply(OK, [ClientPartition(topic, number, offset) for topic, number, offset in found])
 
         ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetFetch", ats))
-        found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, timeout)
+        found: list[ClientPartition] = self._asked(ask, handle, timeout)
         return found
 
     def commit(self, *, offsets: list[ClientPartition], asynchronous: bool = False) -> list[ClientPartition]:  # noqa: ARG002
@@ -209,7 +218,7 @@ class SimulatedConsumer:
             reply(code, offsets)
 
         ask = partial(self.cluster.ask_group_coordinator, Sender(self.process, "OffsetCommit", moved))
-        found: list[ClientPartition] = asked(self.cluster, self.process, ask, handle, 60.0)
+        found: list[ClientPartition] = self._asked(ask, handle, 60.0)
         return found
 
     def get_watermark_offsets(
@@ -237,13 +246,17 @@ class SimulatedConsumer:
                 reply(OK, (log.start, log.last_stable_offset if committed else log.high_watermark))
 
         ask = partial(self.cluster.network.send, Sender(self.process, "ListOffsets", at), number)
-        return asked(self.cluster, self.process, ask, handle, timeout)
+        return self._asked(ask, handle, timeout)
 
     def list_topics(self, topic: str = "", timeout: float = -1.0, /) -> Any:
         """See `ConsumerCalls`."""
         self._use()
         ask = partial(self.cluster.network.send, Sender(self.process, "Metadata"), any_broker(self.cluster))
-        return asked(self.cluster, self.process, ask, lambda reply: reply(OK, metadata(self.cluster, topic)), timeout)
+        return self._asked(ask, lambda reply: reply(OK, metadata(self.cluster, topic)), timeout)
+
+    def _asked(self, ask: Callable[[Handle, OnReply, int], None], handle: Handle, timeout: float) -> Any:
+        with self._busy():
+            return asked(self.cluster, self.process, ask, handle, timeout)
 
     # -- for the membership --------------------------------------------------------------------------------------------
 
@@ -261,6 +274,19 @@ class SimulatedConsumer:
         return lane is not None and lane.assigned
 
     def _use(self) -> None:
+        """Begin a call: those of a consumer wait for each other, whatever thread they are made in."""
         self.process.check()
+        while self._caller not in (None, getcurrent()):
+            self.scheduler.wait(self.process, self._others, None)
         if self.closed:
             raise RuntimeError("Consumer closed")
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        """Have other threads wait meanwhile. A callback makes calls of its own: it is in the same thread."""
+        before, self._caller = self._caller, getcurrent()
+        try:
+            yield
+        finally:
+            self._caller = before
+            self.scheduler.wake(self._others)

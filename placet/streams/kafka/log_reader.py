@@ -45,7 +45,7 @@ def close_quietly(consumer: ConsumerCalls) -> None:
 
 
 def committed_positions(
-    consumer: ConsumerCalls, partitions: Iterable[TopicPartition]
+    consumer: ConsumerCalls, partitions: Iterable[TopicPartition], timeout_s: float = _COMMITTED_TIMEOUT_S
 ) -> dict[TopicPartition, int | None] | None:
     """Return the *stable* next positions of a consumer's group (KIP-447), None for a partition that has none.
 
@@ -56,7 +56,7 @@ def committed_positions(
     """
     asked = [ClientPartition(*partition) for partition in partitions]
     try:
-        found = consumer.committed(asked, timeout=_COMMITTED_TIMEOUT_S)
+        found = consumer.committed(asked, timeout=timeout_s)
     except CLIENT_ERRORS as error:
         reason = kafka_reason(error)
         if reason.code() in (KafkaError._TIMED_OUT, KafkaError.UNSTABLE_OFFSET_COMMIT):

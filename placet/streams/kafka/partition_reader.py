@@ -14,7 +14,7 @@ from placet.schemas.errors import PlacetError
 from placet.streams.errors import LogUnreachable, TaskMigrated
 from placet.streams.kafka.client_errors import kafka_errors_as
 from placet.streams.kafka.clients import Clients
-from placet.streams.kafka.log_reader import close_quietly, committed_positions, reader_client
+from placet.streams.kafka.log_reader import close_quietly, reader_client
 from placet.streams.kafka.poll_errors import drain, partition_of, reaction_to, records_of
 from placet.streams.records import ConsumerRecord, TopicPartition
 
@@ -45,10 +45,6 @@ class PartitionReader:
         self._consumer = reader_client(clients, options, topics)
         self._lanes: dict[TopicPartition, _Lane] = {}
         self.broken = ""
-
-    def committed(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int | None] | None:
-        """Return the group's stable positions, see `committed_positions`. Any thread may ask before `close`."""
-        return committed_positions(self._consumer, partitions)
 
     def start(self, partition: TopicPartition, position: int) -> None:
         """Read a partition from a position on.

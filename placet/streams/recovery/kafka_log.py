@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 
 from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Take
-from placet.streams.runtime import Runtime, Spawned
+from placet.streams.runtime import Runtime
 
 __all__ = ["KafkaLog", "KafkaRestoreLog"]
 
@@ -51,13 +52,14 @@ class KafkaRestoreLog:
         runtime: starts threads.
         reader: reads the partitions.
         admin: asks the leaders.
+        group: asks the group's coordinator.
     """
 
-    def __init__(self, runtime: Runtime, reader: PartitionReader, admin: Admin) -> None:
+    def __init__(self, runtime: Runtime, reader: PartitionReader, admin: Admin, group: GroupPositions) -> None:
         self._runtime = runtime
         self._reader = reader
         self._admin = admin
-        self._asking: list[Spawned] = []
+        self._group = group
 
     @property
     def broken(self) -> str:
@@ -65,23 +67,8 @@ class KafkaRestoreLog:
         return self._reader.broken
 
     def ask_committed(self, partitions: list[TopicPartition]) -> Future[dict[TopicPartition, int | None] | None]:
-        """See `RestoreLog`.
-
-        Asked by the consumer, whose call waits, in a thread of its own. The admin client could ask without waiting, but
-        librdkafka 2.16 ends the whole process where the coordinator has moved: the handler of the answer then turns to
-        the client's own group, and an admin client has none (librdkafka #5040).
-        """
-        answer: Future[dict[TopicPartition, int | None] | None] = Future()
-
-        def ask() -> None:
-            try:
-                answer.set_result(self._reader.committed(partitions))
-            except Exception as error:  # noqa: BLE001 - the thread's top: raised where the answer is taken
-                answer.set_exception(error)
-
-        self._asking = [spawned for spawned in self._asking if spawned.is_alive()]
-        self._asking.append(self._runtime.spawn("ask for positions", ask))
-        return answer
+        """See `RestoreLog`."""
+        return self._group.ask(partitions)
 
     def ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         """See `RestoreLog`. Uncommitted reading: the last stable offset may still hide a committed transaction."""
@@ -113,10 +100,9 @@ class KafkaRestoreLog:
 
     def close(self) -> None:
         """See `RestoreLog`. In a thread of its own: closing can block (confluent-kafka-python #1667)."""
+        self._group.close()
         self._runtime.spawn("close a restore's clients", self._close)
 
     def _close(self) -> None:
-        for spawned in self._asking:  # a client must not be closed beneath a call
-            spawned.join()
         self._reader.close()
         self._admin.close()

@@ -16,6 +16,7 @@ from tests.contract.kafka.under_test import KafkaUnderTest
 
 __all__ = [
     "CALL_S",
+    "COMMITTED",
     "EARLIEST",
     "LATEST",
     "UNCOMMITTED",
@@ -38,6 +39,7 @@ __all__ = [
 
 CALL_S: Final = 20.0
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
+COMMITTED: Final = {"isolation.level": "read_committed"}
 UNCOMMITTED: Final = {"isolation.level": "read_uncommitted"}
 LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the client's own gap
 EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # the client's own gap

@@ -13,8 +13,11 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 
 from placet.streams.kafka.client_errors import kafka_reason
 from placet.streams.kafka.clients import AdminCalls, ProducerCalls
+from placet.streams.kafka.group_positions import GroupPositions
+from placet.streams.records import TopicPartition
 from tests.contract.kafka.calls import (
     CALL_S,
+    COMMITTED,
     LATEST,
     answer,
     at,
@@ -154,6 +157,37 @@ def a_reader_waits_for_a_silent_broker_and_reads_on(kafka: KafkaUnderTest) -> No
         assert code_of(consumer.list_topics, topic, _SHORT_S) in {KafkaError._TRANSPORT, KafkaError._TIMED_OUT}
     write(producer, topic, b"b")
     assert read_to(kafka, consumer, 4).values == [b"b"]
+
+
+def calls_of_one_consumer_wait_for_each_other(kafka: KafkaUnderTest) -> None:
+    """Whichever thread makes them: who reads has a client of its own, that no question keeps from reading."""
+    topic, clients = kafka.new_topic(), kafka.clients
+    asked, another = reader(kafka, topic), reader(kafka, topic)
+    for consumer in (asked, another):
+        consumer.assign([at(topic)])
+        read_to(kafka, consumer, 0)
+    with _silent(kafka):
+        asking = clients.spawn("ask", lambda: refused(lambda: asked.committed([at(topic)], timeout=_SHORT_S)))
+        asking.join(_SHORT_S / 5)
+        another.consume(1, 0)
+        assert asking.is_alive()
+        asked.consume(1, 0)
+        asking.join(_SHORT_S / 5)
+        assert not asking.is_alive()
+
+
+def a_coordinator_that_does_not_answer_costs_all_that_ask_for_positions_one_wait(kafka: KafkaUnderTest) -> None:
+    """Not one for each of them: twelve would take half a minute, of which the coordinator is back in all but two s."""
+    topic, name = kafka.new_topic(13), kafka.new_name("group")
+    group = GroupPositions(kafka.clients, {**kafka.options, "group.id": name, **COMMITTED}, TopicPartition(topic, 12))
+    partitions = [TopicPartition(topic, number) for number in range(12)]
+    assert answer(kafka, group.ask(partitions)) == dict.fromkeys(partitions)
+    with _silent(kafka):
+        asked = [group.ask([partition]) for partition in partitions]
+        assert [answer(kafka, one) for one in asked] == [None] * len(asked)
+    asked = [group.ask([partition]) for partition in partitions]
+    assert [answer(kafka, one) for one in asked] == [{partition: None} for partition in partitions]
+    group.close()
 
 
 def _end_or_code(kafka: KafkaUnderTest, admin: AdminCalls, topic: str) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from confluent_kafka import KafkaError
 
 from placet.streams.kafka.clients import ConsumerCalls, ProducerCalls
+from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.membership import membership
+from placet.streams.records import TopicPartition
 from tests.contract.kafka.calls import (
     CALL_S,
+    COMMITTED,
     UNCOMMITTED,
+    answer,
     at,
     code_of,
     put,
@@ -224,3 +228,18 @@ def positions_survive_the_members(kafka: KafkaUnderTest) -> None:
     member.consumer.close()
     assert _stored(reader(kafka, options={"group.id": group}), topic) == 3
     assert _stored(joined(kafka, group, topic, 1).consumer, topic) == 3
+
+
+def positions_of_one_open_transaction_keep_nobody_else_from_an_answer(kafka: KafkaUnderTest) -> None:
+    """Of several tasks that ask at once, the one whose positions are unstable is told so, and the others theirs."""
+    topic, producer, name = kafka.new_topic(3), start_producer(kafka), kafka.new_name("group")
+    member = reader(kafka, options={"group.id": name})
+    group = GroupPositions(kafka.clients, {**kafka.options, "group.id": name, **COMMITTED}, TopicPartition(topic, 2))
+    partitions = [TopicPartition(topic, 0), TopicPartition(topic, 1)]
+    producer.begin_transaction()
+    producer.send_offsets_to_transaction([at(topic, 5)], member.consumer_group_metadata(), CALL_S)
+    asked = [group.ask([partition]) for partition in partitions]
+    assert [answer(kafka, one) for one in asked] == [None, {partitions[1]: None}]
+    producer.commit_transaction(CALL_S)
+    assert answer(kafka, group.ask(partitions)) == {partitions[0]: 5, partitions[1]: None}
+    group.close()
