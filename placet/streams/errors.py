@@ -14,7 +14,7 @@ PlacetError
 
 from __future__ import annotations
 
-from placet.schemas.errors import DecodeError, PlacetError
+from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
 from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
 
@@ -102,7 +102,8 @@ class FatalError(PlacetError):
 
 def unreadable(place: TopicPartition, what: str, why: Exception | str) -> DecodeError:
     """Return the error for something on a log that this gate can't read: where it lies, what it is, what to do."""
-    return DecodeError(
+    kind = UnknownSchema if isinstance(why, UnknownSchema) else DecodeError
+    return kind(
         f"{place.topic} partition {place.partition}: {what} can't be read: {why}. Other rules, a later release or "
         "something else wrote it: run those rules, or look at it with `placet verify`"
     )

@@ -20,13 +20,14 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
-from placet.streams.kafka.schema_registry import RegistryUnreachable
+from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.observer import Observer
 from placet.streams.loop.rules_in_force import RulesInForce
+from placet.streams.loop.unknown_schemas import SchemaQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.publishing import (
     ELECTION_S,
@@ -95,19 +96,23 @@ def build(
     check_topics(admin, settings, definitions)
     session_timeout_ms = admin.session_timeout_ms(settings.app)
     settings.check_session_timeout(session_timeout_ms)
-    entity_types = {definition.entity: entity_type_of(host, settings, admin, definition) for definition in definitions}
+    schemas = SchemaTexts(_registry(host, settings))
+    entity_types = {
+        definition.entity: entity_type_of(host, settings, admin, definition, schemas) for definition in definitions
+    }
     reader = log_reader(host, settings, "control", [control_topic(settings.app)])
     control = control_of(host, reader, settings, admin)
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
-    rules = RulesInForce(entity_types, control, metrics, lambda definition: _rules_in_time(host, settings, definition))
+    rules = RulesInForce(entity_types, control, metrics, lambda one: _rules_in_time(host, settings, one, schemas))
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
-    others = [*inputs, control_topic(settings.app)]
+    control_partition = TopicPartition(control_topic(settings.app), 0)
+    others = [*inputs, control_partition.topic]
     restorer = Restorer(
         host, host, lambda: _restore_log(host, settings, logs, others), settings.state_dir,
-        TopicPartition(control_topic(settings.app), 0), lambda: control.position,
+        control_partition, lambda: control.position,
     )  # fmt: skip
     producer = TransactionalProducer(
         host, transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
@@ -117,7 +122,7 @@ def build(
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
-    admin.connect(inputs)  # of which the idle question asks
+    admin.connect(others)  # of which the questions below ask
     return Worker(
         rules,
         lambda: GroupConsumer(host, group_options(settings), rules.inputs),
@@ -127,19 +132,25 @@ def build(
         metrics,
         stopping,
         IdleQuestion(admin, host.now_ms, settings.max_clock_skew_ms),
+        SchemaQuestion(host, control, lambda: admin.ask_ends([control_partition])[control_partition], schemas, metrics),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
     )
 
 
-def _rules_in_time(host: Host, settings: Settings, definition: Definition) -> Rules:
+def _registry(host: Host, settings: Settings) -> Registry | None:
+    url = settings.registry.url
+    return None if url is None else Registry(host, url, settings.registry_options())
+
+
+def _rules_in_time(host: Host, settings: Settings, definition: Definition, schemas: SchemaTexts) -> Rules:
     """Compile a definition; a registry that does not answer for a moment delays it, and ends no running gate."""
     for _ in range(_REGISTRY_TRIES - 1):
         with suppress(RegistryUnreachable):
-            return rules_of(host, settings, definition)
+            return rules_of(host, settings, definition, schemas)
         host.sleep(_REGISTRY_PAUSE_S)
-    return rules_of(host, settings, definition)
+    return rules_of(host, settings, definition, schemas)
 
 
 def _publish(

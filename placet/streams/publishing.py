@@ -18,7 +18,7 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.clients import Clients
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.plain_producer import produce_durably
-from placet.streams.kafka.schema_registry import wire_of
+from placet.streams.kafka.schema_registry import SchemaTexts, wire_of
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaLog
 from placet.streams.rules.control import Control
@@ -140,23 +140,32 @@ def publishing(host: Host, settings: Settings, definitions: Iterable[Definition]
             control.close()
 
 
-def entity_type_of(host: Host, settings: Settings, admin: Admin, definition: Definition) -> EntityType:
+def entity_type_of(
+    host: Host, settings: Settings, admin: Admin, definition: Definition, schemas: SchemaTexts | None = None
+) -> EntityType:
     """Return an entity type: its compiled definition, and its topics as they are now."""
     topics = entity_topics(settings.app, definition.entity)
     described = admin.describe_topics(topics)
     ids = {topic: info.topic_id for topic, info in described.items()}
     partitions = described[topics.signals].partitions
-    return EntityType(settings.app, rules_of(host, settings, definition), topics, ids, partitions)
+    return EntityType(settings.app, rules_of(host, settings, definition, schemas), topics, ids, partitions)
 
 
-def rules_of(host: Host, settings: Settings, definition: Definition) -> Rules:
+def rules_of(host: Host, settings: Settings, definition: Definition, schemas: SchemaTexts | None = None) -> Rules:
     """Compile a definition.
+
+    Args:
+        host: clock.
+        settings: complete.
+        definition: what to compile.
+        schemas: of a registry's ids, for a gate: it asks beside its transactions. None asks on the spot.
 
     Raises:
         DefinitionError, SettingsError: it can't be run here.
         RegistryUnreachable: its schemas are not known, and nobody tells.
     """
-    wire = wire_of(host, settings.registry.url, settings.registry_options(), settings.app, definition.entity)
+    registry = settings.registry.url, settings.registry_options()
+    wire = wire_of(host, *registry, settings.app, definition.entity, schemas)
     return Rules(compile_machine(definition), Codec(definition, wire, settings.record_bytes_max))
 
 

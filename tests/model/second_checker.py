@@ -106,7 +106,7 @@ class _Task:
         self._rules = rules_of(history.definition)
         self._others = {digest: rules_of(text) for digest, text in history.others.items()}
         self._first = self._rules
-        self.deciding = Deciding(self._rules, self._say)
+        self.deciding = Deciding(self._rules, self._others.values(), self._say)
         self._compare = self.deciding.compare
         self._commit: Row | None = None
         self._at = dict.fromkeys(self._kinds, 0)  # the positions after the last commit

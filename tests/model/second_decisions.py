@@ -6,7 +6,7 @@ what the gate's output shows was taken over: `observed` marks these places.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from tests.model.second_definition import Rules
@@ -37,8 +37,8 @@ class Place(NamedTuple):
 class Deciding:
     """Decides the inputs of one partition again, in their order."""
 
-    def __init__(self, rules: Rules, say: Callable[[str], None]) -> None:
-        self.judge = Judge(rules)
+    def __init__(self, rules: Rules, others: Iterable[Rules], say: Callable[[str], None]) -> None:
+        self.judge = Judge(rules, others)
         self.log_time = self.watermark = 0
         self.dead: dict[tuple[str, int, int], tuple[LoggedRecord, Row, LoggedRecord]] = {}
         self._said: dict[str, bytes] = {}  # name and payload, and their digest

@@ -14,7 +14,7 @@ Where the docs were silent, what the gate's output shows was taken over: `observ
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -119,16 +119,18 @@ def _value(code: Any, scope: dict[str, Any]) -> Any:
 class Judge:
     """Remembers what was applied, and says what must be decided next."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, others: Iterable[Rules] = ()) -> None:
         self.entities: dict[str, Entity] = {}
         self.rules = rules
+        self._published = [rules, *others]
         self._memory: dict[tuple[str, str, str], Memory] = {}
 
     def read(
         self, kind: str, key: bytes | None, value: bytes | None, partition: int, count: int
     ) -> tuple[str, Message | None]:
         """Rung 1: return what is wrong with an input (empty: nothing), and the input if it decodes."""
-        columns = decoded(value, self.rules.schemas[kind], named=True)
+        forms = [each.schemas[kind] for each in self._published]
+        columns = next((found for form in forms if (found := decoded(value, form, named=True)) is not None), None)
         if columns is None:
             return self._unread(value or b""), None
         name, payload = columns["name"], columns["payload"] or ("", None)
@@ -154,7 +156,8 @@ class Judge:
         return "", message
 
     def _unread(self, value: bytes) -> str:
-        known = [form[0] for form in (*self.rules.schemas.values(), *CONTRACTS.values())]
+        ours = [form for each in self._published for form in each.schemas.values()]
+        known = [form[0] for form in (*ours, *CONTRACTS.values())]
         registry = value[:1] == b"\0" and len(value) >= 5
         single = value[:2] == b"\xc3\x01" and len(value) >= 10 and value[:10] not in known
         return "UNKNOWN_SCHEMA" if registry or single else "UNDECODABLE"

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import count
 from threading import Event
 from types import SimpleNamespace
 from typing import Any, Final, cast
 from unittest.mock import MagicMock
 
-from placet.streams.errors import TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.errors import LogUnreachable, TaskMigrated, TaskStopped, TransactionAborted
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.rules_in_force import RulesInForce
+from placet.streams.loop.unknown_schemas import SchemaQuestion
 from placet.streams.loop.worker import Worker
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Job, RestoreResult
@@ -94,8 +96,11 @@ class LoopWorld:
         self.worker = Worker(
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
-            IdleQuestion(self, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
-            namesake=MagicMock(), bytes_max=bytes_max,
+            IdleQuestion(self, lambda: driver.now_ms, 0),
+            SchemaQuestion(at_once(), cast("Any", control), lambda: answered({self.inputs[0]: 1})[self.inputs[0]],
+                self, MagicMock(),
+            ),
+            records_max=records_max, poll_timeout_ms=1, namesake=MagicMock(), bytes_max=bytes_max,
         )  # fmt: skip
 
     def run(self) -> None:
@@ -107,6 +112,11 @@ class LoopWorld:
         log = self.log
         committed, ends = log.committed(self.inputs), log.end_offsets(self.inputs)
         return all((committed[partition] or 0) == ends[partition] for partition in self.inputs)
+
+    def ask(self) -> None:
+        """Ask the registry, which may not answer."""
+        if self.happens("the registry does not answer", 3):
+            raise LogUnreachable("the registry does not answer")
 
     def ask_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         return answered(self.log.start_offsets(list(partitions)))
@@ -131,6 +141,11 @@ class LoopWorld:
             task_id, driver.topics, self.kind.topic_ids, PARTITIONS, driver.codec, form, store, driver.now_ms
         )
         return restore_at_once(job, self.log)
+
+
+def at_once() -> StagedHost:
+    """A machine on which work is done as soon as it is spawned, and a second goes by with each look at the clock."""
+    return StagedHost(spawn=lambda _name, work: work(), monotonic_s=map(float, count()).__next__)
 
 
 def answered(values: Mapping[TopicPartition, int]) -> dict[TopicPartition, Future[int]]:

@@ -7,7 +7,7 @@ from itertools import groupby
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from placet.streams.loop.task import in_log_time_order
+from placet.streams.loop.order import in_log_time_order
 from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import Input, Replica, recorded_inputs, recorded_outcomes
 from tests.property.strategies import Dice, as_yaml, definitions, histories, thorough

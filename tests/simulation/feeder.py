@@ -6,10 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from placet.processors.address import partition_of
+from placet.schemas.codec.codec import Codec
+from placet.schemas.codec.control import decode_control
 from placet.schemas.messages import Kind, Message
 from placet.simulation.brokers.log import ABORT, COMMIT, Piece, ProducerBatch
 from placet.simulation.brokers.transactions import OpenTransaction
-from tests.simulation.rules import CODEC, DEFINITION, ENTITIES, PARTITIONS, TOPICS
+from placet.streams.topology import control_topic
+from tests.simulation.rules import APP, CODEC, CODECS, DEFINITION, ENTITIES, PARTITIONS, TOPICS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -36,6 +39,7 @@ class Feeder:
         self._open = False
         self._sequences: dict[tuple[str, int], int] = {}
         self._sent: list[Message] = []
+        self._codecs: list[Codec] = []
         self._later()
 
     @property
@@ -90,7 +94,7 @@ class Feeder:
         assert found is not None
         if found.leader < 0 or not found.takes_writes:
             return None
-        transactional, value = producer_id >= 0, b"{}" if poison else CODEC.encode_message(message)
+        transactional, value = producer_id >= 0, self._poison() if poison else self._codec().encode_message(message)
         sequence = self._sequences.get(at, 0) if transactional else -1
         batch = ProducerBatch(producer_id, 0, sequence, transactional, [Piece(key, value, None)])
         found.log.append(batch, cluster.network.clock_ms(found.leader))
@@ -98,6 +102,20 @@ class Feeder:
         self._sequences[at] = sequence + 1 if transactional else self._sequences.get(at, 0)
         self.sent += 1
         return at
+
+    def _poison(self) -> bytes:
+        """Return what no gate can read: no record at all, or one of a schema that nobody has."""
+        return b"{}" if self._world.choices.pick(2) else b"\xc3\x01schemaXY"
+
+    def _codec(self) -> Codec:
+        """Return the codec of a producer of any version that was published by now."""
+        world = self._world
+        if not world.scale.rolls:
+            return CODEC
+        entries, _, _ = world.cluster.log((control_topic(APP), 0)).read(0, 100, committed=True)
+        if len(entries) != len(self._codecs):
+            self._codecs = [CODECS[decode_control(entry.value or b"").digest] for entry in entries]
+        return self._codecs[world.choices.pick(len(self._codecs))] if self._codecs else CODEC
 
     def _message(self) -> Message:
         choices = self._world.choices

@@ -12,6 +12,7 @@ from placet.streams.topology import entity_topics
 __all__ = [
     "APP",
     "CODEC",
+    "CODECS",
     "DEFINITION",
     "ENTITIES",
     "NEWER",
@@ -48,12 +49,14 @@ _CHANGES: Final = {
     "string | null}\nsignals": "string | null, seen_by: string | null}\nsignals",
     "from: [open, held], copy: count}\n  noted": "from: [open, held, parked], copy: count}\n  noted",
     "copy: note}\n  seen": "copy: note, set: {seen_by: proposer}}\n  seen",
+    "proposals:\n": "  marked: {payload: {colour: string}, from: [open, held]}\nproposals:\n",
     "removed: {from: [open, held]": "removed: {from: [open, held, parked]",
     "hold: {from: open, to: held,": "hold: {from: open, to: parked,",
     "release: {from: held,": "release: {from: [held, parked],",
 }
 NEWER_RULES: Final = reduce(lambda text, change: text.replace(*change), _CHANGES.items(), RULES)
-"""A version that goes with the one before: a field and a status more, which inputs of both versions lead to."""
+"""A version that goes with the one before: a field and a status more, which inputs of both versions lead to, and a
+signal that nobody sends: so producers of this version write another schema."""
 NEWER: Final = parse_definition(NEWER_RULES)
 DEFINITION: Final = parse_definition(RULES)
 _WITHDRAWN: Final = RULES.replace("version: 1", "version: 3")
@@ -66,5 +69,6 @@ VERSIONS: Final = (
 )
 """Definitions that follow each other, with their texts: the third one withdraws the second, which has to be forced."""
 CODEC: Final = Codec(DEFINITION)
+CODECS: Final = {each.digest: Codec(each) for each, _ in VERSIONS}
 TOPICS: Final = entity_topics(APP, DEFINITION.entity)
 ENTITIES: Final = ("order-1", "order-2", "order-3", "order-5")

@@ -17,7 +17,7 @@ from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.admin_errors import BrokerUnreachable
 from placet.streams.kafka.clients import AdminCalls
-from placet.streams.kafka.questions import _handed_on, _offset_of, ask_topic_ids
+from placet.streams.kafka.questions import Insisting, _handed_on, _offset_of, ask_topic_ids
 from placet.streams.records import TopicPartition
 from tests.staged import StagedHost
 
@@ -117,3 +117,73 @@ def test_no_offsets_are_asked_for_while_a_leader_is_unknown_but_for_the_first_ti
                 time.sleep(0.35)  # in all, for longer than librdkafka goes without looking them up
             assert first
             assert looked_for() == first
+
+
+class Leaders:
+    """Leaders of partitions, who answer when a test has them answer."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[TopicPartition, Future[int]]] = []
+        self.now_s = 0.0
+        self.insisting = Insisting(lambda: self.now_s)
+
+    def ask(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        self.asked.append({partition: Future() for partition in partitions})
+        return self.asked[-1]
+
+    def later(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.insisting.again()
+
+
+A, B = TopicPartition("topic", 0), TopicPartition("topic", 1)
+
+
+def test_a_leader_that_does_not_answer_is_asked_again_and_the_first_answer_counts() -> None:
+    leaders = Leaders()
+    answers = leaders.insisting.ask(leaders.ask, [A, B])
+    leaders.asked[0][A].set_result(7)
+    leaders.later(0.6)
+    assert [set(each) for each in leaders.asked] == [{A, B}, {B}], "only for what nobody answered"
+    leaders.asked[1][B].set_result(8)
+    leaders.asked[0][B].set_result(9)  # the slow one, at last
+    leaders.later(10.0)
+    assert ({partition: answer.result(0) for partition, answer in answers.items()}, len(leaders.asked)) == (
+        {A: 7, B: 8}, 2,
+    )  # fmt: skip
+
+
+def test_a_leader_that_is_only_slow_answers_the_first_question() -> None:
+    leaders = Leaders()
+    answers = leaders.insisting.ask(leaders.ask, [A])
+    for _ in range(5):
+        leaders.later(0.6)
+    leaders.asked[0][A].set_result(7)
+    assert answers[A].result(0) == 7
+
+
+def test_one_that_was_just_elected_and_refuses_is_asked_again_soon_and_not_at_once() -> None:
+    leaders = Leaders()
+    answers = leaders.insisting.ask(leaders.ask, [A])
+    leaders.asked[0][A].set_exception(BrokerUnreachable("its leader gave no offset"))
+    leaders.later(0.1)
+    assert len(leaders.asked) == 1
+    leaders.later(0.15)
+    leaders.asked[1][A].set_result(7)
+    assert answers[A].result(0) == 7
+
+
+def test_an_answer_that_never_comes_is_told_in_the_end_and_what_nobody_may_ask_at_once() -> None:
+    leaders = Leaders()
+    answers = leaders.insisting.ask(leaders.ask, [A, B])
+    leaders.asked[0][A].set_exception(SettingsError("not allowed"))
+    with pytest.raises(SettingsError):
+        answers[A].result(0)
+    leaders.later(19.0)
+    assert not answers[B].done()
+    leaders.later(1.1)
+    with pytest.raises(BrokerUnreachable, match="does not answer"):
+        answers[B].result(0)
+    asked = len(leaders.asked)
+    leaders.later(5.0)
+    assert len(leaders.asked) == asked

@@ -81,10 +81,19 @@ def test_after_an_error_the_topic_is_read_on_from_what_was_taken() -> None:
     topic.control.publish([LAMP], topic.produce, 7)
     topic.control.stay()
     topic.reader.take_new.side_effect = [
-        LogUnreachable("a message could not be read"), [control_record(published(NEWER, base=LAMP.digest), 1)],
+        LogUnreachable("a message could not be read"), ([control_record(published(NEWER, base=LAMP.digest), 1)], None),
     ]  # fmt: skip
     assert topic.control.follow() == []
     topic.reader.follow.assert_called_with(TopicPartition("control", 0), 1)
     assert topic.reader.follow.call_count == 2
     topic.control.follow()
     assert topic.control.position == 2
+
+
+def test_markers_behind_the_last_record_are_read_too() -> None:
+    """Otherwise whoever waits until the topic is read to its end would wait for ever."""
+    topic = Topic()
+    topic.control.publish([LAMP], topic.produce, 7)
+    topic.reader.take_new.side_effect = [([], 3)]
+    topic.control.follow()
+    assert topic.control.position == 3

@@ -16,7 +16,8 @@ from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import AppliedEntry, Commit, Genesis, LedgerEntry, MemoryEntry, Span
 from placet.schemas.messages import Kind, Message
 from placet.streams.errors import TaskStopped
-from placet.streams.loop.task import Phase, Task, in_log_time_order
+from placet.streams.loop.order import in_log_time_order
+from placet.streams.loop.task import Phase, Task
 from placet.streams.records import ConsumerRecord, ProducerRecord
 from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId, dead_letters_topic, entity_topics

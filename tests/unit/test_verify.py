@@ -675,7 +675,7 @@ def test_records_framed_by_a_registry_need_one() -> None:
     with pytest.raises(SettingsError, match="PLACET_REGISTRY__URL"):
         book.in_force(definition.digest, 1, 0)
 
-    wire = Confluent(lambda _role, _schema: 7, lambda _id: "")
+    wire = Confluent(lambda _role, _schema: 7, lambda _role, _id: "")
     in_force = PastRules("order", rulebook_of(numbered(definition)), wire, 1 << 20).in_force(definition.digest, 1, 0)
     assert in_force is not None
     decision, at = TestDriver(definition).codec.decode_decision(small_history().records[DECISIONS][0].value or b"")

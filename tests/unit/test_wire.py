@@ -45,7 +45,7 @@ class Shelf:
                 return known
         raise SettingsError(f"{role} is not registered")
 
-    def text_of(self, schema_id: int) -> str:
+    def text_of(self, _role: str, schema_id: int) -> str:
         self.asked.append(schema_id)
         if schema_id not in self.texts:
             raise UnknownSchema(f"no schema {schema_id}")
@@ -175,7 +175,7 @@ def test_a_learned_schema_is_known_by_its_id_too() -> None:
 
 
 def test_single_object_framing_knows_nobody_to_ask() -> None:
-    assert SINGLE_OBJECT.schema_of(b"\xc3\x01" + b"\x00" * 8) is None
+    assert SINGLE_OBJECT.schema_of("signal", b"\xc3\x01" + b"\x00" * 8) is None
 
 
 def _reversed_body() -> bytes:

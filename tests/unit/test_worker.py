@@ -34,6 +34,7 @@ TOPICS = entity_topics("app", "order")
 TASK = TaskId("order", 0)
 SIGNALS, PROPOSALS = TopicPartition(TOPICS.signals, 0), TopicPartition(TOPICS.proposals, 0)
 CLOCK_MS, SKEW_MS = 100_000, 5_000
+NOTHING_UNKNOWN = cast("Any", SimpleNamespace(look=lambda _tasks: ([], []), waiting=set(), why=""))
 
 
 class Brokers:
@@ -80,18 +81,21 @@ class Turn:
             entity_types={"order": SimpleNamespace(topics=TOPICS)},
             follow=lambda: False,
             entity_of=dict.fromkeys(TOPICS.inputs, "order"),
+            task_of=lambda _partition: TASK,
+            inputs_of=lambda _task_id: [SIGNALS, PROPOSALS],
+            complete=lambda _assigned: {TASK},
         )
         self.clock_ms = CLOCK_MS
         self.idle = IdleQuestion(self.brokers, lambda: self.clock_ms, SKEW_MS)
         self.worker = Worker(
             cast("Any", rules), lambda: self.consumer, MagicMock(), restorer,
-            StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle,
+            StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle, NOTHING_UNKNOWN,
             records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
         self.task = MagicMock(
             task_id=TASK, positions=positions, next_positions=positions, staged_positions=positions, left=[],
-            oldest_at=CLOCK_MS,
+            oldest_at=CLOCK_MS, asks=False,
         )  # fmt: skip
         self.task.needs_housekeeping.return_value = expired
         self.worker.tasks[TASK] = self.task
@@ -260,7 +264,8 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     rules = RulesInForce({"lamp": kind}, control, MagicMock(), MagicMock())
     worker = Worker(
         rules, lambda: consumer, MagicMock(), restorer, host,
-        MagicMock(), host.flag(), MagicMock(), records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
+        MagicMock(), host.flag(), MagicMock(), NOTHING_UNKNOWN,
+        records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
     )  # fmt: skip
     worker._follow_assignment([])
     deadline_s = time.monotonic() + 20

@@ -45,11 +45,11 @@ class Wire(Protocol):
         """
         ...
 
-    def schema_of(self, head: bytes) -> str | None:
+    def schema_of(self, role: str, head: bytes) -> str | None:
         """Return the schema, as JSON text, of a head that nothing local knows; None where nobody can be asked.
 
         Raises:
-            UnknownSchema: whoever is to know does not, or can't be reached.
+            UnknownSchema: whoever is to know does not, can't be reached, or has yet to be asked.
         """
         ...
 
@@ -61,7 +61,7 @@ class SingleObject:
         """Return C3 01 and the schema's fingerprint."""
         return single_object_head(schema)
 
-    def schema_of(self, head: bytes) -> None:
+    def schema_of(self, role: str, head: bytes) -> None:
         """Know nobody who could be asked."""
 
 
@@ -74,19 +74,19 @@ class Confluent:
 
     Args:
         id_of: the id of a role's schema, given as JSON text, in the registry; asked once at start.
-        text_of: the schema, as JSON text, of an id; asked for unknown ids only.
+        text_of: the schema, as JSON text, of an id that wrote a record of a role; asked for unknown ids only.
     """
 
-    def __init__(self, id_of: Callable[[str, str], int], text_of: Callable[[int], str]) -> None:
+    def __init__(self, id_of: Callable[[str, str], int], text_of: Callable[[str, int], str]) -> None:
         self._id_of, self._text_of = id_of, text_of
 
     def head(self, role: str, schema: str) -> bytes:
         """Return 00 and the schema's id."""
         return confluent_head(self._id_of(role, schema))
 
-    def schema_of(self, head: bytes) -> str | None:
+    def schema_of(self, role: str, head: bytes) -> str | None:
         """Ask the registry; about its own framing only."""
-        return self._text_of(int.from_bytes(head[1:], "big")) if head[0] == 0 else None
+        return self._text_of(role, int.from_bytes(head[1:], "big")) if head[0] == 0 else None
 
 
 @lru_cache(maxsize=64)

@@ -119,7 +119,7 @@ class WriterSchemas:
             raise DecodeError(f"a {self._roles[head]} record stands where a {self.role} is expected")
         if head in self._refused:
             raise DecodeError(self._refused[head])
-        text = self._wire.schema_of(head)
+        text = self._wire.schema_of(self.role, head)
         if text is None:
             raise UnknownSchema(f"nobody here knows the schema {head.hex()}")
         try:

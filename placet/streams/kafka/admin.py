@@ -38,7 +38,7 @@ _CALL_TIMEOUT_S: Final = 10.0
 _GRACE_S: Final = 2.0
 _TRY_S: Final = 4.0
 _PAUSE_S: Final = 0.2
-_LEADER_TRY_S: Final = 1.5
+_LEADER_TRY_S: Final = 2.0
 """Of one question to a leader. librdkafka does not look for another one while it waits for this."""
 _LEADERS: Final = {"topic.metadata.refresh.interval.ms": "1000", "metadata.max.age.ms": "3000"}  # see `ask_offsets`
 

@@ -135,9 +135,11 @@ class LogReader:
         with kafka_errors_as(LogUnreachable, f"reading {partition.topic}-{partition.partition}"):
             self._consumer.assign([ClientPartition(*partition, position)])
 
-    def take_new(self) -> list[ConsumerRecord]:
-        """Return what has arrived, without waiting."""
-        return records_of(drain(self._consumer, _NEW_RECORDS_MAX, 0), [])
+    def take_new(self) -> tuple[list[ConsumerRecord], int | None]:
+        """Return what has arrived, without waiting, and the end of the log if it was met behind that."""
+        ends: list[Message] = []
+        records = records_of(drain(self._consumer, _NEW_RECORDS_MAX, 0), ends)
+        return records, ends[-1].offset() if ends else None
 
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
         """Stay on these partitions too, beside those that are followed already."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
@@ -15,9 +16,15 @@ from placet.streams.kafka.admin_errors import ABSENT, UNREACHABLE, BrokerUnreach
 from placet.streams.kafka.clients import AdminCalls
 from placet.streams.records import TopicPartition
 
-__all__ = ["ask_offsets", "ask_topic_ids"]
+__all__ = ["Insisting", "ask_offsets", "ask_topic_ids"]
 
 Answer = TypeVar("Answer")
+_Ask = Callable[[list[TopicPartition]], dict[TopicPartition, "Future[int]"]]
+_AGAIN_AFTER_S: Final = 0.5
+_AFTER_REFUSAL_S: Final = 0.2
+"""One that was just elected refuses for a moment."""
+_IN_VAIN_S: Final = 20.0
+"""Long enough for an election, 9 s by default."""
 
 
 def ask_offsets(
@@ -75,6 +82,79 @@ def ask_topic_ids(client: AdminCalls, topics: Iterable[str], timeout_s: float) -
         name: _handed_on(described, _topic_id_of, f"describe topic {name}", UNREACHABLE | ABSENT)
         for name, described in found.items()
     }
+
+
+class Insisting:
+    """Asks leaders again while no answer comes, beside the question before: the first answer counts.
+
+    A leader that fell silent holds its question until that times out; meanwhile another one may be elected, and nothing
+    sends the question there. One that is only slow answers in the end.
+
+    Args:
+        monotonic_s: a clock.
+    """
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._open: list[_Open] = []
+
+    def ask(self, ask: _Ask, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
+        """Ask for one offset of each partition.
+
+        Returns:
+            A future for each: an offset, `BrokerUnreachable` after `_IN_VAIN_S`, or another error at once.
+        """
+        answers: dict[TopicPartition, Future[int]] = {partition: Future() for partition in partitions}
+        asked = _Open(ask, answers, self._monotonic_s() + _IN_VAIN_S)
+        asked.begin(self._monotonic_s())
+        self._open.append(asked)
+        return answers
+
+    def again(self) -> None:
+        """Ask again where it is time to; called again and again."""
+        now_s = self._monotonic_s()
+        self._open = [asked for asked in self._open if asked.waiting()]
+        for asked in self._open:
+            if now_s >= asked.until_s:
+                asked.give_up()
+            elif now_s >= asked.again_at_s or (asked.refused and now_s >= asked.asked_at_s + _AFTER_REFUSAL_S):
+                asked.begin(now_s)
+
+
+class _Open:
+    """A question with partitions that no leader has answered for."""
+
+    def __init__(self, ask: _Ask, answers: dict[TopicPartition, Future[int]], until_s: float) -> None:
+        self.until_s = until_s
+        self.asked_at_s = self.again_at_s = 0.0
+        self.refused: BrokerUnreachable | None = None
+        self._ask = ask
+        self._answers = answers
+
+    def waiting(self) -> list[TopicPartition]:
+        return [partition for partition, answer in self._answers.items() if not answer.done()]
+
+    def begin(self, now_s: float) -> None:
+        self.asked_at_s, self.again_at_s, self.refused = now_s, now_s + _AGAIN_AFTER_S, None
+        for partition, found in self._ask(self.waiting()).items():
+            found.add_done_callback(partial(self._take, self._answers[partition]))
+
+    def give_up(self) -> None:
+        error = self.refused or BrokerUnreachable("its leader does not answer")
+        for partition in self.waiting():
+            with suppress(InvalidStateError):  # answered in this moment
+                self._answers[partition].set_exception(error)
+
+    def _take(self, answer: Future[int], found: Future[int]) -> None:
+        error = found.exception()
+        if isinstance(error, BrokerUnreachable):
+            self.refused = error
+            return
+        with suppress(InvalidStateError):  # the other question was answered before, or nobody waits any more
+            if error is None:
+                answer.set_result(found.result())
+            else:
+                answer.set_exception(error)
 
 
 def _handed_on(

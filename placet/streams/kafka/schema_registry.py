@@ -1,8 +1,8 @@
 """The schema registry: ids of our schemas, schemas of foreign ids, and registering. The client speaks HTTP, we don't.
 
 Nothing here is on the way of a record: our own ids are asked for once, when a codec is made, and a foreign id when it
-is met for the first time. What the registry does not know is not asked for again for a while, and unknown ids
-altogether only a few times a second, so that made-up ids can't slow a partition down to the pace of HTTP.
+is met for the first time: by a gate beside its transactions (`SchemaTexts`), by readers on the spot. A reader does not
+ask again for a while for what the registry does not know, and for unknown ids altogether only a few times a second.
 
 Subjects follow the TopicNameStrategy (`<topic>-value`), which Connect and the user interfaces expect.
 """
@@ -26,7 +26,7 @@ from placet.streams.topology import control_topic, dead_letters_topic, entity_to
 if TYPE_CHECKING:
     from confluent_kafka.schema_registry import SchemaRegistryClient
 
-__all__ = ["Registered", "Registry", "RegistryUnreachable", "subjects", "wire_of"]
+__all__ = ["Registered", "Registry", "RegistryUnreachable", "SchemaTexts", "subjects", "wire_of"]
 
 _DEFAULTS: Final[Mapping[str, Any]] = {"timeout": 2, "max.retries": 1}
 """A partition waits while a foreign id is asked for: not long."""
@@ -38,6 +38,8 @@ _PAUSE_S: Final = 0.1
 _OUTAGE_S: Final = 30.0
 """How long nothing is asked for after the registry did not answer."""
 _UNKNOWN_MAX: Final = 10_000
+_READ_BESIDE: Final = frozenset({"decision", "ledger", "control", "dead_letter"})
+"""Roles of records that a gate reads outside of transactions, if at all."""
 _NOT_FOUND: Final = 404
 _REFUSED: Final = (409, 422)
 
@@ -95,10 +97,20 @@ class Registry:
         self._unknown: dict[int, float] = {}
         self._ask_again_at = 0.0
 
-    def wire(self, app: str, entity: str) -> Confluent:
-        """Return the framing of an entity type's topics."""
+    def wire(self, app: str, entity: str, later: SchemaTexts | None = None) -> Confluent:
+        """Return the framing of an entity type's topics.
+
+        Args:
+            app: prefix of the topics.
+            entity: the entity type.
+            later: has the schemas of what a transaction reads, and takes note of those that it lacks.
+        """
         by_role = subjects(app, entity)
-        return Confluent(lambda role, schema: self.id_of(by_role[role], schema), self.text_of)
+
+        def text_of(role: str, schema_id: int) -> str:
+            return self.text_of(schema_id) if later is None or role in _READ_BESIDE else later.text_of(schema_id)
+
+        return Confluent(lambda role, schema: self.id_of(by_role[role], schema), text_of)
 
     def id_of(self, subject: str, schema: Schema | str) -> int:
         """Return the id under which a schema is registered.
@@ -138,6 +150,15 @@ class Registry:
             self._remember(schema_id)
             raise UnknownSchema(f"{self.url} does not know the schema id {schema_id}")
         return text
+
+    def find(self, schema_id: int) -> str | None:
+        """Return the schema of an id, as JSON text; None where the registry does not know it.
+
+        Raises:
+            RegistryUnreachable: nobody knows.
+        """
+        with self._asking():
+            return self._text_of(schema_id)
 
     def _text_of(self, schema_id: int) -> str | None:
         try:
@@ -217,13 +238,61 @@ class Registry:
             raise RegistryUnreachable(f"{self.url}: {error}") from error
 
 
-def wire_of(runtime: Runtime, url: str | None, options: Mapping[str, str], app: str, entity: str) -> Wire:
+class SchemaTexts:
+    """The schemas of a registry's ids, as far as it was asked for them: beside the loop, never in a transaction.
+
+    Args:
+        registry: is asked; None where there is none.
+    """
+
+    def __init__(self, registry: Registry | None) -> None:
+        self._registry = registry
+        self._texts: dict[int, str] = {}
+        self._wanted: set[int] = set()
+
+    def text_of(self, schema_id: int) -> str:
+        """Return the schema of an id, as JSON text.
+
+        Raises:
+            UnknownSchema: the registry did not know it when it was asked, or has yet to be asked.
+        """
+        text = self._texts.get(schema_id)
+        if text is None:
+            self._wanted.add(schema_id)
+            raise UnknownSchema(f"the registry does not know the schema id {schema_id}")
+        return text
+
+    def ask(self) -> None:
+        """Ask the registry for what was wanted since the last time.
+
+        Raises:
+            RegistryUnreachable: it does not answer; what it was not asked for stays wanted.
+        """
+        while self._registry is not None and self._wanted:
+            schema_id = self._wanted.pop()
+            try:
+                text = self._registry.find(schema_id)
+            except RegistryUnreachable:
+                self._wanted.add(schema_id)
+                raise
+            if text is not None:
+                self._texts[schema_id] = text
+
+
+def wire_of(
+    runtime: Runtime,
+    url: str | None,
+    options: Mapping[str, str],
+    app: str,
+    entity: str,
+    later: SchemaTexts | None = None,
+) -> Wire:
     """Return how an entity type's records are framed: by the registry's ids where there is one, else by fingerprints.
 
     Raises:
         SettingsError: see `Registry`.
     """
-    return SINGLE_OBJECT if url is None else Registry(runtime, url, options).wire(app, entity)
+    return SINGLE_OBJECT if url is None else Registry(runtime, url, options).wire(app, entity, later)
 
 
 def _compatibility(schema: Schema) -> str:

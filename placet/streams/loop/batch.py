@@ -7,21 +7,36 @@ store only after the commit, in one atomic batch; an aborted transaction's overl
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import final
 
 from msgspec import MsgspecError
 
-from placet.schemas.decision import Outcome, Reason
+from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN, EntityState
 from placet.streams.errors import unreadable
-from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.state import layout
+from placet.streams.state.outputs import NO_OUTPUTS, Output
 from placet.streams.state.store import StateStore
 
-__all__ = ["Batch"]
+__all__ = ["Batch", "DecidedInput"]
+
+
+@final
+class DecidedInput:
+    """An input and its decision, on the way from the ladder to the encoder."""
+
+    def __init__(
+        self, record: ConsumerRecord, at: Coordinates, decision: Decision, outputs: list[Output] = NO_OUTPUTS
+    ) -> None:
+        self.record = record
+        self.at = at
+        self.decision = decision
+        self.outputs = outputs
 
 
 class Batch:

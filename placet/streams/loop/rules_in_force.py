@@ -7,6 +7,7 @@ control records ── Rulebook ── the version in force ──► Rules of e
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from placet.processors.ladder import LADDER
@@ -18,7 +19,9 @@ from placet.schemas.in_force import Usable
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import TaskMigrated
 from placet.streams.loop.observer import Observer
+from placet.streams.records import TopicPartition
 from placet.streams.rules.control import Control
+from placet.streams.topology import TaskId
 
 __all__ = ["RulesInForce"]
 
@@ -61,6 +64,19 @@ class RulesInForce:
     def inputs(self) -> list[str]:
         """The topics that this gate subscribes to."""
         return [topic for kind in self.entity_types.values() for topic in kind.topics.inputs]
+
+    def task_of(self, partition: TopicPartition) -> TaskId:
+        """Return the task of an input partition."""
+        return TaskId(self.entity_of[partition.topic], partition.partition)
+
+    def inputs_of(self, task_id: TaskId) -> list[TopicPartition]:
+        """Return a task's input partitions."""
+        return [TopicPartition(topic, task_id.partition) for topic in self.entity_types[task_id.entity].topics.inputs]
+
+    def complete(self, assigned: AbstractSet[TopicPartition]) -> set[TaskId]:
+        """Return the tasks, of entity types that can be run here, all of whose input partitions are assigned."""
+        tasks = {task_id for task_id in map(self.task_of, assigned) if task_id.entity in self.entity_types}
+        return {task_id for task_id in tasks if assigned >= set(self.inputs_of(task_id))}
 
     def follow(self) -> bool:
         """Take what was published meanwhile; only between two transactions. Tell whether there was anything.

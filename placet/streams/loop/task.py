@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import Enum
-from heapq import merge
-from operator import itemgetter
-from typing import Final, final
+from typing import Final
 
 from placet.processors.address import Place, written_key
 from placet.processors.dedup import CheckedInput
@@ -28,20 +26,22 @@ from placet.processors.judge import (
 from placet.processors.ladder import LADDER, Times
 from placet.processors.rules import Rules
 from placet.schemas.codec.dead_letter import encode_dead_letter
-from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
+from placet.schemas.decision import Coordinates, Outcome, Reason
+from placet.schemas.errors import UnknownSchema
 from placet.schemas.ledger import Commit, Genesis, Span
 from placet.schemas.messages import Kind
 from placet.streams.errors import TaskStopped
 from placet.streams.loop.air import come_up_for_air
-from placet.streams.loop.batch import Batch
+from placet.streams.loop.batch import Batch, DecidedInput
 from placet.streams.loop.expiry import Housekeeping
+from placet.streams.loop.order import in_log_time_order
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.state import layout
-from placet.streams.state.outputs import NO_OUTPUTS, Output, outputs_of
+from placet.streams.state.outputs import Output, outputs_of
 from placet.streams.state.store import StateStore
 from placet.streams.topology import EntityTopics, TaskId
 
-__all__ = ["Counts", "Phase", "Task", "in_log_time_order"]
+__all__ = ["Counts", "Phase", "Task"]
 
 Counts = Counter[tuple[Kind, Outcome, Reason]]
 """How many decisions of each kind one batch gave."""
@@ -61,25 +61,13 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-@final
-class DecidedInput:
-    """An input and its decision, on the way from the ladder to the encoder."""
-
-    def __init__(
-        self, record: ConsumerRecord, at: Coordinates, decision: Decision, outputs: list[Output] = NO_OUTPUTS
-    ) -> None:
-        self.record = record
-        self.at = at
-        self.decision = decision
-        self.outputs = outputs
-
-
 class Task:
     """The state machine of one partition: positions, ledger chain, staged state.
 
     Attributes:
         positions: next position of each input topic behind the last commit.
         left: inputs that were polled and not taken yet, from `positions` on.
+        asks: whether the first of these names a schema that others are to be asked for before it is decided.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
 
@@ -121,6 +109,9 @@ class Task:
         self.left: list[ConsumerRecord] = []
         self._holds: tuple[str, int] | None = None
         self._held: tuple[str, int] | None = None
+        self.asks = False
+        self._asked_to: dict[str, int] = {}
+        self._asked_for: tuple[str, int] | None = None
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
@@ -167,29 +158,14 @@ class Task:
         assert self.phase is Phase.RUNNING, f"{self.task_id} is {self.phase.value}"
         last = self._last or _BEFORE_THE_FIRST
         sequence, times = last.sequence + 1, Times(last.log_time, max(last.decided_at, clock_ms))
-        rules, partition, digest = self.rules, self.task_id.partition, self.rules.machine.digest
+        rules, digest = self.rules, self.rules.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
             times = times.at_least(idle_ms)
         elif ordered[0].timestamp > log_time_max:
             self._hold(ordered[0], clock_ms)
-        decided: list[DecidedInput] = []
-        full = False
-        for begin in range(0, len(ordered), _AT_ONCE):
-            for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
-                full = record.timestamp > log_time_max or (bool(decided) and batch.size_bytes >= bytes_max)
-                if full:
-                    break
-                times = times.at_least(record.timestamp)
-                at = Coordinates(
-                    record.topic, partition, record.offset, times.log_time, times.decided_at,
-                    self._task_epoch, sequence, len(decided), digest, rules.position,
-                )  # fmt: skip
-                decided.append(self._decide(batch, record, checked, at, times))
-            come_up_for_air()
-            if full:
-                break
+        decided, times = self._decide_in_order(batch, ordered, times, sequence, bytes_max, log_time_max)
         self._batch_left = ordered[len(decided) :]
         self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
         for begin in range(0, len(decided), _AT_ONCE):
@@ -207,6 +183,46 @@ class Task:
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
         return batch.records
+
+    def _decide_in_order(
+        self, batch: Batch, ordered: list[ConsumerRecord], times: Times, sequence: int,
+        bytes_max: int, log_time_max: int,
+    ) -> tuple[list[DecidedInput], Times]:  # fmt: skip
+        """Decide inputs until there is no room, or one has to wait. Returns also the log time after the last one."""
+        rules, partition, digest = self.rules, self.task_id.partition, self.rules.machine.digest
+        decided: list[DecidedInput] = []
+        for begin in range(0, len(ordered), _AT_ONCE):
+            for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
+                if record.timestamp > log_time_max or (decided and batch.size_bytes >= bytes_max):
+                    return decided, times
+                if isinstance(checked, Verdict) and self._must_ask(record, checked):
+                    self._check(ordered[begin + _AT_ONCE :])  # so that what else is unknown is asked for with it
+                    return decided, times
+                then = times.at_least(record.timestamp)
+                at = Coordinates(
+                    record.topic, partition, record.offset, then.log_time, then.decided_at,
+                    self._task_epoch, sequence, len(decided), digest, rules.position,
+                )  # fmt: skip
+                try:
+                    decided.append(self._decide(batch, record, checked, at, then))
+                except UnknownSchema:
+                    if self._asked_for == (record.topic, record.offset):
+                        raise
+                    self._asked_for, self.asks = (record.topic, record.offset), True
+                    return decided, times
+                times = then
+            come_up_for_air()
+        return decided, times
+
+    def _must_ask(self, record: ConsumerRecord, checked: Verdict) -> bool:
+        """Whether an input of an unknown schema has to wait: nobody was asked since it was polled."""
+        if checked.decision.reason is Reason.UNKNOWN_SCHEMA and record.offset >= self._asked_to.get(record.topic, 0):
+            self.asks = True
+        return self.asks
+
+    def go_on(self, asked_to: Mapping[str, int]) -> None:
+        """Decide inputs of unknown schemas up to these positions: whoever may know them was asked."""
+        self.asks, self._asked_to = False, dict(asked_to)
 
     def _hold(self, record: ConsumerRecord, clock_ms: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
@@ -242,8 +258,8 @@ class Task:
 
     def discard(self) -> None:
         """Forget what an aborted transaction staged, and what was polled: it is to be read again from `positions`."""
-        self._batch = self._held = self._holds = None
-        self.left, self._batch_left = [], []
+        self._batch = self._held = self._holds = self._asked_for = None
+        self.left, self._batch_left, self.asks, self._asked_to = [], [], False, {}
 
     @property
     def next_positions(self) -> dict[str, int]:
@@ -329,18 +345,3 @@ class Task:
 
 
 _BEFORE_THE_FIRST: Final = Commit(0, 0, (), 0, 0, 0, 0, b"", LADDER, 0, 0, b"", b"")
-
-
-def in_log_time_order(records: list[ConsumerRecord]) -> Iterator[ConsumerRecord]:
-    """Order a batch by log time, per topic as it came: a timestamp that steps back counts as the one before it.
-
-    At the same time the topics' names decide: proposals come before signals.
-    """
-    topic = records[0].topic if records else ""
-    if all(record.topic == topic for record in records):
-        return iter(records)
-    by_topic: dict[str, list[tuple[int, str, ConsumerRecord]]] = {}
-    for record in records:
-        lane = by_topic.setdefault(record.topic, [])
-        lane.append((max(record.timestamp, lane[-1][0]) if lane else record.timestamp, record.topic, record))
-    return (record for _, _, record in merge(*by_topic.values(), key=itemgetter(0, 1)))

@@ -28,6 +28,7 @@ from placet.streams.loop.observer import Observer
 from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import Moment
+from placet.streams.loop.unknown_schemas import SchemaQuestion
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Job, Restorer
 from placet.streams.runtime import Flag, Runtime
@@ -54,6 +55,7 @@ class Worker:
         observer: metrics and log.
         stopping: set from outside to end the loop after its batch.
         idle: asks which partitions are read to their end.
+        unknown: asks for schemas that are not known, before inputs are refused for them.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
         namesake: looks for another gate of our name.
@@ -74,6 +76,7 @@ class Worker:
         observer: Observer,
         stopping: Flag,
         idle: IdleQuestion,
+        unknown: SchemaQuestion,
         *,
         records_max: int,
         poll_timeout_ms: int,
@@ -82,7 +85,6 @@ class Worker:
     ) -> None:
         self._stopping = stopping
         self.rules = rules
-        self._topics = rules.entity_of
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._producer = producer
@@ -90,6 +92,7 @@ class Worker:
         self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
         self._observer = observer
         self._idle = idle
+        self._unknown = unknown
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
         self._namesake = namesake
@@ -135,7 +138,7 @@ class Worker:
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
         self._back_off.begin()
-        room = task_calls.room_for(self.tasks.values(), self._records_max)
+        room = task_calls.room_for([task for task in self.tasks.values() if not task.asks], self._records_max)
         records = self._consumer.poll_batch(room, self._wait_ms())
         if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
             self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
@@ -155,10 +158,10 @@ class Worker:
             self._rebuild(error)
 
     def _wait_ms(self) -> int:
-        """How long to wait for a record: not long while a restored task may want to start, not at all for more."""
-        if any(task.left for task in self.tasks.values()):
+        """How long to wait for a record: not long while a task may want to start or go on, not at all for more."""
+        if any(task.left and not task.asks for task in self.tasks.values()):
             return 0
-        return _RESTORING_TIMEOUT_MS if self._restoring else self._poll_timeout_ms
+        return _RESTORING_TIMEOUT_MS if self._restoring or self._unknown.waiting else self._poll_timeout_ms
 
     def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
         """Open, restore and close tasks; return the running ones that have something to do.
@@ -172,24 +175,43 @@ class Worker:
             for task_id in [*self._restoring]:
                 self._close_task(task_id)  # it reads by the rules that it began with: it is begun again below
         self._producer.serve()
-        revoked = {self._task_of(partition) for partition in self._consumer.take_revoked()}
+        revoked = {self.rules.task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in sorted(revoked):
             self._close_task(task_id)
-        for task_id in sorted(self._complete() - self.tasks.keys() - self._restoring.keys() - self._stopped):
+        for task_id in sorted(
+            self.rules.complete(self._consumer.assigned) - self.tasks.keys() - self._restoring.keys() - self._stopped
+        ):
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
-        work = task_calls.lanes_of(records, self.tasks, self._topics)
-        for task_id, task in self.tasks.items():
+        self._ask_for_schemas()
+        deciding = {task_id: task for task_id, task in self.tasks.items() if not task.asks}
+        work = task_calls.lanes_of(records, deciding, self.rules.entity_of)
+        for task_id, task in deciding.items():
             if task.left:
                 work.setdefault(task_id, [])
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
-            self._observer.lag(self._consumer.lag(self._positions()))
+            self._observer.lag(self._consumer.lag(task_calls.committed_positions(self.tasks.values())))
             self._idle.ask(self.tasks.values())
-        for task_id in self._idle.take_idle(self.tasks.values(), self._consumer.reached):
+        for task_id in self._idle.take_idle(deciding.values(), self._consumer.reached):
             work.setdefault(task_id, [])
         return [(self.tasks[task_id], task_records) for task_id, task_records in work.items()]
+
+    def _ask_for_schemas(self) -> None:
+        """Let tasks wait whose next input is of an unknown schema, and go on once whoever may know it was asked."""
+        why = self._unknown.why
+        waits, goes_on = self._unknown.look(self.tasks.values())
+        for task in waits:
+            self._consumer.pause(self.rules.inputs_of(task.task_id))
+        for task in goes_on:
+            self._flow(task)
+        if self._unknown.why != why:
+            self._show_tasks()
+
+    def _flow(self, task: Task) -> None:
+        """Have a task's input partitions polled, from its next positions on."""
+        self._consumer.start({TopicPartition(t, task.task_id.partition): at for t, at in task.next_positions.items()})
 
     def _stop_unreadable(self) -> None:
         """Stop the task of a partition that can't be read on.
@@ -198,34 +220,10 @@ class Worker:
             TaskStopped: what is to be read next is not there.
         """
         for partition in self._consumer.take_out_of_range():
-            task = self.tasks.get(self._task_of(partition))
+            task = self.tasks.get(self.rules.task_of(partition))
             why = task and self._consumer.why_unreadable(partition, task.next_positions[partition.topic])
             if task and why:
                 raise TaskStopped(task.task_id, why)
-
-    def _positions(self) -> dict[TopicPartition, int]:
-        """The next position of every input partition of the running tasks."""
-        return {
-            TopicPartition(topic, task_id.partition): position
-            for task_id, task in self.tasks.items()
-            for topic, position in task.positions.items()
-        }
-
-    def _complete(self) -> set[TaskId]:
-        """Tasks all of whose input partitions are ours."""
-        assigned = self._consumer.assigned
-        return {
-            task_id
-            for task_id in map(self._task_of, assigned)
-            if task_id.entity in self.rules.entity_types and assigned.issuperset(self._inputs_of(task_id))
-        }
-
-    def _task_of(self, partition: TopicPartition) -> TaskId:
-        return TaskId(self._topics[partition.topic], partition.partition)
-
-    def _inputs_of(self, task_id: TaskId) -> list[TopicPartition]:
-        topics = self.rules.entity_types[task_id.entity].topics
-        return [TopicPartition(topic, task_id.partition) for topic in topics.inputs]
 
     def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
         job = Job(task_id, self.rules.entity_types[task_id.entity], store, damage)
@@ -253,7 +251,7 @@ class Worker:
             task = Task(task_id, kind.topics, dead_letters_topic(kind.app), kind.rules, result.store, kind.partitions)
             task.open(result.restored.last, result.restored.positions, result.restored.genesis)
             self.tasks[task_id] = task
-            self._consumer.start({TopicPartition(t, task_id.partition): at for t, at in task.positions.items()})
+            self._flow(task)
             self._observer.restored(
                 str(task_id), result.restored.records, self._monotonic_s() - began_s, result.restored.warning
             )
@@ -278,14 +276,14 @@ class Worker:
         self._observer.event("transaction aborted", why=str(error))
         tasks, self.tasks = self.tasks, {}
         for task_id, task in tasks.items():
-            self._consumer.pause(self._inputs_of(task_id))
+            self._consumer.pause(self.rules.inputs_of(task_id))
             self._restore(task_id, task.store)
         self._back_off.pause()
 
     def _stop_task(self, error: TaskStopped) -> None:
         """Nothing was committed: the failed task is taken out, the others read their batch again."""
         task = self.tasks.pop(error.task)
-        self._consumer.pause(self._inputs_of(error.task))
+        self._consumer.pause(self.rules.inputs_of(error.task))
         task.close()
         self._name_stopped(error.task, str(error))
         self._read_again()
@@ -293,7 +291,7 @@ class Worker:
     def _rebuild(self, error: TaskCorrupted) -> None:
         """Its store is damaged: the task restores another one. Whatever it had committed is on the log."""
         task = self.tasks.pop(error.task)
-        self._consumer.pause(self._inputs_of(error.task))
+        self._consumer.pause(self.rules.inputs_of(error.task))
         task.close()
         self._restore(error.task, None, str(error))
 
@@ -302,9 +300,7 @@ class Worker:
         self._observer.transaction("aborted", 0.0)
         for task in self.tasks.values():
             task.discard()
-            self._consumer.start(
-                {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}
-            )
+            self._flow(task)
 
     def _name_stopped(self, task_id: TaskId, why: str) -> None:
         self._stopped.add(task_id)
@@ -337,6 +333,7 @@ class Worker:
 
     def _show_tasks(self) -> None:
         phases = {str(task): "running" for task in self.tasks}
+        phases |= {str(task.task_id): "waiting" for task in self._unknown.waiting if self._unknown.why}
         phases |= {str(task): "restoring" for task in self._restoring}
         phases |= {str(task): "stopped" for task in self._stopped}
         self._observer.tasks(phases)

@@ -9,6 +9,7 @@ from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
+from placet.streams.kafka.questions import Insisting
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.log import Take
 from placet.streams.runtime import Runtime
@@ -60,6 +61,7 @@ class KafkaRestoreLog:
         self._reader = reader
         self._admin = admin
         self._group = group
+        self._leaders = Insisting(runtime.monotonic_s)
 
     @property
     def broken(self) -> str:
@@ -72,11 +74,11 @@ class KafkaRestoreLog:
 
     def ask_ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         """See `RestoreLog`. Uncommitted reading: the last stable offset may still hide a committed transaction."""
-        return self._admin.ask_ends(partitions)
+        return self._leaders.ask(self._admin.ask_ends, partitions)
 
     def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         """See `RestoreLog`."""
-        return self._admin.ask_starts(partitions)
+        return self._leaders.ask(self._admin.ask_starts, partitions)
 
     def ask_topic_ids(self, topics: Iterable[str]) -> dict[str, Future[str]]:
         """See `RestoreLog`."""
@@ -96,6 +98,7 @@ class KafkaRestoreLog:
 
     def poll(self) -> None:
         """See `RestoreLog`."""
+        self._leaders.again()
         self._reader.poll()
 
     def close(self) -> None:

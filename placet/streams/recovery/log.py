@@ -41,7 +41,7 @@ class Log(Protocol):
 class RestoreLog(Protocol):
     """Topics, several of them at a time. No call waits: questions are futures, and records are there or not.
 
-    A future holds an answer or `LogUnreachable` within two seconds.
+    A future holds an answer or `LogUnreachable` in the end. Meanwhile whoever has to answer is asked again: `poll`.
     """
 
     @property
@@ -83,7 +83,7 @@ class RestoreLog(Protocol):
         ...
 
     def poll(self) -> None:
-        """Take some MiB of what has arrived from the brokers, of all partitions together."""
+        """Take some MiB of what has arrived from the brokers, of all partitions; ask again where it is time."""
         ...
 
     def close(self) -> None:

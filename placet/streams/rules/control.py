@@ -94,11 +94,18 @@ class Control:
             return passed_over
         self._follow_at_s = self._monotonic_s() + _FOLLOW_EVERY_S
         try:
-            for record in self._reader.take_new():
+            records, end = self._reader.take_new()
+            for record in records:
                 passed_over += self.rulebook.take([record], record.offset + 1)
+            if end is not None:
+                self.rulebook.take([], end)  # behind the last record there may be markers
         except LogUnreachable:
             self.stay()  # what was polled with it is polled again; a client does not read on by itself after each error
         return passed_over
+
+    def hurry(self) -> None:
+        """Have the next `follow` look at once."""
+        self._follow_at_s = 0.0
 
     def close(self) -> None:
         """Give the reader back."""
