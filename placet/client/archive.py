@@ -9,8 +9,9 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, NamedTuple, Protocol, Self
 
-from placet.client.connect import Link, connect, empty_rulebook, read_rulebook, reader_options
+from placet.client.connect import connect, empty_rulebook, read_rulebook, reader_options
 from placet.client.explain_text import Case
+from placet.client.link import Link
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Remarks

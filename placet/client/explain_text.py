@@ -10,7 +10,7 @@ from placet.client.past import iso, shown
 from placet.client.snapshot import Snapshot
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.codec import Remarks
-from placet.schemas.decision import REASONS, Coordinates, Decision, Reason
+from placet.schemas.decision import OF_THE_CONTRACT, REASONS, Coordinates, Decision, Reason
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import ProposalRule, SignalRule
 from placet.schemas.definition.model import Definition
@@ -82,6 +82,8 @@ def detail_of(decision: Decision) -> str:
 
 def todo_of(decision: Decision) -> str:
     """Return what to do about a decision. A wrong id is the likeliest reason why nothing is known of an entity."""
+    if decision.by_other_rules and decision.reason in OF_THE_CONTRACT:
+        return "The gate went by other rules than those in force: send it again later, as it is."
     if decision.reason is Reason.ILLEGAL_TRANSITION and decision.version_before == 0:
         return f"No entity `{decision.entity_id}` is known: is the id right?"
     return REASONS[decision.reason].todo

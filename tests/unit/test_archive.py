@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from placet.cli import app
 from placet.client.archive import Archive
-from placet.client.connect import Link, empty_rulebook
+from placet.client.connect import empty_rulebook
+from placet.client.link import Link
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind
 from placet.streams.records import ConsumerRecord, TopicPartition
