@@ -11,6 +11,7 @@ from placet.client.errors import NotConnected
 from placet.client.exchange import Exchange
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.schemas.errors import UnknownSchema
+from placet.streams.errors import LogUnreachable
 from placet.streams.host import LocalHost
 from placet.streams.kafka.group_reader import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -102,8 +103,14 @@ class ChangelogMember:
         try:
             return snapshot_of(self._exchange.link.codec, record)
         except UnknownSchema:  # the rules change: its definition stands on the control topic already
-            self._exchange.read_rules().result(_RULES_WITHIN_S)
+            self._read_rules()
             return snapshot_of(self._exchange.link.codec, record)
+
+    def _read_rules(self) -> None:
+        try:
+            self._exchange.read_rules().result(_RULES_WITHIN_S)
+        except TimeoutError:
+            raise LogUnreachable(f"the published rules could not be read within {_RULES_WITHIN_S:g} s") from None
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Store these positions for the group; see `ChangeBatch.commit`."""
