@@ -44,6 +44,8 @@ REASONS_TEXT = """*For whoever got a refusal: what it means, what to do, and whe
 
 Every decision carries a reason, by name and by number; numbers are pinned and never reused.
 `retry` says whether sending again can help: NEVER, RECOMPUTE (read again, think again), LATER (as it is).
+A client says LATER to `UNDECODABLE` and `INVALID_PAYLOAD` too where the gate went by other rules than the client:
+they were changing, and what one version can't read another one may.
 The last column leads to a worked example; *later* marks what no gate of this version says yet."""
 
 SETTINGS_TEXT = """*For operators: every variable of a gate, and what of librdkafka is not yours to set.*

@@ -22,10 +22,11 @@ from placet.advisor.triggers import Reader
 from placet.client.aio import AsyncClient
 from placet.client.core import clock_ms, settings_here
 from placet.client.errors import NotConnected
+from placet.schemas.codec.codec import Codec
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.streams.settings import Settings
-from placet.streams.telemetry.log import configure_logs, log_thread_errors
+from placet.streams.telemetry.log import configure_logs, get_logger, log_thread_errors
 from placet.streams.topology import entity_topics
 
 __all__ = ["Advisor"]
@@ -49,8 +50,7 @@ class Advisor:
     the proposal because of a signal that is read again after a crash or a rebalance is applied at most once.
 
     Args:
-        definition: a definition, the path of its file, or the entity type's name. With a name the definition in force
-            is read from the control topic.
+        definition: the entity type's name, or a definition or the path of its file; see `AsyncClient`.
         name: the `proposer` of all proposals; app and name make the name of the consumer group.
         app: prefix of the topics; by default PLACET_APP, else `placet`.
         bootstrap_servers: Kafka's; by default the environment's.
@@ -82,6 +82,7 @@ class Advisor:
         self._thinkers: dict[str, Think] = {}
         self._meter = Meter(name)
         self._client: AsyncClient | None = None
+        self._rules: Definition | None = None
         self._stopped = asyncio.Event()
 
     def on(self, *signals: str) -> Callable[[Think], Think]:
@@ -145,6 +146,7 @@ class Advisor:
         """
         async with AsyncClient(self._definition, settings=self._settings, sender=self.name) as client:
             self._check(client.definition)
+            self._rules = client.definition
             self._client = client
             endpoint = _endpoint(self._metrics_port, self._meter)
             try:
@@ -161,10 +163,12 @@ class Advisor:
 
     async def _serve(self, client: AsyncClient) -> None:
         topic = entity_topics(self._settings.app, client.definition.entity).signals
-        reader = Reader(client.codec, self._thinkers, self._meter.count)
-        max_age_ms = self.limits.max_age_ms(client.definition.horizon_ms)
+        reader = Reader(lambda: self._codec(client), self._thinkers, self._meter.count)
+        self.limits.max_age_ms(client.definition.horizon_ms)  # a limit that makes no sense ends the start
         taken = GatePositions(self._settings, topic)
-        pipeline = Pipeline(client, reader, self.limits, max_age_ms, self._meter, taken.has_taken, clock_ms)
+        pipeline = Pipeline(
+            client, reader, self.limits, lambda: self._max_age_ms(client), self._meter, taken.has_taken, clock_ms
+        )
         group = f"{self._settings.app}.advisor.{self.name}"
         source = SignalSource(
             self._settings, topic, group, start=self._start, take=pipeline.take, assigned=pipeline.assigned
@@ -190,12 +194,36 @@ class Advisor:
         for ended in done - {stopped}:
             ended.result()
 
+    def _max_age_ms(self, client: AsyncClient) -> int:
+        horizon_ms = client.definition.horizon_ms
+        try:
+            return self.limits.max_age_ms(horizon_ms)
+        except SettingsError:  # the horizon became shorter while the advisor ran
+            return horizon_ms // 2
+
+    def _codec(self, client: AsyncClient) -> Codec:
+        """The codec of the rules in force; functions that new rules leave without a signal are told once."""
+        definition = client.definition
+        if definition is not self._rules:
+            self._rules = definition
+            without = sorted(self._thinkers.keys() - definition.signals.keys())
+            if without:
+                why = "their functions are not called until a later version has them"
+                get_logger("advisor").warning(
+                    "signals are gone from the rules", signals=without, version=definition.version, why=why
+                )
+        return client.codec
+
     def _check(self, definition: Definition) -> None:
         unknown = sorted(self._thinkers.keys() - definition.signals.keys())
         if unknown or not self._thinkers:
             known = ", ".join(definition.signals)
             said = f"no signal {', '.join(unknown)}" if unknown else "nothing to do: no function is named with `on`"
-            raise SettingsError(f"the advisor `{self.name}` has {said}; `{definition.entity}` has the signals {known}")
+            later = ". If a later version has it, publish that one first" if unknown else ""
+            raise SettingsError(
+                f"the advisor `{self.name}` has {said}; version {definition.version} of `{definition.entity}` has the "
+                f"signals {known}{later}"
+            )
 
 
 async def _commit(pipeline: Pipeline, source: SignalSource) -> None:

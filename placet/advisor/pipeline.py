@@ -22,7 +22,8 @@ from placet.advisor.triggers import Reader, Trigger
 from placet.advisor.waiting import Drop, TriggerQueue
 from placet.client.aio import AsyncClient
 from placet.client.errors import ReadTimeout
-from placet.schemas.errors import DecodeError
+from placet.schemas.errors import DecodeError, UnknownSchema
+from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord
 from placet.streams.telemetry.log import get_logger
 
@@ -43,7 +44,7 @@ class Pipeline:
         client: an open client.
         reader: makes triggers of records.
         limits: the bounds.
-        max_age_ms: older triggers are dropped.
+        max_age_ms: gives the age from which on triggers are dropped; it depends on the rules in force.
         meter: counts.
         has_taken: tells by partition and offset whether the gate has decided on a signal.
         clock_ms: the machine's clock, ms since the epoch.
@@ -54,7 +55,7 @@ class Pipeline:
         client: AsyncClient,
         reader: Reader,
         limits: Limits,
-        max_age_ms: int,
+        max_age_ms: Callable[[], int],
         meter: Meter,
         has_taken: Callable[[int, int], Awaitable[bool]],
         clock_ms: Callable[[], int],
@@ -95,13 +96,28 @@ class Pipeline:
         if not progress.take(record.offset, generation):
             self._meter.count("repeated")
             return
-        trigger = self._reader.trigger(record)
+        trigger = await self._trigger(record)
+        if self._stopping:
+            return
         if trigger is None:
             progress.end(record.offset)
         elif self._is_too_old(trigger):
             self._end(trigger, "dropped_too_old")
         else:
             self._wait(trigger)
+
+    async def _trigger(self, record: ConsumerRecord) -> Trigger | None:
+        """Return a record's trigger. Where its schema is not known, what was published meanwhile is read first."""
+        try:
+            return self._reader.trigger(record)
+        except UnknownSchema:
+            while not self._stopping:
+                try:
+                    await self._client.read_rules()
+                    return self._reader.trigger(record, read=True)
+                except LogUnreachable:  # the advisor waits for Kafka
+                    await asyncio.sleep(_PAUSE_MOST_S)
+            return None
 
     def assigned(self, partitions: frozenset[int]) -> None:
         """Note which partitions are this member's. Another member reads the waiting triggers of other partitions."""
@@ -140,7 +156,7 @@ class Pipeline:
         return behind >= _OFFSETS_MAX or (self._waiting.drop is Drop.WAIT and self._waiting.full)
 
     def _is_too_old(self, trigger: Trigger) -> bool:
-        return self._clock_ms() - trigger.signal.log_time > self._max_age_ms
+        return self._clock_ms() - trigger.signal.log_time > self._max_age_ms()
 
     def _wait(self, trigger: Trigger) -> None:
         for gone, why in self._waiting.offer(trigger):

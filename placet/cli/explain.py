@@ -44,8 +44,10 @@ def explain_command(
     *,
     where: Where,
 ) -> None:
-    """Explain the decision on an input: the rung, the compared values, the changes that came first, and whether a retry
-    can help.
+    """Explain the decision on an input: the rules that decided, the rung, the compared values, the changes that came
+    first, and whether a retry can help.
+
+    Where other rules are in force now, both sides of each difference are shown.
 
     An input whose id could not be read is named by its place, as `placet decisions tail` shows it.
 
@@ -78,8 +80,15 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
         "decided": {
             "at": iso(at.decided_at),
             "input": place_of(at),
-            "definition_version": None if case.rules is None else case.rules.version,
             "times": len(earlier) + 1,
+        },
+        "rules": {
+            "version": None if case.rules is None else case.rules.version,
+            "digest": at.definition_digest.hex(),
+            "in_force": None
+            if case.in_force is None
+            else {"version": case.in_force.version, "digest": case.in_force.digest.hex()},
+            "differences": [difference._asdict() for difference in case.changed],
         },
         "others_of_this_id": [
             {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": place_of(other.at)}}
@@ -100,8 +109,9 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
     what = f"{decision.kind.name.lower()} {decision.name}".strip()
     lines = [
         f"{what} of {decision.entity_id or 'no entity'}{by}: {decision.outcome.name}{reason}",
-        f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"
-        + (f", definition version {case.rules.version}" if case.rules else ""),
+        f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}",
+        f"  rules      {_rules(case)}",
+        *(f"             {found.path}: {found.change}" for found in case.changed),
     ]
     lines += [f"  {what:<10} {text}" for what, text in _said(case)]
     if earlier:
@@ -120,6 +130,20 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
         f"  try again? {'not needed' if decision.applied else RETRY_WORDS[explanation.retry]}. {explanation.advice}"
     )
     typer.echo("\n".join(lines))
+
+
+def _rules(case: Case) -> str:
+    """Which rules decided, and whether they are those in force now."""
+    in_force = case.in_force
+    if case.rules is None:
+        digest = case.at.definition_digest.hex()
+        return f"digest {digest}, which can't be read here: not on the control topic, or of a later release"
+    decided = f"version {case.rules.version}"
+    if in_force is None:
+        return f"{decided}; what is in force now can't be read here"
+    if in_force.digest == case.rules.digest:
+        return f"{decided}, in force still"
+    return f"{decided}; version {in_force.version} is in force now:"
 
 
 def _said(case: Case) -> list[tuple[str, str]]:

@@ -98,8 +98,8 @@ class AsyncClient:
     first read of an entity loads its partition; the first proposal begins to follow the decisions of all partitions.
 
     Args:
-        definition: a definition, the path of its file, or the entity type's name. With a name the definition in force
-            is read from the control topic. A file may differ from the gate's; the gate refuses names it does not know.
+        definition: the entity type's name, or a definition or the path of its file. The client goes by the definition
+            in force on the control topic, and follows it while it runs; its own one counts until one is in force.
         app: prefix of the topics; by default PLACET_APP, else `placet`.
         bootstrap_servers: Kafka's; by default PLACET_KAFKA__BOOTSTRAP_SERVERS, else KAFKA_BOOTSTRAP_SERVERS.
         sender: name of this client: the `proposer` of its proposals, the `source` of its signals.
@@ -139,13 +139,23 @@ class AsyncClient:
 
     @property
     def definition(self) -> Definition:
-        """The definition that this client uses."""
+        """The definition that this client goes by now: the one in force, and another one once that changes."""
         return self._core.exchange.link.definition
 
     @property
     def codec(self) -> Codec:
-        """Decodes records of every definition version of the entity type."""
+        """Decodes records of every definition version of the entity type. Another one once the rules change."""
         return self._core.codec
+
+    async def read_rules(self) -> None:
+        """Read the published rules to their end. A client does so by itself within moments; this is for whoever has met
+        a schema that `codec` does not know.
+
+        Raises:
+            LogUnreachable: no broker answered.
+            NotConnected: the client is not open.
+        """
+        await asyncio.wrap_future(self._core.exchange.read_rules())
 
     async def read(self, entity_id: str, *, at_least_version: int = 0, timeout_s: float = 10) -> Snapshot:
         """Return an entity's committed state: status `absent` and version 0 if it was never seen.
@@ -179,7 +189,8 @@ class AsyncClient:
 
         Raises:
             InvalidPayload: as `propose`.
-            DefinitionError: a `python:` function of the definition is not installed here.
+            DefinitionError: the rules in force can't be evaluated here: a `python:` function is not installed, or a
+                later release of Placet is needed.
         """
         return self._core.would_accept(snapshot, name, payload)
 
@@ -277,7 +288,7 @@ class AsyncClient:
             LogUnreachable, TaskMigrated: the group or a broker did not go on with this reader; begin again.
             FatalError: the brokers are too old, or the client lacks rights.
         """
-        reader = ChangelogMember(self._core.settings, self._core.exchange.link, group_id, batch_max)
+        reader = ChangelogMember(self._core.settings, self._core.exchange, group_id, batch_max)
         try:
             while True:
                 batch = await asyncio.to_thread(reader.poll)

@@ -24,14 +24,25 @@ class Answers:
     Callers' threads call `expect`; only the I/O thread calls the rest. A decision may come before the delivery report
     of its input: it is kept until the report comes.
 
+    Attributes:
+        unread: why a decision that may be waited for could not be read; "" where all could.
+
     Args:
         codec: decodes decisions.
         tell: gets a decision before its waiters do, so that their next read is not older than the decision.
+        goes_by: tells whether a digest is that of the rules that this client goes by.
     """
 
-    def __init__(self, codec: Codec, tell: Callable[[Decision], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        tell: Callable[[Decision], None] = lambda _: None,
+        goes_by: Callable[[bytes], bool] = lambda _: True,
+    ) -> None:
+        self.unread = ""
         self._codec = codec
         self._tell = tell
+        self._goes_by = goes_by
         self._waiting: dict[bytes, dict[Future[Decision], RecordId | None]] = {}
         self._placed: dict[RecordId, Future[Decision]] = {}
         self._early: dict[bytes, dict[RecordId, Decision]] = {}
@@ -73,8 +84,10 @@ class Answers:
             return
         try:
             decision, at = self._codec.decode_decision(record.value)
-        except DecodeError:  # of a later release: whoever waits for it is told by the time limit
+        except DecodeError as error:  # of a later release: whoever waits for it is told with the time limit
+            self.unread = str(error)
             return
+        decision.by_other_rules = not self._goes_by(at.definition_digest)
         place = RecordId(at.topic, at.partition, at.offset)
         answer = self._placed.get(place)
         if answer is not None:

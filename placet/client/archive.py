@@ -9,15 +9,16 @@ from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, NamedTuple, Protocol, Self
 
-from placet.client.connect import Link, connect, empty_rulebook, read_rulebook, reader_options
+from placet.client.connect import connect, empty_rulebook, read_rulebook, reader_options
 from placet.client.explain_text import Case
+from placet.client.link import Link
 from placet.client.snapshot import Snapshot, snapshot_of
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Remarks
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition, parse_definition
-from placet.schemas.errors import DecodeError, DefinitionError, SettingsError
+from placet.schemas.errors import DecodeError, DefinitionError, SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
@@ -101,6 +102,7 @@ class Archive:
     """
 
     def __init__(self, settings: Settings, wanted: Definition | str) -> None:
+        self._settings = settings
         self._app = settings.app
         self._admin = Admin(LocalHost(), settings.librdkafka())
         self.link: Link = connect(settings, self._admin, wanted, 0.0, lambda _: True)
@@ -121,10 +123,17 @@ class Archive:
 
         def keep(record: ConsumerRecord) -> None:
             if record.key == key:
-                found.append(snapshot_of(self.link.codec, record))
+                found.append(self._snapshot(record))
 
         self._scan(partition, keep)
         return found
+
+    def _snapshot(self, record: ConsumerRecord) -> Snapshot:
+        try:
+            return snapshot_of(self.link.codec, record)
+        except UnknownSchema:  # its rules were published since the control topic was read
+            read_rulebook(self._settings, self._admin, self.link.rulebook)
+            return snapshot_of(self.link.codec, record)
 
     def decisions_on(self, input_id: str) -> list[ArchivedDecision]:
         """Return all decisions on inputs of this id, the latest one last."""
@@ -189,9 +198,18 @@ class Archive:
             if value is not None:
                 message = self.link.codec.decode(decision.kind, value)
                 remarks = self.link.codec.remarks(value) if decision.kind is Kind.PROPOSAL else remarks
-        return Case(
-            decision, at, message, self._rules_of(at.definition_digest), remarks, self.history(decision.entity_id)
+        in_force = self._in_force()
+        # What can be read now and could not be read then is refused by its version alone.
+        decision.by_other_rules = (
+            message is not None and in_force is not None and in_force.digest != at.definition_digest
         )
+        rules, history = self._rules_of(at.definition_digest), self.history(decision.entity_id)
+        return Case(decision, at, message, rules, remarks, history, in_force)
+
+    def _in_force(self) -> Definition | None:
+        link = self.link
+        is_known = (link.definition.entity, link.definition.digest) in link.rulebook.published
+        return link.definition if is_known and not link.beyond else None
 
     def _input_of(self, at: Coordinates) -> bytes | None:
         """Return the input that was decided; None if it is no longer on the log."""

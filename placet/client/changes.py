@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from threading import Lock
 from typing import Self
 
-from placet.client.connect import Link, reader_options
+from placet.client.connect import reader_options
 from placet.client.errors import NotConnected
+from placet.client.exchange import Exchange
 from placet.client.snapshot import Snapshot, snapshot_of
+from placet.schemas.errors import UnknownSchema
+from placet.streams.errors import LogUnreachable
 from placet.streams.host import LocalHost
 from placet.streams.kafka.group_reader import GroupReader
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -17,6 +20,7 @@ from placet.streams.settings import Settings
 __all__ = ["ChangeBatch", "ChangelogMember"]
 
 _POLL_MS = 200
+_RULES_WITHIN_S = 30.0
 
 
 class ChangeBatch:
@@ -52,14 +56,20 @@ class ChangelogMember:
     """A member of a consumer group on the changelog; partitions are shared among its members.
 
     Any thread may call any method: librdkafka does not bear being closed while another one polls.
+
+    Args:
+        settings: where Kafka is.
+        exchange: of an open client, which follows the rules.
+        group_id: the consumer group.
+        batch_max: most changes in one batch.
     """
 
-    def __init__(self, settings: Settings, link: Link, group_id: str, batch_max: int) -> None:
+    def __init__(self, settings: Settings, exchange: Exchange, group_id: str, batch_max: int) -> None:
         options = reader_options(settings, f"changes.{group_id}")
         group = {"group.id": group_id, "group.protocol": "consumer", "auto.offset.reset": "earliest"}
         options = {**options, **group, "enable.partition.eof": False}
-        self._reader = GroupReader(LocalHost(), options, link.topics.changelog)
-        self._codec = link.codec
+        self._reader = GroupReader(LocalHost(), options, exchange.link.topics.changelog)
+        self._exchange = exchange
         self._batch_max = batch_max
         self._lock = Lock()
         self._closed = False
@@ -80,13 +90,27 @@ class ChangelogMember:
         """Wait a moment for changes; None if there are none.
 
         Raises:
-            DecodeError: a record can't be read; `UnknownSchema` if its definition is not known yet.
+            DecodeError: a record can't be read; `UnknownSchema` if no published definition wrote it.
+            LogUnreachable: no broker says which definitions are published.
         """
         with self._lock:
             records = [] if self._closed else self._reader.poll_batch(self._batch_max, _POLL_MS)
         if not records:
             return None
-        return ChangeBatch([snapshot_of(self._codec, record) for record in records], _next_positions(records), self)
+        return ChangeBatch([self._snapshot(record) for record in records], _next_positions(records), self)
+
+    def _snapshot(self, record: ConsumerRecord) -> Snapshot:
+        try:
+            return snapshot_of(self._exchange.link.codec, record)
+        except UnknownSchema:  # the rules change: its definition stands on the control topic already
+            self._read_rules()
+            return snapshot_of(self._exchange.link.codec, record)
+
+    def _read_rules(self) -> None:
+        try:
+            self._exchange.read_rules().result(_RULES_WITHIN_S)
+        except TimeoutError:
+            raise LogUnreachable(f"the published rules could not be read within {_RULES_WITHIN_S:g} s") from None
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> bool:
         """Store these positions for the group; see `ChangeBatch.commit`."""

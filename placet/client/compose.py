@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -18,7 +19,7 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
-from placet.schemas.errors import InvalidPayload
+from placet.schemas.errors import DefinitionError, InvalidPayload
 from placet.schemas.messages import Kind, Message
 
 __all__ = ["Composer"]
@@ -27,6 +28,7 @@ _INPUT_ID_MAX = ENTITY_ID_BYTES_MAX // 4
 """Characters of an id of a signal or proposal, as the gate counts them."""
 _KEY_BYTES_MAX = DEDUP_KEY_BYTES_MAX - 128
 """Longest dedup key or cause that a caller may give: the gate puts a prefix, and a cause's name, to it."""
+_ASK_THE_GATE = "Only the gate can tell: propose, and wait for its decision."
 
 
 class Composer:
@@ -36,17 +38,45 @@ class Composer:
         definition: the definition.
         codec: checks payloads.
         sender: default for the proposer of a proposal and the source of a signal.
+        beyond: a sentence that says why the rules in force can't be used here, if they are others.
+        ahead: a sentence for a caller whose own definition is later than the one in force.
     """
 
-    def __init__(self, definition: Definition, codec: Codec, sender: str = "") -> None:
+    def __init__(
+        self, definition: Definition, codec: Codec, sender: str = "", *, beyond: str = "", ahead: str = ""
+    ) -> None:
+        self.codec = codec
         self._definition = definition
-        self._codec = codec
         self._sender = sender
+        self._beyond = beyond
+        self._ahead = ahead
 
     @cached_property
     def machine(self) -> Machine:
-        """The compiled definition. Raises DefinitionError: a `python:` function is missing here, or has other code."""
-        return compile_machine(self._definition)
+        """The compiled definition.
+
+        Raises:
+            DefinitionError: a `python:` function is missing here or has other code, or other rules are in force.
+        """
+        if self._beyond:
+            raise DefinitionError(self._beyond, fix=_ASK_THE_GATE)
+        try:
+            return compile_machine(self._definition)
+        except DefinitionError as error:
+            rules = f"version {self._definition.version} of `{self._definition.entity}`"
+            message = f"{rules} can't be evaluated here: {error.message}"
+            raise DefinitionError(message, fix=f"{error.fix} {_ASK_THE_GATE}") from error
+
+    @contextmanager
+    def errors_of_a_later_version(self) -> Iterator[None]:
+        """Say beside an InvalidPayload that the caller's definition is not in force yet, where that is so."""
+        try:
+            yield
+        except InvalidPayload as error:
+            if not self._ahead:
+                raise
+            known = {"name": error.name, "input_id": error.input_id, "entity_id": error.entity_id}
+            raise InvalidPayload(f"{error}. {self._ahead}", **known) from error
 
     def signal(
         self,
@@ -154,4 +184,4 @@ class Composer:
             size = len(text.encode(errors="surrogatepass"))
             if not least <= size <= most:
                 raise InvalidPayload(f"{what} has {size} bytes; {least} to {most} are allowed", name=message.name)
-        return self._codec.decode(message.kind, self._codec.encode_message(message))
+        return self.codec.decode(message.kind, self.codec.encode_message(message))

@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from time import monotonic
 
-from placet.schemas.codec.codec import Codec
+from placet.client.link import Link, link_of
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
+from placet.streams.errors import LogUnreachable
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.log_reader import LogReader
-from placet.streams.kafka.schema_registry import wire_of
 from placet.streams.librdkafka_options import COMMITTED_RECORDS
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.rules.rulebook import EVERYTHING, Rulebook
 from placet.streams.settings import Settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import output_bytes_max
-from placet.streams.topology import EntityTopics, control_topic, entity_topics
+from placet.streams.topology import control_topic, entity_topics
 
-__all__ = ["Link", "connect", "empty_rulebook", "producer_options", "read_rulebook", "reader_options"]
+__all__ = ["connect", "empty_rulebook", "producer_options", "read_rulebook", "reader_options"]
 
 _LOOK_AGAIN_S = 0.25
-
-
-@dataclass(frozen=True)
-class Link:
-    """One entity type as it stands on the cluster."""
-
-    definition: Definition
-    codec: Codec
-    topics: EntityTopics
-    partitions: int
-    rulebook: Rulebook
+_READ_WITHIN_S = 10.0
 
 
 def connect(
@@ -44,12 +33,12 @@ def connect(
     timeout_s: float,
     wait: Callable[[float], bool],
 ) -> Link:
-    """Find an entity type's topics and definition; wait for them, as a client may start before the gate.
+    """Find an entity type's topics and rules; wait for them, as a client may start before the gate.
 
     Args:
         settings: where Kafka is.
         admin: looks up topics.
-        wanted: the definition, or the entity type's name; with a name the definition comes from the control topic.
+        wanted: the entity type's name, or a definition for the time until one is in force.
         timeout_s: how long to wait for topics and definition.
         wait: waits for so many seconds; returns True to end the wait for topics and definition.
 
@@ -65,13 +54,9 @@ def connect(
         missing = {*topics, rulebook.topic} - described.keys()
         if not missing:
             read_rulebook(settings, admin, rulebook)
-            definition = _definition_of(wanted, rulebook)
-            if definition is not None:
-                registry = settings.registry
-                wire = wire_of(LocalHost(), registry.url, settings.registry_options(), settings.app, entity)
-                codec = Codec(definition, wire, settings.record_bytes_max)
-                rulebook.teach({entity: codec})
-                return Link(definition, codec, topics, described[topics.signals].partitions, rulebook)
+            link = link_of(settings, wanted, topics, described[topics.signals].partitions, rulebook)
+            if link is not None:
+                return link
         if monotonic() > deadline_s or wait(_LOOK_AGAIN_S):
             raise SettingsError(_why_not(entity, settings.app, missing, rulebook))
 
@@ -82,31 +67,32 @@ def empty_rulebook(settings: Settings) -> Rulebook:
 
 
 def read_rulebook(settings: Settings, admin: Admin, rulebook: Rulebook) -> None:
-    """Read the control topic to its end."""
-    partition = TopicPartition(rulebook.topic, 0)
+    """Read the control topic to its end.
+
+    Raises:
+        LogUnreachable: no broker answered, or its leader gives nothing to read.
+    """
+    partition, deadline_s = TopicPartition(rulebook.topic, 0), monotonic() + _READ_WITHIN_S
 
     def take(records: list[ConsumerRecord], position: int) -> bool:
         rulebook.take(records, position)
-        return True
+        return monotonic() < deadline_s
 
     reader = LogReader(LocalHost(), reader_options(settings, "rules"), [rulebook.topic])
     try:
         end = admin.latest_offsets([partition])[partition]
-        reader.read(partition, rulebook.position, end, take)
+        if not reader.read(partition, rulebook.position, end, take):
+            raise LogUnreachable(f"{rulebook.topic} could not be read to its end in {_READ_WITHIN_S:g} s")
     finally:
         reader.close()
-
-
-def _definition_of(wanted: Definition | str, rulebook: Rulebook) -> Definition | None:
-    if isinstance(wanted, Definition):
-        return wanted
-    newest = rulebook.in_force(wanted).newest
-    return None if newest is None else newest.definition
 
 
 def _why_not(entity: str, app: str, missing: set[str], rulebook: Rulebook) -> str:
     if missing:
         return f"There is no topic {', '.join(sorted(missing))}: run `placet topics apply`. Is the app `{app}`?"
+    beyond = rulebook.in_force(entity).beyond.partition("\n")[0]
+    if beyond:
+        return f"The rules in force of `{entity}` can't be used here: {beyond}. A later release of Placet can."
     known = ", ".join(rulebook.entities()) or "none"
     return f"No gate has published a definition of `{entity}` on {rulebook.topic} yet; it has {known}."
 

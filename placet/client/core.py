@@ -6,7 +6,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from weakref import finalize
 from placet.client.compose import Composer
 from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, ReadTimeout
 from placet.client.exchange import Exchange, Sent
+from placet.client.link import Link
 from placet.client.snapshot import Snapshot
 from placet.client.times import Given
 from placet.client.tracing import trace_headers
@@ -40,10 +41,11 @@ def clock_ms() -> int:
 class Call:
     """A message that was sent, with its futures; both kinds of `Proposal` wrap one."""
 
-    def __init__(self, message: Message, sent: Sent) -> None:
+    def __init__(self, message: Message, sent: Sent, unread: Callable[[], str] = lambda: "") -> None:
         self.message = message
         self.durable = sent.durable
         self.answer = sent.answer
+        self._unread = unread
 
     @property
     def input_id(self) -> str:
@@ -60,7 +62,8 @@ class Call:
 
     def undecided(self, timeout_s: float) -> DecisionTimeout:
         """Return the error for a caller that waited for the decision."""
-        return DecisionTimeout(self.message.name, self.message.input_id, self.message.entity_id, timeout_s)
+        message = self.message
+        return DecisionTimeout(message.name, message.input_id, message.entity_id, timeout_s, self._unread())
 
     def expected(self) -> Future[Decision]:
         """Return the decision to come."""
@@ -73,7 +76,7 @@ class Core:
     """One entity type's client, without the blocking or awaiting calls.
 
     Args:
-        definition: a definition, its file, or the entity type's name; with a name it comes from the control topic.
+        definition: the entity type's name, or a definition or its file for the time until one is in force.
         app: prefix of the topics; by default the settings'.
         bootstrap_servers: Kafka's; by default the settings'.
         sender: the `proposer` of proposals, the `source` of signals.
@@ -96,7 +99,7 @@ class Core:
         self.sender = sender
         self.connect_timeout_s = connect_timeout_s
         self._exchange = Exchange(self.settings, wanted, connect_timeout_s)
-        self._composer: Composer | None = None
+        self._composed: tuple[Link, Composer] | None = None
 
     def start(self) -> Future[None]:
         """Begin to connect."""
@@ -122,10 +125,12 @@ class Core:
 
     @property
     def composer(self) -> Composer:
-        """Makes messages. Raises NotConnected before the client is connected."""
-        if self._composer is None:
-            self._composer = Composer(self.exchange.link.definition, self.codec, self.sender)
-        return self._composer
+        """Makes messages by the rules in force. Raises NotConnected before the client is connected."""
+        link, composed = self.exchange.link, self._composed
+        if composed is None or composed[0] is not link:
+            composer = Composer(link.definition, link.codec, self.sender, beyond=link.beyond, ahead=link.ahead)
+            self._composed = composed = link, composer
+        return composed[1]
 
     @property
     def codec(self) -> Codec:
@@ -146,7 +151,9 @@ class Core:
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None) -> Decision:
         """Evaluate a proposal on the local view."""
-        return self.composer.would_accept(snapshot, name, payload, clock_ms())
+        composer = self.composer
+        with composer.errors_of_a_later_version():
+            return composer.would_accept(snapshot, name, payload, clock_ms())
 
     def propose(
         self,
@@ -162,11 +169,12 @@ class Core:
         **said: Any,
     ) -> Call:
         """Send a proposal."""
-        exchange = self.exchange
-        message = self.composer.proposal(
-            snapshot, name, payload, clock_ms(), proposal_id=proposal_id or str(uuid.uuid4()), **said
-        )
-        value = self.codec.encode_message(
+        exchange, composer = self.exchange, self.composer  # one composer: the rules may change in between
+        with composer.errors_of_a_later_version():
+            message = composer.proposal(
+                snapshot, name, payload, clock_ms(), proposal_id=proposal_id or str(uuid.uuid4()), **said
+            )
+        value = composer.codec.encode_message(
             message, rationale=rationale or "", model=model or "", metadata=metadata or _NO_METADATA
         )
         sent = exchange.send(message, value, trace_headers(traceparent), answered=True)
@@ -183,16 +191,17 @@ class Core:
         **said: Any,
     ) -> Call:
         """Send a signal."""
-        exchange = self.exchange
-        message = self.composer.signal(entity_id, name, payload, clock_ms(), **said)
-        value = self.codec.encode_message(message)
+        exchange, composer = self.exchange, self.composer
+        with composer.errors_of_a_later_version():
+            message = composer.signal(entity_id, name, payload, clock_ms(), **said)
+        value = composer.codec.encode_message(message)
         return self._called(
             exchange, message, exchange.send(message, value, trace_headers(traceparent), answered=answered)
         )
 
     @staticmethod
     def _called(exchange: Exchange, message: Message, sent: Sent) -> Call:
-        call = Call(message, sent)
+        call = Call(message, sent, lambda: exchange.answers.unread)
         if sent.answer is not None:  # once the caller has let go of it, nobody waits
             finalize(call, exchange.forget, message, sent.answer).atexit = False
         return call

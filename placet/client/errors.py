@@ -36,13 +36,20 @@ class DecisionTimeout(PlacetError, TimeoutError):
 
     Attributes:
         input_id: the input's id; `placet explain` shows the decision on it.
+
+    Args:
+        name, input_id, entity_id: the input's.
+        timeout_s: how long it was waited for.
+        unread: why a decision could not be read, if there was such a one.
     """
 
-    def __init__(self, name: str, input_id: str, entity_id: str, timeout_s: float) -> None:
+    def __init__(self, name: str, input_id: str, entity_id: str, timeout_s: float, unread: str = "") -> None:
         self.input_id = input_id
+        later = f" A decision came that this release can't read, and it may be that one: {unread}." if unread else ""
         super().__init__(
             f"no decision on `{name}` ({input_id}) of {entity_id} within {timeout_s:g} s. Proposing again with the "
             "same dedup key is safe: the occasion is applied once at most, and a repeat gets the first one's decision."
+            f"{later}"
         )
 
 

@@ -12,6 +12,7 @@ import logging
 import math
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -19,8 +20,9 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from placet.client.answers import Answers
-from placet.client.connect import Link, connect, producer_options, reader_options
+from placet.client.connect import connect, producer_options, read_rulebook, reader_options
 from placet.client.errors import NotConnected, NotDelivered
+from placet.client.link import Link, follow
 from placet.client.mirror import Mirror
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
@@ -40,6 +42,8 @@ _BUSY_MS: Final = 2
 """How long a poll waits while reports of the producer are due: they can't end it."""
 _IDLE_MS: Final = 20
 _SAME_OUTAGE_S: Final = 10.0
+_ASK_AGAIN_S: Final = 10.0
+"""How long a registry that does not have the schemas of new rules, or does not answer, is not asked again."""
 _LOG: Final = logging.getLogger("placet.client")
 
 
@@ -53,9 +57,12 @@ class Sent(NamedTuple):
 class Exchange:
     """One entity type's traffic.
 
+    Attributes:
+        link: the rules in force and the topics. Another object once the rules change: take it once for each message.
+
     Args:
         settings: where Kafka is.
-        wanted: the definition, or the entity type's name.
+        wanted: the entity type's name, or a definition for the time until one is in force.
         connect_timeout_s: how long to wait for topics and definition.
     """
 
@@ -71,9 +78,11 @@ class Exchange:
         self._connect_timeout_s = connect_timeout_s
         self._closing = Event()
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._asked_rules: SimpleQueue[Future[None]] = SimpleQueue()
         self._answering = False
         self._away = self._given_up = False
         self._found_at_s = -math.inf
+        self._ask_again_at_s = math.inf
         self._ended: PlacetError | None = None
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
@@ -127,6 +136,19 @@ class Exchange:
         """Stop expecting an answer. Takes no lock: the garbage collector calls it, at any moment, in any thread."""
         self._requests.put(partial(self.answers.drop, message.entity_id, answer))
 
+    def read_rules(self) -> Future[None]:
+        """Read the control topic to its end, asked now: for whoever met a schema that is not known.
+
+        Raises:
+            NotConnected: the thread has ended.
+        """
+        self.check()
+        read: Future[None] = Future()
+        read.set_running_or_notify_cancel()
+        self._asked_rules.put(read)
+        self._requests.put(self._read_rules)
+        return read
+
     def check(self) -> None:
         """Raise NotConnected when nothing is read or sent any more."""
         if self._ended is not None:
@@ -149,9 +171,10 @@ class Exchange:
     def _open(self, admin: Admin) -> None:
         self._admin = admin
         self.link = connect(self._settings, admin, self._wanted, self._connect_timeout_s, self._closing.wait)
+        _say_what_is_beyond(self.link)
         topics, codec = self.link.topics, self.link.codec
         self.mirror = Mirror(self.link.definition, codec, self.link.partitions, self._request_load)
-        self.answers = Answers(codec, self.mirror.tell)
+        self.answers = Answers(codec, self.mirror.tell, self._goes_by)
         self._takers: dict[str, Callable[[ConsumerRecord], None]] = {
             topics.changelog: self.mirror.take,
             topics.decisions: self.answers.take,
@@ -175,6 +198,8 @@ class Exchange:
             for end in ends:
                 if end.topic == self.link.topics.changelog:
                     self.mirror.reached_end(end.partition)
+            if monotonic() > self._ask_again_at_s:
+                self._follow_rules()
             under_way = self._producer.serve()
 
     def _meet_requests(self) -> None:
@@ -243,8 +268,46 @@ class Exchange:
             _LOG.warning("Kafka answers again")
 
     def _take_rules(self, record: ConsumerRecord) -> None:
-        self.link.rulebook.take([record], record.offset + 1)
+        if record.offset >= self.link.rulebook.position:  # else `read_rules` came first
+            self.link.rulebook.take([record], record.offset + 1)
+            self._follow_rules()
+
+    def _read_rules(self) -> None:
+        """Read once for all who have asked by now."""
+        asked = self._who_asked()
+        if not asked:
+            return
+        error: LogUnreachable | None = None
+        try:
+            read_rulebook(self._settings, self._admin, self.link.rulebook)
+            self._follow_rules()
+        except LogUnreachable as found:
+            error = found
+        for read in asked:
+            read.set_result(None) if error is None else read.set_exception(error)
+
+    def _who_asked(self) -> list[Future[None]]:
+        return [self._asked_rules.get_nowait() for _ in range(self._asked_rules.qsize())]
+
+    def _follow_rules(self) -> None:
+        """Go by what the rulebook holds now. What can't be used leaves everything as it is, and is told once."""
+        before, self._ask_again_at_s = self.link, math.inf
+        try:
+            self.link = follow(before, self._settings, self._wanted)
+        except PlacetError as error:  # of the registry
+            self._ask_again_at_s = monotonic() + _ASK_AGAIN_S
+            why = f"the rules in force of `{before.definition.entity}` can't be used here yet: {error}"
+            self.link = replace(before, beyond=why)
+        now = self.link
+        if now.definition is not before.definition:
+            self.mirror.use(now.definition, now.codec)
+            _LOG.info("`%s` is decided by version %d from now on", now.definition.entity, now.definition.version)
+        if now.beyond != before.beyond:
+            _say_what_is_beyond(now)
         self.mirror.serve_all()
+
+    def _goes_by(self, digest: bytes) -> bool:
+        return digest == self.link.definition.digest
 
     def _end(self, error: PlacetError) -> None:
         self._ended = error
@@ -253,5 +316,13 @@ class Exchange:
             return
         self.mirror.fail(error)
         self.answers.fail_all(error)
+        for read in self._who_asked():
+            read.set_exception(error)
         self._reader.close()
         self._producer.close(timeout_s=5.0)
+
+
+def _say_what_is_beyond(link: Link) -> None:
+    if link.beyond:
+        version = link.definition.version
+        _LOG.warning("%s. This client reads and proposes by version %d, and foretells nothing", link.beyond, version)

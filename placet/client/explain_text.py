@@ -10,7 +10,8 @@ from placet.client.past import iso, shown
 from placet.client.snapshot import Snapshot
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.codec import Remarks
-from placet.schemas.decision import REASONS, Coordinates, Decision, Reason
+from placet.schemas.decision import OF_THE_CONTRACT, REASONS, Coordinates, Decision, Reason
+from placet.schemas.definition.diff import Difference, differences
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import ProposalRule, SignalRule
 from placet.schemas.definition.model import Definition
@@ -29,7 +30,8 @@ _OF_TIMES = (Reason.EXPIRED, Reason.STALE, Reason.SUPERSEDED)
 class Case(NamedTuple):
     """A decision and all that is known about it. `message` and `rules` are None if they are no longer on the log.
 
-    `remarks` are the proposer's texts for people; `history` has the states of the entity that are on the log.
+    `remarks` are the proposer's texts for people; `history` has the states of the entity that are on the log;
+    `in_force` are the rules in force now, None where they can't be read here.
     """
 
     decision: Decision
@@ -38,6 +40,12 @@ class Case(NamedTuple):
     rules: Definition | None
     remarks: Remarks = Remarks()
     history: Sequence[Snapshot] = ()
+    in_force: Definition | None = None
+
+    @property
+    def changed(self) -> list[Difference]:
+        """What the rules in force now do otherwise than those of the decision; nothing where one is not known."""
+        return [] if self.rules is None or self.in_force is None else differences(self.rules, self.in_force)
 
     @property
     def rule(self) -> SignalRule | ProposalRule | None:
@@ -82,6 +90,8 @@ def detail_of(decision: Decision) -> str:
 
 def todo_of(decision: Decision) -> str:
     """Return what to do about a decision. A wrong id is the likeliest reason why nothing is known of an entity."""
+    if decision.by_other_rules and decision.reason in OF_THE_CONTRACT:
+        return "The gate went by other rules than those in force: later it may fit."
     if decision.reason is Reason.ILLEGAL_TRANSITION and decision.version_before == 0:
         return f"No entity `{decision.entity_id}` is known: is the id right?"
     return REASONS[decision.reason].todo

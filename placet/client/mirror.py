@@ -32,23 +32,32 @@ class Mirror:
     Callers read in their threads, while the I/O thread adds records.
 
     Args:
-        definition: tells the fields of an entity never seen.
-        codec: decodes the changelog.
+        definition, codec: see `use`.
         partitions: how many partitions the changelog has.
         load: asks the I/O thread to read a partition from its beginning; called once for each partition.
     """
 
     def __init__(self, definition: Definition, codec: Codec, partitions: int, load: Callable[[int], None]) -> None:
-        self._codec = codec
         self._partitions = partitions
         self._load = load
-        self._unseen = EntityState(fields={name: field.default for name, field in definition.fields.items()})
         self._records: dict[bytes, ConsumerRecord] = {}
         self._asked: set[int] = set()
         self._loaded: set[int] = set()
         self._waiters: dict[bytes, list[_Waiter]] = {}
         self._told: dict[bytes, int] = {}
         self._lock = RLock()
+        self.use(definition, codec)
+
+    def use(self, definition: Definition, codec: Codec) -> None:
+        """Go by these rules from now on.
+
+        Args:
+            definition: tells the fields of an entity never seen.
+            codec: decodes the changelog.
+        """
+        with self._lock:
+            self._codec = codec
+            self._unseen = EntityState(fields={name: field.default for name, field in definition.fields.items()})
 
     def read(self, entity_id: str, at_least_version: int) -> Future[Snapshot]:
         """Return the state once its partition is loaded and the version is there. Cancel it to wait no longer."""

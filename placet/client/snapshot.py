@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from placet.schemas.codec.codec import Codec
-from placet.schemas.errors import DecodeError
+from placet.schemas.errors import DecodeError, UnknownSchema
 from placet.schemas.messages import Value
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
 from placet.streams.records import ConsumerRecord
@@ -96,6 +96,7 @@ def snapshot_of(codec: Codec, record: ConsumerRecord) -> Snapshot:
         return Snapshot.from_record(codec, record.key or b"", record.value, record.headers)
     except DecodeError as error:
         where = f"{record.topic} partition {record.partition} at offset {record.offset}"
+        later = ". Its version is not known here yet: try again later" if isinstance(error, UnknownSchema) else ""
         raise type(error)(
-            f"{where}: {(record.key or b'').decode('utf-8', 'replace')!r} can't be read: {error}"
+            f"{where}: {(record.key or b'').decode('utf-8', 'replace')!r} can't be read: {error}{later}"
         ) from error

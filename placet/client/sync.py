@@ -88,12 +88,12 @@ class Client:
 
     @property
     def definition(self) -> Definition:
-        """The definition that this client uses."""
+        """The definition that this client goes by now; see `AsyncClient.definition`."""
         return self._core.exchange.link.definition
 
     @property
     def codec(self) -> Codec:
-        """Decodes records of every definition version of the entity type."""
+        """Decodes records of every definition version of the entity type; see `AsyncClient.codec`."""
         return self._core.codec
 
     def read(self, entity_id: str, *, at_least_version: int = 0, timeout_s: float = 10) -> Snapshot:
@@ -147,7 +147,7 @@ class Client:
 
     def changes(self, group_id: str, *, batch_max: int = 1_000) -> Iterator[ChangeBatch]:
         """Follow all changes as a member of a consumer group; see `AsyncClient.changes`."""
-        with ChangelogMember(self._core.settings, self._core.exchange.link, group_id, batch_max) as reader:
+        with ChangelogMember(self._core.settings, self._core.exchange, group_id, batch_max) as reader:
             while True:
                 batch = reader.poll()
                 if batch is not None:

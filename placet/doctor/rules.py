@@ -10,6 +10,7 @@ from placet.schemas.codec.control import Published
 from placet.schemas.definition.diff import differences
 from placet.schemas.definition.model import Definition
 from placet.schemas.in_force import InForce, can_not_read, in_force
+from placet.streams.rules.publication import does_not_compile
 
 __all__ = ["ReadRules", "Remark", "remarks"]
 
@@ -54,7 +55,10 @@ def _unpublished(definition: Definition, known: InForce) -> Iterator[Remark]:
         yield Remark("warn", f"{head} will not be published: {now}", todo)
         return
     why = can_not_read(contracts(definition).change, known.usable)
-    if why:
+    wrong = does_not_compile(definition, known)
+    if wrong:
+        yield Remark("fail", f"{head} will not be published: {wrong}", "See `placet definitions validate`.")
+    elif why:
         yield Remark("fail", f"{head} will not be published: {why}", "Give a field of another type another name.")
     elif known.newest is not None:
         found = [item for item in differences(known.newest.definition, definition) if not item.compatible]

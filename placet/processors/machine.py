@@ -8,7 +8,7 @@ a clock. `show`, the diagram and the gate read this same table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
@@ -19,6 +19,7 @@ from placet.processors.expressions.assignments import assign, is_boolean
 from placet.processors.expressions.compile import compile_expression
 from placet.processors.expressions.functions import function_digest
 from placet.processors.expressions.scope import Compiled, Evaluate, Failed, Scope, Variable
+from placet.processors.expressions.units import refuse_wrong_units
 from placet.processors.payloads import canonical_form, payload_check
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.definition.field_types import Field, in_scale
@@ -160,9 +161,14 @@ def compile_machine(definition: Definition) -> Machine:
     return machine
 
 
-def compile_problems(definition: Definition) -> list[DefinitionError]:
-    """Everything that stands against compiling a definition, in file order; empty when it compiles."""
-    compiler = _Compiler(definition)
+def compile_problems(definition: Definition, known: Collection[object] = ()) -> list[DefinitionError]:
+    """Everything that stands against a definition that is not published yet, in file order; empty when it is fine.
+
+    Args:
+        definition: what is to be published.
+        known: texts of expressions that were published before: they may be in units that new ones may not.
+    """
+    compiler = _Compiler(definition, known)
     compiler.machine()
     return sorted(map(definition.error, compiler.problems), key=attrgetter("line"))
 
@@ -170,8 +176,9 @@ def compile_problems(definition: Definition) -> list[DefinitionError]:
 class _Compiler:
     """Compiles one definition; collects problems rather than stopping at the first."""
 
-    def __init__(self, definition: Definition) -> None:
+    def __init__(self, definition: Definition, known: Collection[object] | None = None) -> None:
         self._definition = definition
+        self._known = known
         self.problems: list[Problem] = []
         self._initial: dict[str, Value] = {name: _initial(field) for name, field in definition.fields.items()}
         self._state = {
@@ -233,7 +240,7 @@ class _Compiler:
         if text is None:
             return None
         try:
-            compiled = compile_expression(text, names)
+            compiled = self._compiled(text, names)
             is_boolean(compiled)
             self._refuse_unset(compiled, creates=creates)
         except DefinitionError as error:
@@ -253,12 +260,18 @@ class _Compiler:
         try:
             if not isinstance(value, str):
                 return assign(value, field)
-            compiled = compile_expression(value, names)
+            compiled = self._compiled(value, names)
             self._refuse_unset(compiled, creates=creates)
             return assign(compiled, field)
         except DefinitionError as error:
             self.problems.append(Problem(path, error.message, error.fix))
             return None
+
+    def _compiled(self, text: str, names: Mapping[str, Variable]) -> Compiled:
+        compiled = compile_expression(text, names)
+        if self._known is not None and text not in self._known and compiled.result != "PYTHON":
+            refuse_wrong_units(text, names)
+        return compiled
 
     def _refuse_unset(self, compiled: Compiled, *, creates: bool) -> None:
         """A required field without default has no value before creation: reading it there always fails."""

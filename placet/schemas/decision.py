@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, final
 from placet.schemas.messages import Kind
 
 __all__ = [
+    "OF_THE_CONTRACT",
     "REASONS",
     "Conflict",
     "Coordinates",
@@ -93,7 +94,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
     Reason.UNKNOWN_SCHEMA: ReasonText(
         _L,
         "The record names a schema that neither the control topic nor the registry knows.",
-        "Deploy the definition that has this contract, then send again; the bytes are kept in the dead letters.",
+        "Publish the definition that has this contract, then send again; the bytes are kept in the dead letters.",
     ),
     Reason.WRONG_PARTITION: ReasonText(
         _N,
@@ -108,7 +109,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
     Reason.INVALID_PAYLOAD: ReasonText(
         _N,
         "The record decodes, but a field breaks the contract: an unknown name, another payload, a size.",
-        "Mend the producer; `detail` names the field.",
+        "Mend the producer; `detail` names the field. If it has newer rules than those that decided, send again later.",
     ),
     Reason.REPEATED: ReasonText(
         _N,
@@ -176,6 +177,10 @@ REASONS: Final[dict[Reason, ReasonText]] = {
 }
 
 
+OF_THE_CONTRACT: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.INVALID_PAYLOAD})
+"""What depends on the contract of the version that decided, and on nothing else."""
+
+
 class First(NamedTuple):
     """The first input of an occasion, as a duplicate's decision names it."""
 
@@ -208,7 +213,12 @@ class Fired(NamedTuple):
 @final
 @dataclass(init=False)
 class Decision:
-    """The decision on one input: everything that follows from state, input, times and definition alone."""
+    """The decision on one input: everything that follows from state, input, times and definition alone.
+
+    Attributes:
+        by_other_rules: whether it was taken under other rules than those that its reader goes by; a client says so. No
+            part of the record.
+    """
 
     outcome: Outcome
     reason: Reason
@@ -229,6 +239,7 @@ class Decision:
     conflicts: tuple[Conflict, ...]
     resolves: Resolved | None
     timer: Fired | None
+    by_other_rules: bool
 
     def __init__(
         self,
@@ -251,6 +262,7 @@ class Decision:
         conflicts: tuple[Conflict, ...] = (),
         resolves: Resolved | None = None,
         timer: Fired | None = None,
+        by_other_rules: bool = False,  # noqa: FBT001  said by readers, no column
     ) -> None:
         self.outcome = outcome
         self.reason = reason
@@ -271,11 +283,13 @@ class Decision:
         self.conflicts = conflicts
         self.resolves = resolves
         self.timer = timer
+        self.by_other_rules = by_other_rules
 
     @property
     def retry(self) -> Retry:
-        """Whether sending again can help."""
-        return REASONS[self.reason].retry
+        """Whether sending again can help. What one version of the rules can't read, another one may."""
+        later = self.by_other_rules and self.reason in OF_THE_CONTRACT
+        return Retry.LATER if later else REASONS[self.reason].retry
 
     @property
     def applied(self) -> bool:

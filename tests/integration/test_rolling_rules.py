@@ -16,6 +16,7 @@ from placet.definitions import load_definition
 from placet.devbroker.broker import Broker
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Outcome, Reason
+from placet.schemas.errors import InvalidPayload
 from tests.integration.gates import World, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
@@ -130,6 +131,26 @@ def test_a_running_gate_goes_on_with_the_rules_that_another_one_published(worlds
     assert {at.definition_digest for _, at in newer.decided(40)} == {at.definition.digest for at in worlds}
     assert [event["version"] for event in again.events("rules changed")] == [2]
     newer.placet("verify", "--definition", str(newer.file))
+
+
+def test_a_running_client_goes_on_by_the_rules_that_were_published(worlds: tuple[World, World]) -> None:
+    older, newer = worlds
+    gate = older.gate("old")
+    facts(older, "changed", 1, watts=1)
+    with Client("lamp", app=older.app, bootstrap_servers=older.bootstrap_servers) as client:
+        assert client.read("l-1").fields == {"watts": 1}
+        with pytest.raises(InvalidPayload, match="no proposal `block`"):
+            client.propose(client.read("l-1"), "block")
+        older.placet("definitions", "publish", str(newer.file))
+        wait_until(lambda: gate.events("rules changed"), 20, "the gate goes by the new rules")
+        wait_until(lambda: client.definition.version == 2, 10, "the client too")
+        assert client.would_accept(client.read("l-1"), "block").reason is Reason.GUARD_FAILED
+        fact = {"owner": "me", "fee": Decimal("1.00")}
+        owned_by_me = client.signal_decided("l-1", "owned", fact, signal_id="owned-by-me")
+        lamp = client.read("l-1", at_least_version=owned_by_me.version_after)
+        assert lamp.fields == {"watts": 1, **fact}
+        assert client.propose(lamp, "block").decision(30).outcome is Outcome.ACCEPTED
+    facts(older, "changed", 2, watts=2)
 
 
 def test_a_gate_that_can_not_run_what_is_in_force_leaves_its_tasks_to_others(worlds: tuple[World, World]) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from placet.client import AsyncClient, Client
+from placet.client import AsyncClient, Client, Proposal
+from placet.client.compose import Composer
+from placet.client.core import Call
 from placet.devbroker.broker import Broker
-from placet.schemas.decision import Outcome, Reason
+from placet.schemas.codec.codec import Codec
+from placet.schemas.decision import Outcome, Reason, Retry
+from placet.schemas.definition.model import parse_definition
 from tests.integration.gates import World
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -96,9 +101,23 @@ def test_explain_tells_of_all_inputs_of_an_id(world: World) -> None:
 
 def test_a_decision_without_an_id_is_waited_for_too(world: World) -> None:
     """A producer that is ahead of the gate: the gate can't read its records, so its decision names no id."""
+    rules = parse_definition(NEWER)
+    codec, now_ms = Codec(rules), time.time_ns() // 1_000_000
+    with Client(world.file, **where(world)) as client:
+        order = client.read("o-1")
+        message = Composer(rules, codec).proposal(
+            order, "hold", {"note": "q", "why": "w"}, now_ms, proposal_id="p-4", dedup_key="newer"
+        )
+        sent = client._core.exchange.send(message, codec.encode_message(message), [], answered=True)
+        decision = Proposal(Call(message, sent)).decision(30)
+    assert (decision.reason, decision.input_id, decision.retry) == (Reason.UNKNOWN_SCHEMA, "", Retry.LATER)
+
+
+def test_the_shell_makes_nothing_that_no_gate_can_read(world: World) -> None:
     newer = world.folder / "newer.yaml"
     newer.write_text(NEWER)
-    said = ("--dedup-key", "newer", "--id", "p-4", "--definition", str(newer), "--wait", "--timeout", "10")
+    said = ("--dedup-key", "newer", "--id", "p-5", "--definition", str(newer), "--wait", "--timeout", "10")
     done = world.placet("propose", "o-1", "hold", '{"note": "q", "why": "w"}', *said, check=False)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.startswith("REFUSED  UNKNOWN_SCHEMA  a proposal of o-1\n")
+    assert done.returncode == 2, done.stderr
+    assert "`why` is no field of `hold`; it has note. Version 1 of `order` is in force" in done.stderr
+    assert "try again later" in done.stderr

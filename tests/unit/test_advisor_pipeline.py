@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from placet.schemas.decision import Decision
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind, Message
+from placet.streams.errors import LogUnreachable
 from placet.streams.records import ConsumerRecord
 from placet.testing import START_MS, TestDriver
 
@@ -64,12 +66,24 @@ class Desk:
         self._think = think or hold
         self._taken = taken or _yes
         self._offset = 0
+        self.rules_read = 0
+        self.silent_broker = 0
+        self.published: list[Any] = []
+
+    async def read_rules(self) -> None:
+        """Learn what was published meanwhile."""
+        self.rules_read += 1
+        if self.silent_broker:
+            self.silent_broker -= 1
+            raise LogUnreachable("nobody there")
+        for definition in self.published:
+            self.codec = Codec(definition)
 
     async def __aenter__(self) -> Desk:
         thinkers = {"opened": self.think, "seen": self.think}
-        reader = Reader(self.codec, thinkers, self.meter.count)
+        reader = Reader(lambda: self.codec, thinkers, self.meter.count)
         self.pipeline = Pipeline(
-            self, reader, self.limits, 600_000, self.meter, lambda *_: self._taken(), lambda: self.now_ms
+            self, reader, self.limits, lambda: 600_000, self.meter, lambda *_: self._taken(), lambda: self.now_ms
         )
         return self
 
@@ -420,6 +434,93 @@ def test_bytes_that_are_no_signal_are_counted_and_passed_over() -> None:
     asyncio.run(main())
 
 
+NEWER = parse_definition("""
+entity: order
+version: 2
+statuses: [open, held]
+fields: {note: string | null}
+signals:
+  opened: {payload: {total: {type: int, default: 0}}, from: absent, to: open}
+  seen: {from: any}
+proposals:
+  hold: {payload: {note: string}, from: open, to: held, copy: [note]}
+""")
+
+
+def newer_signal(number: int) -> bytes:
+    message = Message(Kind.SIGNAL, "opened", f"s-{number}", "o-1", {"total": 7}, START_MS, START_MS)
+    return Codec(NEWER).encode_message(message)
+
+
+@pytest.mark.parametrize("silent_broker", [0, 1])
+def test_a_signal_of_rules_that_are_just_published_is_not_lost(
+    silent_broker: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("placet.advisor.pipeline._PAUSE_MOST_S", 0)
+    totals = []
+
+    async def think(signal: Signal, _order: Snapshot) -> None:
+        totals.append(signal.payload["total"])
+
+    async def main() -> None:
+        async with Desk(think) as desk:
+            desk.published, desk.silent_broker = [NEWER], silent_broker
+            for number in range(3):
+                await desk.take(newer_signal(number), b"o-1")
+            await until(lambda: desk.counts["answered"] == 3)
+            assert "undecodable" not in desk.counts
+            assert desk.rules_read == 1 + silent_broker
+
+    asyncio.run(main())
+    assert totals == [7, 7, 7]
+
+
+def test_a_schema_that_nobody_has_published_is_asked_for_once_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with Desk() as desk:
+            for number in range(3):
+                await desk.take(newer_signal(number), b"o-1")
+            assert (desk.counts["undecodable"], desk.rules_read) == (3, 1)
+            assert desk.pipeline.positions() == {0: 3}
+
+    asyncio.run(main())
+    assert "nobody has published its version yet; sent again later it may be read" in capsys.readouterr().out
+
+
+def test_a_stop_leaves_a_signal_of_unknown_rules_to_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("placet.advisor.pipeline._PAUSE_MOST_S", 0)
+
+    async def main() -> None:
+        async with Desk() as desk:
+            desk.silent_broker = 1_000_000
+            reading = asyncio.ensure_future(desk.take(newer_signal(0), b"o-1"))
+            await until(lambda: desk.rules_read)
+            await desk.pipeline.stop()
+            await reading
+            assert desk.pipeline.positions() == {0: 0}
+
+    asyncio.run(main())
+
+
+def test_rules_without_a_functions_signal_or_with_a_shorter_horizon_do_not_end_the_advisor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    advisor: Any = Advisor(RULES, name="noter", app="shop", limits=Limits(max_age_s=3600))
+    advisor.on("opened", "seen")(hold)
+    advisor._rules = RULES
+    fewer = parse_definition(
+        RULES.document.replace('"seen"', '"looked_at"').replace('"horizon":"1d"', '"horizon":"30m"')
+    )
+    client = SimpleNamespace(definition=RULES, codec="the codec")
+    assert (advisor._codec(client), advisor._max_age_ms(client)) == ("the codec", 3_600_000)
+    client.definition = fewer
+    assert (advisor._codec(client), advisor._max_age_ms(client)) == ("the codec", 900_000)
+    advisor._codec(client)
+    said = capsys.readouterr().out
+    assert said.count("signals are gone from the rules") == 1
+    assert "seen" in said
+
+
 def test_old_signals_are_dropped_before_anybody_thinks() -> None:
     async def main() -> None:
         async with Desk() as desk:
@@ -541,7 +642,9 @@ def test_mistakes_of_the_author_are_named() -> None:
     with pytest.raises(NotConnected, match="not running"):
         _ = advisor.client
     advisor.on("sen")(hold)
-    with pytest.raises(SettingsError, match="has no signal sen; `order` has the signals opened, seen"):
+    with pytest.raises(
+        SettingsError, match=r"no signal sen; version 1 of `order` has the signals opened, seen\. If a later version"
+    ):
         advisor._check(RULES)
     with pytest.raises(SettingsError, match="nothing to do"):
         Advisor(RULES, name="idle", app="shop")._check(RULES)

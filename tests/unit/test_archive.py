@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +16,17 @@ from typer.testing import CliRunner
 
 from placet.cli import app
 from placet.client.archive import Archive
-from placet.client.connect import Link, empty_rulebook
+from placet.client.connect import empty_rulebook
+from placet.client.link import Link, follow
+from placet.schemas.codec.codec import Codec
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError
-from placet.schemas.messages import Kind
+from placet.schemas.messages import Kind, Message
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.settings import load_settings
 from placet.streams.topology import dead_letters_topic
-from placet.testing import TestDriver
+from placet.testing import START_MS, TestDriver
+from tests.unit.control_records import control_record, published
 
 PET = """
 entity: pet
@@ -84,10 +89,15 @@ def driver() -> TestDriver:
 
 
 @pytest.fixture
-def placet(driver: TestDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def link(driver: TestDriver) -> Link:
+    """The driver's entity type, with nothing on the control topic."""
+    rulebook = empty_rulebook(load_settings({"app": APP}))
+    return Link(driver.definition, driver.codec, driver.topics, driver.partitions, rulebook)
+
+
+@pytest.fixture
+def placet(driver: TestDriver, link: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The shell, which reads the driver's topics."""
-    settings = load_settings({"app": APP})
-    link = Link(driver.definition, driver.codec, driver.topics, driver.partitions, empty_rulebook(settings))
     monkeypatch.setattr("placet.client.archive.Admin", lambda *_: AdminOfTheDriver(driver))
     monkeypatch.setattr("placet.client.archive.LogReader", lambda *_: ReaderOfTheDriver(driver))
     monkeypatch.setattr("placet.client.archive.connect", lambda *_: link)
@@ -104,6 +114,88 @@ def test_what_did_not_decode_is_explained_by_its_place(placet: Callable[..., Res
     assert any("the value begins with 7b22" in line for line in shown)
     assert placet("explain", f"{driver.topics.signals}-0@7").exit_code == 1
     assert placet("explain", "s-1").output.startswith("signal born of dog-1: ACCEPTED")
+
+
+PET_2 = PET.replace("version: 1", "version: 2").replace("to: in}", "to: in}\n  left: {from: in, to: absent}")
+
+
+def in_rulebook_of(link: Link, *definitions: Definition) -> None:
+    for offset, definition in enumerate(definitions):
+        entry = published(definition, base=link.rulebook.base_of("pet"))
+        link.rulebook.take([control_record(entry, offset)], offset + 1)
+
+
+def test_the_rules_that_decided_are_named_and_what_those_in_force_do_otherwise(
+    placet: Callable[..., Result], driver: TestDriver, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rules() -> tuple[list[str], dict[str, Any]]:
+        lines = placet("explain", "s-1").output.splitlines()
+        form = json.loads(placet("explain", "s-1", "--output", "json").output)["rules"]
+        return lines[2 : next(at for at, line in enumerate(lines) if line.startswith("  ladder"))], form
+
+    digest = driver.definition.digest.hex()
+    says = f"  rules      digest {digest}, which can't be read here: not on the control topic, or of a later release"
+    assert rules() == ([says], {"version": None, "digest": digest, "in_force": None, "differences": []})
+
+    in_rulebook_of(link, driver.definition)
+    lines, form = rules()
+    assert lines == ["  rules      version 1, in force still"]
+    assert form == {
+        "version": 1, "digest": digest, "in_force": {"version": 1, "digest": digest}, "differences": []
+    }  # fmt: skip
+
+    newer = parse_definition(PET_2)
+    in_rulebook_of(link, driver.definition, newer)
+    now = follow(link, load_settings({"app": APP}), "pet")
+    monkeypatch.setattr("placet.client.archive.connect", lambda *_: now)
+    lines, form = rules()
+    assert lines == [
+        "  rules      version 1; version 2 is in force now:",
+        "             version: 1 -> 2",
+        "             signals.left: added",
+    ]
+    assert (form["version"], form["in_force"]) == (1, {"version": 2, "digest": newer.digest.hex()})
+    assert [found["path"] for found in form["differences"]] == ["version", "signals.left"]
+
+    monkeypatch.setattr("placet.client.archive.connect", lambda *_: replace(now, beyond="of a later release"))
+    assert rules()[0] == ["  rules      version 1; what is in force now can't be read here"]
+
+
+def test_what_the_rules_in_force_can_read_may_be_sent_again(
+    placet: Callable[..., Result], driver: TestDriver, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = parse_definition(PET_2)
+    message = Message(Kind.SIGNAL, "left", "s-9", "dog-1", {}, START_MS, START_MS)
+    driver.send_raw(Kind.SIGNAL, b"dog-1", Codec(newer).encode_message(message))
+    place = f"{driver.topics.signals}-0@3"
+    in_rulebook_of(link, driver.definition)
+    assert json.loads(placet("explain", place, "--output", "json").output)["reason"] == "UNKNOWN_SCHEMA"
+    in_rulebook_of(link, driver.definition, newer)
+    now = follow(link, load_settings({"app": APP}), "pet")
+    monkeypatch.setattr("placet.client.archive.connect", lambda *_: now)
+    assert placet("explain", place).output.splitlines()[-1] == (
+        "  try again? yes, later, as it is. The gate went by other rules than those in force: later it may fit."
+    )
+    broken = placet("explain", f"{driver.topics.signals}-0@1").output.splitlines()[-1]
+    assert broken.startswith("  try again? no. Encode with the schemas")
+
+
+def test_a_state_whose_rules_were_published_since_the_look_at_them_is_read(
+    placet: Callable[..., Result], driver: TestDriver, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = TestDriver.from_text(PET_2.replace("statuses: [in]", "statuses: [in]\nfields: {toy: string | null}"))
+    later.signal("cat-1", "born", signal_id="s-1")
+    monkeypatch.setattr(driver, "log", later.log)
+    looked = []
+
+    def read_rulebook(*_: object) -> None:
+        looked.append(1)
+        for schema in published(later.definition).schemas.values():
+            link.codec.learn(schema)
+
+    monkeypatch.setattr("placet.client.archive.read_rulebook", read_rulebook)
+    assert placet("history", "cat-1").output.startswith("   1  in ")
+    assert looked == [1]
 
 
 def test_dead_letters_are_shown_with_the_beginning_of_their_bytes(

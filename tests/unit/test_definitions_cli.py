@@ -71,6 +71,27 @@ def test_validate_finds_what_only_compiling_shows(broken: Path) -> None:
     assert f"{broken}:8: signals.on.guard: the name 'x' is not known" in found.stderr
 
 
+def test_validate_refuses_seconds_where_milliseconds_are_meant(tmp_path: Path) -> None:
+    file = tmp_path / "lamp.yaml"
+    file.write_text("""
+entity: lamp
+version: 1
+statuses: [lit]
+final: [lit]
+fields: {at_ms: {type: long, default: 0}}
+signals:
+  made:
+    from: absent
+    to: lit
+    guard: int(decided_at) - state.at_ms < duration('5m').getMilliseconds()
+""")
+    found = call("validate", file)
+    assert found.exit_code == 1
+    assert f"{file}:11: signals.made.guard: int(…) of a time gives seconds" in found.stderr
+    assert "fix: Compare times with times, such as `decided_at - event_time > duration('5m')`" in found.stderr
+    assert call("show", file).exit_code == 0, "what is published goes on to run, and may be looked at"
+
+
 def test_validate_prints_warnings_and_stays_0(broken: Path) -> None:
     broken.write_text("entity: lamp\nversion: 1\nstatuses: [lit, out]\nsignals:\n  on: {from: absent, to: lit}\n")
     found = call("validate", broken)

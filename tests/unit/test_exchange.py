@@ -249,8 +249,8 @@ def test_a_reader_of_changes_is_not_closed_in_the_midst_of_a_poll(monkeypatch: p
         poll_batch=poll_batch, close=lambda: calls.append("closed"), commit=lambda _positions: True
     )
     monkeypatch.setattr("placet.client.changes.GroupReader", lambda *_: member)
-    link: Any = SimpleNamespace(topics=entity_topics("app", "lamp"), codec=None)
-    reader = ChangelogMember(load_settings({}), link, "group", 10)
+    exchange: Any = SimpleNamespace(link=SimpleNamespace(topics=entity_topics("app", "lamp")))
+    reader = ChangelogMember(load_settings({}), exchange, "group", 10)
     with ThreadPoolExecutor(2) as threads:
         polling = threads.submit(reader.poll)
         assert began.wait(10)

@@ -13,6 +13,7 @@ import pytest
 from placet.processors.expressions.assignments import assign, is_boolean
 from placet.processors.expressions.compile import SOURCE_BYTES_MAX, compile_expression
 from placet.processors.expressions.scope import Compiled, Failed, Scope, Variable
+from placet.processors.expressions.units import refuse_wrong_units
 from placet.schemas.definition.field_types import Field
 from placet.schemas.errors import DefinitionError
 
@@ -302,6 +303,48 @@ def test_numbers_of_times_are_seconds() -> None:
     assert run("duration('5m').getMilliseconds()") == 0
     assert run("duration('1.5s').getMilliseconds()") == 500
     assert run("event_time - state.seen > duration('5m')", seen=1_357_034_400_123 - 300_001) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("int(event_time) - state.count < 300000", "int(…) of a time gives seconds, and fields hold milliseconds"),
+        ("state.count < int ( state.seen )", "of a time gives seconds"),
+        ("[event_time].exists(t, int(t) > 5)", "of a time gives seconds"),
+        ("int(timestamp('2026-01-01T00:00:00Z')) > 5", "of a time gives seconds"),
+        ("int(double(int(event_time)) * 1.5) > 5", "of a time gives seconds"),
+        ("int(event_time - state.seen) > 5", "int(…) of a duration fails with every input"),
+        ("state.count > duration('5m').getMilliseconds()", "part below a second: 0 for 5m"),
+        ("(event_time - state.seen) . getMilliseconds() < 5", "part below a second"),
+    ],
+)
+def test_seconds_are_not_taken_for_milliseconds_in_new_definitions(text: str, says: str) -> None:
+    compile_expression(text, NAMES)  # as a gate does with what was published
+    with pytest.raises(DefinitionError) as found:
+        refuse_wrong_units(text, NAMES)
+    assert says in found.value.message
+    assert "Compare times with times, such as `decided_at - event_time > duration('5m')`" in found.value.fix
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "event_time - state.seen > duration('5m')",
+        "(event_time - timestamp('1970-01-01T00:00:00Z')).getSeconds() > state.count",
+        "(event_time - state.seen).getSeconds() * 1000 + (event_time - state.seen).getMilliseconds() > 5",
+        "event_time.getMilliseconds() == 0",
+        "event_time.getFullYear() > 2000",
+        "int('7') > 5 && int(1.5) > 0 && int(state.count) > 0",
+        "state.name == 'int(event_time)' || state.name == \"duration('5m').getMilliseconds()\"",
+    ],
+)
+def test_what_says_its_unit_is_not_refused(text: str) -> None:
+    compile_expression(text, NAMES)
+    refuse_wrong_units(text, NAMES)
+
+
+def test_the_way_out_that_is_named_gives_what_int_gave() -> None:
+    assert run("(event_time - timestamp('1970-01-01T00:00:00Z')).getSeconds()") == run("int(event_time)")
 
 
 # --- what an expression sees -----------------------------------------------------------------------------------------

@@ -75,6 +75,34 @@ def check(*definitions: Definition, before: tuple[Definition, ...] = (OLD,), for
     return "".join(item.what for item in forced)
 
 
+SECONDS = "move: {guard: 'int(decided_at) > 5', payload"
+IN_SECONDS = changed(old="move: {payload", new=SECONDS)
+
+
+@pytest.mark.parametrize("before", [(), (OLD,)], ids=["the first one", "a later one"])
+def test_new_rules_in_a_wrong_unit_are_not_published(before: tuple[Definition, ...]) -> None:
+    for force in (False, True):
+        with pytest.raises(SettingsError, match=r"version 2 is not published:\n.*guard: int\(…\) of a time gives sec"):
+            check(IN_SECONDS, before=before, force=force)
+    [remark] = remarks([IN_SECONDS], [published(found) for found in before])
+    assert (remark.status, "of a time gives seconds" in remark.found) == ("fail", True)
+
+
+def test_what_was_published_in_it_may_stay_and_be_withdrawn_to() -> None:
+    """A release that knows better must not stand in the way of a withdrawal, nor of the next change."""
+    assert check(IN_SECONDS, before=(OLD, IN_SECONDS)) == ""
+    mended = changed(3, old="room: string | null", new="room: string | null, owner: string | null")
+    again = changed(4, old="move: {payload", new=SECONDS)
+    assert check(again, before=(OLD, IN_SECONDS, mended), force=True)
+    both = f"room: string | null, more: int | null@{SECONDS}"
+    wider = changed(3, old="room: string | null@move: {payload", new=both)
+    assert check(wider, before=(OLD, IN_SECONDS)) == ""
+    both = f"{SECONDS}@from: lit, to: dim, guard: 'int(event_time) > 5'"
+    one_more = changed(3, old="move: {payload@from: lit, to: dim", new=both)
+    with pytest.raises(SettingsError, match=r"signals\.dimmed"):
+        check(one_more, before=(OLD, IN_SECONDS))
+
+
 def test_what_goes_with_the_version_in_force_counts_nobody() -> None:
     wider = changed(old="room: string | null", new="room: string | null, owner: string | null")
     assert check_publication([wider], known(OLD), never, force=False) == []

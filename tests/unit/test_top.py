@@ -6,14 +6,14 @@ from math import inf
 
 import pytest
 
-from placet.cli.top.frame import Frame, Gate, NoteLevel, OutcomeRate, Partition, PartitionPhase
+from placet.cli.top.frame import Frame, Gate, GateRules, NoteLevel, OutcomeRate, Partition, PartitionPhase
 from placet.cli.top.notes import spell_s
 from placet.cli.top.samples import by, increase, parse, quantile, total
 from placet.cli.top.watch import FORGET_AFTER_S, Watch
 from placet.schemas import decision
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Kind
-from tests.unit.top_sample import NOON_S, USUAL, TestGate, look, sample
+from tests.unit.top_sample import FLIGHT, NOON_S, USUAL, TestGate, look, sample
 
 ACCEPTED = {(Kind.SIGNAL, decision.Outcome.ACCEPTED, Reason.NONE): 100}
 STALE = {(Kind.PROPOSAL, decision.Outcome.REFUSED, Reason.STALE): 10}
@@ -316,12 +316,26 @@ def test_the_versions_by_which_gates_decide_are_shown_and_named_where_they_diffe
     watch, old = Watch(), TestGate("gate-0").runs(0, of=2)
     new = TestGate("gate-1", version=2).runs(1, of=2)
     frame = look(watch, 0.0, {"a": old, "b": new})
-    assert [gate(frame, name).rules for name in ("gate-0", "gate-1")] == [{"flight": 1}, {"flight": 2}]
+    assert [gate(frame, name).rules for name in ("gate-0", "gate-1")] == [
+        {"flight": GateRules(number, FLIGHT.model_copy(update={"version": number}).digest.hex())} for number in (1, 2)
+    ]
     [note] = notes(frame, NoteLevel.ODD)
-    assert note.startswith("flight is decided by version 1 on gate-0, version 2 on gate-1: a newer one is being")
+    assert note.startswith("flight is decided by version 1 on gate-0, version 2 on gate-1: the rules have just changed")
     assert notes(look(Watch(), 0.0, {"a": new}), NoteLevel.ODD) == []
     apart = look(Watch(), 0.0, {"a": old, "b": TestGate("gate-1", app="other", version=2).runs(0, of=1)})
     assert notes(apart, NoteLevel.ODD) == [], "each app has rules of its own"
+
+
+def test_rules_of_one_version_that_are_not_the_same_are_told_apart() -> None:
+    watch, one, other = Watch(), TestGate("gate-0").runs(0, of=2), TestGate("gate-1").runs(1, of=2)
+    other.told.rules("flight", 1, b"\xab" * 16)
+    mine, theirs = FLIGHT.digest.hex()[:8], "abababab"
+    frame = look(watch, 0.0, {"a": one, "b": other})
+    first, second = sorted([(mine, "gate-0"), (theirs, "gate-1")])
+    said = ", ".join(f"version 1 ({digest}) on {name}" for digest, name in (first, second))
+    assert notes(frame, NoteLevel.ODD)[0].startswith(f"flight is decided by {said}: ")
+    other.told.rules("flight", 1, FLIGHT.digest)
+    assert notes(look(watch, 2.0, {"a": one, "b": other}), NoteLevel.ODD) == []
 
 
 def test_all_is_well_says_nothing() -> None:

@@ -9,7 +9,18 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-__all__ = ["Flow", "Frame", "Gate", "Note", "NoteLevel", "OutcomeRate", "Partition", "PartitionPhase", "Restore"]
+__all__ = [
+    "Flow",
+    "Frame",
+    "Gate",
+    "GateRules",
+    "Note",
+    "NoteLevel",
+    "OutcomeRate",
+    "Partition",
+    "PartitionPhase",
+    "Restore",
+]
 
 
 class PartitionPhase(StrEnum):
@@ -47,12 +58,19 @@ class Flow(Struct, frozen=True, kw_only=True):
     commit_p99_s: float | None = None
 
 
+class GateRules(Struct, frozen=True, order=True):
+    """The definition by which a gate decides an entity type; the digest tells rules of one version apart."""
+
+    version: int
+    digest: str = ""
+
+
 class Gate(Struct, frozen=True, kw_only=True):
     """One instance.
 
     Attributes:
         gate: its name, PLACET_INSTANCE; "" when it never answered.
-        rules: the version of the definition by which it decides, by entity type.
+        rules: what it decides by, by entity type.
         silent_s: how long it has not answered; None for one that does.
         error: why not.
         up_s: age of its process.
@@ -63,7 +81,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     app: str = ""
     gate: str = ""
     version: str = ""
-    rules: dict[str, int] = {}
+    rules: dict[str, GateRules] = {}
     silent_s: float | None = None
     error: str = ""
     up_s: float | None = None

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from placet.cli.top.frame import Gate, Note, NoteLevel, Partition, PartitionPhase
+from placet.cli.top.frame import Gate, GateRules, Note, NoteLevel, Partition, PartitionPhase
 
-__all__ = ["Rises", "notes_on", "spell_s", "versions_of"]
+__all__ = ["Rises", "notes_on", "rules_of_gates", "spell_s"]
 
 _NAMED_MAX = 6
 _YOUNG_S = 60.0
@@ -72,23 +72,28 @@ def _same_names(gates: list[Gate]) -> Iterator[str]:
             yield f"{count} gates are called {name}: they fence each other, give each its own PLACET_INSTANCE"
 
 
-def versions_of(gates: Iterable[Gate]) -> dict[str, dict[int, list[str]]]:
-    """Return the gates that answer by entity type, with its app where there are several, and version of its rules."""
-    found: dict[str, dict[int, list[str]]] = {}
+def rules_of_gates(gates: Iterable[Gate]) -> dict[str, dict[GateRules, list[str]]]:
+    """Return the gates that answer by entity type, with its app where there are several, and its rules."""
+    found: dict[str, dict[GateRules, list[str]]] = {}
     answering = [gate for gate in gates if gate.silent_s is None]
     several = len({gate.app for gate in answering}) > 1
     for gate in answering:
-        for entity, version in gate.rules.items():
+        for entity, rules in gate.rules.items():
             name = f"{gate.app} {entity}" if several else entity
-            found.setdefault(name, {}).setdefault(version, []).append(gate.gate)
-    return {entity: dict(sorted(versions.items())) for entity, versions in sorted(found.items())}
+            found.setdefault(name, {}).setdefault(rules, []).append(gate.gate)
+    return {entity: dict(sorted(rules.items())) for entity, rules in sorted(found.items())}
 
 
 def _of_several_versions(gates: list[Gate]) -> Iterator[str]:
-    for entity, versions in versions_of(gates).items():
-        if len(versions) > 1:
-            said = ", ".join(f"version {version} on {_names(names)}" for version, names in versions.items())
-            yield f"{entity} is decided by {said}: a newer one is being deployed, or was not everywhere"
+    for entity, found in rules_of_gates(gates).items():
+        if len(found) > 1:
+            same = Counter(rules.version for rules in found)
+            said = ", ".join(f"{_version(rules, same)} on {_names(names)}" for rules, names in found.items())
+            yield f"{entity} is decided by {said}: the rules have just changed, or a gate can't follow: see its log"
+
+
+def _version(rules: GateRules, same: Counter[int]) -> str:
+    return f"version {rules.version}" + (f" ({rules.digest[:8]})" if same[rules.version] > 1 else "")
 
 
 def _names(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from placet.cli.top.frame import Frame, Gate, Note, NoteLevel, OutcomeRate, Partition, PartitionPhase
-from placet.cli.top.notes import spell_s, versions_of
+from placet.cli.top.notes import rules_of_gates, spell_s
 
 __all__ = ["render"]
 
@@ -113,9 +113,10 @@ def _heading(frame: Frame) -> Table:
 
 def _rules(gates: Iterable[Gate]) -> str:
     """The versions of the definitions by which the gates decide: `flight v1, refund v3/v4`."""
-    shown = [
-        f"{entity} {'/'.join(f'v{version}' for version in versions)}" for entity, versions in versions_of(gates).items()
-    ]
+    by_entity = {
+        entity: dict.fromkeys(rules.version for rules in found) for entity, found in rules_of_gates(gates).items()
+    }
+    shown = [f"{entity} {'/'.join(f'v{version}' for version in versions)}" for entity, versions in by_entity.items()]
     return ", ".join(shown[:_RULES_MAX]) + (", …" if len(shown) > _RULES_MAX else "")
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from placet.cli.top.frame import Flow, Frame, Gate, OutcomeRate
+from placet.cli.top.frame import Flow, Frame, Gate, GateRules, OutcomeRate
 from placet.cli.top.known import Answer, Known, after, once_each
 from placet.cli.top.notes import Rises, notes_on
 from placet.cli.top.partitions import partitions_of
@@ -101,10 +101,10 @@ def _gate(one: Known, now_s: float, clock_s: float) -> Gate:
     started_s, memory = one.started_s(), total(one.numbers, "process_resident_memory_bytes")
     tasks = {phase: round(count) for (phase,), count in by(one.numbers, "placet_tasks", "phase").items()}
     ended = by(one.grown, "placet_transactions_total", "result")
-    versions = by(one.numbers, "placet_definition_info", "entity", "version")
+    rules = by(one.numbers, "placet_definition_info", "entity", "version", "digest")
     return replace(
         named,
-        rules={entity: int(version) for entity, version in sorted(versions) if version.isdigit()},
+        rules={name: GateRules(int(number), digest) for name, number, digest in sorted(rules) if number.isdigit()},
         up_s=None if started_s is None else max(0.0, clock_s - started_s),
         restarted=one.restarted,
         flow=_total([one]),

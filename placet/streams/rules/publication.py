@@ -1,7 +1,7 @@
 """What stands before a publication: a definition that does not go with what is in force changes nothing on the log.
 
-    strict parse ─ compile ─ reads all that was written? ─ goes with the version in force? ─► publish
-                             never forced                  `placet run --force`
+    strict parse ─ compile, units ─ reads all that was written? ─ goes with the version in force? ─► publish
+                                    never forced                  `placet run --force`
 
 A version that stands on the topic already was checked when it came, and is not checked again.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from placet.processors.machine import compile_problems
 from placet.schemas.codec.contracts import contracts
+from placet.schemas.definition.checks import expressions
 from placet.schemas.definition.diff import Difference, differences
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
-from placet.schemas.in_force import can_not_read
+from placet.schemas.in_force import InForce, can_not_read
 from placet.streams.rules.control import refuse_unfit
 from placet.streams.rules.rulebook import Rulebook
 
-__all__ = ["Forced", "Survey", "check_publication", "not_overtaken", "vanished"]
+__all__ = ["Forced", "Survey", "check_publication", "does_not_compile", "not_overtaken", "vanished"]
 
 Survey = Callable[[str, frozenset[str]], Mapping[str, int]]
 """Counts the entities of a type that stand in these statuses now, by status."""
@@ -102,6 +104,9 @@ def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, forc
     """Return what is incompatible; "" where nothing is, or nothing was published yet."""
     head = f"definition {definition.entity} version {definition.version}"
     known = rulebook.in_force(definition.entity)
+    wrong = does_not_compile(definition, known)
+    if wrong:
+        raise SettingsError(f"{head} is not published:\n{wrong}")
     why = can_not_read(contracts(definition).change, known.usable)
     if why:
         raise SettingsError(
@@ -124,6 +129,16 @@ def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, forc
             "(PLACET_FORCE=true), if what it says is meant."
         )
     return what
+
+
+def does_not_compile(definition: Definition, known: InForce) -> str:
+    """Say what `placet definitions validate` refuses; "" where nothing.
+
+    Units that are wrong in an expression of a published version are left: a withdrawal is no time for it, and the next
+    change needs not mend them.
+    """
+    before = {text for found in known.usable for _, text in expressions(found.definition) if isinstance(text, str)}
+    return "\n".join(map(str, compile_problems(definition, before)))
 
 
 def vanished(item: Difference) -> str:
