@@ -22,6 +22,7 @@ from placet.streams.errors import FatalError, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.consumer import GroupConsumer
+from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.group_reader import GroupReader
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
@@ -248,7 +249,7 @@ CONSUMER: Final[list[tuple[str, str, Use]]] = [
     ("poll", RESTORE, partition_read),
     ("consume", RESTORE, partition_read),
     ("incremental_unassign", RESTORE, partition_read),
-    ("committed", RESTORE, lambda client: lambda: reader(client).committed([AT])),
+    ("committed", RESTORE, lambda client: lambda: GroupPositions(StagedClients(client), {}, AT).ask([AT]).result(10)),
     ("close", RESTORE, lambda client: lambda: reader(client).close()),
     ("assign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).read(AT, 0, 1, lambda *_: False)),
     ("unassign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).read(AT, 0, 1, lambda *_: False)),

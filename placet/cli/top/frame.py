@@ -27,6 +27,7 @@ class PartitionPhase(StrEnum):
     """Where a partition's task is; NOBODY: none of the gates that answer has it."""
 
     RUNNING = "running"
+    WAITING = "waiting"
     RESTORING = "restoring"
     STOPPED = "stopped"
     NOBODY = "nobody"
@@ -88,6 +89,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     restarted: bool = False
     flow: Flow = Flow()
     running: int = 0
+    waiting: int = 0
     restoring: int = 0
     stopped: int = 0
     aborted: int = 0

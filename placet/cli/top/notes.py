@@ -27,7 +27,8 @@ def notes_on(
 ) -> tuple[Note, ...]:
     """Say what needs somebody, then what is odd."""
     gates, partitions = list(gates), list(partitions)
-    bad = [*_silent(gates), *_stopped(partitions), *_without_a_gate(partitions), *_same_names(gates)]
+    tasks = [*_stopped(partitions), *_waiting(partitions), *_without_a_gate(partitions)]
+    bad = [*_silent(gates), *tasks, *_same_names(gates)]
     odd = [*_of_several_versions(gates), *_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
     levels = [*((NoteLevel.BAD, text) for text in bad), *((NoteLevel.ODD, text) for text in odd)]
     return tuple(Note(level=level, text=text) for level, text in levels)
@@ -53,6 +54,13 @@ def _stopped(partitions: list[Partition]) -> Iterator[str]:
     for row in partitions:
         if row.phase is PartitionPhase.STOPPED:
             yield f"{row.entity}-{row.partition} is stopped on {', '.join(row.gates)}: see `task stopped` in its log"
+
+
+def _waiting(partitions: list[Partition]) -> Iterator[str]:
+    for row in partitions:
+        if row.phase is PartitionPhase.WAITING:
+            gates = ", ".join(row.gates)
+            yield f"{row.entity}-{row.partition} waits on {gates}: see `inputs wait for a schema` in its log"
 
 
 def _without_a_gate(partitions: list[Partition]) -> Iterator[str]:

@@ -24,17 +24,22 @@ _SPARKS_MIN, _BAR, _NAME_MAX = 12, 10, 18
 _STYLES: Final = {"ACCEPTED": "green", "DUPLICATE": "cyan", "REFUSED": "yellow"}
 _PHASE_STYLES: Final = {
     PartitionPhase.RUNNING: "green",
+    PartitionPhase.WAITING: "yellow",
     PartitionPhase.RESTORING: "magenta",
     PartitionPhase.STOPPED: "bold red",
     PartitionPhase.NOBODY: "bold red",
 }
 _STATES: Final = {
     PartitionPhase.RUNNING: "",
+    PartitionPhase.WAITING: "… waits for a schema",
     PartitionPhase.RESTORING: "↻ restoring",
     PartitionPhase.STOPPED: "✕ stopped",
     PartitionPhase.NOBODY: "✕ nobody has it",
 }
-_TROUBLE: Final = (PartitionPhase.RUNNING, PartitionPhase.RESTORING, PartitionPhase.STOPPED, PartitionPhase.NOBODY)
+_TROUBLE: Final = (
+    PartitionPhase.RUNNING, PartitionPhase.RESTORING, PartitionPhase.WAITING, PartitionPhase.STOPPED,
+    PartitionPhase.NOBODY,
+)  # fmt: skip
 _LEVEL_STYLES: Final = {NoteLevel.BAD: "bold red", NoteLevel.ODD: "yellow"}
 _AROUND: Final = 5
 """Lines of the heading and the tiles."""
@@ -177,9 +182,10 @@ def _gates(rows: list[Gate], frame: Frame) -> Table:
 
 
 def _tasks(gate: Gate) -> Text:
-    """How many tasks run, and behind a sign those that are restored or stopped."""
+    """How many tasks run, and behind a sign those that wait, are restored or stopped."""
     counts = (
         (gate.running, "", PartitionPhase.RUNNING),
+        (gate.waiting, "…", PartitionPhase.WAITING),
         (gate.restoring, "↻", PartitionPhase.RESTORING),
         (gate.stopped, "✕", PartitionPhase.STOPPED),
     )

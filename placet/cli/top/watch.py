@@ -109,6 +109,7 @@ def _gate(one: Known, now_s: float, clock_s: float) -> Gate:
         restarted=one.restarted,
         flow=_total([one]),
         running=tasks.get("running", 0),
+        waiting=tasks.get("waiting", 0),
         restoring=tasks.get("restoring", 0),
         stopped=tasks.get("stopped", 0),
         aborted=round(ended.get(("aborted",), 0) + ended.get(("migrated",), 0)),

@@ -256,14 +256,15 @@ class StateFormat:
         """Decode a state, whichever form it has. Fields that were never written are missing: their defaults count.
 
         Raises:
-            DecodeError: the changelog record is none that this definition can read; its offset is in the text.
+            DecodeError, UnknownSchema: the changelog record is none that this definition can read; its offset is in the
+                text.
         """
         if data[0] == 1:
             value, headers = _decode_raw(data[1:])
             try:
                 return self._codec.decode_state(value, headers)
             except DecodeError as error:
-                raise DecodeError(f"{_offset_in(headers)}{error}") from error
+                raise type(error)(f"{_offset_in(headers)}{error}") from error  # one of an unknown schema stays that
         state = decode_state(data[1:])
         if self._decimal_fields:
             _restore_decimals(state.fields, self._decimal_fields)

@@ -55,7 +55,7 @@ METRICS = (
     Metric("placet_transaction_duration_seconds", "histogram", (), "seconds",
            "From the begin to the commit of transactions that committed."),
     Metric("placet_tasks", "gauge", ("phase",), "tasks",
-           "Tasks of this gate by phase. A stopped one needs an operator."),
+           "Tasks of this gate by phase. A stopped one needs an operator, a waiting one the registry."),
     Metric("placet_task_phase", "gauge", ("entity", "partition", "phase"), "",
            "1 for the phase that a task of this gate is in, 0 for the others. Tasks of other gates are not named."),
     Metric("placet_partitions", "gauge", ("entity",), "partitions",
@@ -90,7 +90,7 @@ _BUCKETS_S = {
     "placet_transaction_duration_seconds": _FINE_S,
     "placet_restore_duration_seconds": (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
 }
-_PHASES = ("running", "restoring", "stopped")
+_PHASES = ("running", "waiting", "restoring", "stopped")
 _Labels: TypeAlias = tuple[str, ...]
 _RESULTS = ("committed", "aborted", "migrated")
 _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
