@@ -26,6 +26,7 @@ __all__ = [
     "consequences",
     "decide_input",
     "judge",
+    "unknown_schema",
 ]
 
 
@@ -94,7 +95,7 @@ def check_input(
         refusal = misplaced or Refusal(Reason.INVALID_PAYLOAD, str(error))
         return Verdict(_undecoded(kind, refusal.reason, refusal.detail, key, error))
     except UnknownSchema as error:
-        return Verdict(_undecoded(kind, Reason.UNKNOWN_SCHEMA, str(error), key))
+        return Verdict(unknown_schema(kind, str(error), key))
     except DecodeError as error:
         return Verdict(_undecoded(kind, Reason.UNDECODABLE, str(error), key))
     checked = check_message(rules.machine, message)
@@ -102,6 +103,11 @@ def check_input(
         return checked
     misplaced = address_error(key, message.entity_id, place)
     return Verdict(_refused(misplaced or Refusal(Reason.INVALID_PAYLOAD, checked), message), message)
+
+
+def unknown_schema(kind: Kind, detail: str, key: bytes | None) -> Decision:
+    """Return the refusal of an input whose schema nobody knew when it was decided."""
+    return _undecoded(kind, Reason.UNKNOWN_SCHEMA, detail, key)
 
 
 def check_message(machine: Machine, message: Message) -> CheckedInput | str:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from placet.processors.address import written_key
+from placet.processors.judge import unknown_schema
 from placet.processors.replay import Replay, Rerun
 from placet.processors.rules import Rules
-from placet.schemas.decision import Reason
+from placet.schemas.codec.codec import Codec
+from placet.schemas.decision import Decision, Reason
 from placet.schemas.ledger import Commit, Span
 from placet.schemas.messages import Kind
 from placet.schemas.state import Change
@@ -194,20 +196,27 @@ class Decisions:
             name = at.definition_digest.hex()
             self._report.find(Check.DECISION, record, f"the control topic holds no definition of digest {name}")
             return RerunStep(recorded)
-        if decision.reason is Reason.UNKNOWN_SCHEMA and (source.value or b"").startswith(_CONFLUENT):
-            return RerunStep(recorded)  # when a registry came to know a schema is written nowhere
-        self._forget_as_recorded(recorded, in_force)
         codec = in_force.codec
+        if decision.reason is Reason.UNKNOWN_SCHEMA and (source.value or b"").startswith(_CONFLUENT):
+            # When a registry came to know a schema is written nowhere; all else follows from that it did not.
+            wanted = unknown_schema(self._kinds[at.topic], decision.detail, source.key)
+            self._compare(recorded, wanted, source, codec)
+            return RerunStep(recorded)
+        self._forget_as_recorded(recorded, in_force)
         rerun = self._replay.rerun(in_force, self._kinds[at.topic], source.key, source.value, at)
-        if codec.encode_decision(rerun.decision, at) != record.value:
-            self._report.find(Check.DECISION, record, differing(decision, rerun.decision))
+        self._compare(recorded, rerun.decision, source, codec)
+        outputs = outputs_of(rerun.entries, rerun.after, source.key or b"")
+        follows = [output.record(codec, self._scope.topics, record.partition) for output in outputs]
+        return RerunStep(recorded, in_force, rerun, follows)
+
+    def _compare(self, recorded: RecordedDecision, wanted: Decision, source: ConsumerRecord, codec: Codec) -> None:
+        record, decision, at = recorded
+        if codec.encode_decision(wanted, at) != record.value:
+            self._report.find(Check.DECISION, record, differing(decision, wanted))
         elif record.key != written_key(source.key):
             self._report.find(
                 Check.DECISION, record, f"its key is {record.key!r:.100}, the input's {source.key!r:.100}"
             )
-        outputs = outputs_of(rerun.entries, rerun.after, source.key or b"")
-        follows = [output.record(codec, self._scope.topics, record.partition) for output in outputs]
-        return RerunStep(recorded, in_force, rerun, follows)
 
     def _forget_as_recorded(self, recorded: RecordedDecision, in_force: Rules) -> None:
         """A tombstone that compaction took away shows in the decisions after it: they begin anew at version 0."""

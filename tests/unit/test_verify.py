@@ -640,6 +640,17 @@ def test_a_schema_that_was_known_makes_one() -> None:
     assert "reason is <Reason.UNKNOWN_SCHEMA: 102>" in first_of(history, Check.DECISION).text
 
 
+def test_of_an_input_that_a_registry_did_not_know_all_but_that_is_decided_again() -> None:
+    """When a registry came to know a schema is written nowhere: that it did not is taken for granted."""
+    driver = TestDriver(load_definition(DEFINITION))
+    driver.send_raw(Kind.SIGNAL, b"order-1", b"\0\0\0\0\x09a record")
+    history = history_of(driver)
+    rewrite_decision(history, 0, detail="http://registry:8081 does not know the schema id 9")
+    assert [finding for finding in history.verify().findings if finding.check is Check.DECISION] == []
+    rewrite_decision(history, 0, entity_id="order-2")
+    assert "entity_id is 'order-2'" in first_of(history, Check.DECISION).text
+
+
 def test_a_definition_that_the_control_topic_does_not_hold() -> None:
     history = small_history()
     history.published = numbered(parse_definition(LATER))
