@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
@@ -16,12 +16,14 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import LogUnreachable
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.schema_registry import RegistryUnreachable
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.observer import Observer
@@ -43,7 +45,8 @@ from placet.streams.runtime import Flag
 from placet.streams.settings import Settings
 from placet.streams.state.state_dir import check_state_dir
 from placet.streams.telemetry.metrics import Metrics
-from placet.streams.topics.plan import check_topics
+from placet.streams.topics.configs import topics_of
+from placet.streams.topics.plan import check_topics, unfit_settings
 from placet.streams.topology import control_topic
 
 __all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
@@ -116,7 +119,7 @@ def build(
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
-    admin.connect(inputs)  # of which the idle question asks
+    admin.connect([*inputs, *logs, control_topic(settings.app)])  # of which the loop's questions ask
     return Worker(
         rules,
         lambda: GroupConsumer(host, group_options(settings), rules.inputs),
@@ -126,6 +129,7 @@ def build(
         metrics,
         stopping,
         IdleQuestion(admin, host.now_ms, settings.max_clock_skew_ms),
+        Identity(admin, rules, metrics, host.monotonic_s, lambda found: _unfit(settings, rules, found)),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
@@ -139,6 +143,11 @@ def _rules_in_time(host: Host, settings: Settings, definition: Definition) -> Ru
             return rules_of(host, settings, definition)
         host.sleep(_REGISTRY_PAUSE_S)
     return rules_of(host, settings, definition)
+
+
+def _unfit(settings: Settings, rules: RulesInForce, found: Mapping[str, TopicInfo]) -> dict[str, list[str]]:
+    horizons_ms = {entity: kind.rules.machine.horizon_ms for entity, kind in rules.entity_types.items()}
+    return unfit_settings(topics_of(settings.app, horizons_ms, None, settings.record_bytes_max), found)
 
 
 def _publish(

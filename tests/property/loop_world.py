@@ -94,7 +94,7 @@ class LoopWorld:
         self.worker = Worker(
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
-            IdleQuestion(self, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
+            IdleQuestion(self, lambda: driver.now_ms, 0), MagicMock(), records_max=records_max, poll_timeout_ms=1,
             namesake=MagicMock(), bytes_max=bytes_max,
         )  # fmt: skip
 

@@ -62,6 +62,11 @@ class RulesInForce:
         """The topics that this gate subscribes to."""
         return [topic for kind in self.entity_types.values() for topic in kind.topics.inputs]
 
+    @property
+    def position(self) -> int:
+        """How far the control topic was read."""
+        return self._control.position
+
     def follow(self) -> bool:
         """Take what was published meanwhile; only between two transactions. Tell whether there was anything.
 

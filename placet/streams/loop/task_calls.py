@@ -20,6 +20,7 @@ from placet.streams.topology import TaskId
 __all__ = [
     "TRANSACTION_BYTES_MAX",
     "Moment",
+    "all_positions",
     "lanes_of",
     "needs_housekeeping",
     "positions_of",
@@ -138,6 +139,11 @@ def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
         for task in tasks
         for topic, at in task.staged_positions.items()
     }
+
+
+def all_positions(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
+    """Return the next position of every input partition of the tasks, as committed."""
+    return {TopicPartition(topic, task.task_id.partition): at for task in tasks for topic, at in task.positions.items()}
 
 
 @contextmanager

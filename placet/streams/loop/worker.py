@@ -22,6 +22,7 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.loop import task_calls
 from placet.streams.loop.back_off import BackOff
+from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
@@ -54,6 +55,7 @@ class Worker:
         observer: metrics and log.
         stopping: set from outside to end the loop after its batch.
         idle: asks which partitions are read to their end.
+        identity: asks whether the tasks' topics are still the same.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
         namesake: looks for another gate of our name.
@@ -74,6 +76,7 @@ class Worker:
         observer: Observer,
         stopping: Flag,
         idle: IdleQuestion,
+        identity: Identity,
         *,
         records_max: int,
         poll_timeout_ms: int,
@@ -89,7 +92,7 @@ class Worker:
         self._restorer = restorer
         self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
         self._observer = observer
-        self._idle = idle
+        self._idle, self._identity = idle, identity
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
         self._namesake = namesake
@@ -179,13 +182,14 @@ class Worker:
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
+        self._identity.check(self.tasks)
         work = task_calls.lanes_of(records, self.tasks, self._topics)
         for task_id, task in self.tasks.items():
             if task.left:
                 work.setdefault(task_id, [])
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
-            self._observer.lag(self._consumer.lag(self._positions()))
+            self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
             self._idle.ask(self.tasks.values())
         for task_id in self._idle.take_idle(self.tasks.values(), self._consumer.reached):
             work.setdefault(task_id, [])
@@ -202,14 +206,6 @@ class Worker:
             why = task and self._consumer.why_unreadable(partition, task.next_positions[partition.topic])
             if task and why:
                 raise TaskStopped(task.task_id, why)
-
-    def _positions(self) -> dict[TopicPartition, int]:
-        """The next position of every input partition of the running tasks."""
-        return {
-            TopicPartition(topic, task_id.partition): position
-            for task_id, task in self.tasks.items()
-            for topic, position in task.positions.items()
-        }
 
     def _complete(self) -> set[TaskId]:
         """Tasks all of whose input partitions are ours."""
