@@ -155,6 +155,15 @@ def test_a_topic_that_is_gone_is_told_though_no_task_of_it_runs() -> None:
     assert turn.observer.unfit_topics.call_args.args == ({"app.order.signals": 1},)
 
 
+def test_without_dead_letters_tasks_go_on_and_all_else_is_looked_at() -> None:
+    turn = Turn()
+    turn.infos[dead_letters_topic("app")] = UnknownTopic("unknown")
+    assert turn.go_on(20) == {}
+    assert "placet topics apply" in turn.observer.event.call_args.kwargs["why"]
+    turn.starts = {TopicPartition("app.order.changelog", 1): 4}
+    assert turn.go_on(60).keys() == {TaskId("order", 1)}
+
+
 def test_a_fault_of_a_setting_is_told_once_and_shown_until_it_is_mended() -> None:
     turn = Turn()
     turn.faults = {"app.order.ledger": ["cleanup.policy is delete, must be compact"]}

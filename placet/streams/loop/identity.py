@@ -42,7 +42,8 @@ _DOUBTED_S: Final = 10.0
 _ALL: Final = -1
 """Stands for all partitions of a topic."""
 
-_PUT_BACK: Final = "Put it back: until then a start refuses it, and brokers may remove what has to stay."
+_PUT_BACK: Final = "Put it back: until then a start refuses it, and brokers may remove what has to stay"
+_MAKE_AGAIN: Final = "run `placet topics apply`; until then no input that does not decode can be decided"
 
 Answer = TypeVar("Answer")
 _Asking = Generator[None, None, dict[TopicPartition, str]]
@@ -140,19 +141,22 @@ class Identity:
             if name in infos and infos[name].topic_id != topic_id
         }
         gone = {
-            TopicPartition(name, _ALL): was_deleted(name)
+            TopicPartition(name, _ALL): was_deleted(name) if name in known else f"{name} is gone: {_MAKE_AGAIN}"
             for name, answer in asked.items()
             if isinstance(answer.exception(), UnknownTopic)
         }
         found = gone | {at: why for kind in kinds.values() for at, why in _of_partitions(kind, infos)}
-        if not anew and not found:
-            there = {name: kind for name, kind in kinds.items() if kind.topic_ids.keys() <= infos.keys()}
-            found = yield from self._of_offsets(there, tasks)
+        sound = infos.keys() - {at.topic for at in (*anew, *found)}
+        there = {name: kind for name, kind in kinds.items() if kind.topic_ids.keys() <= sound}
+        found |= yield from self._of_offsets(there, tasks)
         self._judge(found, anew)
         if all(name in configs or TopicPartition(name, _ALL) in gone for name in names):
             missing = {at.topic: [self._wrong[at]] for at in gone if at in self._wrong}
-            there_now = {name: info._replace(configs=configs[name]) for name, info in infos.items() if name in configs}
-            self._tell({**self._unfit(there_now), **missing})
+            whole = {name: info._replace(configs=configs[name]) for name, info in infos.items() if name in configs}
+            faults = {
+                name: [f"{fault}. {_PUT_BACK}" for fault in all_of] for name, all_of in self._unfit(whole).items()
+            }
+            self._tell({**faults, **missing})
 
     def _of_offsets(self, kinds: Mapping[str, EntityType], tasks: Iterable[TaskId]) -> _Asking:
         """Ask leaders where that begins of which all must stay, and where the control topic ends."""
@@ -184,7 +188,7 @@ class Identity:
         for topic, faults in unfit.items():
             for fault in faults:
                 if fault not in self._told.get(topic, ()):
-                    self._observer.event("topic is not as it must be", topic=topic, why=fault, todo=_PUT_BACK)
+                    self._observer.event("topic is not as it must be", topic=topic, why=fault)
         self._told = unfit
         self._observer.unfit_topics({topic: len(faults) for topic, faults in unfit.items()})
 
