@@ -42,6 +42,30 @@ named, the reaction is the same to all:
 {ways}.
 """
 
+BELONGING: Final = """
+## What is there, and should not be
+
+Every 30 s a gate asks what its topics are like now, and waits for no answer. No answer, no right to look and a broker
+that is away speak against nothing. Only another id is believed at once. All else has to be said for 10 s, question
+after question: a broker may not have heard of a topic yet, and a leader that was deposed tells what was.
+
+| found while tasks run | reaction |
+| --- | --- |
+| another id of a topic: it was made anew | `TaskStopped`: the tasks of its entity type; of the control topic: all |
+| no broker knows the topic | the same |
+| another number of partitions of a topic of the entity type | the same, as a start refuses it |
+| changelog or ledger begins later than at offset 0: records were removed | `TaskStopped`: the task of that partition |
+| the control topic ends before the position to which its rules were read | `TaskStopped`: all tasks |
+| a setting that a start would refuse, `cleanup.policy` for one | goes on; an event, and `placet_topic_faults` |
+
+A setting stops nothing: what brokers remove by it they remove whether tasks run or not, inputs that wait are lost
+sooner than inputs that were decided, and nothing is gone yet. Once something is, the rows above tell. Nor does
+`/readyz` tell it: a gate that a supervisor starts again would not come up on such a topic.
+
+A restore looks at the same, but for settings and, where it has a store, partitions. It compares the ids with those in
+the ledger's genesis too.
+"""
+
 
 def reactions_page() -> str:
     parts = [PAGE.format(ways=", ".join([*ERRORS, *STORE_ERRORS])), "## Reactions", "", meanings(), "", "## Calls", ""]
@@ -59,7 +83,7 @@ def reactions_page() -> str:
     never = [
         f"| anybody ({kind_of(protocol)}) | `{call}` | none: it {why} |" for (protocol, call), why in NEVER_FAIL.items()
     ]
-    return "\n".join([*parts, *head, *lines, *never, ""])
+    return "\n".join([*parts, *head, *lines, *never, BELONGING])
 
 
 def kind_of(protocol: str) -> str:

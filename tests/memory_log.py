@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from operator import attrgetter
 from typing import Final, TypeVar
 
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.records import ConsumerRecord, Headers, TopicPartition
 from placet.streams.recovery.log import RestoreLog, Take
 from placet.streams.recovery.restore import restore
@@ -93,7 +94,7 @@ class MemoryLog:
         """See `RestoreLog`."""
         return {partition: _answered(start) for partition, start in self.start_offsets(partitions).items()}
 
-    def ask_topic_ids(self, _topics: Iterable[str]) -> dict[str, Future[str]]:
+    def ask_topics(self, _topics: Iterable[str]) -> dict[str, Future[TopicInfo]]:
         """See `RestoreLog`: these topics are never made anew."""
         return {}
 

@@ -13,7 +13,11 @@ __all__ = ["EntityType"]
 
 @dataclass(frozen=True, slots=True)
 class EntityType:
-    """Its rules, and its topics as the cluster has them now."""
+    """Its rules, and its topics as the cluster had them when the gate began.
+
+    Attributes:
+        topic_ids: of its topics, and of the control topic.
+    """
 
     app: str
     rules: Rules

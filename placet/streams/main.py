@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
@@ -16,6 +16,7 @@ from placet.streams.entity_type import EntityType
 from placet.streams.errors import LogUnreachable
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
@@ -23,6 +24,7 @@ from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.observer import Observer
@@ -45,7 +47,8 @@ from placet.streams.runtime import Flag
 from placet.streams.settings import Settings
 from placet.streams.state.state_dir import check_state_dir
 from placet.streams.telemetry.metrics import Metrics
-from placet.streams.topics.plan import check_topics
+from placet.streams.topics.configs import topics_of
+from placet.streams.topics.plan import check_topics, unfit_settings
 from placet.streams.topology import control_topic
 
 __all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
@@ -122,7 +125,7 @@ def build(
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
-    admin.connect(others)  # of which the questions below ask
+    admin.connect([*logs, *others])  # of which the loop's questions ask
     return Worker(
         rules,
         lambda: GroupConsumer(host, group_options(settings), rules.inputs),
@@ -133,6 +136,7 @@ def build(
         stopping,
         IdleQuestion(admin, host.now_ms, settings.max_clock_skew_ms),
         SchemaQuestion(host, control, lambda: admin.ask_ends([control_partition])[control_partition], schemas, metrics),
+        Identity(admin, rules, metrics, host.monotonic_s, lambda found: _unfit(settings, rules, found)),
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
@@ -151,6 +155,11 @@ def _rules_in_time(host: Host, settings: Settings, definition: Definition, schem
             return rules_of(host, settings, definition, schemas)
         host.sleep(_REGISTRY_PAUSE_S)
     return rules_of(host, settings, definition, schemas)
+
+
+def _unfit(settings: Settings, rules: RulesInForce, found: Mapping[str, TopicInfo]) -> dict[str, list[str]]:
+    horizons_ms = {entity: kind.rules.machine.horizon_ms for entity, kind in rules.entity_types.items()}
+    return unfit_settings(topics_of(settings.app, horizons_ms, None, settings.record_bytes_max), found)
 
 
 def _publish(

@@ -145,7 +145,7 @@ def entity_type_of(
 ) -> EntityType:
     """Return an entity type: its compiled definition, and its topics as they are now."""
     topics = entity_topics(settings.app, definition.entity)
-    described = admin.describe_topics(topics)
+    described = admin.describe_topics([*topics, control_topic(settings.app)])
     ids = {topic: info.topic_id for topic, info in described.items()}
     partitions = described[topics.signals].partitions
     return EntityType(settings.app, rules_of(host, settings, definition, schemas), topics, ids, partitions)

@@ -24,7 +24,7 @@ class Chain:
 
     Args:
         report: takes what does not link.
-        topic_ids: ids of the entity type's topics as the cluster has them now; none are compared when it is empty.
+        topic_ids: ids of these topics and of the control topic as they are now; none are compared when it is empty.
         partitions: how many partitions they have.
         uncompacted_since: what was appended from this time on must be there, ms since the epoch.
     """

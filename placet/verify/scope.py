@@ -17,7 +17,7 @@ class VerifyScope(NamedTuple):
     Attributes:
         task_id: entity type and partition.
         topics: the entity type's topics.
-        topic_ids: their ids as the cluster has them now; none are compared when it is empty.
+        topic_ids: ids of these topics and of the control topic as they are now; none are compared when it is empty.
         partitions: how many partitions each has.
         positions: the group's position of each input topic: what is below was decided, what is not is left alone.
         covered: sequence of the last commit that leads to these positions: up to there all is written.

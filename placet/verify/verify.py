@@ -55,7 +55,7 @@ class EntityPlace(NamedTuple):
 
     Attributes:
         topics: their names.
-        topic_ids: their ids; none are compared when it is empty.
+        topic_ids: ids of theirs and of the control topic; none are compared when it is empty.
         partitions: how many partitions each has.
         compaction_lag_ms: how long changelog and ledger keep everything.
     """
@@ -280,7 +280,7 @@ def _check_positions(
 
 def _place(settings: Settings, admin: Admin, entity: str) -> EntityPlace:
     topics = entity_topics(settings.app, entity)
-    found = admin.describe_topics(topics)
+    found = admin.describe_topics([*topics, control_topic(settings.app)])
     missing = [topic for topic in topics if topic not in found]
     if missing:
         raise SettingsError(f"Of entity type `{entity}` these topics are missing: {', '.join(missing)}.")

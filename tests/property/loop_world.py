@@ -100,6 +100,7 @@ class LoopWorld:
             SchemaQuestion(at_once(), cast("Any", control), lambda: answered({self.inputs[0]: 1})[self.inputs[0]],
                 self, MagicMock(),
             ),
+            MagicMock(),
             records_max=records_max, poll_timeout_ms=1, namesake=MagicMock(), bytes_max=bytes_max,
         )  # fmt: skip
 

@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
-from placet.schemas.ledger import Commit
+from placet.schemas.ledger import Commit, Genesis
 from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
+from placet.streams.kafka.admin_errors import UnknownTopic
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import restore
 from placet.streams.recovery.steps import Restored
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
+from placet.streams.topology import control_topic
 from placet.testing import TestDriver
 from tests.lamp import LAMP, InPieces, job_of
 from tests.memory_log import MemoryLog, log_of, restore_at_once
@@ -173,6 +176,64 @@ def test_topics_created_anew_stop_the_task(gate: TestDriver) -> None:
         restored(gate, topic_ids=ids)
 
 
+CONTROL = control_topic("test")
+
+
+def test_a_genesis_names_the_control_topic_and_one_of_before_does_not(gate: TestDriver) -> None:
+    fresh = restored(TestDriver.from_text(LAMP)).genesis
+    assert fresh is not None
+    assert fresh.topic_ids.keys() == {*gate.topics, CONTROL}
+    ids = dict(gate.entity_type.topic_ids)
+    with pytest.raises(TaskStopped, match="control was created anew: id another, the ledger knows topic"):
+        restored(gate, topic_ids={**ids, CONTROL: "another"})
+    log = log_of(gate)
+    records = log.records(ledger(gate))
+    index = next(i for i, record in enumerate(records) if record.key == b"genesis")
+    genesis = gate.codec.decode_ledger(records[index].value or b"")
+    assert isinstance(genesis, Genesis)
+    before = msgspec.structs.replace(genesis, topic_ids={topic: ids[topic] for topic in gate.topics})
+    records[index] = records[index]._replace(value=gate.codec.encode_ledger(before))
+    log.put(ledger(gate), records, log.end(ledger(gate)))
+    assert restored(gate, log=log, topic_ids={**ids, CONTROL: "another"}).last is not None
+
+
+def test_a_store_of_a_release_without_the_control_topics_id_is_gone_on_with(gate: TestDriver) -> None:
+    store, ids = MemoryStore(), dict(gate.entity_type.topic_ids)
+    restored(gate, store)
+    now = store.get(layout.STAMP) or b""
+    stamp = msgspec.json.decode(now)
+    del stamp["topic_ids"][CONTROL]
+    store.write({layout.STAMP: msgspec.json.encode(stamp)})
+    assert restored(gate, store).records == 0, "nothing is read again"
+    assert store.get(layout.STAMP) == now
+    with pytest.raises(TaskCorrupted, match="other topics"):
+        restored(gate, store, topic_ids={**ids, CONTROL: "another"})
+
+
+def test_rules_that_are_not_on_the_control_topic_any_more_are_not_waited_for(gate: TestDriver) -> None:
+    """A deposed leader may not know them either: so it is asked again for a while."""
+    log, control = log_of(gate), TopicPartition(CONTROL, 0)
+    job: dict[str, object] = {"control": control, "rules_read": lambda _position: False}
+    with pytest.raises(LogBehind, match=r"test\.control ends at 0, and rules were read up to 1"):
+        restored(gate, log=log, **job)
+
+
+@pytest.mark.parametrize("role", ["changelog", "ledger"])
+def test_a_log_that_lost_its_beginning_stops_the_task(gate: TestDriver, role: str) -> None:
+    log, topic = log_of(gate), getattr(gate.topics, role)
+    log.start_offsets = lambda partitions: {at: 2 * (at.topic == topic) for at in partitions}  # type: ignore[method-assign]
+    with pytest.raises(TaskStopped, match=f"{role} partition 0 begins at offset 2"):
+        restored(gate, log=log)
+
+
+def test_a_topic_that_no_broker_knows_stops_the_task_after_a_while(gate: TestDriver) -> None:
+    log, answer = log_of(gate), Future[TopicInfo]()
+    answer.set_exception(UnknownTopic("describe topic"))
+    log.ask_topics = lambda _topics: {gate.topics.decisions: answer}  # type: ignore[method-assign]
+    with pytest.raises(LogBehind, match="decisions is gone"):
+        restored(gate, log=log)
+
+
 def test_another_number_of_partitions_stops_the_task(gate: TestDriver) -> None:
     with pytest.raises(TaskStopped, match="partitions"):
         restored(gate, partitions=2)
@@ -182,9 +243,9 @@ def test_a_topic_that_is_made_anew_while_the_gate_runs_stops_the_task(gate: Test
     """Its end lies below the store's position: that must not count for a store that is ahead of the log."""
     store, log = MemoryStore(), log_of(gate)
     restored(gate, store)
-    before, now = copy_of(store), Future[str]()
-    now.set_result("another")
-    log.ask_topic_ids = lambda _topics: {gate.topics.changelog: now}  # type: ignore[method-assign]
+    before, now = copy_of(store), Future[TopicInfo]()
+    now.set_result(TopicInfo("another", 1, 1, {}))
+    log.ask_topics = lambda _topics: {gate.topics.changelog: now}  # type: ignore[method-assign]
     log.put(TopicPartition(gate.topics.changelog, 0), [], 0)
     with pytest.raises(TaskStopped, match="changelog was created anew: id another, this gate knows topic"):
         restored(gate, store, log=log)

@@ -91,8 +91,7 @@ class Feeder:
         topic = TOPICS.signals if message.kind is Kind.SIGNAL else TOPICS.proposals
         at = (topic, partition_of(key, PARTITIONS))
         found = cluster.partition(at)
-        assert found is not None
-        if found.leader < 0 or not found.takes_writes:
+        if found is None or found.leader < 0 or not found.takes_writes:
             return None
         transactional, value = producer_id >= 0, self._poison() if poison else self._codec().encode_message(message)
         sequence = self._sequences.get(at, 0) if transactional else -1

@@ -151,7 +151,7 @@ def broken_invariants(world: World) -> Iterator[str]:
                 sizes[entry.producer_id, entry.transaction] += len(entry.value or b"")
     yield from (f"a transaction of {size:,} bytes" for size in sizes.values() if size > 2 * TRANSACTION_BYTES_MAX)
     yield from _wrong_stores(world)
-    ids = {topic: cluster.topics[topic].topic_id for topic in TOPICS}
+    ids = {topic: cluster.topics[topic].topic_id for topic in (*TOPICS, control_topic(APP))}
     lag_ms = int(cluster.topics[TOPICS.ledger].configs["min.compaction.lag.ms"])
     place = EntityPlace(TOPICS, ids, PARTITIONS, lag_ms)
     for number in range(PARTITIONS):

@@ -16,6 +16,7 @@ from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.errors import FatalError, LogUnreachable
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Job, Restorer
 from placet.streams.state import layout
@@ -239,7 +240,7 @@ class SimulatedLog:
     def ask_starts(self, partitions: list[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         return self._ask(partitions, self._world.log.start_offsets)
 
-    def ask_topic_ids(self, _topics: Iterable[str]) -> dict[str, Future[str]]:
+    def ask_topics(self, _topics: Iterable[str]) -> dict[str, Future[TopicInfo]]:
         return {}
 
     def _ask(

@@ -89,6 +89,7 @@ class Notes:
         self._name = name
         self.phases: dict[str, str] = {}
         self.waits_for: dict[str, str] = {}
+        self.faults: dict[str, int] = {}  # of topics
 
     def decided(self, entity: str, partition: int, counts: Counts, _end_to_end_s: float) -> None:
         self._world.note(self._name, f"decided {sum(counts.values())} of {entity}-{partition}")
@@ -120,6 +121,9 @@ class Notes:
     def looped(self) -> None: ...
 
     def awake(self) -> None: ...
+
+    def unfit_topics(self, faults: Mapping[str, int]) -> None:
+        self.faults = dict(faults)
 
     def partitions(self, entity: str, count: int) -> None: ...
 
@@ -156,6 +160,7 @@ class Gate:
         world = self.world
         host = self.host = SimulatedHost(world.scheduler, process, self.disk, self.skew_ns, world.cluster)
         stopping = self.stopping = host.flag()
+        notes = self.notes = Notes(world, self, process.name)
         world.note(process.name, "starts")
 
         def run() -> None:
@@ -163,7 +168,7 @@ class Gate:
             try:
                 settings = self.settings.model_copy(update={"force": True})  # what withdraws a version needs it
                 with suppress(ToldToStop):
-                    build(host, settings, (self.definition,), Notes(world, self, process.name), stopping).run()
+                    build(host, settings, (self.definition,), notes, stopping).run()
             except PlacetError as error:
                 code = f"{type(error).__name__}: {error}"
             except Crashed:

@@ -15,9 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from placet.schemas.errors import SettingsError
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
-from placet.streams.kafka.admin_errors import BrokerUnreachable
+from placet.streams.kafka.admin_errors import BrokerUnreachable, UnknownTopic
 from placet.streams.kafka.clients import AdminCalls
-from placet.streams.kafka.questions import Insisting, _handed_on, _offset_of, ask_topic_ids
+from placet.streams.kafka.questions import Insisting, _handed_on, _offset_of, ask_configs, ask_topics
 from placet.streams.records import TopicPartition
 from tests.staged import StagedHost
 
@@ -60,18 +60,34 @@ def test_an_error_is_handed_on_as_what_it_means(code: int, told: type[Exception]
     ("code", "told"),
     [
         (KafkaError._TIMED_OUT, BrokerUnreachable),
-        (KafkaError.UNKNOWN_TOPIC_OR_PART, BrokerUnreachable),  # perhaps not known to this broker yet
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, UnknownTopic),  # or not known to this broker yet
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, SettingsError),
     ],
 )
-def test_the_ids_of_topics_are_asked_for_without_waiting(code: int, told: type[Exception]) -> None:
+def test_topics_are_asked_for_without_waiting(code: int, told: type[Exception]) -> None:
     client, known, unknown = MagicMock(), Future[Any](), Future[Any]()
     client.describe_topics.return_value = {"known": known, "unknown": unknown}
-    answers = ask_topic_ids(client, ["known", "unknown"], 1.0)
+    answers = ask_topics(client, ["known", "unknown"], 1.0)
     assert not any(answer.done() for answer in answers.values())
-    known.set_result(SimpleNamespace(topic_id="an id"))
+    known.set_result(SimpleNamespace(topic_id="an id", partitions=[]))
     unknown.set_exception(KafkaException(KafkaError(code)))
-    assert answers["known"].result() == "an id"
+    assert answers["known"].result().topic_id == "an id"
+    with pytest.raises(told):
+        answers["unknown"].result()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(KafkaError._TIMED_OUT, BrokerUnreachable), (KafkaError.UNKNOWN_TOPIC_OR_PART, UnknownTopic)],
+)
+def test_settings_of_topics_are_asked_for_without_waiting(code: int, told: type[Exception]) -> None:
+    client, futures = MagicMock(), [Future[Any](), Future[Any]()]
+    client.describe_configs.side_effect = lambda asked, **_: dict(zip(asked, futures, strict=True))
+    answers = ask_configs(client, ["known", "unknown"], 1.0)
+    assert not any(answer.done() for answer in answers.values())
+    futures[0].set_result({"cleanup.policy": SimpleNamespace(value="compact"), "secret": SimpleNamespace(value=None)})
+    futures[1].set_exception(KafkaException(KafkaError(code)))
+    assert answers["known"].result() == {"cleanup.policy": "compact"}
     with pytest.raises(told):
         answers["unknown"].result()
 
@@ -179,7 +195,7 @@ def test_an_answer_that_never_comes_is_told_in_the_end_and_what_nobody_may_ask_a
     leaders.asked[0][A].set_exception(SettingsError("not allowed"))
     with pytest.raises(SettingsError):
         answers[A].result(0)
-    leaders.later(19.0)
+    leaders.later(3.0)
     assert not answers[B].done()
     leaders.later(1.1)
     with pytest.raises(BrokerUnreachable, match="does not answer"):

@@ -389,11 +389,12 @@ def test_a_commit_of_an_earlier_epoch() -> None:
     assert "its epoch is below 1" in finding.text
 
 
-def test_topics_that_were_created_anew() -> None:
+@pytest.mark.parametrize("topic", [SIGNALS, "test.control"])
+def test_topics_that_were_created_anew(topic: str) -> None:
     history = small_history()
-    rewrite_entry(history, 0, topic_ids={SIGNALS: "another"})
+    rewrite_entry(history, 0, topic_ids={topic: "another"})
 
-    assert "test.order.signals was created anew" in first_of(history, Check.CHAIN).text
+    assert f"{topic} was created anew" in first_of(history, Check.CHAIN).text
 
 
 def test_memory_that_the_ledger_lacks() -> None:

@@ -90,6 +90,7 @@ class Turn:
         self.worker = Worker(
             cast("Any", rules), lambda: self.consumer, MagicMock(), restorer,
             StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle, NOTHING_UNKNOWN,
+            MagicMock(),
             records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
         )  # fmt: skip
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
@@ -264,7 +265,7 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     rules = RulesInForce({"lamp": kind}, control, MagicMock(), MagicMock())
     worker = Worker(
         rules, lambda: consumer, MagicMock(), restorer, host,
-        MagicMock(), host.flag(), MagicMock(), NOTHING_UNKNOWN,
+        MagicMock(), host.flag(), MagicMock(), NOTHING_UNKNOWN, MagicMock(),
         records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
     )  # fmt: skip
     worker._follow_assignment([])

@@ -26,8 +26,8 @@ from placet.streams.kafka.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, Brok
 from placet.streams.kafka.broker_clock import BrokerClock, made
 from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients
-from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, topic_info
-from placet.streams.kafka.questions import ask_offsets, ask_topic_ids
+from placet.streams.kafka.cluster import ClockReading, Cluster, TopicInfo, configs_of, topic_info
+from placet.streams.kafka.questions import ask_configs, ask_offsets, ask_topics
 from placet.streams.records import TopicPartition
 
 __all__ = ["Admin", "BrokerUnreachable", "ClockReading", "Cluster", "TopicInfo"]
@@ -112,9 +112,13 @@ class Admin:
         configs = self._configs(ResourceType.TOPIC, found)
         return {name: topic_info(found[name].topic_id, found[name].partitions, configs[name]) for name in configs}
 
-    def ask_topic_ids(self, names: Iterable[str]) -> dict[str, Future[str]]:
-        """Ask for the ids of these topics, without waiting. Returns as `ask_ends` does."""
-        return ask_topic_ids(self._client, names, self._try_s)
+    def ask_topics(self, names: Iterable[str]) -> dict[str, Future[TopicInfo]]:
+        """Ask for these topics as they are, but for their settings, without waiting. Returns as `ask_ends` does."""
+        return ask_topics(self._client, names, self._try_s)
+
+    def ask_configs(self, names: Iterable[str]) -> dict[str, Future[dict[str, str]]]:
+        """Ask for the settings of these topics, without waiting. Returns as `ask_ends` does."""
+        return ask_configs(self._client, names, self._try_s)
 
     def create_topic(
         self, name: str, partitions: int, *, replication_factor: int = -1, configs: Mapping[str, str] | None = None
@@ -242,16 +246,11 @@ class Admin:
                 for resource, future in futures.items()
             }
 
-        return {
-            name: {key: entry.value for key, entry in entries.items() if entry.value is not None}
-            for name, entries in self._tried(described).items()
-            if entries is not None
-        }
+        found = self._tried(described)
+        return {name: configs_of(entries) for name, entries in found.items() if entries is not None}
 
     def _alter(self, kind: ResourceType, name: str, changes: Mapping[str, str]) -> None:
-        entries = [
-            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in changes.items()
-        ]
+        entries = [ConfigEntry(key, to, incremental_operation=AlterConfigOpType.SET) for key, to in changes.items()]
         resource = ConfigResource(kind, name, incremental_configs=entries)
 
         def altered() -> None:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError
 from placet.schemas.errors import SettingsError
 from placet.streams.errors import LogUnreachable
 
-__all__ = ["ABSENT", "TOO_OLD", "UNREACHABLE", "BrokerUnreachable", "refusal"]
+__all__ = ["ABSENT", "TOO_OLD", "UNREACHABLE", "BrokerUnreachable", "UnknownTopic", "refusal"]
 
 UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
@@ -33,6 +33,10 @@ _FORBIDDEN: Final = frozenset({
 
 class BrokerUnreachable(LogUnreachable):
     """No broker answered in time. Reaction: a command ends; the operator starts it, or mends address or rights."""
+
+
+class UnknownTopic(BrokerUnreachable):
+    """The broker that was asked knows no such topic, or not yet. Reaction: ask again; in the end it is gone."""
 
 
 def refusal(reason: KafkaError, what: str) -> SettingsError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["ClockReading", "Cluster", "TopicInfo", "topic_info"]
+__all__ = ["ClockReading", "Cluster", "TopicInfo", "configs_of", "topic_info"]
 
 
 class Cluster(NamedTuple):
@@ -38,6 +38,11 @@ class ClockReading(NamedTuple):
 
     ahead_ms: float
     uncertainty_ms: float
+
+
+def configs_of(entries: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that the client tells; what is secret or unset is left out."""
+    return {name: entry.value for name, entry in entries.items() if entry.value is not None}
 
 
 def topic_info(topic_id: object, partitions: Sequence[Any], configs: dict[str, str]) -> TopicInfo:

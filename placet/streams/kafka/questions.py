@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
@@ -10,21 +10,25 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # exported, but without __all__
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but without __all__
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
 
-from placet.streams.kafka.admin_errors import ABSENT, UNREACHABLE, BrokerUnreachable, refusal
+from placet.streams.kafka.admin_errors import ABSENT, UNREACHABLE, BrokerUnreachable, UnknownTopic, refusal
 from placet.streams.kafka.clients import AdminCalls
+from placet.streams.kafka.cluster import TopicInfo, configs_of, topic_info
 from placet.streams.records import TopicPartition
 
-__all__ = ["Insisting", "ask_offsets", "ask_topic_ids"]
+__all__ = ["Insisting", "ask_configs", "ask_offsets", "ask_topics"]
 
 Answer = TypeVar("Answer")
 _Ask = Callable[[list[TopicPartition]], dict[TopicPartition, "Future[int]"]]
 _AGAIN_AFTER_S: Final = 0.5
 _AFTER_REFUSAL_S: Final = 0.2
 """One that was just elected refuses for a moment."""
-_IN_VAIN_S: Final = 20.0
-"""Long enough for an election, 9 s by default."""
+_IN_VAIN_S: Final = 4.0
 
 
 def ask_offsets(
@@ -65,8 +69,8 @@ def ask_offsets(
     }
 
 
-def ask_topic_ids(client: AdminCalls, topics: Iterable[str], timeout_s: float) -> dict[str, Future[str]]:
-    """Ask a broker for the ids of topics: one that was deleted and made again has another id.
+def ask_topics(client: AdminCalls, topics: Iterable[str], timeout_s: float) -> dict[str, Future[TopicInfo]]:
+    """Ask a broker for topics as they are now, all in one request: one that was deleted and made again has another id.
 
     Args:
         client: asks.
@@ -74,12 +78,12 @@ def ask_topic_ids(client: AdminCalls, topics: Iterable[str], timeout_s: float) -
         timeout_s: for how long.
 
     Returns:
-        A future for each: an id, `BrokerUnreachable` or `SettingsError`, within about `timeout_s`. A topic that a
-        broker does not know may be one that it does not know yet.
+        A future for each: the topic without its settings, `BrokerUnreachable` or `SettingsError`, within about
+        `timeout_s`. A topic that a broker does not know (`UnknownTopic`) may be one that it does not know yet.
     """
     found = client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s)
     return {
-        name: _handed_on(described, _topic_id_of, f"describe topic {name}", UNREACHABLE | ABSENT)
+        name: _handed_on(described, _topic_of, f"describe topic {name}", _NOT_NOW_OR_ABSENT)
         for name, described in found.items()
     }
 
@@ -157,11 +161,25 @@ class _Open:
                 answer.set_exception(error)
 
 
+def ask_configs(client: AdminCalls, topics: Iterable[str], timeout_s: float) -> dict[str, Future[dict[str, str]]]:
+    """Ask a broker for all settings of topics, in one request. Returns as `ask_topics` does."""
+    asked = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+    found = client.describe_configs(asked, request_timeout=timeout_s)
+    return {
+        one.name: _handed_on(found[one], configs_of, f"describe the settings of {one.name}", _NOT_NOW_OR_ABSENT)
+        for one in asked
+    }
+
+
+_NOT_NOW: Final[Mapping[int, type[BrokerUnreachable]]] = dict.fromkeys(UNREACHABLE, BrokerUnreachable)
+_NOT_NOW_OR_ABSENT: Final = {**_NOT_NOW, **dict.fromkeys(ABSENT, UnknownTopic)}
+
+
 def _handed_on(
     found: Future[Any],
     value_of: Callable[[Any], Answer | BrokerUnreachable],
     what: str,
-    not_now: frozenset[int] = UNREACHABLE,
+    again: Mapping[int, type[BrokerUnreachable]] = _NOT_NOW,
 ) -> Future[Answer]:
     """Return the future of a plain value.
 
@@ -169,7 +187,7 @@ def _handed_on(
         found: the client's future.
         value_of: the value in what it holds, or that there is none now.
         what: was asked, for people.
-        not_now: codes of errors after which it can be asked again.
+        again: codes of errors after which it can be asked again, each with what it means.
     """
     answer: Future[Answer] = Future()
 
@@ -183,8 +201,8 @@ def _handed_on(
             error = value
         elif isinstance(error, KafkaException):
             reason = error.args[0]
-            known = reason.code() in not_now
-            error = BrokerUnreachable(f"{what}: {reason.str()}") if known else refusal(reason, what)
+            not_now = again.get(reason.code())
+            error = not_now(f"{what}: {reason.str()}") if not_now else refusal(reason, what)
         answer.set_exception(error)
 
     found.add_done_callback(hand_on)
@@ -197,5 +215,5 @@ def _offset_of(found: Any, *, least: int = 0) -> int | BrokerUnreachable:
     return offset if offset >= least else BrokerUnreachable("its leader gave no offset")
 
 
-def _topic_id_of(found: Any) -> str:
-    return str(found.topic_id)
+def _topic_of(found: Any) -> TopicInfo:
+    return topic_info(found.topic_id, found.partitions, {})

@@ -44,5 +44,8 @@ class Observer(Protocol):
     def rules(self, entity: str, version: int, digest: bytes) -> None:
         """The gate decides an entity type by another version of its definition from the next transaction on."""
 
+    def unfit_topics(self, faults: Mapping[str, int]) -> None:
+        """So many settings of these topics are not as a start demands them; all other topics are as they must be."""
+
     def partitions(self, entity: str, count: int) -> None:
         """The topics of this entity type have so many partitions."""

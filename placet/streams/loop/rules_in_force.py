@@ -78,6 +78,11 @@ class RulesInForce:
         tasks = {task_id for task_id in map(self.task_of, assigned) if task_id.entity in self.entity_types}
         return {task_id for task_id in tasks if assigned >= set(self.inputs_of(task_id))}
 
+    @property
+    def position(self) -> int:
+        """How far the control topic was read."""
+        return self._control.position
+
     def follow(self) -> bool:
         """Take what was published meanwhile; only between two transactions. Tell whether there was anything.
 

@@ -20,7 +20,7 @@ from placet.streams.topology import TaskId
 __all__ = [
     "TRANSACTION_BYTES_MAX",
     "Moment",
-    "committed_positions",
+    "all_positions",
     "lanes_of",
     "needs_housekeeping",
     "positions_of",
@@ -141,8 +141,8 @@ def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
     }
 
 
-def committed_positions(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
-    """Next positions of every input partition of these tasks, behind their last commits."""
+def all_positions(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
+    """Return the next position of every input partition of the tasks, as committed."""
     return {TopicPartition(topic, task.task_id.partition): at for task in tasks for topic, at in task.positions.items()}
 
 

@@ -22,6 +22,7 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.loop import task_calls
 from placet.streams.loop.back_off import BackOff
+from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
@@ -56,6 +57,7 @@ class Worker:
         stopping: set from outside to end the loop after its batch.
         idle: asks which partitions are read to their end.
         unknown: asks for schemas that are not known, before inputs are refused for them.
+        identity: asks whether the tasks' topics are still the same.
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
         namesake: looks for another gate of our name.
@@ -77,6 +79,7 @@ class Worker:
         stopping: Flag,
         idle: IdleQuestion,
         unknown: SchemaQuestion,
+        identity: Identity,
         *,
         records_max: int,
         poll_timeout_ms: int,
@@ -91,8 +94,7 @@ class Worker:
         self._restorer = restorer
         self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
         self._observer = observer
-        self._idle = idle
-        self._unknown = unknown
+        self._idle, self._unknown, self._identity = idle, unknown, identity
         self._records_max = records_max
         self._poll_timeout_ms = poll_timeout_ms
         self._namesake = namesake
@@ -184,6 +186,7 @@ class Worker:
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
+        self._identity.check(self.tasks)
         self._ask_for_schemas()
         deciding = {task_id: task for task_id, task in self.tasks.items() if not task.asks}
         work = task_calls.lanes_of(records, deciding, self.rules.entity_of)
@@ -192,7 +195,7 @@ class Worker:
                 work.setdefault(task_id, [])
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
-            self._observer.lag(self._consumer.lag(task_calls.committed_positions(self.tasks.values())))
+            self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
             self._idle.ask(self.tasks.values())
         for task_id in self._idle.take_idle(deciding.values(), self._consumer.reached):
             work.setdefault(task_id, [])

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 
 from placet.streams.kafka.admin import Admin
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
@@ -80,9 +81,9 @@ class KafkaRestoreLog:
         """See `RestoreLog`."""
         return self._leaders.ask(self._admin.ask_starts, partitions)
 
-    def ask_topic_ids(self, topics: Iterable[str]) -> dict[str, Future[str]]:
+    def ask_topics(self, topics: Iterable[str]) -> dict[str, Future[TopicInfo]]:
         """See `RestoreLog`."""
-        return self._admin.ask_topic_ids(topics)
+        return self._admin.ask_topics(topics)
 
     def start(self, partition: TopicPartition, position: int) -> None:
         """See `RestoreLog`."""

@@ -7,6 +7,7 @@ from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Commit, Genesis
 from placet.streams.errors import TaskStopped
 from placet.streams.records import ConsumerRecord
+from placet.streams.recovery.contradictions import other_partitions, was_made_anew
 from placet.streams.recovery.remembered import Remembered
 from placet.streams.recovery.steps import Restoration, RestoreStep, unreadable_record
 from placet.streams.state import layout
@@ -93,9 +94,7 @@ class LedgerChain:
         for topic, topic_id in entry.topic_ids.items():
             now = self._job.topic_ids.get(topic)
             if now != topic_id:
-                raise TaskStopped(self._job.task_id, f"{topic} was created anew: id {now}, the ledger knows {topic_id}")
+                raise TaskStopped(self._job.task_id, was_made_anew(topic, now, topic_id, "the ledger"))
         if entry.partitions != self._job.partitions:
-            raise TaskStopped(
-                self._job.task_id,
-                f"the topics have {self._job.partitions} partitions, the ledger knows {entry.partitions}",
-            )
+            wrong = other_partitions("the topics have", self._job.partitions, entry.partitions, "the ledger")
+            raise TaskStopped(self._job.task_id, wrong)

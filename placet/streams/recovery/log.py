@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
+from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["Log", "RestoreLog", "Take"]
@@ -61,8 +62,8 @@ class RestoreLog(Protocol):
         """Ask each leader for the first offset that it still holds."""
         ...
 
-    def ask_topic_ids(self, topics: Iterable[str]) -> Mapping[str, Future[str]]:
-        """Ask for the ids that topics have now, as far as this log has topics with ids."""
+    def ask_topics(self, topics: Iterable[str]) -> Mapping[str, Future[TopicInfo]]:
+        """Ask for topics as they are now, ids and partitions, as far as this log has topics with ids."""
         ...
 
     def start(self, partition: TopicPartition, position: int) -> None:

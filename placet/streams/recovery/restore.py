@@ -7,7 +7,7 @@ Any contradiction stops the task by name; nothing is repaired silently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, TypeVar
 
@@ -16,7 +16,14 @@ import msgspec
 from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Genesis
 from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
+from placet.streams.kafka.admin_errors import UnknownTopic
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.contradictions import (
+    begins_later,
+    ends_before_the_rules,
+    was_deleted,
+    was_made_anew,
+)
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import RestoreLog
 from placet.streams.recovery.steps import Restoration, Restored, RestoreStep, Steps, unreadable_record
@@ -57,8 +64,14 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     # Two questions at a time. Both come after the positions, and no order is needed between them.
     asked_ends = log.ask_ends([changelog, ledger, *([job.control] if job.control else [])])
     asked_starts = log.ask_starts([changelog, ledger, *inputs])
-    targets, starts = (yield from _answers(asked_ends)), (yield from _answers(asked_starts))
+    try:
+        targets, starts = (yield from _answers(asked_ends)), (yield from _answers(asked_starts))
+    except LogUnreachable:
+        yield from _check_topics(job, log)  # a topic that is gone has no leaders
+        raise
     yield from _check_topics(job, log)
+    _check_beginnings(job, starts)
+    rules_end = 0
     if job.control:
         rules_end = targets.pop(job.control)
         while not job.rules_known(rules_end):
@@ -77,6 +90,10 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     chain = LedgerChain(job, targets[ledger])
     yield from _read(log, ledger, positions[ledger], targets[ledger], chain.take)
     if job.control and chain.last:  # the one before knew these rules: what decides next knows no fewer
+        if chain.last.control_position > rules_end:  # or it was published and decided by amid the questions
+            raise LogBehind(
+                job.task_id, ends_before_the_rules(job.control.topic, rules_end, chain.last.control_position)
+            )
         while not job.rules_read(chain.last.control_position):
             yield RestoreStep(waits_for=f"the rules are not read up to {chain.last.control_position} yet")
     group = {partition.topic: position for partition, position in committed.items()}
@@ -113,15 +130,23 @@ def _check_topics(job: Restoration, log: RestoreLog) -> Steps[None]:
 
     Asked once the ends are known: in a topic that is made anew after this, the end is never met.
     """
-    asked = log.ask_topic_ids(job.topics)
+    asked = log.ask_topics(job.topic_ids)
     while not all(answer.done() for answer in asked.values()):
         yield RestoreStep(waits_for="no broker tells the ids of the topics")
     for topic, answer in asked.items():
-        if answer.result() != job.topic_ids[topic]:
-            raise TaskStopped(
-                job.task_id,
-                f"{topic} was created anew: id {answer.result()}, this gate knows {job.topic_ids[topic]}",
-            )
+        if isinstance(answer.exception(), UnknownTopic):  # or not known to that broker yet
+            raise LogBehind(job.task_id, was_deleted(topic))
+        found, known = answer.result().topic_id, job.topic_ids[topic]
+        if found != known:
+            raise TaskStopped(job.task_id, was_made_anew(topic, found, known, "this gate"))
+
+
+def _check_beginnings(job: Restoration, starts: Mapping[TopicPartition, int]) -> None:
+    """The cleaner moves no first offset: where it was moved, states or memory are gone, and nobody would miss them."""
+    for topic in (job.topics.changelog, job.topics.ledger):
+        partition = job.partition(topic)
+        if starts[partition] > 0:
+            raise TaskStopped(job.task_id, begins_later(partition, starts[partition]))
 
 
 def _named(partitions: list[TopicPartition]) -> str:
@@ -154,16 +179,18 @@ def _read(log: RestoreLog, partition: TopicPartition, position: int, target: int
         log.stop(partition)
 
 
-def _stamp(job: Restoration) -> bytes:
-    ids = {topic: job.topic_ids[topic] for topic in sorted(job.topics)}
+def _stamp(job: Restoration, topics: Iterable[str]) -> bytes:
+    ids = {topic: job.topic_ids[topic] for topic in sorted(topics)}
     stamp = {"format": 2, "task": str(job.task_id), "topic_ids": ids, "partitions": job.partitions}
     return msgspec.json.encode(stamp)
 
 
 def _check_stamp(job: Restoration) -> None:
-    found, expected = job.store.get(layout.STAMP), _stamp(job)
+    found, expected = job.store.get(layout.STAMP), _stamp(job, job.topic_ids)
     if found is None:
         job.store.write({layout.STAMP: expected, layout.MADE_AT: layout.dump_log_time(job.now_ms)})
+    elif found == _stamp(job, job.topics):  # of a release that knew no id of the control topic
+        job.store.write({layout.STAMP: expected})
     elif found != expected:
         raise TaskCorrupted(job.task_id, "the folder belongs to other topics, another cluster or another format")
 

@@ -54,7 +54,7 @@ class Restoration:
     """One task's restore: what it belongs to, and the store to fill.
 
     Attributes:
-        topic_ids: ids of the entity type's topics, as the cluster knows them now.
+        topic_ids: ids of the entity type's topics, and of the control topic, as this gate knows them.
         may_read: tells whether there is room to read; asked again until there is.
         control: the control topic, if there is one; a gate publishes its definition there before it writes states.
         rules_known: tells whether the rules are read up to an offset, or were waited for long enough.

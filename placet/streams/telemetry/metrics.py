@@ -76,6 +76,9 @@ METRICS = (
            "What an operator may want to know of, such as task_stopped or joining_the_group_again."),
     Metric("placet_lag_records", "gauge", ("topic", "partition"), "records",
            "Inputs that wait to be decided, of the partitions of this gate."),
+    Metric("placet_topic_faults", "gauge", ("topic",), "settings",
+           "Settings of a topic that are not as a start demands them, or 1 for a topic that is gone; absent where all "
+           "is well. Brokers may remove what has to stay: put it back."),
     Metric("placet_definition_info", "gauge", ("entity", "version", "digest"), "",
            "1 for the version of each definition that this gate decides by."),
     Metric("placet_build_info", "gauge", ("app", "gate", "version", "build", "python"), "",
@@ -164,6 +167,10 @@ class Metrics:
     def partitions(self, entity: str, count: int) -> None:
         """The topics of this entity type have so many partitions."""
         self._gauges["placet_partitions"].labels(entity).set(count)
+
+    def unfit_topics(self, faults: Mapping[str, int]) -> None:
+        """So many settings of these topics are not as a start demands them; all other topics are as they must be."""
+        self._show("placet_topic_faults", {(topic,): count for topic, count in faults.items()})
 
     def rules(self, entity: str, version: int, digest: bytes) -> None:
         """The gate decides an entity type by another version from the next transaction on."""

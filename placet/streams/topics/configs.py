@@ -5,7 +5,7 @@ Roles are those of `EntityTopics`, and `control` and `dead-letters` of the whole
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -23,6 +23,7 @@ __all__ = [
     "needs_of",
     "output_bytes_max",
     "required_topics",
+    "topics_of",
 ]
 
 DEFAULT_PARTITIONS: Final = 6
@@ -192,13 +193,20 @@ def required_topics(
         partitions: of the topics of every entity type; None for what is there, else the default.
         record_bytes_max: largest input record, in bytes.
     """
+    horizons_ms = {definition.entity: definition.horizon_ms for definition in definitions}
+    return topics_of(app, horizons_ms, partitions, record_bytes_max)
+
+
+def topics_of(
+    app: str, horizons_ms: Mapping[str, int], partitions: int | None, record_bytes_max: int
+) -> list[TopicSpec]:
+    """Return the topics of an app, see `required_topics`; of each entity type the horizon is all that matters."""
     specs = [
-        TopicSpec(name, role, definition.entity, partitions, DEFAULT_PARTITIONS,
-                  needs_of(role, definition.horizon_ms, record_bytes_max))
-        for definition in definitions
-        for role, name in entity_topics(app, definition.entity)._asdict().items()
-    ]  # fmt: skip
-    longest_ms = max((definition.horizon_ms for definition in definitions), default=0)
+        TopicSpec(name, role, entity, partitions, DEFAULT_PARTITIONS, needs_of(role, horizon_ms, record_bytes_max))
+        for entity, horizon_ms in horizons_ms.items()
+        for role, name in entity_topics(app, entity)._asdict().items()
+    ]
+    longest_ms = max(horizons_ms.values(), default=0)
     for role, name, count in (("control", control_topic(app), 1), ("dead-letters", dead_letters_topic(app), None)):
         specs.append(TopicSpec(name, role, name, count, 1, needs_of(role, longest_ms, record_bytes_max)))
     return specs

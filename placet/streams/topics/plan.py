@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from placet.streams.kafka.admin import Admin, TopicInfo
     from placet.streams.settings import Settings
 
-__all__ = ["Action", "Step", "TopicProblem", "apply", "check_topics", "observe", "plan", "verify"]
+__all__ = ["Action", "Step", "TopicProblem", "apply", "check_topics", "observe", "plan", "unfit_settings", "verify"]
 
 _APPLY_TIMEOUT_S: Final = 30.0
 _LOOK_AGAIN_S: Final = 0.2
@@ -202,6 +202,21 @@ def verify(
     """
     specs = required_topics(app, definitions, record_bytes_max=record_bytes_max)
     return [TopicProblem(step.topic, step.finding, step.todo) for step in plan(specs, *observe(admin, specs))]
+
+
+def unfit_settings(specs: Sequence[TopicSpec], found: Mapping[str, TopicInfo]) -> dict[str, list[str]]:
+    """Return which settings of topics that were as they must be have been changed since. Pure.
+
+    Args:
+        specs: what must be.
+        found: what is, by name; a missing topic is left out.
+    """
+    faults = {
+        spec.name: [step.finding for step in _differences(spec, found[spec.name], written=True)]
+        for spec in specs
+        if spec.name in found
+    }
+    return {name: findings for name, findings in faults.items() if findings}
 
 
 def check_topics(admin: Admin, settings: Settings, definitions: Sequence[Definition]) -> None:

@@ -114,6 +114,40 @@ def a_topic_made_anew_has_another_id(kafka: KafkaUnderTest) -> None:
     assert ends_at(kafka, topic, 0)
 
 
+def topics_asked_for_together_are_answered_each_by_itself(kafka: KafkaUnderTest) -> None:
+    """In one request: those that are there are described, their settings too, and the others are unknown."""
+    topic, admin = kafka.new_topic(2, {"cleanup.policy": "compact"}), _admin(kafka)
+    described = admin.describe_topics(TopicCollection([topic, _ABSENT]), request_timeout=CALL_S)
+    assert len(answer(kafka, described[topic]).partitions) == 2
+    assert code_of(answer, kafka, described[_ABSENT]) == KafkaError.UNKNOWN_TOPIC_OR_PART
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in (topic, _ABSENT)]
+    settings = admin.describe_configs(resources, request_timeout=CALL_S)
+    assert answer(kafka, settings[resources[0]])["cleanup.policy"].value == "compact"
+    assert code_of(answer, kafka, settings[resources[1]]) == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def partitions_that_are_added_are_told_to_a_client_that_knew_fewer(kafka: KafkaUnderTest) -> None:
+    """And the id stays."""
+    topic, admin = kafka.new_topic(2), _admin(kafka)
+    before = _description(kafka, admin, topic)
+    assert len(before.partitions) == 2
+    kafka.add_partitions(topic, 3)
+    kafka.until(lambda: len(_described_or_none(kafka, admin, topic)) == 3)
+    assert str(_description(kafka, admin, topic).topic_id) == str(before.topic_id)
+
+
+def a_topic_that_is_deleted_is_unknown_to_a_client_that_knew_it(kafka: KafkaUnderTest) -> None:
+    """To one question after the other, and so are its settings."""
+    topic, admin = kafka.new_topic(), _admin(kafka)
+    write(start_producer(kafka), topic, b"a")
+    assert ends_at(kafka, topic, 2)
+    assert len(_described_or_none(kafka, admin, topic)) == 1
+    kafka.delete(topic)
+    kafka.until(lambda: not _described_or_none(kafka, admin, topic))
+    assert code_of(_description, kafka, admin, topic) == KafkaError.UNKNOWN_TOPIC_OR_PART
+    assert code_of(_settings, kafka, admin, ResourceType.TOPIC, topic) == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
 def a_topic_has_settings_its_own_and_the_brokers(kafka: KafkaUnderTest) -> None:
     """One that is changed keeps the others. Of an unknown topic: UNKNOWN_TOPIC_OR_PART; an unknown one is refused."""
     topic, admin = kafka.new_topic(configs={"cleanup.policy": "compact"}), _admin(kafka)

@@ -70,6 +70,12 @@ class SimulatedKafka:
         self._host.sleep(_DELETION_S)
         self._cluster.create_topic(topic, len(before.partitions), {})
 
+    def delete(self, topic: str) -> None:
+        self._cluster.delete_topic(topic)
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        self._cluster.add_partitions(topic, partitions)
+
     def remove_member(self, group: str, member_id: str) -> None:
         found = self._cluster.group(group)
         found.heartbeat(found.members[member_id], -1, None)

@@ -12,7 +12,12 @@ from uuid import uuid4
 
 from confluent_kafka import KafkaException
 from confluent_kafka import TopicPartition as ClientPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewPartitions,
+    NewTopic,
+    OffsetSpec,
+)
 
 from placet.devbroker.broker import Broker
 from placet.streams.host import LocalHost
@@ -64,6 +69,14 @@ class KafkaUnderTest(Protocol):
 
     def recreate(self, topic: str) -> None:
         """Delete a topic and make it anew, with as many partitions and another id."""
+        ...
+
+    def delete(self, topic: str) -> None:
+        """Delete a topic; brokers may know it for a moment longer."""
+        ...
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        """Let a topic have this many partitions; brokers may hear of it a moment later."""
         ...
 
     def remove_member(self, group: str, member_id: str) -> None:
@@ -137,8 +150,14 @@ class RealKafka:
 
     def recreate(self, topic: str) -> None:
         partitions = len(self._admin.list_topics(topic, timeout=_CALL_S).topics[topic].partitions)
-        self._admin.delete_topics([topic], operation_timeout=_CALL_S)[topic].result(_CALL_S)
+        self.delete(topic)
         self._create(topic, partitions, {})
+
+    def delete(self, topic: str) -> None:
+        self._admin.delete_topics([topic], operation_timeout=_CALL_S)[topic].result(_CALL_S)
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        self._admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(_CALL_S)
 
     def remove_member(self, group: str, member_id: str) -> None:
         assert leave_for(self._broker.bootstrap_servers, group, member_id) == 0
