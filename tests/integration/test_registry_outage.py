@@ -14,7 +14,8 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.wire import confluent_head
 from placet.schemas.messages import Kind, Message
-from placet.streams.kafka.schema_registry import subjects
+from placet.streams.host import LocalHost
+from placet.streams.kafka.schema_registry import Registry, subjects
 from tests.integration.gates import DEFINITION, World, wait_until
 from tests.integration.loopback_registry import loopback_registry
 
@@ -30,6 +31,7 @@ def test_inputs_wait_for_a_registry_that_is_out_of_order_and_none_is_refused(bro
     with loopback_registry() as registry, World(broker.bootstrap_servers, tmp_path, "outage", partitions=2) as world:
         environment = {"PLACET_REGISTRY__URL": registry.url}
         world.placet("schemas", "register", str(DEFINITION), **environment)
+        world.codec = Codec(world.definition, Registry(LocalHost(), registry.url).wire(world.app, "order"))
         subject = subjects(world.app, "order")["signal"]
         number = registry.register(subject, json.dumps(contracts(newer).signal))
         head, made_up = confluent_head(number), confluent_head(number + 1_000)

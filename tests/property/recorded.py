@@ -98,8 +98,13 @@ class Replica:
     def process(self, batch: list[Input]) -> None:
         """Let the task take one batch at its clock."""
         assert len({given.decided_at for given in batch}) == 1, "one clock for each batch"
-        self.records += self._task.process([given.record for given in batch], batch[0].decided_at, batch[0].decided_at)
+        clock_ms = batch[0].decided_at
+        self.records += self._task.process([given.record for given in batch], clock_ms, clock_ms)
         self._task.committed({})
+        while self._task.asks:
+            self._task.go_on(self._task.next_positions)
+            self.records += self._task.process([], clock_ms, clock_ms)
+            self._task.committed({})
 
     def outcomes(self) -> Outcomes:
         """Return all that came out so far."""
