@@ -196,7 +196,9 @@ def later_record(lamps: Lamps) -> None:
     lamps.exchange._take_rules(lamps.records[-1])
 
 
-@pytest.mark.parametrize(("come", "keeps"), [(later_ladder, 2), (later_language, 1), (later_record, 1)], ids=str)
+@pytest.mark.parametrize(
+    ("come", "keeps"), [(later_ladder, 2), (later_language, 1), (later_record, 1)], ids=["ladder", "language", "record"]
+)
 def test_rules_of_a_later_release_are_told_once_and_the_client_goes_on(
     come: Callable[[Lamps], None], keeps: int, caplog: pytest.LogCaptureFixture
 ) -> None:
