@@ -50,24 +50,19 @@ invariants:
 
 
 class Recorded:
-    """A test driver, and which call wrote which record."""
+    """A test driver, and what it wrote."""
 
     def __init__(self, definition: str, partitions: int) -> None:
         self.driver = TestDriver(parse_definition(definition), partitions=partitions)
         self.definition, self.partitions = definition, partitions
         self.places = [TopicPartition(topic, each) for topic in self.driver.topics for each in range(partitions)]
         self.places.append(TopicPartition("test.dead-letters", 0))
-        self._producers: dict[TopicPartition, list[int]] = {place: [] for place in self.places}
-        self._calls = 0
         self.idle_ms = self.driver.now_ms  # to where log time went on without inputs: no broker gives an earlier time
 
     def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        self._calls += 1
-        result, written = getattr(self.driver, method)(*args, **kwargs), 0
-        for place, producers in self._producers.items():
-            new = len(self.driver.log.records(place)) - len(producers)
-            producers.extend([self._calls] * new)
-            written += new
+        before = self._written()
+        result = getattr(self.driver, method)(*args, **kwargs)
+        written = self._written() > before
         if method == "advance" and written:
             self.idle_ms = self.driver.now_ms
         return result
@@ -78,17 +73,31 @@ class Recorded:
         topic = driver.topics.signals if message.kind is Kind.SIGNAL else driver.topics.proposals
         place = TopicPartition(topic, partition_of(key, self.partitions))
         driver.log.append(place, driver.now_ms - age, key, driver.codec.encode_message(message))
-        self._producers[place].append(0)
+
+    def _written(self) -> int:
+        return sum(len(self.driver.log.records(place)) for place in self.places)
+
+    def _transactions(self) -> dict[TopicPartition, dict[int, int]]:
+        """Return the transaction of each record, counted from 1; 0 for inputs."""
+        entries = {place: self.driver._gate._cluster.log(place).history() for place in self.places}
+        names = sorted(
+            {(one.producer_id, one.transaction) for of in entries.values() for one in of if one.producer_id > 0}
+        )
+        numbers = {name: number for number, name in enumerate(names, 1)}
+        return {
+            place: {one.offset: numbers.get((one.producer_id, one.transaction), 0) for one in of}
+            for place, of in entries.items()
+        }
 
     def history(self) -> History:
         """Return all that lies on the topics."""
         log, topics = self.driver.log, self.driver.topics
         found: dict[str, list[tuple[LoggedRecord, ...]]] = {place.topic: [] for place in self.places}
-        for place, producers in self._producers.items():
+        for place, transactions in self._transactions().items():
             found[place.topic].append(
                 tuple(
-                    LoggedRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()), producer)
-                    for r, producer in zip(log.records(place), producers, strict=True)
+                    LoggedRecord(r.offset, r.timestamp, r.key, r.value, tuple(r.headers or ()), transactions[r.offset])
+                    for r in log.records(place)
                 )
             )
         inputs = [place for place in self.places if place.topic in (topics.signals, topics.proposals)]
