@@ -95,7 +95,7 @@ class LoopWorld:
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
             IdleQuestion(self, lambda: driver.now_ms, 0), records_max=records_max, poll_timeout_ms=1,
-            namesake=MagicMock(), bytes_max=bytes_max,
+            namesake=MagicMock(), retention_ms=604_800_000, bytes_max=bytes_max,
         )  # fmt: skip
 
     def run(self) -> None:

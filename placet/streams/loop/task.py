@@ -82,6 +82,7 @@ class Task:
         left: inputs that were polled and not taken yet, from `positions` on.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
+        cleaned_ms: when its store was last told to clean its disk, ms since the epoch.
 
     Args:
         task_id: entity type and partition.
@@ -107,7 +108,7 @@ class Task:
         self.phase = Phase.RESTORING
         self.positions: dict[str, int] = {}
         self.counts: Counts = Counter()
-        self.oldest_at = 0
+        self.oldest_at = self.cleaned_ms = 0
         self._dead_letters = dead_letters
         self._place = Place(task_id.partition, partitions)
         self._changelog = TopicPartition(topics.changelog, task_id.partition)
