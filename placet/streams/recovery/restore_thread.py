@@ -303,6 +303,7 @@ class Restorer:
         return Restoration(
             job.task_id, kind.topics, kind.topic_ids, kind.partitions, codec, form, store, self._runtime.now_ms(),
             may_read, self._control, rules_known, lambda position: self._rules_position() >= position,
+            self._runtime.now_ms,
         )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:
