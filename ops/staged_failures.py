@@ -253,6 +253,7 @@ CONSUMER: Final[list[tuple[str, str, Use]]] = [
     ("close", RESTORE, lambda client: lambda: reader(client).close()),
     ("assign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).read(AT, 0, 1, lambda *_: False)),
     ("unassign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).read(AT, 0, 1, lambda *_: False)),
+    ("incremental_unassign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).leave([AT])),
     ("commit", "a client's group", lambda client: lambda: GroupReader(StagedClients(client), {}, "t").commit({AT: 1})),
 ]
 PRODUCER: Final[list[tuple[str, str, Use]]] = [

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
 from placet.client.answers import Answers
@@ -40,6 +40,8 @@ _BUSY_MS: Final = 2
 """How long a poll waits while reports of the producer are due: they can't end it."""
 _IDLE_MS: Final = 20
 _SAME_OUTAGE_S: Final = 10.0
+_MISSED_MAX_S: Final = 12 * 3_600.0
+"""Of what was deleted longer ago there may be no tombstone any more (they stay 24 h by default)."""
 _LOG: Final = logging.getLogger("placet.client")
 
 
@@ -74,6 +76,8 @@ class Exchange:
         self._answering = False
         self._away = self._given_up = False
         self._found_at_s = -math.inf
+        self._kept_up_s = time()
+        self._followed: set[TopicPartition] = set()  # of the changelog
         self._ended: PlacetError | None = None
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
@@ -166,6 +170,7 @@ class Exchange:
     def _serve(self) -> None:
         under_way = 0
         while under_way or not self._closing.is_set() or not self._requests.empty():
+            self._keep_up()
             self._meet_requests()
             records, ends = self._reader.take(_BUSY_MS if under_way else _IDLE_MS)
             if records or ends:
@@ -177,6 +182,22 @@ class Exchange:
                     self.mirror.reached_end(end.partition)
             under_way = self._producer.serve()
 
+    def _keep_up(self) -> None:
+        """Read the states anew where tombstones may be missed: the machine slept, or no broker answered for long.
+
+        The wall clock tells: the other one stands still while a machine sleeps.
+        """
+        now_s = time()
+        missed = now_s - self._kept_up_s > _MISSED_MAX_S
+        if missed and self._followed:
+            followed, self._followed = self._followed, set()
+            self._reader.leave(followed)
+            self.mirror.begin_again()
+            for partition in sorted(followed):
+                self._request_load(partition.partition)
+        if missed or not self._away:
+            self._kept_up_s = now_s
+
     def _meet_requests(self) -> None:
         for _ in range(self._requests.qsize()):  # those that ask again wait for the next turn
             self._requests.get_nowait()()
@@ -187,6 +208,7 @@ class Exchange:
     def _load(self, partition: TopicPartition) -> None:
         try:
             self._reader.follow_also(self._admin.earliest_offsets([partition]))
+            self._followed.add(partition)
         except LogUnreachable:  # whoever reads has a time limit
             if not self._closing.is_set():
                 self._request_load(partition.partition)
