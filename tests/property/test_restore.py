@@ -170,6 +170,21 @@ def test_a_restore_that_was_given_up_too_long_ago_is_begun_anew(gate: TestDriver
         restored(gate, store, now_ms=gate.now_ms)
 
 
+def test_a_restore_that_stood_still_for_too_long_is_begun_anew(gate: TestDriver) -> None:
+    """A machine that sleeps amid a restore: what was read before may be deleted since, and the tombstone gone."""
+    store, hours = MemoryStore(), [0]
+    job = replace(job_of(gate, 0, 1, store), clock_ms=lambda: gate.now_ms + hours[0] * 3_600_000)
+    steps = restore(job, InPieces(gate, 1))
+    while not next(steps).read:
+        pass
+    hours[0] = 11
+    next(steps)
+    hours[0] = 13
+    with pytest.raises(TaskCorrupted, match="took 13 h: tombstones may be gone"):
+        list(steps)
+    assert store.get(layout.COMMIT) is None, "it does not count for whole"
+
+
 def test_topics_created_anew_stop_the_task(gate: TestDriver) -> None:
     ids = {**gate.entity_type.topic_ids, gate.topics.changelog: "another"}
     with pytest.raises(TaskStopped, match="created anew"):

@@ -89,6 +89,7 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
         yield from _read(log, changelog, positions[changelog], targets[changelog], copy.take)
     chain = LedgerChain(job, targets[ledger])
     yield from _read(log, ledger, positions[ledger], targets[ledger], chain.take)
+    _check_duration(job)
     if job.control and chain.last:  # the one before knew these rules: what decides next knows no fewer
         if chain.last.control_position > rules_end:  # or it was published and decided by amid the questions
             raise LogBehind(
@@ -220,6 +221,13 @@ def _check_position(
             age_ms = job.now_ms - as_of_ms
             if age_ms > TOMBSTONES_KEPT_MS:
                 raise TaskCorrupted(job.task_id, f"the store missed {age_ms // 3_600_000} h: tombstones may be gone")
+
+
+def _check_duration(job: Restoration) -> None:
+    """A machine may stand still amid a restore: what it had read may be deleted since, and the tombstone gone."""
+    took_ms = job.clock_ms() - job.now_ms
+    if took_ms > TOMBSTONES_KEPT_MS:
+        raise TaskCorrupted(job.task_id, f"its restore took {took_ms // 3_600_000} h: tombstones may be gone")
 
 
 def _changed(job: Restoration) -> int:
