@@ -292,6 +292,20 @@ def test_a_position_that_moves_while_the_ledger_is_read_is_another_gates_work(ga
     assert restored(gate, log=log).positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
 
 
+def test_a_tombstone_that_had_its_time_is_no_lost_change(gate: TestDriver) -> None:
+    """The last change was the deletion of an entity; only what was aborted lies behind its tombstone, which is gone."""
+    log, at = log_of(gate), TopicPartition(gate.topics.changelog, 0)
+    records, end = log.records(at), log.end(at)
+    log.put(at, records[:-1], end + 3)
+    day_later = gate.now_ms + 25 * 3_600_000
+    assert restored(gate, log=log, now_ms=day_later).last is not None
+    with pytest.raises(LogBehind, match="are they lost"):
+        restored(gate, log=log, now_ms=gate.now_ms)
+    log.put(at, records[:-1], records[-2].offset + 2)
+    with pytest.raises(LogBehind, match="are they lost"):
+        restored(gate, log=log, now_ms=day_later)
+
+
 @pytest.mark.parametrize(("role", "says"), [("changelog", "are they lost"), ("ledger", "is its commit lost")])
 @pytest.mark.parametrize("before", ["nothing", "a change", "a change, and a restore"])
 def test_what_a_deposed_leader_calls_the_end_is_asked_again(role: str, says: str, before: str) -> None:
