@@ -30,6 +30,7 @@ from placet.streams.kafka.plain_producer import DurableProducer, produce_durably
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.loop import task_calls
 from placet.streams.records import ProducerRecord, TopicPartition
+from placet.streams.recovery.left_behind import LeftBehind
 from placet.streams.recovery.restore_thread import Job, Restorer
 from placet.streams.recovery.set_aside import SetAside
 from placet.streams.state.state_dir import check_state_dir
@@ -253,6 +254,7 @@ CONSUMER: Final[list[tuple[str, str, Use]]] = [
     ("close", RESTORE, lambda client: lambda: reader(client).close()),
     ("assign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).read(AT, 0, 1, lambda *_: False)),
     ("unassign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).read(AT, 0, 1, lambda *_: False)),
+    ("incremental_unassign", FOLLOW, lambda client: lambda: LogReader(StagedClients(client), {}).leave([AT])),
     ("commit", "a client's group", lambda client: lambda: GroupReader(StagedClients(client), {}, "t").commit({AT: 1})),
 ]
 PRODUCER: Final[list[tuple[str, str, Use]]] = [
@@ -366,6 +368,7 @@ NEVER_FAIL: Final[Mapping[tuple[str, str], str]] = {
     ("AdminCalls", "__exit__"): "ends the client",
     ("StateStore", "close"): "is the last call: what fails then is behind the log, and the next restore finds it",
     ("Disk", "exists"): "says no where it can't look",
+    ("Disk", "stores"): "leaves out what it can't look at",
 }
 """Calls that raise nothing, and why."""
 
@@ -388,7 +391,7 @@ def task_on(store: MemoryStore) -> Any:
     return SimpleNamespace(
         task_id=TaskId("t", 0), topics=SimpleNamespace(changelog="c", ledger="l"),
         process=lambda *_: store.get(b""), committed=lambda _: store.write({}),
-        needs_housekeeping=lambda _: store.scan(b"", b"", 1),
+        needs_housekeeping=lambda _: store.scan(b"", b"", 1), store=store, cleaned_ms=0,
     )  # fmt: skip
 
 
@@ -402,6 +405,7 @@ STORE: Final[list[tuple[str, str, Callable[[Any], object]]]] = [
     ("get", "deciding", lambda task: task_calls.process(task, [], task_calls.Moment(0, 0), 1)),
     ("write", "after the commit", stored),
     ("scan", "housekeeping", lambda task: task_calls.needs_housekeeping(task, 0)),
+    ("clean", "housekeeping", lambda task: task_calls.clean([task], 1, 0)),
 ]
 
 
@@ -468,6 +472,16 @@ def set_aside(call: str) -> Callable[[], object]:
     return lambda: SetAside(host, host.monotonic_s).damaged(TaskId("t", 0), Path("x"), "staged")
 
 
+def left_behind() -> object:
+    def refuse(_: Path) -> bool:
+        raise OSError(30, "Read-only file system")
+
+    host = LocalHost()
+    host.stores = lambda _: [(Path("x/0"), 0)]  # type: ignore[method-assign]
+    host.remove_unused = refuse  # type: ignore[method-assign]
+    return LeftBehind(host, host.now_ms, Path("x"), 1_000).remove()
+
+
 def tried() -> object:
     def refuse(_: Path) -> None:
         raise OSError(30, "Read-only file system")
@@ -507,5 +521,6 @@ def staged() -> list[Row]:
         Row("Disk", call, "a store that is set aside", {"the disk refuses": reaction(set_aside(call))})
         for call in ("rename", "remove")
     ]
+    rows.append(Row("Disk", "remove_unused", "a store that no task uses", {"the disk refuses": reaction(left_behind)}))
     rows.append(Row("Disk", "try_folder", "a start", {"the disk refuses": reaction(tried)}))
     return rows

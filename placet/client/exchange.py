@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final, NamedTuple
 
 from placet.client.answers import Answers
@@ -44,6 +44,8 @@ _IDLE_MS: Final = 20
 _SAME_OUTAGE_S: Final = 10.0
 _ASK_AGAIN_S: Final = 10.0
 """How long a registry that does not have the schemas of new rules, or does not answer, is not asked again."""
+_MISSED_MAX_S: Final = 12 * 3_600.0
+"""Of what was deleted longer ago there may be no tombstone any more (they stay 24 h by default)."""
 _LOG: Final = logging.getLogger("placet.client")
 
 
@@ -83,6 +85,8 @@ class Exchange:
         self._away = self._given_up = False
         self._found_at_s = -math.inf
         self._ask_again_at_s = math.inf
+        self._kept_up_s = time()
+        self._followed: set[TopicPartition] = set()  # of the changelog
         self._ended: PlacetError | None = None
         self._thread = Thread(target=self._run, name="placet-client", daemon=True)
 
@@ -189,6 +193,7 @@ class Exchange:
     def _serve(self) -> None:
         under_way = 0
         while under_way or not self._closing.is_set() or not self._requests.empty():
+            self._keep_up()
             self._meet_requests()
             records, ends = self._reader.take(_BUSY_MS if under_way else _IDLE_MS)
             if records or ends:
@@ -202,6 +207,22 @@ class Exchange:
                 self._follow_rules()
             under_way = self._producer.serve()
 
+    def _keep_up(self) -> None:
+        """Read the states anew where tombstones may be missed: the machine slept, or no broker answered for long.
+
+        The wall clock tells: the other one stands still while a machine sleeps.
+        """
+        now_s = time()
+        missed = now_s - self._kept_up_s > _MISSED_MAX_S
+        if missed and self._followed:
+            followed, self._followed = self._followed, set()
+            self._reader.leave(followed)
+            self.mirror.begin_again()
+            for partition in sorted(followed):
+                self._request_load(partition.partition)
+        if missed or not self._away:
+            self._kept_up_s = now_s
+
     def _meet_requests(self) -> None:
         for _ in range(self._requests.qsize()):  # those that ask again wait for the next turn
             self._requests.get_nowait()()
@@ -212,6 +233,7 @@ class Exchange:
     def _load(self, partition: TopicPartition) -> None:
         try:
             self._reader.follow_also(self._admin.earliest_offsets([partition]))
+            self._followed.add(partition)
         except LogUnreachable:  # whoever reads has a time limit
             if not self._closing.is_set():
                 self._request_load(partition.partition)

@@ -110,6 +110,12 @@ class Mirror:
             self._loaded.add(partition)
             self.serve_all()
 
+    def begin_again(self) -> None:
+        """Forget all states: their partitions are read once more, from the beginning, and who reads waits for that."""
+        with self._lock:
+            self._records.clear()
+            self._loaded.clear()
+
     def serve_all(self) -> None:
         """Serve all waiters again: a partition is loaded, or a definition became known."""
         for key in list(self._waiters):

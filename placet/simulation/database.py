@@ -49,12 +49,12 @@ class SimulatedEngine:
         found = self._disk.folder(folder)
         if found.locked:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        found.owner = process
+        found.owner, found.written_ms = process, self._disk.clock_ms()
 
         def unlock() -> None:
             process.check()
             assert found.owner is process, f"{folder} is closed twice"
-            found.owner = None
+            found.owner, found.written_ms = None, self._disk.clock_ms()
 
         return unlock
 
@@ -130,6 +130,7 @@ class SimulatedDatabase:
                 values[key] = value
         recent = self._folder.recent
         recent.append((batch, logged))
+        self._folder.written_ms = self._disk.clock_ms()
         if len(recent) > _BATCHES_MAX and not self._troubled:
             self._folder.flush()
 
@@ -138,8 +139,25 @@ class SimulatedDatabase:
         self._process.check()
         return SimulatedPairs(self)
 
-    def flush(self) -> None:
+    def live_files(self) -> list[dict[str, Any]]:
+        """See `Database`. One file has it all, below the first level once it was merged."""
+        self._process.check()
+        return [{"level": self._folder.level}]
+
+    def compact_range(self, _begin: None, _end: None, /) -> None:
         """See `Database`."""
+        self.flush()
+        self._folder.level = 6
+
+    def set_options(self, _options: dict[str, str], /) -> None:
+        """See `Database`. They are kept in a file."""
+        if self._troubled:
+            self._try_to_write(appends=True, new_file=True)
+        self._folder.cleaned += 1
+
+    def flush(self, *, wait: bool = True) -> None:
+        """See `Database`. It never takes long."""
+        del wait
         if self._troubled:
             unwritten = bool(self._folder.recent)
             self._try_to_write(appends=unwritten, new_file=unwritten)

@@ -33,6 +33,9 @@ class StoreFolder:
         safe: what is on disk for good.
         recent: batches since then, in order, each with whether it is in the write-ahead log.
         calls_to_damage: how many calls go well before one meets damage; None if it is sound.
+        level: of its files, 0 until they are merged.
+        cleaned: how often it was told to look for old files.
+        written_ms: when it was opened, written or closed last.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +45,7 @@ class StoreFolder:
         self.safe: dict[bytes, bytes] = {}
         self.recent: list[tuple[Writes, bool]] = []
         self.calls_to_damage: int | None = None
+        self.level = self.cleaned = self.written_ms = 0
 
     @property
     def locked(self) -> bool:
@@ -84,6 +88,7 @@ class StoreFolder:
         copy = StoreFolder(path)
         copy.safe, copy.recent = dict(self.safe), list(self.recent)
         copy.has_database, copy.calls_to_damage = self.has_database, self.calls_to_damage
+        copy.level, copy.written_ms = self.level, self.written_ms
         return copy
 
 
@@ -97,6 +102,7 @@ class SimulatedDisk:
         refuses: the code of the error that calls meet; 0 while the disk works.
         before_write: is called before each write to a database, where somebody looks on; it may end the process.
         bad: how often something on it went bad: a store was damaged, or a call met EIO.
+        clock_ms: the time that files get.
         databases: which process has which path open. RocksDB knows them by path, whatever became of the folder.
     """
 
@@ -105,6 +111,7 @@ class SimulatedDisk:
         self.refuses = 0
         self.bad = 0
         self.before_write: Callable[[], None] | None = None
+        self.clock_ms: Callable[[], int] = lambda: 0
         self.databases: set[tuple[Process, Path]] = set()
         self._folders: dict[Path, StoreFolder] = {}
         self._once_in = 1
@@ -189,6 +196,17 @@ class SimulatedDisk:
         if self.refuses not in _NO_ROOM:
             self.try_to_write()
         self.lose(path)
+
+    def stores(self, folder: Path) -> list[tuple[Path, int]]:
+        """See `Disk`."""
+        return [(path, found.written_ms) for path, found in sorted(self._folders.items()) if folder in path.parents]
+
+    def remove_unused(self, path: Path) -> bool:
+        """See `Disk`."""
+        if self._folders[path].locked:
+            return False
+        self.remove(path)
+        return True
 
     def try_folder(self, _path: Path) -> None:
         """See `Disk`."""

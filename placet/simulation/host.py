@@ -47,6 +47,7 @@ class SimulatedHost:
         self._disk = disk
         self.skew_ns = skew_ns
         self._engine = SimulatedEngine(disk, process)
+        disk.clock_ms = lambda: scheduler.wall_ns() // 1_000_000
 
     # -- Runtime -------------------------------------------------------------------------------------------------------
 
@@ -137,6 +138,16 @@ class SimulatedHost:
         """See `Disk`."""
         self._scheduler.turn(self._process)
         self._disk.remove(path)
+
+    def stores(self, folder: Path, /) -> list[tuple[Path, int]]:
+        """See `Disk`."""
+        self._scheduler.turn(self._process)
+        return self._disk.stores(folder)
+
+    def remove_unused(self, path: Path, /) -> bool:
+        """See `Disk`."""
+        self._scheduler.turn(self._process)
+        return self._disk.remove_unused(path)
 
     def try_folder(self, folder: Path, /) -> None:
         """See `Disk`."""

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
@@ -25,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from placet.streams.kafka.clients import AdminCalls, Clients, ConsumerCalls, ProducerCalls
 from placet.streams.runtime import Flag, Inbox, Spawned
 from placet.streams.state.disk import Disk
-from placet.streams.state.rocksdb import RocksDBStore
+from placet.streams.state.rocksdb import LOCK_FILE, RocksDB, RocksDBStore
 from placet.streams.state.store import StateStore
 
 __all__ = ["Host", "LocalHost"]
@@ -111,6 +112,26 @@ class LocalHost:
         else:
             path.unlink(missing_ok=True)
 
+    def stores(self, folder: Path, /) -> list[tuple[Path, int]]:
+        """See `Disk`. Every store has a lock's file."""
+        return [(lock.parent, _written_ms(lock.parent)) for lock in sorted(folder.glob(f"*/*/{LOCK_FILE}"))]
+
+    def remove_unused(self, path: Path, /) -> bool:
+        """See `Disk`. The lock goes last: whoever comes meanwhile waits for it."""
+        try:
+            unlock = RocksDB().lock(path)
+        except BlockingIOError:
+            return False
+        try:
+            for each in path.iterdir():
+                if each.name != LOCK_FILE:
+                    self.remove(each)
+            (path / LOCK_FILE).unlink()
+            path.rmdir()
+        finally:
+            unlock()
+        return True
+
     def try_folder(self, folder: Path, /) -> None:
         """See `Disk`."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,6 +139,15 @@ class LocalHost:
             file.write(b"placet")
             file.flush()
             os.fsync(file.fileno())
+
+
+def _written_ms(folder: Path) -> int:
+    """Return the newest time of a store's files. One that is open writes to its own log every few minutes."""
+    times_ns = [0]
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # it is removed meanwhile
+            times_ns.append(file.stat().st_mtime_ns)
+    return max(times_ns) // 1_000_000
 
 
 class _Inbox:

@@ -41,6 +41,7 @@ from placet.streams.publishing import (
 )
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.kafka_log import KafkaRestoreLog
+from placet.streams.recovery.left_behind import LeftBehind
 from placet.streams.recovery.restore_thread import RESTORE_CALL_TIMEOUT_S, Restorer
 from placet.streams.rules.control import Control
 from placet.streams.runtime import Flag
@@ -116,6 +117,7 @@ def build(
     restorer = Restorer(
         host, host, lambda: _restore_log(host, settings, logs, others), settings.state_dir,
         control_partition, lambda: control.position,
+        LeftBehind(host, host.now_ms, settings.state_dir / settings.app, settings.state_retention_ms).remove,
     )  # fmt: skip
     producer = TransactionalProducer(
         host, transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
@@ -140,6 +142,7 @@ def build(
         records_max=settings.batch_records_max,
         poll_timeout_ms=settings.poll_timeout_ms,
         namesake=namesake,
+        retention_ms=settings.state_retention_ms,
     )
 
 

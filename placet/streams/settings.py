@@ -155,6 +155,12 @@ class Settings(BaseSettings):
         validate_default=True,
         description="folder of the local stores: a cache, rebuilt from the log when it is gone",
     )
+    state_retention_ms: int = Field(
+        default=604_800_000,
+        ge=60_000,
+        description="within it the state folder forgets: what was deleted leaves the stores, and stores that no task "
+        "uses are removed",
+    )
     static: bool = Field(
         default=False,
         description="static group membership, for a state_dir that outlives the process; needs PLACET_INSTANCE",

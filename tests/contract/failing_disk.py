@@ -40,6 +40,7 @@ def calls_of(store: RocksDBStore) -> dict[str, Callable[[], object]]:
         "get": lambda: get_all(store),
         "scan": lambda: store.scan(b"", b"", len(KEYS)),
         "write": lambda: store.write({b"w": b""}),
+        "clean": lambda: store.clean(1_000),
         "fill": fill,
     }
 

@@ -28,8 +28,8 @@ def on_the_real(folder: Path, kind: str) -> dict[str, str]:
     ("kind", "damaged"),
     [
         ("pread64", {"get", "scan", "fill", "open"}),
-        ("write", {"write", "fill", "open"}),
-        ("openat", {"fill"}),
+        ("write", {"write", "clean", "fill", "open"}),
+        ("openat", {"clean", "fill"}),
     ],
 )
 def test_where_system_calls_fail_the_real_database_says_damage(tmp_path: Path, kind: str, damaged: set[str]) -> None:

@@ -48,8 +48,9 @@ class Deciding:
     def compare(self, what: str, actual: Row, wanted: Row) -> None:
         """Say of each column that differs what it should be."""
         for name, value in wanted.items():
-            if actual[name] != value:
-                self._say(f"{what}: {name} is {actual[name]!r}, not {value!r}")
+            found = actual.get(name, "no such column")  # an older version's rows have fewer
+            if found != value:
+                self._say(f"{what}: {name} is {found!r}, not {value!r}")
 
     def check(
         self, commit: Row, index: int, answer: _Change, asked: LoggedRecord, at: Place, cited: _Change | None

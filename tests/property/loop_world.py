@@ -101,7 +101,8 @@ class LoopWorld:
                 self, MagicMock(),
             ),
             MagicMock(),
-            records_max=records_max, poll_timeout_ms=1, namesake=MagicMock(), bytes_max=bytes_max,
+            records_max=records_max, poll_timeout_ms=1, namesake=MagicMock(), retention_ms=604_800_000,
+            bytes_max=bytes_max,
         )  # fmt: skip
 
     def run(self) -> None:

@@ -170,6 +170,21 @@ def test_a_restore_that_was_given_up_too_long_ago_is_begun_anew(gate: TestDriver
         restored(gate, store, now_ms=gate.now_ms)
 
 
+def test_a_restore_that_stood_still_for_too_long_is_begun_anew(gate: TestDriver) -> None:
+    """A machine that sleeps amid a restore: what was read before may be deleted since, and the tombstone gone."""
+    store, hours = MemoryStore(), [0]
+    job = replace(job_of(gate, 0, 1, store), clock_ms=lambda: gate.now_ms + hours[0] * 3_600_000)
+    steps = restore(job, InPieces(gate, 1))
+    while not next(steps).read:
+        pass
+    hours[0] = 11
+    next(steps)
+    hours[0] = 13
+    with pytest.raises(TaskCorrupted, match="took 13 h: tombstones may be gone"):
+        list(steps)
+    assert store.get(layout.COMMIT) is None, "it does not count for whole"
+
+
 def test_topics_created_anew_stop_the_task(gate: TestDriver) -> None:
     ids = {**gate.entity_type.topic_ids, gate.topics.changelog: "another"}
     with pytest.raises(TaskStopped, match="created anew"):
@@ -275,6 +290,20 @@ def test_a_position_that_moves_while_the_ledger_is_read_is_another_gates_work(ga
     with pytest.raises(LogUnreachable, match="another gate decides here"):
         restored(gate, log=log)
     assert restored(gate, log=log).positions == {gate.topics.signals: 3, gate.topics.proposals: 0}
+
+
+def test_a_tombstone_that_had_its_time_is_no_lost_change(gate: TestDriver) -> None:
+    """The last change was the deletion of an entity; only what was aborted lies behind its tombstone, which is gone."""
+    log, at = log_of(gate), TopicPartition(gate.topics.changelog, 0)
+    records, end = log.records(at), log.end(at)
+    log.put(at, records[:-1], end + 3)
+    day_later = gate.now_ms + 25 * 3_600_000
+    assert restored(gate, log=log, now_ms=day_later).last is not None
+    with pytest.raises(LogBehind, match="are they lost"):
+        restored(gate, log=log, now_ms=gate.now_ms)
+    log.put(at, records[:-1], records[-2].offset + 2)
+    with pytest.raises(LogBehind, match="are they lost"):
+        restored(gate, log=log, now_ms=day_later)
 
 
 @pytest.mark.parametrize(("role", "says"), [("changelog", "are they lost"), ("ledger", "is its commit lost")])

@@ -20,6 +20,9 @@ _MS: Final = 1_000_000
 _SECOND: Final = 1_000 * _MS
 _MORE_THAN_A_DAY_NS: Final = 25 * 3_600 * _SECOND
 """Longer than tombstones stay, and than `min.compaction.lag.ms`, which is the horizon and a day."""
+_WEEK_NS: Final = 7 * 24 * 3_600 * _SECOND
+_UNTIL_RESTORED_NS: Final = 120 * _SECOND
+"""Longer than a session and a restore."""
 _BEHIND_THE_HORIZON_NS: Final = 11 * 60 * _SECOND
 _SWEPT_WITHIN_NS: Final = 11 * _SECOND
 """Within it what has expired is deleted, in transactions without inputs."""
@@ -249,16 +252,6 @@ def _late_copy_put_back(world: World) -> str:
         return ""
     world.happened_once.add("late copy")
 
-    def what_was_deleted_is_forgotten() -> None:
-        world.scheduler.start_ns += _BEHIND_THE_HORIZON_NS
-        world.scheduler.later(_SWEPT_WITHIN_NS, partial(_once_settled, world, others_are_written))
-
-    def others_are_written() -> None:
-        """The cleaner touches no segment that is still open: something has to follow what it is to take."""
-        for _ in range(3):
-            world.feeder.feed_each()
-        _once_settled(world, a_day_passes)
-
     def a_day_passes() -> None:
         gate.kill()
         world.scheduler.start_ns += _MORE_THAN_A_DAY_NS
@@ -267,8 +260,77 @@ def _late_copy_put_back(world: World) -> str:
         world.note("outside", f"{gate.process.name} is killed; a day later its stores are older copies")
 
     after_ns = (1, 2, 4, 6)[world.choices.pick(4)] * _SECOND
-    world.scheduler.later(after_ns, partial(_once_settled, world, what_was_deleted_is_forgotten))
+    world.scheduler.later(after_ns, partial(_once_settled, world, partial(_once_deleted, world, a_day_passes)))
     return f"the stores of {gate.name} are copied, and put back more than a day after this"
+
+
+def _once_deleted(world: World, then: Callable[[], None]) -> None:
+    """Let what was deleted get its tombstones, and others be written behind them, then do something.
+
+    The cleaner touches no segment that is still open: something has to follow what it is to take.
+    """
+
+    def others_are_written() -> None:
+        for _ in range(3):
+            world.feeder.feed_each()
+        _once_settled(world, then)
+
+    world.scheduler.start_ns += _BEHIND_THE_HORIZON_NS
+    world.scheduler.later(_SWEPT_WITHIN_NS, partial(_once_settled, world, others_are_written))
+
+
+def _weeks_pass(world: World) -> str:
+    """Weeks without an input: while gates run, while none does, or amid a restore."""
+    if "weeks" in world.happened_once:
+        return ""
+    world.happened_once.add("weeks")
+    pick = world.choices.pick
+    how, weeks, number = pick(3), (1, 2, 5)[pick(3)], 1 + pick(8)
+    begin = partial((_weeks_go_by, _weeks_without_a_gate, _weeks_amid_a_restore)[how], world, weeks, number)
+    world.scheduler.later(_SECOND, partial(_once_settled, world, partial(_once_deleted, world, begin)))
+    return f"{weeks} weeks pass, {('while gates run', 'while no gate runs', 'amid a restore')[how]}"
+
+
+def _weeks_without_a_gate(world: World, weeks: int, number: int) -> None:
+    for gate in world.gates:
+        gate.kill()
+    world.cluster.group(world.app).members.clear()
+    _weeks_go_by(world, weeks, number)
+
+
+def _weeks_amid_a_restore(world: World, weeks: int, number: int) -> None:
+    """A machine with an empty disk stands still while it restores, at its n-th write."""
+    gate = _some_gate(world)
+    for other in world.gates:
+        other.kill()
+    gate.replace()
+    disk, left = gate.disk, [number]
+
+    def look() -> None:
+        left[0] -= 1
+        if not left[0]:
+            disk.before_write = None
+            _weeks_go_by(world, weeks, number)
+
+    disk.before_write = look
+    world.feeder.quiet_until_ns = world.scheduler.now_ns + _UNTIL_RESTORED_NS
+
+
+def _weeks_go_by(world: World, weeks: int, _number: int) -> None:
+    if world.over:
+        return
+    world.feeder.quiet_until_ns = world.scheduler.now_ns + _QUIET_NS
+    world.scheduler.start_ns += weeks * _WEEK_NS
+    world.cluster.transactions.expire()
+    group = world.cluster.group(world.app)
+    if not group.members and not group.pending:
+        group.positions.clear()
+        world.scheduler.later(_QUIET_NS, world.feeder.feed_each)  # nobody would tell how far the group is
+    for log in world.logs.values():
+        log.forget_producers()
+    _inputs_expire(world)
+    _logs_compacted(world)
+    world.note("outside", f"{weeks} weeks have passed")
 
 
 def _once_settled(world: World, then: Callable[[], None], tries: int = 40) -> None:
@@ -394,6 +456,7 @@ FAULTS: Final = (
     Fault("namesake", _namesake_starts),
     Fault("retention", _inputs_expire),
     Fault("compaction", _logs_compacted),
+    Fault("weeks", _weeks_pass),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from placet.simulation.choices import CALM
 from placet.simulation.scheduler import StandsStill
-from tests.simulation.invariants import broken_invariants
+from tests.simulation.invariants import broken_invariants, stops_and_deaths
 from tests.simulation.world import Scale, World
 
 __all__ = ["KINDS", "History", "collected_afterwards", "outcome_of", "run_history", "shrunk"]
@@ -92,7 +92,7 @@ def outcome_of(world: World, kind: str, seed: int) -> History:
         world.run()
         wrong += broken_invariants(world)
     except StandsStill as error:
-        wrong += [*world.bugs, *world.stopped, f"stands still: {error}"]
+        wrong += [*stops_and_deaths(world), f"stands still: {error}"]
     history = History(
         kind, seed, list(world.choices.script), wrong, world.counts.get("committed", 0), world.faults, digest_of(world)
     )

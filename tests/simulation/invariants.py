@@ -11,7 +11,8 @@ from placet.processors.dedup import memory_is_live, memory_kept_ms
 from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
-from placet.schemas.codec.control import NO_BASE, encode_control
+from placet.schemas.codec.control import NO_BASE, decode_control, encode_control
+from placet.schemas.ledger import Commit
 from placet.schemas.state import ABSENT
 from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.streams.loop.task_calls import TRANSACTION_BYTES_MAX
@@ -21,6 +22,7 @@ from placet.streams.recovery.log import Take
 from placet.streams.recovery.steps import Restoration
 from placet.streams.rules.control import publication
 from placet.streams.rules.rulebook import Rulebook
+from placet.streams.settings import Settings
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId, control_topic, dead_letters_topic
@@ -31,9 +33,10 @@ from tests.model.second_checker import History, LoggedRecord, check
 from tests.simulation.rules import APP, DEFINITION, NEWER, PARTITIONS, RULES, TOPICS, VERSIONS
 from tests.simulation.world import World
 
-__all__ = ["ClusterLog", "broken_invariants"]
+__all__ = ["ClusterLog", "broken_invariants", "stops_and_deaths"]
 
 _LATER_MS: Final = 3_600_000
+_SKEW_MAX_MS: Final[int] = Settings.model_fields["max_clock_skew_ms"].default
 
 
 class ClusterLog:
@@ -136,12 +139,17 @@ _MAY_END: Final = (
 name, and at its start a network without a way to any broker."""
 
 
+def stops_and_deaths(world: World) -> Iterator[str]:
+    """Say which tasks stopped by name, and what gates died of: known before a history has come to its end."""
+    yield from (f"a task stopped by name: {told}" for told in world.stopped)
+    yield from (f"a gate died of a bug: {told}" for told in world.bugs)
+
+
 def broken_invariants(world: World) -> Iterator[str]:
     """Say what does not hold."""
     cluster, log = world.cluster, ClusterLog(world.cluster)
     yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
-    yield from (f"a task stopped by name: {told}" for told in world.stopped)
-    yield from (f"a gate died of a bug: {told}" for told in world.bugs)
+    yield from stops_and_deaths(world)
     yield from (f"left behind: {name}" for name in world.left)
     yield from (f"a gate ended without need: {told}" for told in world.ends if not _may_end(world, told))
     sizes: Counter[tuple[int, int]] = Counter()
@@ -151,6 +159,7 @@ def broken_invariants(world: World) -> Iterator[str]:
                 sizes[entry.producer_id, entry.transaction] += len(entry.value or b"")
     yield from (f"a transaction of {size:,} bytes" for size in sizes.values() if size > 2 * TRANSACTION_BYTES_MAX)
     yield from _wrong_stores(world)
+    yield from _wrong_clocks_and_rules(world)
     ids = {topic: cluster.topics[topic].topic_id for topic in (*TOPICS, control_topic(APP))}
     lag_ms = int(cluster.topics[TOPICS.ledger].configs["min.compaction.lag.ms"])
     place = EntityPlace(TOPICS, ids, PARTITIONS, lag_ms)
@@ -166,6 +175,34 @@ def broken_invariants(world: World) -> Iterator[str]:
             found = cluster.log((topic, number))
             if found.last_stable_offset != found.end:
                 yield f"a transaction is open for ever in {topic}-{number} at {found.last_stable_offset}"
+
+
+def _wrong_clocks_and_rules(world: World) -> Iterator[str]:
+    """No commit was decided by a clock that is too far ahead of the broker's, or by rules that nobody had checked."""
+    checked = _checked_in_time(world)
+    for number in range(PARTITIONS):
+        decided_at = 0
+        for entry in world.cluster.log((TOPICS.ledger, number)).history():
+            if entry.key != b"commit":
+                continue
+            commit = cast("Commit", _CODEC.decode_ledger(entry.value or b""))
+            what = f"commit {commit.sequence} of partition {number}"
+            ahead_ms = commit.decided_at - entry.timestamp
+            if commit.decided_at > decided_at and ahead_ms > _SKEW_MAX_MS:  # else it is the time of the one before
+                yield f"clock: {what} was decided {ahead_ms} ms ahead of its broker's clock"
+            decided_at = commit.decided_at
+            if commit.definition_digest not in checked:
+                yield f"rules: {what} was decided by a version that was not checked against the one then in force"
+
+
+def _checked_in_time(world: World) -> set[bytes]:
+    """Return the versions whose base was in force when they came onto the topic of rules: the highest until then."""
+    checked: dict[bytes, int] = {NO_BASE: 0}
+    for record in ClusterLog(world.cluster).records(TopicPartition(control_topic(APP), 0)):
+        entry = decode_control(record.value or b"")
+        if entry.base == max(checked, key=lambda digest: checked[digest]):
+            checked.setdefault(entry.digest, entry.version)
+    return set(checked)
 
 
 def _may_end(world: World, told: str) -> bool:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from placet.simulation.choices import CALM
+from tests.planted.bugs import BUGS, planted, run_on
 from tests.simulation.crash_points import crash_points, run_crash_point
-from tests.simulation.histories import History, run_history, shrunk
-from tests.simulation.planted import PLANTED
-from tests.simulation.trace import Trace
+from tests.simulation.histories import History, run_history
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -116,23 +116,23 @@ def test_a_script_is_the_history_that_it_was_taken_from() -> None:
     assert run_history("small", 11, drawn.script).digest == drawn.digest
 
 
-def test_a_failing_history_is_found_made_small_and_told() -> None:
+def test_a_failing_history_is_found_made_small_and_told(tmp_path: Path) -> None:
     """With a bug in the gate: after an abort it goes on as if nothing had been committed."""
-    planted = next(one for one in PLANTED if one.name == "no restore after an abort")
-    with planted.plant():
-        failed = next(one for seed in range(1, 300) if (one := run_history("standard", seed)).wrong)
-        small = shrunk(failed)
-        assert small.failure == failed.failure
-        assert len(small.faults) <= len(failed.faults)
-        shown = Trace()
-        again = run_history(small.kind, small.seed, small.script, shown.watch)
-    assert list(again.wrong) == list(small.wrong)
-    shown.end(again)
-    table, chart = shown.table(), shown.mermaid()
-    assert small.wrong[0] in table
-    assert "→ broker" in table
-    assert "commit of app.a" in table
-    assert chart.startswith("```mermaid\nsequenceDiagram\n")
+    with planted(BUGS["no-restore-after-abort"]) as folder:
+        many = run_on(folder, "tests.simulation.simulate", "--seeds", "60", "--keep", str(tmp_path))
+        [script] = tmp_path.glob("standard-*.json")
+        shown, chart = (
+            run_on(folder, "tests.simulation.simulate", "--script", str(script), "--trace", *form)
+            for form in ((), ("--mermaid",))
+        )
+    assert many.returncode == shown.returncode == chart.returncode == 1
+    kept = json.loads(script.read_text())
+    assert f"standard {kept['seed']}" in many.stdout
+    assert kept["script"].count(CALM) > len(kept["script"]) / 2
+    assert kept["wrong"][0] in shown.stdout
+    assert "→ broker" in shown.stdout
+    assert "commit of app.a" in shown.stdout
+    assert chart.stdout.startswith("```mermaid\nsequenceDiagram\n")
 
 
 def test_a_world_in_which_all_is_calm_has_no_faults() -> None:

@@ -324,6 +324,9 @@ class World:
             if not later:
                 return
             self.newest, older = later[0], self.gates
+            if len(later) > 1 and self.choices.pick(3) == 0:  # and another one comes at once, upon the same version
+                self.roll(self.gates[0])
+                self.newest, older = later[1], self.gates[1:]
         gate = older[self.choices.pick(len(older))]
         self.roll(gate)
         self.scheduler.later((9 + self.choices.pick(4)) * _SECOND_NS, gate.stop)

@@ -15,13 +15,15 @@ from placet.client.answers import Answers
 from placet.client.changes import ChangelogMember
 from placet.client.compose import Composer
 from placet.client.exchange import Exchange, Sent
+from placet.client.mirror import Mirror
 from placet.client.snapshot import Snapshot
 from placet.client.sync import Call, Proposal
+from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Message
 from placet.streams.errors import LogUnreachable
-from placet.streams.records import ProducerRecord, RecordId, TopicPartition
+from placet.streams.records import ConsumerRecord, ProducerRecord, RecordId, TopicPartition
 from placet.streams.settings import load_settings
 from placet.streams.topology import entity_topics
 
@@ -57,6 +59,9 @@ class Kafka:
     def follow_also(self, positions: Mapping[TopicPartition, int]) -> None:
         (topic,) = {partition.topic for partition in positions}
         self.calls.append(f"follow {topic} from {set(positions.values())}")
+
+    def leave(self, partitions: Iterable[TopicPartition]) -> None:
+        self.calls.append(f"leave {sorted(partition.partition for partition in partitions)}")
 
     def send(self, record: ProducerRecord, done: Callable[[str, RecordId | None], None]) -> None:
         self.calls.append(f"send to {record.topic}")
@@ -95,6 +100,37 @@ def test_the_reader_is_positioned_before_the_first_proposal_is_sent(exchange: Ex
     exchange._meet_requests()
     sent(exchange, "p-3")
     assert kafka.calls == ["ends", "follow app.lamp.decisions from {7}", *["send to app.lamp.proposals"] * 3]
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["it slept", "no broker answered"])
+def test_a_client_that_missed_half_a_day_reads_its_states_anew(
+    exchange: Exchange, kafka: Kafka, monkeypatch: pytest.MonkeyPatch, away: bool
+) -> None:
+    """What was deleted meanwhile has no tombstone any more: it would live on in its view for ever."""
+    now_s = [1e9]
+    monkeypatch.setattr("placet.client.exchange.time", lambda: now_s[0])
+    mirror = exchange.mirror = Mirror(RULES, Codec(RULES), 2, exchange._request_load)
+    exchange._keep_up()
+    first = mirror.read("l-1", 0)
+    exchange._meet_requests()
+    partition = partition_of(b"l-1", 2)
+    mirror.take(ConsumerRecord("app.lamp.changelog", partition, 0, 0, b"gone", b"a state", []))
+    mirror.reached_end(partition)
+    assert first.result(0).version == 0
+    exchange._away = away
+    for hours in (6, 5):
+        now_s[0] += hours * 3_600
+        exchange._keep_up()
+    assert kafka.calls == ["beginnings", "ends", "follow app.lamp.changelog from {7}"]
+    now_s[0] += (2 if away else 13) * 3_600
+    exchange._keep_up()
+    exchange._meet_requests()
+    assert kafka.calls[3:] == [f"leave [{partition}]", "beginnings", "ends", "follow app.lamp.changelog from {7}"]
+    assert mirror.newest("gone").version == 0
+    again = mirror.read("l-1", 0)
+    assert not again.done(), "it waits until all is read again"
+    mirror.reached_end(partition)
+    assert again.result(0).version == 0
 
 
 def test_a_signal_needs_no_reader(exchange: Exchange, kafka: Kafka) -> None:

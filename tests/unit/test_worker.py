@@ -91,12 +91,12 @@ class Turn:
             cast("Any", rules), lambda: self.consumer, MagicMock(), restorer,
             StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle, NOTHING_UNKNOWN,
             MagicMock(),
-            records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
+            records_max=10, poll_timeout_ms=1, namesake=MagicMock(), retention_ms=604_800_000,
         )  # fmt: skip
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
         self.task = MagicMock(
             task_id=TASK, positions=positions, next_positions=positions, staged_positions=positions, left=[],
-            oldest_at=CLOCK_MS, asks=False,
+            oldest_at=CLOCK_MS, asks=False, cleaned_ms=0,
         )  # fmt: skip
         self.task.needs_housekeeping.return_value = expired
         self.worker.tasks[TASK] = self.task
@@ -266,7 +266,7 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     worker = Worker(
         rules, lambda: consumer, MagicMock(), restorer, host,
         MagicMock(), host.flag(), MagicMock(), NOTHING_UNKNOWN, MagicMock(),
-        records_max=10, poll_timeout_ms=1, namesake=MagicMock(),
+        records_max=10, poll_timeout_ms=1, namesake=MagicMock(), retention_ms=604_800_000,
     )  # fmt: skip
     worker._follow_assignment([])
     deadline_s = time.monotonic() + 20
@@ -280,3 +280,13 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     restorer.close()
     for number in ("0", "1"):
         RocksDBStore(tmp_path / "app" / "lamp" / number).close()
+
+
+def test_each_store_is_told_to_clean_its_disk_eight_times_within_the_retention() -> None:
+    turn = Turn()
+    told = turn.task.store.clean
+    for hours in (0, 1, 20, 21, 41, 42, 50, 63, 1, 2, 30):  # and the clock is set back once
+        turn.clock_ms = (1_000 + hours) * 3_600_000
+        turn.worker._housekeeping_at_s = 0.0
+        turn.ready()
+    assert told.call_args_list == [call(302_400)] * 6, "at 0, 21, 42, 63, 1 and 30"

@@ -297,6 +297,10 @@ class PartitionLog:
         self.removed += self.entries[:count]
         del self.entries[:count]
 
+    def forget_producers(self) -> None:
+        """Forget producers that wrote nothing for long, `producer.id.expiration.ms`: all without a transaction."""
+        self._producers = {number: state for number, state in self._producers.items() if state.first >= 0}
+
     def compact(self, *, before_ms: int, tombstones_before_ms: int) -> None:
         """Let the cleaner pass: of each key only the last record stays. Nothing that is not stable is touched.
 
@@ -306,9 +310,8 @@ class PartitionLog:
         """
         stable = self.last_stable_offset
         old = [entry for entry in self.entries if entry.offset < stable and entry.timestamp < before_ms]
-        newest = next((entry.offset for entry in reversed(self.entries) if not _is_dead(entry)), 0)
-        # What was written last lies in a segment that is still open, which no cleaner touches.
-        limit = min(old[-1].offset + 1, newest) if old else 0
+        # What was written last lies in a segment that is still open, which no cleaner touches, committed or not.
+        limit = min(old[-1].offset + 1, self._last_written()) if old else 0
         last = {entry.key: entry.offset for entry in self.entries if entry.offset < limit and not _is_dead(entry)}
         kept: list[Entry] = []
         for entry in self.entries:
@@ -317,6 +320,18 @@ class PartitionLog:
                 stays = False
             (kept if stays else self.removed).append(entry)
         self.entries = kept
+
+    def _last_written(self) -> int:
+        """Return the first offset of what was appended last: a batch, or a transaction with its marker."""
+        if not self.entries:
+            return 0
+        last = self.entries[-1]
+        first = last.offset
+        for entry in reversed(self.entries[:-1]):
+            if entry.producer_id != last.producer_id or entry.marker or not last.marker:
+                break
+            first = entry.offset
+        return first
 
 
 def _is_dead(entry: Entry) -> bool:

@@ -140,6 +140,13 @@ class TransactionCoordinator:
         """Tell whether no transaction is open, and the markers of all that have ended are written."""
         return all(found.state not in (ONGOING, _ENDING) for found in self.by_id.values())
 
+    def expire(self) -> None:
+        """Forget the ids that were not used for long, `transactional.id.expiration.ms`: all that are not in use."""
+        for name, found in list(self.by_id.items()):
+            if found.state in (EMPTY, _ENDED):
+                del self.by_id[name]
+                del self._by_producer[found.producer_id]
+
     def time_out(self, found: OpenTransaction, number: int) -> None:
         """Abort a transaction that outlived its timeout, and fence its producer."""
         if found.state == ONGOING and found.number == number:

@@ -146,6 +146,11 @@ class LogReader:
         with kafka_errors_as(LogUnreachable, f"reading {', '.join(map(str, positions))}"):
             self._consumer.incremental_assign([ClientPartition(*partition, at) for partition, at in positions.items()])
 
+    def leave(self, partitions: Iterable[TopicPartition]) -> None:
+        """Stay no longer on these partitions; nothing of them comes afterwards."""
+        with kafka_errors_as(LogUnreachable, "leaving partitions"):
+            self._consumer.incremental_unassign([ClientPartition(*partition) for partition in partitions])
+
     def take(self, timeout_ms: int) -> tuple[list[ConsumerRecord], list[TopicPartition]]:
         """Wait for something new, then take what is there.
 

@@ -70,6 +70,7 @@ class Task:
         asks: whether the first of these names a schema that others are to be asked for before it is decided.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
+        cleaned_ms: when its store was last told to clean its disk, ms since the epoch.
 
     Args:
         task_id: entity type and partition.
@@ -95,7 +96,7 @@ class Task:
         self.phase = Phase.RESTORING
         self.positions: dict[str, int] = {}
         self.counts: Counts = Counter()
-        self.oldest_at = 0
+        self.oldest_at = self.cleaned_ms = 0
         self._dead_letters = dead_letters
         self._place = Place(task_id.partition, partitions)
         self._changelog = TopicPartition(topics.changelog, task_id.partition)

@@ -14,6 +14,7 @@ from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
 from placet.streams.kafka.transactional_producer import Transaction
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.state.state_dir import LOOKS_PER_RETENTION
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
 
@@ -21,6 +22,7 @@ __all__ = [
     "TRANSACTION_BYTES_MAX",
     "Moment",
     "all_positions",
+    "clean",
     "lanes_of",
     "needs_housekeeping",
     "positions_of",
@@ -130,6 +132,23 @@ def needs_housekeeping(task: Task, clock_ms: int) -> bool:
     """
     with _damage_of(task):
         return task.needs_housekeeping(clock_ms)
+
+
+def clean(tasks: Iterable[Task], clock_ms: int, retention_ms: int) -> None:
+    """Let each store take old values off its disk, often enough for all to be gone within the retention.
+
+    In the worst case a value waits an eighth until it is in a file, a half until the file is old, and an eighth until
+    that is noticed; the rest is for merging.
+
+    Raises:
+        TaskCorrupted: a task's store is damaged.
+        FatalError: the disk does not take it.
+    """
+    for task in tasks:
+        if not 0 <= clock_ms - task.cleaned_ms < retention_ms // LOOKS_PER_RETENTION:
+            task.cleaned_ms = clock_ms
+            with _damage_of(task):
+                task.store.clean(retention_ms // 2_000)
 
 
 def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:

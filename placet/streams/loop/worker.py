@@ -61,6 +61,7 @@ class Worker:
         records_max: most records of one batch.
         poll_timeout_ms: longest wait for a batch's first record.
         namesake: looks for another gate of our name.
+        retention_ms: within it what was deleted leaves the local stores.
         bytes_max: size of the states of one transaction, after which its tasks leave inputs over for the next.
 
     Attributes:
@@ -84,21 +85,19 @@ class Worker:
         records_max: int,
         poll_timeout_ms: int,
         namesake: Namesake,
+        retention_ms: int,
         bytes_max: int = task_calls.TRANSACTION_BYTES_MAX,
     ) -> None:
-        self._stopping = stopping
-        self.rules = rules
+        self._stopping, self.rules = stopping, rules
         self._make_consumer = make_consumer
         self._consumer = make_consumer()
         self._producer = producer
         self._restorer = restorer
         self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
-        self._observer = observer
+        self._observer, self._namesake = observer, namesake
         self._idle, self._unknown, self._identity = idle, unknown, identity
-        self._records_max = records_max
-        self._poll_timeout_ms = poll_timeout_ms
-        self._namesake = namesake
-        self._bytes_max = bytes_max
+        self._records_max, self._poll_timeout_ms = records_max, poll_timeout_ms
+        self._retention_ms, self._bytes_max = retention_ms, bytes_max
         self.tasks: dict[TaskId, Task] = {}
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
@@ -196,6 +195,7 @@ class Worker:
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
+            task_calls.clean(self.tasks.values(), self._now_ms(), self._retention_ms)
             self._idle.ask(self.tasks.values())
         for task_id in self._idle.take_idle(deciding.values(), self._consumer.reached):
             work.setdefault(task_id, [])

@@ -24,12 +24,13 @@ class LedgerChain:
     Attributes:
         last: the newest commit.
         changed: the newest transaction with changes among those that were read here.
+        changed_at: when it was decided, ms since the epoch.
         seen_genesis: whether the genesis was met, here or by an earlier restore.
     """
 
     def __init__(self, job: Restoration, end: int) -> None:
         self.records = 0
-        self.changed = 0
+        self.changed = self.changed_at = 0
         data = job.store.get(layout.COMMIT)
         self.last: Commit | None = layout.commit_from_bytes(data) if data else None
         self.seen_genesis = self.last is not None
@@ -76,7 +77,7 @@ class LedgerChain:
             )
         last, self.last = self.last, entry
         if entry.changes:
-            self.changed = entry.sequence
+            self.changed, self.changed_at = entry.sequence, entry.decided_at
         if last is None or entry.sequence == last.sequence:
             return
         wrong = ""

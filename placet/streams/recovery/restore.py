@@ -13,11 +13,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from placet.schemas.errors import DecodeError
 from placet.schemas.ledger import Genesis
 from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.kafka.admin_errors import UnknownTopic
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.changelog_copy import UNKNOWN, ChangelogCopy
 from placet.streams.recovery.contradictions import (
     begins_later,
     ends_before_the_rules,
@@ -26,10 +26,8 @@ from placet.streams.recovery.contradictions import (
 )
 from placet.streams.recovery.ledger_chain import LedgerChain
 from placet.streams.recovery.log import RestoreLog
-from placet.streams.recovery.steps import Restoration, Restored, RestoreStep, Steps, unreadable_record
+from placet.streams.recovery.steps import Restoration, Restored, RestoreStep, Steps
 from placet.streams.state import layout
-from placet.streams.state.store import Writes
-from placet.streams.state.tombstone import tombstone_of
 
 __all__ = ["WAITS_FOR_ROOM", "restore"]
 
@@ -85,10 +83,11 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     while not job.may_read():
         yield RestoreStep(ahead=changelogs_part + ledgers_part, waits_for=WAITS_FOR_ROOM)
     with job.store.filling(changelogs_part) as write:
-        copy = _Copy(job, changed, targets[changelog] + ledgers_part, write)
+        copy = ChangelogCopy(job, changed, range(positions[changelog], targets[changelog]), ledgers_part, write)
         yield from _read(log, changelog, positions[changelog], targets[changelog], copy.take)
     chain = LedgerChain(job, targets[ledger])
     yield from _read(log, ledger, positions[ledger], targets[ledger], chain.take)
+    _check_duration(job)
     if job.control and chain.last:  # the one before knew these rules: what decides next knows no fewer
         if chain.last.control_position > rules_end:  # or it was published and decided by amid the questions
             raise LogBehind(
@@ -222,21 +221,30 @@ def _check_position(
                 raise TaskCorrupted(job.task_id, f"the store missed {age_ms // 3_600_000} h: tombstones may be gone")
 
 
+def _check_duration(job: Restoration) -> None:
+    """A machine may stand still amid a restore: what it had read may be deleted since, and the tombstone gone."""
+    took_ms = job.clock_ms() - job.now_ms
+    if took_ms > TOMBSTONES_KEPT_MS:
+        raise TaskCorrupted(job.task_id, f"its restore took {took_ms // 3_600_000} h: tombstones may be gone")
+
+
 def _changed(job: Restoration) -> int:
     """Return the newest transaction whose changes are in the store. Its commit says nothing: that is of the ledger."""
     found = job.store.get(layout.CHANGED)
     return layout.log_time_of(found) if found else 0
 
 
-def _check_changed(job: Restoration, changed: int, chain: LedgerChain) -> None:
-    """Compare where changelog and ledger end. Nothing in the changelog is as new as its last record, which stays.
+def _check_changed(job: Restoration, copy: ChangelogCopy, chain: LedgerChain) -> None:
+    """Compare where changelog and ledger end.
 
     A leader that was cut off from the others does not know that it was deposed, and tells an end that is long passed.
+    The last record stays, and nothing is as new; but where only aborted ones follow, it may be a tombstone that had its
+    time: then something was behind the last record that is left.
     """
-    known = chain.last.sequence if chain.last else 0
-    if changed == _UNKNOWN:
+    changed, known = copy.changed, chain.last.sequence if chain.last else 0
+    if changed == UNKNOWN:
         return
-    if changed < chain.changed:
+    if changed < chain.changed and not (copy.gap and job.now_ms - chain.changed_at > _TOMBSTONES_STAY_MS):
         raise LogBehind(
             job.task_id, f"{job.topics.changelog} ends with transaction {changed}, the ledger knows of changes "
             f"of {chain.changed}: are they lost?",
@@ -248,49 +256,8 @@ def _check_changed(job: Restoration, changed: int, chain: LedgerChain) -> None:
         )  # fmt: skip
 
 
-_UNKNOWN: Final = (1 << 64) - 1
-"""A sequence where the changelog's last record can't be read here."""
+_TOMBSTONES_STAY_MS: Final = 24 * 3_600_000
 _TakePart = Callable[[list[ConsumerRecord], int], RestoreStep]
-
-
-class _Copy:
-    """Copies the changelog into the store, undecoded. What lies ahead of a position is `end` minus that position."""
-
-    def __init__(self, job: Restoration, changed: int, end: int, write: Callable[[Writes], None]) -> None:
-        self.records = 0
-        self.changed = changed
-        self._write = write
-        self._job = job
-        self._end = end
-
-    def take(self, records: list[ConsumerRecord], position: int) -> RestoreStep:
-        job = self._job
-        writes: dict[bytes, bytes | None] = {}
-        try:
-            for record in records:
-                entity = record.key or b""
-                if record.value is None:
-                    writes[b"s" + entity] = None
-                    writes[layout.deleted_key(entity)] = None
-                else:
-                    layout.keep_change(writes, entity, record.value, record.headers or [], record.offset)
-        except (IndexError, TypeError) as error:
-            raise unreadable_record(job, record, error) from error
-        if records:
-            self.changed = self._sequence_of(records[-1])
-            writes[layout.CHANGED] = layout.dump_log_time(self.changed)
-        writes.update(layout.position_writes({job.topics.changelog: position}))
-        self._write(writes)
-        self.records += len(records)
-        return RestoreStep(len(records), self._end - position)
-
-    def _sequence_of(self, record: ConsumerRecord) -> int:
-        try:
-            if record.value is None:
-                return tombstone_of(record.headers).sequence
-            return self._job.codec.decode_change(record.value, record.headers).sequence
-        except DecodeError:
-            return _UNKNOWN  # it is named when somebody needs it
 
 
 def _other_position(chain: LedgerChain, committed: Mapping[str, int | None]) -> str:
@@ -308,7 +275,7 @@ def _checked(
     chain: LedgerChain,
     committed: Mapping[str, int | None],
     starts: Mapping[str, int],
-    copy: _Copy,
+    copy: ChangelogCopy,
 ) -> Restored:
     last, records = chain.last, copy.records + chain.records
     if last is None:
@@ -318,12 +285,12 @@ def _checked(
                 job.task_id,
                 f"the group has positions {strays} but the ledger is empty: was it deleted? Nothing was read.",
             )
-        _check_changed(job, copy.changed, chain)
+        _check_changed(job, copy, chain)
         genesis = Genesis(
             dict(job.topic_ids), job.partitions, 0 if not any(starts.values()) else job.now_ms, job.now_ms
         )
         return Restored(None, dict(starts), genesis, records)
-    _check_changed(job, copy.changed, chain)
+    _check_changed(job, copy, chain)
     if not chain.seen_genesis:
         raise TaskStopped(job.task_id, f"{job.topics.ledger} holds commits but no genesis: it is not whole")
     positions = {span.topic: span.end for span in last.spans}

@@ -32,6 +32,7 @@ RESTORE_CALL_TIMEOUT_S: Final = 2.0
 _READING_MAX: Final = 4
 """How many restores read at a time: each fills lists in memory. Those that only ask or wait are not counted."""
 _TICK_S: Final = 0.005
+_LOOK_EVERY_S: Final = 60.0  # for folders that no task uses, where there is nothing to restore
 _RETRY_AFTER_S: Final = 0.5
 _BEHIND_S: Final = 10.0  # for a deposed leader to hear of it, or for clients to hear of its successor
 _RULES_WITHIN_S: Final = 5.0  # the loop looks at the rules once a second
@@ -89,6 +90,7 @@ class Restorer:
         state_dir: the folder of all stores: `<state_dir>/<app>/<entity>/<partition>`.
         control: the topic of rules.
         rules_position: how far the loop has read it.
+        remove_unused: removes folders that no task uses, where that is due, and returns them; called in the thread.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Restorer:
         state_dir: Path,
         control: TopicPartition | None = None,
         rules_position: Callable[[], int] = lambda: 0,
+        remove_unused: Callable[[], list[Aside]] = list,
     ) -> None:
         self._runtime = runtime
         self._disk = disk
@@ -106,6 +109,7 @@ class Restorer:
         self._state_dir = state_dir
         self._control = control
         self._rules_position = rules_position
+        self._remove_unused = remove_unused
         self._inbox: Inbox[Job | str] = runtime.inbox()
         self._done: deque[RestoreResult] = deque()
         self._set_aside = SetAside(disk, runtime.monotonic_s)
@@ -135,7 +139,7 @@ class Restorer:
         return None
 
     def take_set_aside(self) -> list[Aside]:
-        """Return the folders set aside since the last call."""
+        """Return the folders set aside or removed since the last call."""
         return self._set_aside.take()
 
     def close(self) -> None:
@@ -164,7 +168,8 @@ class Restorer:
     def _take_turns(self, jobs: dict[Job, Steps[RestoreResult]]) -> None:
         """Step jobs, those given and those that come, until told to close."""
         while True:
-            order = self._inbox.get(0.0 if jobs else None)
+            self._set_aside.add(self._remove_unused())
+            order = self._inbox.get(0.0 if jobs else _LOOK_EVERY_S)
             while isinstance(order, Job):
                 jobs[order] = self._steps(order)
                 order = self._inbox.get(0.0)
@@ -298,6 +303,7 @@ class Restorer:
         return Restoration(
             job.task_id, kind.topics, kind.topic_ids, kind.partitions, codec, form, store, self._runtime.now_ms(),
             may_read, self._control, rules_known, lambda position: self._rules_position() >= position,
+            self._runtime.now_ms,
         )  # fmt: skip
 
     def _folder(self, job: Job) -> Path:

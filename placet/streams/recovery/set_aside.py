@@ -22,7 +22,11 @@ _SOON_S: Final = 600.0
 
 
 class Aside(NamedTuple):
-    """A folder that was set aside, and why. `event` is "store damaged", or "store set aside" where it was sound."""
+    """A folder that was set aside, or removed, and why.
+
+    Attributes:
+        event: "store damaged", "store set aside" where it was sound, "store removed" or "store not removed".
+    """
 
     event: str
     task_id: TaskId
@@ -72,11 +76,15 @@ class SetAside:
         self._move("store set aside", task_id, folder, why)
 
     def take(self) -> list[Aside]:
-        """Return what was set aside since the last call."""
+        """Return what was set aside, or added, since the last call."""
         taken = []
         while self._news:
             taken.append(self._news.popleft())
         return taken
+
+    def add(self, others: list[Aside]) -> None:
+        """Add folders to those that are told of."""
+        self._news.extend(others)
 
     def _move(self, event: str, task_id: TaskId, folder: Path, why: str) -> None:
         aside = folder.with_name(folder.name + ".aside")

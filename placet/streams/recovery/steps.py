@@ -55,6 +55,8 @@ class Restoration:
 
     Attributes:
         topic_ids: ids of the entity type's topics, and of the control topic, as this gate knows them.
+        now_ms: when it begins, ms since the epoch.
+        clock_ms: tells how late it is meanwhile.
         may_read: tells whether there is room to read; asked again until there is.
         control: the control topic, if there is one; a gate publishes its definition there before it writes states.
         rules_known: tells whether the rules are read up to an offset, or were waited for long enough.
@@ -73,6 +75,7 @@ class Restoration:
     control: TopicPartition | None = None
     rules_known: Callable[[int], bool] = field(default=lambda _end: True)
     rules_read: Callable[[int], bool] = field(default=lambda _position: True)
+    clock_ms: Callable[[], int] = field(default=lambda: 0)
 
     def partition(self, topic: str) -> TopicPartition:
         """Return this task's partition of a topic."""

@@ -35,6 +35,14 @@ class Disk(Protocol):
         """Remove a folder and all in it, a file, a link, or nothing."""
         ...
 
+    def stores(self, folder: Path, /) -> list[tuple[Path, int]]:
+        """Return the folders of stores two levels below a folder, and when each was written last, in ms."""
+        ...
+
+    def remove_unused(self, path: Path, /) -> bool:
+        """Remove a store's folder, unless somebody has it open; return whether it was removed."""
+        ...
+
     def try_folder(self, folder: Path, /) -> None:
         """Make a folder, and in it for a moment what a store needs: a folder with a file that reaches the disk."""
         ...

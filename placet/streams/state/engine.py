@@ -54,8 +54,20 @@ class Database(Protocol):
         """Return an iterator, which stands nowhere yet."""
         ...
 
-    def flush(self) -> None:
-        """Put on disk what is in memory only."""
+    def flush(self, *, wait: bool = True) -> None:
+        """Put on disk what is in memory only; without waiting for it, what fails is told by the next write."""
+        ...
+
+    def live_files(self) -> list[dict[str, Any]]:
+        """Return its files, each with its `level`."""
+        ...
+
+    def compact_range(self, begin: None, end: None, /) -> None:
+        """Merge all files, down to the lowest level."""
+        ...
+
+    def set_options(self, options: dict[str, str], /) -> None:
+        """Change options while it is open. Whatever they are, it looks anew at what is to be merged."""
         ...
 
     def close(self) -> None:

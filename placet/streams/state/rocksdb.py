@@ -34,7 +34,9 @@ from placet.streams.errors import FatalError
 from placet.streams.state.engine import Database, Engine
 from placet.streams.state.store import StoreDamaged, StoreLocked, Writes
 
-__all__ = ["RocksDB", "RocksDBStore"]
+__all__ = ["LOCK_FILE", "RocksDB", "RocksDBStore"]
+
+LOCK_FILE: Final = "placet.lock"
 
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
@@ -45,6 +47,8 @@ _LIST_BYTES: Final = 8 << 20
 _LISTS_MAX: Final = 4
 _FILES_MAX: Final = 16
 """Small lists, for the last is sorted and written while everyone waits; files are merged once, not again and again."""
+_MANIFEST_BYTES: Final = 1
+"""A new one after each change: it holds the first and last key of each file, of those that are gone too."""
 
 _THE_DISK: Final = (
     "No space left on device", "Disk quota exceeded", "File too large", "Read-only file system", "Permission denied",
@@ -72,6 +76,7 @@ def _options() -> Options:
     options.set_max_open_files(256)
     options.set_keep_log_file_num(2)
     options.set_max_background_jobs(2)
+    options.set_max_manifest_file_size(_MANIFEST_BYTES)
     return options
 
 
@@ -83,6 +88,7 @@ def _filling_options() -> Options:
     options.set_write_buffer_size(_LIST_BYTES)
     options.set_max_write_buffer_number(_LISTS_MAX)
     options.set_level_zero_file_num_compaction_trigger(_FILES_MAX)
+    options.set_max_manifest_file_size(_LIST_BYTES)  # each list is a change: one manifest for all
     return options
 
 
@@ -94,7 +100,7 @@ class RocksDB:
     def lock(self, folder: Path, /) -> Callable[[], None]:
         """See `Engine`. By a file of ours: a loser must not even touch rocksdict's config file in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "placet.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        lock = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -197,6 +203,23 @@ class RocksDBStore:
         finally:
             del pairs  # an error's traceback would keep it, and with it the database and its lock
         return found
+
+    def clean(self, older_than_s: int, /) -> None:
+        """See `StateStore`. Waits only where the store is small: then its files are merged at once.
+
+        A value is gone once a file that deletes it was merged with the one that has it. "ttl" lets a file of this age
+        go down a level, and so on to the lowest one, unless there is none below the first; the other option writes each
+        file anew, and drops keys that mark a deletion. RocksDB looks at ages only where something is written or an
+        option is set, so an idle store would keep all; and what was deleted in memory alone is in no file yet.
+        """
+        age = str(older_than_s)
+        try:
+            self._db.flush(wait=False)
+            if not any(file["level"] for file in self._db.live_files()):
+                self._db.compact_range(None, None)
+            self._db.set_options({"ttl": age, "periodic_compaction_seconds": age})
+        except Exception as error:
+            raise self._failed(error) from error
 
     def close(self) -> None:
         """See `StateStore`."""

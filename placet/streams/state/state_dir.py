@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from placet.schemas.errors import SettingsError
 from placet.streams.state.disk import Disk
 
-__all__ = ["check_state_dir"]
+__all__ = ["LOOKS_PER_RETENTION", "check_state_dir"]
+
+LOOKS_PER_RETENTION: Final = 8
+"""How often a gate looks for what is to be gone: what it finds a look late is still gone within the retention."""
 
 
 def check_state_dir(disk: Disk, folder: Path) -> None:

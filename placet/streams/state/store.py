@@ -52,6 +52,10 @@ class StateStore(Protocol):
         """Return up to `limit` pairs with the prefix whose key is `start` or above, in order."""
         ...
 
+    def clean(self, older_than_s: int, /) -> None:
+        """Begin to take off the disk what was deleted or overwritten longer ago than this; do not wait for it."""
+        ...
+
     def close(self) -> None:
         """Give everything back. The store is not used afterwards."""
         ...
@@ -91,6 +95,9 @@ class MemoryStore:
                 break
             found.append((key, self._values[key]))
         return found
+
+    def clean(self, _older_than_s: int, /) -> None:
+        """See `StateStore`. Nothing of it is on a disk."""
 
     def close(self) -> None:
         """See `StateStore`."""
