@@ -11,10 +11,10 @@ from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, Headers, ProducerRecord
-from placet.streams.state.store import MemoryStore
+from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import EntityTopics, TaskId, dead_letters_topic
 
-__all__ = ["Written", "memory_task", "written"]
+__all__ = ["Written", "opened_task", "written"]
 
 Record: TypeAlias = tuple[str, bytes | None, bytes | None, Headers]
 """Topic, key, value and headers. A plain tuple: the copier knows nothing of Placet."""
@@ -31,12 +31,12 @@ class Written(NamedTuple):
         return sum(_size(record) for records in self.inputs for record in records) / len(self.inputs)
 
 
-def memory_task(topics: EntityTopics) -> Task:
-    """Open the task of a single partition, with its store in memory."""
+def opened_task(topics: EntityTopics, store: StateStore) -> Task:
+    """Open the task of a single partition."""
     definition = load_definition(DEFINITION)
     task = Task(
         TaskId("machine", 0), topics, dead_letters_topic("bench"),
-        Rules(compile_machine(definition), Codec(definition)), MemoryStore(), 1,
+        Rules(compile_machine(definition), Codec(definition)), store, 1,
     )  # fmt: skip
     task.open(None, dict.fromkeys(topics.inputs, 0), None)
     return task
@@ -50,7 +50,7 @@ def written(topics: EntityTopics, inputs: list[Input], now_ms: int) -> Written:
         inputs: in order; those of a workload's beginning.
         now_ms: when they were appended, and are decided.
     """
-    task = memory_task(topics)
+    task = opened_task(topics, MemoryStore())
     log = [
         ConsumerRecord(topics.proposals, 0, offset, now_ms, each.key, each.value) for offset, each in enumerate(inputs)
     ]

@@ -123,9 +123,13 @@ def inputs(definition: Path, count: int) -> Iterator[str]:
     ]
     given: Counter[str] = Counter()
     for begin in range(0, len(log), BATCH):
-        written = task.process(log[begin : begin + BATCH], NOW_MS, NOW_MS)
-        given.update({reason.name: many for (_, _, reason), many in task.counts.items()})
-        task.committed({topics.changelog: begin})
+        written, taken = [], log[begin : begin + BATCH]
+        while taken or task.left:
+            written += task.process(taken, NOW_MS, NOW_MS)
+            given.update({reason.name: many for (_, _, reason), many in task.counts.items()})
+            task.committed({topics.changelog: begin})
+            task.go_on(task.next_positions)  # nobody knows the schemas of inputs that were changed
+            taken = []
         yield f"inputs {rules.entity} {begin} {digest(written)}"
     yield f"store {rules.entity} {digest(store.scan(b'', b'', sys.maxsize))}"
     yield f"reasons {rules.entity} {', '.join(f'{many} {name}' for name, many in sorted(given.items()))}"
