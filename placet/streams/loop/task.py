@@ -217,8 +217,8 @@ class Task:
 
     def _must_ask(self, record: ConsumerRecord, checked: Verdict) -> bool:
         """Whether an input of an unknown schema has to wait: nobody was asked since it was polled."""
-        if checked.decision.reason is Reason.UNKNOWN_SCHEMA and record.offset >= self._asked_to.get(record.topic, 0):
-            self.asks = True
+        unknown = checked.decision.reason is Reason.UNKNOWN_SCHEMA
+        self.asks = unknown and record.offset >= self._asked_to.get(record.topic, 0)
         return self.asks
 
     def go_on(self, asked_to: Mapping[str, int]) -> None:
