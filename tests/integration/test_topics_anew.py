@@ -27,8 +27,9 @@ fields: {watts: {type: long, default: 5}}
 signals:
   changed: {payload: {watts: long}, from: [absent, lit], to: lit, copy: watts}
 """
-NOTICED_S = 70
-"""A question each 30 s, ten seconds of doubt where all brokers have to hear of it, and a slow machine."""
+NOTICED_S = 40
+"""A question each two seconds, three of doubt where all brokers have to hear of it; a restore's ten; a slow machine."""
+LOOKS_OFTEN = str(Path(__file__).with_name("gate_that_looks_often.py"))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def world(broker: Broker, tmp_path: Path) -> Iterator[World]:
 
 def at_work(world: World, **more: str) -> Gate:
     """A gate that has decided twenty signals."""
-    gate = world.gate("a", **more)
+    gate = world.gate("a", program=[LOOKS_OFTEN], **more)
     for number in range(20):
         world.signal(f"l-{number}", "changed", {"watts": number}, f"s-{number}")
     world.flush()
@@ -50,15 +51,16 @@ def at_work(world: World, **more: str) -> Gate:
 
 
 def delete(world: World, topic: str) -> None:
-    world.admin().delete_topics([topic], operation_timeout=20)[topic].result(20)
+    admin = world.admin()  # kept: a client that is gone answers nothing
+    admin.delete_topics([topic], operation_timeout=20)[topic].result(20)
 
 
 def make(world: World, topic: str, configs: dict[str, str]) -> None:
     """Make a topic as soon as the brokers have forgotten the one before."""
-    deadline_s = time.monotonic() + 30
+    deadline_s, admin = time.monotonic() + 30, world.admin()
     while True:
         try:
-            world.admin().create_topics([NewTopic(topic, 1, 1, config=configs)])[topic].result(20)
+            admin.create_topics([NewTopic(topic, 1, 1, config=configs)])[topic].result(20)
         except KafkaException:
             assert time.monotonic() < deadline_s, f"{topic} can't be made anew"
             time.sleep(0.02)
@@ -122,7 +124,8 @@ def test_a_control_topic_made_anew_stops_the_task_of_a_running_gate_and_of_one_t
 
 def test_added_partitions_stop_the_task_of_a_running_gate(world: World) -> None:
     gate = at_work(world)
-    world.admin().create_partitions([NewPartitions(world.topics.signals, 2)])[world.topics.signals].result(20)
+    admin = world.admin()
+    admin.create_partitions([NewPartitions(world.topics.signals, 2)])[world.topics.signals].result(20)
     assert f"{world.topics.signals} has 2 partitions, this gate knows 1" in why_stopped(gate)
 
 

@@ -115,6 +115,8 @@ class LoopWorld:
         committed, ends = log.committed(self.inputs), log.end_offsets(self.inputs)
         return all((committed[partition] or 0) == ends[partition] for partition in self.inputs)
 
+    known = 0
+
     def ask(self) -> None:
         """Ask the registry, which may not answer."""
         if self.happens("the registry does not answer", 3):

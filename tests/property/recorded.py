@@ -101,8 +101,8 @@ class Replica:
         clock_ms = batch[0].decided_at
         self.records += self._task.process([given.record for given in batch], clock_ms, clock_ms)
         self._task.committed({})
-        while self._task.asks:
-            self._task.go_on(self._task.next_positions)
+        while self._task.asking.number:
+            self._task.asking.go_on(self._task.next_positions)
             self.records += self._task.process([], clock_ms, clock_ms)
             self._task.committed({})
 

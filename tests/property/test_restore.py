@@ -18,7 +18,7 @@ from placet.streams.kafka.admin_errors import UnknownTopic
 from placet.streams.kafka.cluster import TopicInfo
 from placet.streams.records import TopicPartition
 from placet.streams.recovery.restore import restore
-from placet.streams.recovery.steps import Restored
+from placet.streams.recovery.steps import Restored, Steps
 from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import control_topic
@@ -304,6 +304,28 @@ def test_a_tombstone_that_had_its_time_is_no_lost_change(gate: TestDriver) -> No
     log.put(at, records[:-1], records[-2].offset + 2)
     with pytest.raises(LogBehind, match="are they lost"):
         restored(gate, log=log, now_ms=day_later)
+
+
+def test_a_restore_behind_such_a_tombstone_may_be_given_up_anywhere(gate: TestDriver) -> None:
+    """The next one can't tell from its part whether changes are lost: it begins from the start."""
+    log, at = log_of(gate), TopicPartition(gate.topics.changelog, 0)
+    log.put(at, log.records(at)[:-1], log.end(at) + 3)
+    day_later = gate.now_ms + 25 * 3_600_000
+
+    def steps(store: MemoryStore) -> Steps[Restored]:
+        job = replace(job_of(gate, 0, 1, store), now_ms=day_later, clock_ms=lambda: day_later)
+        return restore(job, InPieces(gate, 1, log))
+
+    for given_up in range(1, len(list(steps(MemoryStore())))):
+        store = MemoryStore()
+        first = steps(store)
+        for _ in range(given_up):
+            next(first)
+        first.close()
+        try:
+            list(steps(store))
+        except TaskCorrupted:  # set aside
+            list(steps(MemoryStore()))
 
 
 @pytest.mark.parametrize(("role", "says"), [("changelog", "are they lost"), ("ledger", "is its commit lost")])

@@ -103,8 +103,8 @@ class Feeder:
         return at
 
     def _poison(self) -> bytes:
-        """Return what no gate can read: no record at all, or one of a schema that nobody has."""
-        return b"{}" if self._world.choices.pick(2) else b"\xc3\x01schemaXY"
+        """Return what no gate can read: no record at all, or one of a schema that nobody has, which ends a batch."""
+        return b"{}" if self._scale.note_bytes or self._world.choices.pick(2) else b"\xc3\x01schemaXY"
 
     def _codec(self) -> Codec:
         """Return the codec of a producer of any version that was published by now."""

@@ -481,3 +481,40 @@ def test_rules_are_waited_for_from_the_moment_on_when_they_are_asked_for(tmp_pat
     clock[0] += 2
     assert restoration.rules_known(1)
     restorer.close()
+
+
+def test_a_task_that_only_asks_is_restored_though_another_ones_reading_broke_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that was closed answers nobody any more: not the question that waits, nor the next one."""
+    monkeypatch.setattr("placet.streams.recovery.restore_thread._RETRY_AFTER_S", 0.01)
+    driver, made = lamp(), list[InPieces]()
+
+    class Breaks(InPieces):
+        def ask_committed(self, partitions: list[TopicPartition]) -> Future[dict[TopicPartition, int | None] | None]:
+            if made[0] is self and partitions[0].partition == 1:
+                return Future()
+            return super().ask_committed(partitions)
+
+        def poll(self) -> None:
+            if made[0] is self and self._read_at:
+                self.broken = "its connection went"
+
+        def take(self, partition: TopicPartition) -> tuple[list[ConsumerRecord], int | None]:
+            if self.broken:
+                raise LogUnreachable(self.broken)
+            return super().take(partition)
+
+    def make() -> InPieces:
+        made.append(Breaks(driver, 1, lamps(driver, 2)))
+        return made[-1]
+
+    restorer = restorer_of(driver, tmp_path, make)
+    for partition in (0, 1):
+        restorer.submit(Job(TaskId("lamp", partition), kind_of(driver)))
+    found = [next_of(restorer) for _ in (0, 1)]
+    assert [(done.error, done.restored is not None) for done in found] == [(None, True), (None, True)]
+    for done in found:
+        assert done.store is not None
+        done.store.close()
+    restorer.close()

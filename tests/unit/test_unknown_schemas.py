@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import Future
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import MagicMock
@@ -22,11 +25,12 @@ from placet.schemas.errors import PlacetError, UnknownSchema
 from placet.schemas.ledger import Genesis
 from placet.schemas.messages import Kind, Message
 from placet.streams.errors import LogUnreachable
-from placet.streams.kafka.schema_registry import RegistryUnreachable, SchemaTexts
+from placet.streams.host import LocalHost
+from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.loop.task import Task
 from placet.streams.loop.unknown_schemas import SchemaQuestion
 from placet.streams.records import ConsumerRecord
-from placet.streams.state.layout import state_key
+from placet.streams.state.layout import deleted_key, dump_log_time, reminders, state_key
 from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId, entity_topics
 from tests.staged import StagedHost
@@ -58,7 +62,7 @@ class Lamp:
         self.control = MagicMock(position=3)
         self.ends: list[Future[int]] = []
         self.outage: PlacetError | None = None
-        self.asked = 0
+        self.asked = self.known = 0
         self.told = MagicMock()
         host = StagedHost(monotonic_s=lambda: self.now_s, spawn=lambda _name, work: work())
         self.question = SchemaQuestion(host, self.control, self._ask_end, cast("Any", self), self.told)
@@ -124,7 +128,7 @@ def test_an_answer_is_about_what_was_polled_before_the_question() -> None:
     lamp.ends[0].set_result(3)
     lamp.look()
     assert lamp.decide(NOBODYS) == [Reason.UNKNOWN_SCHEMA], "the first one; the second came later"
-    assert lamp.task.asks
+    assert lamp.task.asking.number
 
 
 def test_an_answer_to_a_question_about_inputs_that_are_read_again_is_about_none_of_them() -> None:
@@ -135,7 +139,7 @@ def test_an_answer_to_a_question_about_inputs_that_are_read_again_is_about_none_
     assert lamp.question.look([lamp.task]) == ([], [])
     lamp.ends[0].set_result(3)
     assert lamp.look() == (0, 0)
-    assert not lamp.task.asks
+    assert not lamp.task.asking.number
 
 
 @pytest.mark.parametrize("outage", [RegistryUnreachable("503"), None])
@@ -208,7 +212,7 @@ def test_a_state_of_an_unknown_schema_is_asked_for_once_and_then_stops_the_task(
     lamp = Lamp()
     lamp.store.write({state_key(b"l"): b"\x01" + _raw(NOBODYS)})
     assert lamp.decide(lamp.signal(1)) == []
-    assert lamp.task.asks
+    assert lamp.task.asking.number
     lamp.look()
     lamp.ends[0].set_result(3)
     lamp.look()
@@ -219,3 +223,95 @@ def test_a_state_of_an_unknown_schema_is_asked_for_once_and_then_stops_the_task(
 def _raw(value: bytes) -> bytes:
     """Return a changelog record as a restore keeps it."""
     return msgspec.msgpack.encode((value, []))
+
+
+def test_a_deleted_entity_whose_state_is_of_an_unknown_schema_waits_too_and_is_forgotten_later() -> None:
+    """Housekeeping meets it: nothing of it is lost, and the task is stopped only once it was asked for."""
+    lamp = Lamp()
+    key = deleted_key(b"gone")
+    lamp.store.write({
+        state_key(b"gone"): b"\x01" + _raw(NOBODYS), key: dump_log_time(1), **dict(reminders(1, 1, [key])),
+    })  # fmt: skip
+    assert lamp.decide(lamp.signal(1)) == [Reason.NONE], "what was decided before is committed"
+    assert lamp.task.asking.number
+    lamp.look()
+    lamp.ends[0].set_result(3)
+    assert lamp.look() == (0, 1)
+    with pytest.raises(UnknownSchema, match=r"lamp\.changelog partition 0: 'gone' can't be read"):
+        lamp.decide(lamp.signal(2))
+
+
+def test_a_late_answer_is_about_nothing_that_was_met_after_the_question() -> None:
+    lamp = Lamp()
+    lamp.store.write({state_key(b"l"): b"\x01" + _raw(NOBODYS)})
+    assert lamp.decide(NOBODYS) == []
+    lamp.look()
+    lamp.task.discard()
+    assert lamp.decide(lamp.signal(1)) == [], "read again in another cut: now a state has to be asked for"
+    lamp.ends[0].set_result(3)
+    assert lamp.look() == (0, 0)
+    lamp.look()
+    assert len(lamp.ends) == 2, "it is asked for"
+
+
+def test_tasks_whose_schemas_came_go_on_though_others_are_waited_for() -> None:
+    lamp = Lamp()
+    lamp.outage = RegistryUnreachable("500 for one of two")
+    lamp.decide(lamp.signal(1, NEWER_SIGNALS), NOBODYS)
+    lamp.known = -1
+    lamp.look()
+    lamp.known, _ = 0, lamp.codec.learn(contracts(NEWER).signal)
+    lamp.ends[0].set_result(3)
+    assert lamp.look() == (0, 1)
+    assert lamp.decide() == [Reason.NONE], "the other one is refused by nobody yet"
+    assert lamp.task.asking.number
+
+
+def test_a_question_that_nobody_answers_is_told_after_a_while() -> None:
+    lamp = Lamp()
+    lamp.decide(NOBODYS)
+    lamp.look()
+    lamp.now_s = 6.0
+    lamp.look()
+    assert lamp.events() == ["inputs wait for a schema"]
+    assert "no answer for 5 s" in lamp.question.why
+    lamp.ends[0].set_result(4)
+    lamp.look()
+    assert lamp.question.why.endswith("the control topic from 3 to 4")
+    lamp.task.discard()
+    lamp.look()
+    assert lamp.question.why == "", "nobody waits any more"
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "unknown"),
+    [
+        (200, "<html>please log in</html>", False),
+        (200, "", False),
+        (404, "404 page not found", False),
+        (403, '{"error_code": 40301, "message": "not allowed"}', False),
+        (500, '{"error_code": 50001, "message": "broken"}', False),
+        (404, '{"error_code": 40403, "message": "no such schema"}', True),
+        (422, '{"error_code": 42201, "message": "bad id"}', True),
+    ],
+)
+def test_only_a_registrys_own_word_says_that_there_is_no_schema(code: int, body: str, unknown: bool) -> None:
+    """A proxy's page says nothing of an id: the input waits."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Page) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        registry = Registry(LocalHost(), f"http://127.0.0.1:{server.server_port}", {"max.retries": "0"})
+        with pytest.raises(RegistryUnreachable) if not unknown else nullcontext():
+            assert registry.find(9) is None
+        assert registry.find(1 << 31) is None, "no registry gives such an id"
+        server.shutdown()

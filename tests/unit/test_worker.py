@@ -96,7 +96,7 @@ class Turn:
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
         self.task = MagicMock(
             task_id=TASK, positions=positions, next_positions=positions, staged_positions=positions, left=[],
-            oldest_at=CLOCK_MS, asks=False, cleaned_ms=0,
+            oldest_at=CLOCK_MS, asking=SimpleNamespace(number=0), cleaned_ms=0,
         )  # fmt: skip
         self.task.needs_housekeeping.return_value = expired
         self.worker.tasks[TASK] = self.task

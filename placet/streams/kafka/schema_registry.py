@@ -38,9 +38,14 @@ _PAUSE_S: Final = 0.1
 _OUTAGE_S: Final = 30.0
 """How long nothing is asked for after the registry did not answer."""
 _UNKNOWN_MAX: Final = 10_000
+_FAILURES_MAX: Final = 3
+"""So many ids without an answer, one after the other, say that the registry is away."""
 _READ_BESIDE: Final = frozenset({"decision", "ledger", "control", "dead_letter"})
 """Roles of records that a gate reads outside of transactions, if at all."""
+_ID_MAX: Final = (1 << 31) - 1
 _NOT_FOUND: Final = 404
+_OF_AN_ID: Final = frozenset({400, 404, 410, 422})
+"""Answers that say of an id that there is no schema for it."""
 _REFUSED: Final = (409, 422)
 
 
@@ -161,10 +166,14 @@ class Registry:
             return self._text_of(schema_id)
 
     def _text_of(self, schema_id: int) -> str | None:
+        if schema_id > _ID_MAX:
+            return None
         try:
-            return self._client.get_schema(schema_id).schema_str
+            return str(self._client.get_schema(schema_id).schema_str)
         except self._library.SchemaRegistryError as error:
-            if error.http_status_code != _NOT_FOUND:
+            # A registry's own error names its code; a proxy's says nothing of the id, and nothing does while one may
+            # not ask, or not now.
+            if error.error_code <= 0 or error.http_status_code not in _OF_AN_ID:
                 raise
             return None
 
@@ -236,6 +245,8 @@ class Registry:
             yield
         except (self._library.SchemaRegistryError, self._http.HTTPError, OSError) as error:
             raise RegistryUnreachable(f"{self.url}: {error}") from error
+        except (ValueError, TypeError, AttributeError, KeyError) as error:  # what the client makes of a proxy's page
+            raise RegistryUnreachable(f"{self.url} gave no answer of a registry: {error}") from error
 
 
 class SchemaTexts:
@@ -262,21 +273,30 @@ class SchemaTexts:
             raise UnknownSchema(f"the registry does not know the schema id {schema_id}")
         return text
 
+    @property
+    def known(self) -> int:
+        """How many schemas the registry gave."""
+        return len(self._texts)
+
     def ask(self) -> None:
-        """Ask the registry for what was wanted since the last time.
+        """Ask the registry for what was wanted since the last time, each id by itself.
 
         Raises:
-            RegistryUnreachable: it does not answer; what it was not asked for stays wanted.
+            RegistryUnreachable: it does not answer for some, which stay wanted.
         """
-        while self._registry is not None and self._wanted:
+        failed: dict[int, RegistryUnreachable] = {}
+        while self._registry is not None and self._wanted and len(failed) < _FAILURES_MAX:
             schema_id = self._wanted.pop()
             try:
                 text = self._registry.find(schema_id)
-            except RegistryUnreachable:
-                self._wanted.add(schema_id)
-                raise
+            except RegistryUnreachable as error:
+                failed[schema_id] = error
+                continue
             if text is not None:
                 self._texts[schema_id] = text
+        self._wanted.update(failed)
+        if failed:
+            raise next(iter(failed.values()))
 
 
 def wire_of(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from placet.processors.dedup import memory_kept_ms
+from placet.schemas.errors import UnknownSchema
 from placet.schemas.state import ABSENT
 from placet.streams.loop.batch import Batch
 from placet.streams.records import ProducerRecord
@@ -63,7 +64,12 @@ class Housekeeping:
                 value = batch.get(key)
                 # What was remembered anew meanwhile, be it in this very transaction, has a reminder of its own.
                 if value is not None and self._expired(b"t" + value, log_time):
-                    self._delete(batch, key, log_time, task_epoch, sequence)
+                    try:
+                        self._delete(batch, key, log_time, task_epoch, sequence)
+                    except UnknownSchema:  # the next transaction meets it again
+                        batch.put(reminder, reminded)
+                        self._seen = reminder
+                        raise
 
     def committed(self) -> None:
         """Go on behind what was deleted: RocksDB would walk over every deleted key again."""

@@ -32,6 +32,7 @@ from placet.schemas.ledger import Commit, Genesis, Span
 from placet.schemas.messages import Kind
 from placet.streams.errors import TaskStopped
 from placet.streams.loop.air import come_up_for_air
+from placet.streams.loop.asking import Asking
 from placet.streams.loop.batch import Batch, DecidedInput
 from placet.streams.loop.expiry import Housekeeping
 from placet.streams.loop.order import in_log_time_order
@@ -53,6 +54,9 @@ read before the first is decided: there may be room for a few only."""
 _BYTES_DO_NOT_DECODE: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
 
 
+_HOUSEKEEPING: Final = ("", 0)
+
+
 class Phase(Enum):
     """Where a task is in its life: RESTORING -> RUNNING -> CLOSED."""
 
@@ -67,7 +71,7 @@ class Task:
     Attributes:
         positions: next position of each input topic behind the last commit.
         left: inputs that were polled and not taken yet, from `positions` on.
-        asks: whether the first of these names a schema that others are to be asked for before it is decided.
+        asking: whether others have to be asked for a schema before the first of these is decided.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
         cleaned_ms: when its store was last told to clean its disk, ms since the epoch.
@@ -110,9 +114,7 @@ class Task:
         self.left: list[ConsumerRecord] = []
         self._holds: tuple[str, int] | None = None
         self._held: tuple[str, int] | None = None
-        self.asks = False
-        self._asked_to: dict[str, int] = {}
-        self._asked_for: tuple[str, int] | None = None
+        self.asking = Asking()
         self.follow(rules)
 
     def follow(self, rules: Rules) -> None:
@@ -173,7 +175,10 @@ class Task:
             self._send(batch, decided[begin : begin + _AT_ONCE])
             come_up_for_air()
         self.counts = Counter(batch.outcomes)
-        self._housekeeping.add_to(batch, times.log_time, self._task_epoch, sequence)
+        try:
+            self._housekeeping.add_to(batch, times.log_time, self._task_epoch, sequence)
+        except UnknownSchema as error:
+            self.asking.wait_for_state(_HOUSEKEEPING, error)
         if self._genesis:
             batch.send(self._ledger_record(b"genesis", self._genesis))
         batch.commit = Commit(
@@ -196,7 +201,7 @@ class Task:
             for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
                 if record.timestamp > log_time_max or (decided and batch.size_bytes >= bytes_max):
                     return decided, times
-                if isinstance(checked, Verdict) and self._must_ask(record, checked):
+                if isinstance(checked, Verdict) and self.asking.must_wait(record, checked):
                     self._check(ordered[begin + _AT_ONCE :])  # so that what else is unknown is asked for with it
                     return decided, times
                 then = times.at_least(record.timestamp)
@@ -206,24 +211,12 @@ class Task:
                 )  # fmt: skip
                 try:
                     decided.append(self._decide(batch, record, checked, at, then))
-                except UnknownSchema:
-                    if self._asked_for == (record.topic, record.offset):
-                        raise
-                    self._asked_for, self.asks = (record.topic, record.offset), True
+                except UnknownSchema as error:
+                    self.asking.wait_for_state((record.topic, record.offset), error)
                     return decided, times
                 times = then
             come_up_for_air()
         return decided, times
-
-    def _must_ask(self, record: ConsumerRecord, checked: Verdict) -> bool:
-        """Whether an input of an unknown schema has to wait: nobody was asked since it was polled."""
-        unknown = checked.decision.reason is Reason.UNKNOWN_SCHEMA
-        self.asks = unknown and record.offset >= self._asked_to.get(record.topic, 0)
-        return self.asks
-
-    def go_on(self, asked_to: Mapping[str, int]) -> None:
-        """Decide inputs of unknown schemas up to these positions: whoever may know them was asked."""
-        self.asks, self._asked_to = False, dict(asked_to)
 
     def _hold(self, record: ConsumerRecord, clock_ms: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
@@ -259,8 +252,9 @@ class Task:
 
     def discard(self) -> None:
         """Forget what an aborted transaction staged, and what was polled: it is to be read again from `positions`."""
-        self._batch = self._held = self._holds = self._asked_for = None
-        self.left, self._batch_left, self.asks, self._asked_to = [], [], False, {}
+        self._batch = self._held = self._holds = None
+        self.left, self._batch_left = [], []
+        self.asking.discard()
 
     @property
     def next_positions(self) -> dict[str, int]:

@@ -135,7 +135,7 @@ def needs_housekeeping(task: Task, clock_ms: int) -> bool:
 
 
 def clean(tasks: Iterable[Task], clock_ms: int, retention_ms: int) -> None:
-    """Let each store take old values off its disk, often enough for all to be gone within the retention.
+    """Let a store take old values off its disk, one with each call: each often enough for all to be gone in time.
 
     In the worst case a value waits an eighth until it is in a file, a half until the file is old, and an eighth until
     that is noticed; the rest is for merging.
@@ -149,6 +149,7 @@ def clean(tasks: Iterable[Task], clock_ms: int, retention_ms: int) -> None:
             task.cleaned_ms = clock_ms
             with _damage_of(task):
                 task.store.clean(retention_ms // 2_000)
+            return
 
 
 def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:

@@ -89,8 +89,7 @@ class Worker:
         bytes_max: int = task_calls.TRANSACTION_BYTES_MAX,
     ) -> None:
         self._stopping, self.rules = stopping, rules
-        self._make_consumer = make_consumer
-        self._consumer = make_consumer()
+        self._make_consumer, self._consumer = make_consumer, make_consumer()
         self._producer = producer
         self._restorer = restorer
         self._now_ms, self._monotonic_s = runtime.now_ms, runtime.monotonic_s
@@ -139,7 +138,7 @@ class Worker:
     def run_once(self) -> None:
         """Move one batch from the input topics to the outputs, atomically."""
         self._back_off.begin()
-        room = task_calls.room_for([task for task in self.tasks.values() if not task.asks], self._records_max)
+        room = task_calls.room_for([task for task in self.tasks.values() if not task.asking.number], self._records_max)
         records = self._consumer.poll_batch(room, self._wait_ms())
         if self._consumer.joined:  # a gate that the group does not admit fences nobody, and one that does is seen there
             self._producer.start()  # once, and after any suspicion: what an earlier one left behind is fenced
@@ -160,7 +159,7 @@ class Worker:
 
     def _wait_ms(self) -> int:
         """How long to wait for a record: not long while a task may want to start or go on, not at all for more."""
-        if any(task.left and not task.asks for task in self.tasks.values()):
+        if any(task.left and not task.asking.number for task in self.tasks.values()):
             return 0
         return _RESTORING_TIMEOUT_MS if self._restoring or self._unknown.waiting else self._poll_timeout_ms
 
@@ -187,7 +186,7 @@ class Worker:
         self._stop_unreadable()
         self._identity.check(self.tasks)
         self._ask_for_schemas()
-        deciding = {task_id: task for task_id, task in self.tasks.items() if not task.asks}
+        deciding = {task_id: task for task_id, task in self.tasks.items() if not task.asking.number}
         work = task_calls.lanes_of(records, deciding, self.rules.entity_of)
         for task_id, task in deciding.items():
             if task.left:
@@ -336,7 +335,8 @@ class Worker:
 
     def _show_tasks(self) -> None:
         phases = {str(task): "running" for task in self.tasks}
-        phases |= {str(task.task_id): "waiting" for task in self._unknown.waiting if self._unknown.why}
+        waiting = self._unknown.waiting if self._unknown.why else ()
+        phases |= {str(task.task_id): "waiting" for task in waiting if task.task_id in self.tasks}
         phases |= {str(task): "restoring" for task in self._restoring}
         phases |= {str(task): "stopped" for task in self._stopped}
         self._observer.tasks(phases)

@@ -74,7 +74,12 @@ class ChangelogCopy:
     @property
     def gap(self) -> bool:
         """Whether more was behind the last record than the marker of its transaction; only of a copy from the start."""
-        return self._offsets.start == 0 and self._offsets.stop > self._next + 1
+        return self.is_whole and self._offsets.stop > self._next + 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a copy from the start."""
+        return self._offsets.start == 0
 
     def _sequence_of(self, record: ConsumerRecord) -> int:
         try:

@@ -41,7 +41,11 @@ class LeftBehind:
             return []
         self._looked_at_ms = now_ms
         removed: list[Aside] = []
-        for folder, written_ms in self._disk.stores(self._folder):
+        try:
+            found = self._disk.stores(self._folder)
+        except OSError:  # looked at again the next time
+            return removed
+        for folder, written_ms in found:
             number, unused_ms = folder.stem, now_ms - written_ms
             if unused_ms < self._unused_ms or not number.isdecimal():
                 continue

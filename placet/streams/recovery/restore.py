@@ -242,9 +242,12 @@ def _check_changed(job: Restoration, copy: ChangelogCopy, chain: LedgerChain) ->
     time: then something was behind the last record that is left.
     """
     changed, known = copy.changed, chain.last.sequence if chain.last else 0
+    had_its_time = job.now_ms - chain.changed_at > _TOMBSTONES_STAY_MS
     if changed == UNKNOWN:
         return
-    if changed < chain.changed and not (copy.gap and job.now_ms - chain.changed_at > _TOMBSTONES_STAY_MS):
+    if changed < chain.changed and not (had_its_time and copy.gap):
+        if had_its_time and not copy.is_whole:
+            raise TaskCorrupted(job.task_id, "only a copy from the start tells whether changes are lost")
         raise LogBehind(
             job.task_id, f"{job.topics.changelog} ends with transaction {changed}, the ledger knows of changes "
             f"of {chain.changed}: are they lost?",

@@ -258,10 +258,12 @@ class Restorer:
         Raises:
             LogUnreachable: it can't be asked or read, or gives nothing to read while others wait for the room.
         """
-        self._log = self._log or self._make_log()
-        steps, moved_at_s = restore(self._restoration(job, store), self._log), self._runtime.monotonic_s()
+        log = self._log = self._log or self._make_log()
+        steps, moved_at_s = restore(self._restoration(job, store), log), self._runtime.monotonic_s()
         try:
             while True:
+                if self._log is not log:  # closed, with the questions that wait: nobody answers them any more
+                    raise LogUnreachable("what it was read with broke")
                 progress = next(steps)
                 now_s = self._runtime.monotonic_s()
                 if progress.waits_for is None or job.task_id not in self._reading:

@@ -10,6 +10,7 @@ data, and only its status says so: `items()` has no status.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -103,6 +104,8 @@ class RocksDB:
         lock = os.open(folder / LOCK_FILE, os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (folder / LOCK_FILE).exists() or os.fstat(lock).st_ino != (folder / LOCK_FILE).stat().st_ino:
+                raise BlockingIOError(errno.EAGAIN, "the folder was removed in this moment")
         except OSError:
             os.close(lock)
             raise
