@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from placet.processors.address import partition_of
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.control import decode_control
 from placet.schemas.messages import Kind, Message
 from placet.simulation.brokers.log import ABORT, COMMIT, Piece, ProducerBatch
 from placet.simulation.brokers.transactions import OpenTransaction
+from placet.streams.records import ConsumerRecord
+from placet.streams.rules.rulebook import Rulebook
 from placet.streams.topology import control_topic
 from tests.simulation.rules import APP, CODEC, CODECS, DEFINITION, ENTITIES, PARTITIONS, TOPICS
 
@@ -39,6 +40,7 @@ class Feeder:
         self._open = False
         self._sequences: dict[tuple[str, int], int] = {}
         self._sent: list[Message] = []
+        self._rulebook = Rulebook(control_topic(APP))
         self._codecs: list[Codec] = []
         self._later()
 
@@ -107,13 +109,18 @@ class Feeder:
         return b"{}" if self._scale.note_bytes or self._world.choices.pick(2) else b"\xc3\x01schemaXY"
 
     def _codec(self) -> Codec:
-        """Return the codec of a producer of any version that was published by now."""
+        """Return the codec of a producer of any version that was published by now, and not overtaken."""
         world = self._world
         if not world.scale.rolls:
             return CODEC
-        entries, _, _ = world.cluster.log((control_topic(APP), 0)).read(0, 100, committed=True)
-        if len(entries) != len(self._codecs):
-            self._codecs = [CODECS[decode_control(entry.value or b"").digest] for entry in entries]
+        at = (control_topic(APP), 0)
+        entries, end, _ = world.cluster.log(at).read(self._rulebook.position, 100, committed=True)
+        if entries:
+            records = [
+                ConsumerRecord(*at, one.offset, one.timestamp, one.key, one.value, one.headers) for one in entries
+            ]
+            self._rulebook.take(records, end)
+            self._codecs = [CODECS[entry.digest] for entry in self._rulebook.of(DEFINITION.entity)]
         return self._codecs[world.choices.pick(len(self._codecs))] if self._codecs else CODEC
 
     def _message(self) -> Message:
