@@ -8,7 +8,7 @@ from tests.property.game import Game
 from tests.property.strategies import as_yaml, definitions, histories, thorough
 
 
-@thorough(500)
+@thorough(1_000)
 @given(definitions(), histories(30))
 def test_the_gate_and_the_naive_model_decide_alike(rules: dict, history: list[bytes]) -> None:
     note(as_yaml(rules))
