@@ -5,7 +5,7 @@
     ├── SettingsError        a setting, a topic or the machine is wrong: the operator corrects it, then starts again
     ├── DecodeError          these bytes are no record of the contract: the input is refused, its bytes are kept
     │   ├── InvalidPayload   the bytes decode, but the name is unknown, or the payload does not fit the name
-    │   └── UnknownSchema    the schema is not known yet: the input is refused, and may be sent again later
+    │   └── UnknownSchema    the schema is not known here: whoever may know it is asked, then the input is refused
     └── streams.errors       the errors that the run loop reacts to
 
 A refused input is no error: it is a `Decision` (see `placet.schemas.decision`).
@@ -66,4 +66,4 @@ class InvalidPayload(DecodeError):
 
 
 class UnknownSchema(DecodeError):
-    """The bytes name a schema that nobody knows yet. Reaction: refuse it (`UNKNOWN_SCHEMA`); a retry may help."""
+    """The bytes name a schema that is not known here. Reaction: ask whoever may know it, else `UNKNOWN_SCHEMA`."""
