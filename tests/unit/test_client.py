@@ -681,12 +681,18 @@ def test_a_broker_that_is_away_is_logged_once_an_outage(caplog: pytest.LogCaptur
         tell(refused.format("producer-2"), 1_000.0 + second)
     tell("GETPID [app#producer-2] [thrd:main]: no PID from broker kafka-1:9092/bootstrap: retrying", 1_301.0)
     tell("FAIL [app#consumer-1] [thrd:GroupCoordinator]: GroupCoordinator: kafka-1:9092: Connect failed", 1_302.0)
+    leaderless = "METADATAUPDATE [app#producer-2] [thrd:main]: Partition order.signals(Cw)[0]: new leader{} in cache"
+    tell(leaderless.format("-1 not found"), 1_302.5, logging.WARNING)  # the broker comes back
     assert caplog.messages == [refused.format("consumer-1")]
     tell(refused.format("consumer-1").replace("kafka-1", "kafka-2"), 1_303.0)  # another broker
     tell(refused.format("consumer-1"), 1_400.0)  # another outage
     tell("OFFSET [app#consumer-1] [thrd:main]: partition reset", 1_401.0)
     tell("OFFSET [app#consumer-1] [thrd:main]: partition reset", 1_401.0)
     assert len(caplog.messages) == 5
+    tell(leaderless.format("-1 not found"), 1_500.0, logging.WARNING)  # nobody said why
+    tell(leaderless.format("-1 not found"), 1_501.0, logging.WARNING)
+    tell(leaderless.format("2 not found"), 1_501.0, logging.WARNING)  # a broker that nobody knows is another matter
+    assert len(caplog.messages) == 7
 
 
 def test_a_broker_that_is_still_loading_is_logged_when_it_takes_long(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,6 +29,8 @@ _QUIET_S = 60.0
 _LOADING = re.compile(r"GETPID .*: Broker: Coordinator (?:load in progress|not available): retrying")
 """A broker that was just started says so to each new producer, which asks again half a second later."""
 _LOADS_FOR_S: Final = 5.0
+_LEADERLESS = re.compile(r"METADATAUPDATE .*: new leader ?-1 not found in cache")
+"""A partition has no leader while its broker comes back: each client says so with every answer that it gets."""
 _PAD_EVENT: Final = 16
 
 
@@ -119,9 +121,10 @@ class _OneLineAnOutage(logging.Filter):
         if _LOADING.match(line) and self._loads(record.created):
             return False
         found = _CONNECTION.match(line)
-        if found is None:
+        if found is None and not _LEADERLESS.match(line):
             return True
-        if not found[1]:  # a coordinator without its address is the broker that was named before, if any was
+        # A coordinator without address, or a leader that is missing, is the broker that was named before, if any was.
+        if found is None or not found[1]:
             last_s, self._last_s[""] = max(self._last_s.values(), default=0.0), record.created
         else:
             last_s, self._last_s[found[1]] = self._last_s.get(found[1], 0.0), record.created
