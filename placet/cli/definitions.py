@@ -29,6 +29,7 @@ from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT
 
 __all__ = ["app", "print_differences"]
 
@@ -78,7 +79,7 @@ def validate(
 
 @app.command()
 def show(file: File, output: OutputOption = OutputForm.TEXT) -> None:
-    """Print the table of transitions, the fields, and the inputs that make each proposal stale.
+    """Print the table of transitions, the fields, what makes each proposal stale, and where inputs are refused.
 
     Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
 
@@ -238,6 +239,9 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
     for name in definition.proposals:
         stale = made_stale_by(machine, name)
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)
+    for rule in machine.rules.values():
+        if holes := [status for status in (ABSENT, *machine.statuses) if status not in rule.transitions]:
+            console.print(f"{rule.name} is refused in: {', '.join(holes)}", soft_wrap=True)
     for name, text in definition.invariants.items():
         console.print(f"invariant {name}: {text}", soft_wrap=True)
 

@@ -235,6 +235,18 @@ def test_show_says_what_makes_each_proposal_stale() -> None:
     assert "rebook is made stale by: delay_estimated, flight_departed, flight_arrived, flight_cancelled" in lines
 
 
+def test_show_says_where_the_table_has_holes() -> None:
+    lines = call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
+
+    assert [line for line in lines if " is refused in: " in line] == [
+        "device_paired is refused in: normal, elevated, alert, escalated",
+        "heart_rate is refused in: absent",
+        "all_clear is refused in: absent, normal, elevated",
+        "device_unpaired is refused in: absent",
+        "escalate is refused in: absent, normal, elevated, escalated",
+    ]
+
+
 def test_show_as_json_reads_back_as_a_definition() -> None:
     form = json.loads(call("show", EXAMPLES / "refund.yaml", "--output", "json").stdout)
 
