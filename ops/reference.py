@@ -25,6 +25,7 @@ from placet.processors.machine import compile_machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import DEAD_LETTER, DECISION, contracts
 from placet.schemas.decision import REASONS, Reason
+from placet.schemas.definition.coverage import KINDS_OF_WARNING
 from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DefinitionError
@@ -200,6 +201,7 @@ def definition(page: str) -> str:
         "signal": keys_of(blocks["SignalRule"], without=inline),
         "proposal": keys_of(blocks["ProposalRule"], without=inline),
         "transition": keys_of(blocks["TransitionRule"]),
+        "warnings": table(("warning", "fix"), ((k.message.format("…"), k.fix.format("…")) for k in KINDS_OF_WARNING)),
     }
     return MISTAKE.sub(lambda found: f"{found[1]}{mistake(found['rules'])}```", with_blocks(page, tables))
 

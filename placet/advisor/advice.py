@@ -9,9 +9,9 @@ from typing import Final, TypeAlias
 
 from placet.advisor.waiting import Drop
 from placet.client.snapshot import Snapshot
-from placet.client.times import Given
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Value
+from placet.schemas.times import Given
 
 __all__ = ["Advice", "Limits", "Signal", "Think"]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -21,7 +21,7 @@ from placet.definitions import load_definition, parse_definition, problems_of, r
 from placet.processors.diagram import mermaid
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
-from placet.schemas.definition.checks import warnings
+from placet.schemas.definition.coverage import warnings
 from placet.schemas.definition.diff import Difference, differences, is_compatible
 from placet.schemas.definition.field_types import Field, expected
 from placet.schemas.definition.grammar import written_ms
@@ -29,6 +29,7 @@ from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT
 
 __all__ = ["app", "print_differences"]
 
@@ -54,26 +55,31 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A definition file.",
 @app.command()
 def validate(
     paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Definition files.", show_default=False)],
+    strict: Annotated[bool, typer.Option("--strict", help="Take warnings for errors, as in CI.")] = False,
     output: OutputOption = OutputForm.TEXT,
 ) -> None:
     """Check definition files: grammar, names, types, expressions. All errors are listed, each with its fix.
 
-    Exit code: 0 all are fine (there may be warnings), 1 at least one is wrong.
+    Warnings name what can never happen (a status that nothing reaches, a transition that is never tried, a proposal
+    that changes nothing), and facts that come again and again, but are refused in a status.
 
-    Example:  placet definitions validate flight.yaml refund.yaml
+    Exit code: 0 all are fine (there may be warnings), 1 at least one is wrong; with --strict also: has a warning.
+
+    Example:  placet definitions validate flight.yaml refund.yaml --strict
     """
     checked = [_checked(path) for path in paths]
     if output is OutputForm.JSON:
-        typer.echo(json.dumps([_as_json(path, *found) for path, found in zip(paths, checked, strict=True)]))
+        form = [_as_json(path, found, strict=strict) for path, found in zip(paths, checked, strict=True)]
+        typer.echo(json.dumps(form, ensure_ascii=False))
     else:
         for path, found in zip(paths, checked, strict=True):
-            _print_checked(path, *found)
-    raise typer.Exit(1 if any(errors for _, errors, _ in checked) else 0)
+            _print_checked(path, found, strict=strict)
+    raise typer.Exit(0 if all(_passes(found, strict=strict) for found in checked) else 1)
 
 
 @app.command()
 def show(file: File, output: OutputOption = OutputForm.TEXT) -> None:
-    """Print the table of transitions, the fields, and the inputs that make each proposal stale.
+    """Print the table of transitions, the fields, what makes each proposal stale, and where inputs are refused.
 
     Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
 
@@ -151,42 +157,49 @@ def jsonschema() -> None:
     typer.echo(json.dumps(json_schema(), indent=2))
 
 
-Checked = tuple[Definition | None, list[DefinitionError], list[DefinitionError]]
+class _Checked(NamedTuple):
+    """What was found in a file: the definition, if it is one, its errors and its warnings."""
+
+    definition: Definition | None
+    errors: list[DefinitionError]
+    warnings: list[DefinitionError]
 
 
-def _checked(path: Path) -> Checked:
-    """The definition if there is one, its errors, its warnings."""
+def _checked(path: Path) -> _Checked:
     try:
         text = read_text(path)
     except DefinitionError as error:
-        return None, [error], []
+        return _Checked(None, [error], [])
     errors = problems_of(text, str(path))
     if errors:
-        return None, errors, []
+        return _Checked(None, errors, [])
     definition = parse_definition(text, str(path))
-    return definition, compile_problems(definition), [definition.error(found) for found in warnings(definition)]
+    found = sorted(map(definition.error, warnings(definition)), key=lambda warning: warning.line)
+    return _Checked(definition, compile_problems(definition), found)
 
 
-def _print_checked(
-    path: Path, definition: Definition | None, errors: list[DefinitionError], found: list[DefinitionError]
-) -> None:
-    for error in errors:
+def _passes(found: _Checked, *, strict: bool) -> bool:
+    return not found.errors and not (strict and found.warnings)
+
+
+def _print_checked(path: Path, found: _Checked, *, strict: bool) -> None:
+    for error in found.errors:
         typer.echo(f"error: {error}", err=True)
-    for warning in found:
+    for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    if definition is not None and not errors:
+    definition = found.definition
+    if definition is not None and _passes(found, strict=strict):
         typer.echo(f"{path}: ok: {definition.entity} version {definition.version}, digest {definition.digest.hex()}")
 
 
-def _as_json(
-    path: Path, definition: Definition | None, errors: list[DefinitionError], found: list[DefinitionError]
-) -> dict[str, Any]:
+def _as_json(path: Path, found: _Checked, *, strict: bool) -> dict[str, Any]:
+    definition = found.definition
     return {
         "file": str(path),
-        "ok": not errors,
-        "digest": definition.digest.hex() if definition is not None and not errors else None,
-        "errors": [_problem(error) for error in errors],
-        "warnings": [_problem(warning) for warning in found],
+        "ok": _passes(found, strict=strict),
+        "digest": definition.digest.hex() if definition is not None and not found.errors else None,
+        "errors": [_problem(error) for error in found.errors],
+        "warnings": [_problem(warning) for warning in found.warnings],
     }
 
 
@@ -226,6 +239,9 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
     for name in definition.proposals:
         stale = made_stale_by(machine, name)
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)
+    for rule in machine.rules.values():
+        if holes := [status for status in (ABSENT, *machine.statuses) if status not in rule.transitions]:
+            console.print(f"{rule.name} is refused in: {', '.join(holes)}", soft_wrap=True)
     for name, text in definition.invariants.items():
         console.print(f"invariant {name}: {text}", soft_wrap=True)
 

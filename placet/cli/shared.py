@@ -27,6 +27,7 @@ from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Value
+from placet.schemas.times import implausible
 from placet.streams.settings import Settings
 
 __all__ = [
@@ -151,7 +152,7 @@ def _scalar(given: Any, kind: str) -> Any:
             case "decimal" if isinstance(given, int | str):
                 return Decimal(given)
             case "timestamp" if isinstance(given, str):
-                return time_of(given)
+                return _ms(_moment(given))  # a birthday may be before 2000
     except (InvalidOperation, OverflowError, typer.BadParameter):
         return given
     return float(given) if isinstance(given, Decimal) and kind != "decimal" else given
@@ -159,7 +160,10 @@ def _scalar(given: Any, kind: str) -> Any:
 
 def time_of(text: str) -> int:
     """Return a time in ms since the epoch; see `moment_of`."""
-    moment = moment_of(text)
+    return _ms(moment_of(text))
+
+
+def _ms(moment: int | datetime) -> int:
     return moment if isinstance(moment, int) else round(moment.timestamp() * 1000)
 
 
@@ -167,8 +171,15 @@ def moment_of(text: str) -> int | datetime:
     """Return a time. The text is milliseconds since the epoch, or ISO 8601 with an offset.
 
     Raises:
-        typer.BadParameter: the text is neither.
+        typer.BadParameter: the text is neither, or hardly a number of milliseconds.
     """
+    moment = _moment(text)
+    if isinstance(moment, int) and (doubt := implausible(moment)):
+        raise typer.BadParameter(f"{text} is no time: {doubt} write it as 1999-12-31T12:00:00Z")
+    return moment
+
+
+def _moment(text: str) -> int | datetime:
     if text.lstrip("-").isdigit():
         return int(text)
     try:

@@ -12,10 +12,10 @@ from placet.client.changes import ChangeBatch, ChangelogMember
 from placet.client.core import Call, Core
 from placet.client.options import ClientOptions, ProposalOptions, SignalOptions
 from placet.client.snapshot import Snapshot
-from placet.client.times import Given
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
+from placet.schemas.times import Given
 
 __all__ = ["AsyncChangeBatch", "AsyncClient", "AsyncProposal"]
 

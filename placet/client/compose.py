@@ -9,7 +9,6 @@ from functools import cached_property
 
 from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
-from placet.client.times import Given, duration_ms, payload_values, time_ms
 from placet.processors.address import ENTITY_ID_BYTES_MAX
 from placet.processors.dedup import DEDUP_KEY_BYTES_MAX
 from placet.processors.judge import check_message
@@ -21,6 +20,7 @@ from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError, InvalidPayload
 from placet.schemas.messages import Kind, Message
+from placet.schemas.times import Given, duration_ms, payload_values, time_ms
 
 __all__ = ["Composer"]
 

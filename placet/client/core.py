@@ -17,13 +17,13 @@ from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, Re
 from placet.client.exchange import Exchange, Sent
 from placet.client.link import Link
 from placet.client.snapshot import Snapshot
-from placet.client.times import Given
 from placet.client.tracing import trace_headers
 from placet.definitions import load_definition
 from placet.schemas.codec.codec import Codec
 from placet.schemas.decision import Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Message
+from placet.schemas.times import Given
 from placet.streams.settings import Settings, load_settings, misspelt
 
 __all__ = ["Call", "Core", "clock_ms", "settings_here"]

@@ -43,12 +43,13 @@ def mermaid(machine: Machine) -> str:
 
 
 def _edges(machine: Machine) -> Iterator[tuple[str, str, str]]:
-    """Each change once: from, to, label. An input that changes nothing is no edge."""
+    """Each transition that can be chosen, once: from, to, label. One that stays is an edge from a status to itself."""
     for (kind, name, status), transitions in machine.table.items():
         for transition in transitions:
             target = status if transition.target is None else transition.target
-            if target != status or transition.assignments:
-                yield _name(status), _name(target), _label(kind, name, transition)
+            yield _name(status), _name(target), _label(kind, name, transition)
+            if transition.guard is None:
+                break  # those behind it are never tried
 
 
 def _name(status: str) -> str:

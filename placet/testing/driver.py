@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 from weakref import finalize
@@ -18,8 +18,9 @@ from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.ledger import LedgerEntry
-from placet.schemas.messages import Kind, Message, Value
+from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, Change, EntityState
+from placet.schemas.times import Given, payload_values, time_ms
 from placet.streams.entity_type import EntityType
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -141,26 +142,28 @@ class TestDriver:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         *,
         signal_id: str,
-        event_time: int | None = None,
-        issued_at: int | None = None,
+        event_time: int | datetime | None = None,
+        issued_at: int | datetime | None = None,
         dedup_key: str | None = None,
         caused_by: str | None = None,
         source: str = "",
     ) -> Decision:
-        """Send a signal and return its decision. Times in ms since the epoch, by default now.
+        """Send a signal and return its decision. Times as for a client, by default now.
 
         Raises:
-            InvalidPayload: the definition has no such signal, or the payload is not the declared one.
+            InvalidPayload: the definition has no such signal, the payload is not the declared one, or a time is none.
         """
-        event_time = self.now_ms if event_time is None else event_time
-        issued_at = self.now_ms if issued_at is None else issued_at
+        rule = self.definition.signals.get(name)
         return self.send(
             made_message(
-                Kind.SIGNAL, name, input_id=signal_id, entity_id=entity_id, payload=dict(payload or {}),
-                event_time=event_time, issued_at=issued_at, dedup_key=dedup_key, caused_by=caused_by, proposer=source,
+                Kind.SIGNAL, name, input_id=signal_id, entity_id=entity_id,
+                payload=payload_values(payload, rule.payload if rule else {}, name),
+                event_time=self._time("event_time", event_time, name),
+                issued_at=self._time("issued_at", issued_at, name),
+                dedup_key=dedup_key, caused_by=caused_by, proposer=source,
             )
         )  # fmt: skip
 
@@ -168,36 +171,41 @@ class TestDriver:
         self,
         entity_id: str,
         name: str,
-        payload: Mapping[str, Value] | None = None,
+        payload: Mapping[str, Given] | None = None,
         *,
         base: BasedOn | None = None,
         dedup_key: str | None = None,
         caused_by: str | None = None,
         proposal_id: str | None = None,
-        issued_at: int | None = None,
-        valid_until: int | None = None,
+        issued_at: int | datetime | None = None,
+        valid_until: int | datetime | None = None,
         proposer: str = "",
     ) -> Decision:
-        """Send a proposal and return its decision. Times in ms since the epoch, `issued_at` by default now.
+        """Send a proposal and return its decision. Times as for a client, `issued_at` by default now.
 
         Args:
             base: the state that the proposal is based on; by default the current one.
             proposal_id: the proposal's id; by default proposal-1, proposal-2, …
 
         Raises:
-            InvalidPayload: the definition has no such proposal, or the payload is not the declared one.
+            InvalidPayload: the definition has no such proposal, the payload is not the declared one, or a time is none.
         """
         self._sent += 1
         base = self.read(entity_id) if base is None else base
-        issued_at = self.now_ms if issued_at is None else issued_at
+        rule = self.definition.proposals.get(name)
+        issued_ms = self._time("issued_at", issued_at, name)
         return self.send(
             made_message(
                 Kind.PROPOSAL, name, input_id=proposal_id or f"proposal-{self._sent}", entity_id=entity_id,
-                payload=dict(payload or {}), event_time=issued_at, issued_at=issued_at, dedup_key=dedup_key,
-                caused_by=caused_by, valid_until=valid_until, base_version=base.version,
-                base_incarnation=base.incarnation, proposer=proposer,
+                payload=payload_values(payload, rule.payload if rule else {}, name), event_time=issued_ms,
+                issued_at=issued_ms, dedup_key=dedup_key, caused_by=caused_by,
+                valid_until=None if valid_until is None else time_ms("valid_until", valid_until, name),
+                base_version=base.version, base_incarnation=base.incarnation, proposer=proposer,
             )
         )  # fmt: skip
+
+    def _time(self, what: str, given: int | datetime | None, name: str) -> int:
+        return self.now_ms if given is None else time_ms(what, given, name)
 
     def send(self, message: Message) -> Decision:
         """Encode a message, send it and return its decision.

@@ -127,8 +127,11 @@ def test_times_are_datetimes_or_milliseconds(composer: Composer) -> None:
 
     assert happened(NOON) == happened(1_767_265_200_000) == 1_767_265_200_000
     assert happened(datetime(1999, 1, 1, tzinfo=UTC)) == 915_148_800_000
+    assert happened(datetime(2100, 1, 1, tzinfo=UTC)) == happened(4_102_444_799_999) + 1
     for wrong, says in (
         (1_767_265_200, "`event_time` is 1767265200: in milliseconds that is before the year 2000. Is it in seconds?"),
+        (1_767_265_200_000_000, "in milliseconds that is after the year 2099. Is it in micro- or nanoseconds?"),
+        (4_102_444_800_000, "For a time after 2099 give a datetime with a time zone."),
         (datetime(2026, 1, 1, 12), "without a time zone: give milliseconds since the epoch, or a datetime"),  # noqa: DTZ001
         (1_767_265_200.5, "`event_time` is of type float: give milliseconds since the epoch, or a datetime"),
         (True, "of type bool"),

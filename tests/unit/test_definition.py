@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from placet.definitions import load_definition, parse_definition, problems_of
 from placet.processors.machine import compile_machine, compile_problems
-from placet.schemas.definition.checks import warnings
+from placet.schemas.definition.coverage import warnings
 from placet.schemas.definition.yaml import read_yaml
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Priority
@@ -83,7 +83,7 @@ def test_the_examples_load_compile_and_have_no_warnings(path: Path) -> None:
     definition = load_definition(path)
 
     assert compile_machine(definition).entity == path.stem
-    assert list(warnings(definition)) == []
+    assert warnings(definition) == []
     assert definition.signals
     assert definition.proposals
     assert definition.invariants
@@ -264,15 +264,132 @@ def test_an_absent_entity_has_no_fields_to_set() -> None:
     assert "deleted entity has no fields" in only_error(changed("    to: lit\n", "    to: absent\n")).message
 
 
-def test_unreachable_and_dead_end_statuses_are_warnings() -> None:
-    definition = parse_definition(changed("statuses: [dark, lit]", "statuses: [dark, lit, broken]"))
-    found = [definition.error(problem) for problem in warnings(definition)]
+# --- warnings: what a definition leaves uncovered --------------------------------------------------------------------
 
-    assert [(error.line, error.path, error.message) for error in found] == [
+
+def found_in(text: str) -> list[tuple[int, str, str]]:
+    definition = parse_definition(text)
+    errors = [definition.error(problem) for problem in warnings(definition)]
+    assert all(error.fix for error in errors)
+    return [(error.line, error.path, error.message) for error in errors]
+
+
+def test_unreachable_and_dead_end_statuses_are_warnings() -> None:
+    assert found_in(changed("statuses: [dark, lit]", "statuses: [dark, lit, broken]")) == [
         (3, "statuses.1", "nothing leaves lit"),
         (3, "statuses.2", "nothing reaches broken"),
         (3, "statuses.2", "nothing leaves broken"),
     ]
+
+
+MONITOR = """\
+entity: monitor
+version: 1
+statuses: [idle, calm, alert, off]
+final: [off]
+fields: {bpm: {type: int, default: 0}}
+signals:
+  paired: {from: absent, to: idle}
+  worn: {from: idle, to: calm}
+  taken_off: {from: [calm, alert], to: idle}
+  ended: {from: any, to: off}
+  raised: {from: calm, to: alert}
+  lowered: {from: alert, to: calm}
+  heart_rate: {payload: {bpm: int}, @}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "missed"),
+    [
+        ("from: any", ""),
+        ("from: any, copy: bpm", ""),
+        ("from: [idle, calm, alert], copy: bpm", ""),
+        ("from: [calm, alert], copy: bpm", "idle"),
+        ("from: [calm, alert], dedup: newest, copy: bpm", "idle"),
+        ("from: calm, dedup: once, copy: bpm", ""),
+        ("from: calm, dedup: [bpm], copy: bpm", "idle, alert"),
+        ("from: calm, to: alert", ""),
+        ("from: calm, to: alert, dedup: newest", "idle, alert"),
+        ("from: [calm, alert], to: alert", "idle"),
+        ("from: off, copy: bpm", ""),
+        ("transitions: [{from: calm, guard: payload.bpm > 90, to: alert}, {from: calm}]", "idle, alert"),
+        ("transitions: [{from: calm, copy: bpm}, {from: any}]", ""),
+        ("from: [absent, calm], to: calm", "idle, alert"),
+    ],
+)
+def test_a_fact_that_comes_again_where_nothing_takes_it(rule: str, missed: str) -> None:
+    message = f"may come in {missed}, and has no transition there: it is refused each time, with an alarm"
+    found = found_in(MONITOR.replace("@", rule))
+    assert found == ([(13, "signals.heart_rate", message)] if missed else [])
+
+
+def test_a_fact_that_stays_is_not_asked_about_before_and_not_in_another_life() -> None:
+    """A parcel is not found closed at the door before it was sent; nor because the same id may be packed again."""
+    text = """
+entity: parcel
+version: 1
+statuses: [packed, sent, delivered]
+final: [delivered]
+fields: {attempts: {type: int, default: 0}}
+signals:
+  packed: {from: absent, to: packed}
+  sent: {from: packed, to: sent}
+  not_at_home: {from: sent, set: {attempts: state.attempts + 1}}
+  delivered: {from: sent, to: delivered}
+  forgotten: {from: [sent, delivered], to: absent}
+"""
+    assert found_in(text) == []
+
+
+def test_a_fact_is_expected_after_what_it_led_to() -> None:
+    """From `calm` it leads to `alert`, where it stays: nothing leads from there to `idle`."""
+    text = MONITOR.replace("taken_off: {from: [calm, alert]", "taken_off: {from: calm").replace("lowered", "# lowered")
+    assert found_in(text.replace("@", "from: [calm, alert], to: alert")) == []
+    assert len(found_in(text.replace("@", "from: [calm, alert]"))) == 1
+
+
+NOTHING = "x can never change anything: it stays where it is, and sets no field"
+NEVER = "is never tried: the entity never comes to broken"
+
+
+@pytest.mark.parametrize(
+    ("rule", "at", "message"),
+    [
+        ("from: lit", "", NOTHING),
+        ("from: lit, to: lit", "", NOTHING),
+        ("from: [absent, lit]", "", NOTHING),
+        ("from: [lit, broken]", "", NOTHING),
+        ("transitions: [{from: lit}, {from: any, guard: version > 3}]", "", NOTHING),
+        ("from: broken, to: lit", "", NEVER),
+        ("transitions: [{from: lit, to: dark}, {from: broken, to: dark}]", ".transitions.1", NEVER),
+        ("transitions: [{from: lit, to: dark}, {from: [lit, broken], to: dark}]", ".transitions.1", NEVER),
+        ("from: [lit, broken], to: dark", None, ""),
+        ("from: lit, to: dark, guard: 'false'", None, ""),
+        ("from: lit, set: {level: 3}", None, ""),
+    ],
+)
+def test_what_can_never_happen_or_change_anything(rule: str, at: str | None, message: str) -> None:
+    text = changed("proposals:\n", f"proposals:\n  x: {{{rule}}}\n  out: {{from: [lit, broken], to: dark}}\n")
+    text = text.replace("statuses: [dark, lit]", "statuses: [dark, lit, broken]")
+    unreached = (3, "statuses.2", "nothing reaches broken")
+    assert found_in(text) == [*([] if at is None else [(18, f"proposals.x{at}", message)]), unreached]
+
+
+def test_any_leaves_out_final_statuses() -> None:
+    text = "entity: a\nversion: 1\nstatuses: [b]\nfinal: [b]\nsignals: {c: {from: absent, to: b}, d: {from: any}}"
+    what = "is never tried: the entity never comes to a status that `any` means (it leaves out final ones)"
+    assert found_in(text) == [(5, "signals.d", what)]
+
+
+def test_a_status_without_a_way_out_behind_one_that_always_holds() -> None:
+    text = changed("proposals:\n", "  done: {transitions: [{from: lit}, {from: [lit, dark], to: dark}]}\nproposals:\n")
+    assert found_in(text) == [(3, "statuses.1", "nothing leaves lit")]
+
+
+def test_without_a_creation_there_is_one_warning() -> None:
+    text = changed("from: absent\n    to: dark", "from: dark\n    to: lit")
+    assert found_in(text) == [(1, "", "nothing creates the entity: each input is refused")]
 
 
 # --- strict YAML -----------------------------------------------------------------------------------------------------

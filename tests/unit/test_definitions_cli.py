@@ -97,8 +97,58 @@ def test_validate_prints_warnings_and_stays_0(broken: Path) -> None:
     found = call("validate", broken)
 
     assert found.exit_code == 0
-    assert f"warning: {broken}:3: statuses.1: nothing reaches out" in found.stderr
+    assert f"warning: {broken}:3: statuses.1: nothing reaches out\n  fix: Add a transition" in found.stderr
     assert "ok: lamp version 1" in found.stdout
+
+
+UNCOVERED = """
+entity: watch
+version: 1
+statuses: [calm, alert]
+signals:
+  paired: {from: absent, to: calm}
+  heart_rate:
+    dedup: newest
+    from: calm
+  raised: {from: calm, to: alert}
+  lowered: {from: alert, to: calm}
+proposals:
+  look_again: {from: alert}
+"""
+
+
+def test_strict_takes_warnings_for_errors(tmp_path: Path) -> None:
+    file = tmp_path / "watch.yaml"
+    file.write_text(UNCOVERED)
+    fine = EXAMPLES / "flight.yaml"
+    found = call("validate", "--strict", fine, file)
+
+    assert (found.exit_code, call("validate", file).exit_code) == (1, 0)
+    assert call("validate", "--strict", *(EXAMPLES / f"{name}.yaml" for name in NAMES)).exit_code == 0
+    assert [line.partition(": ok: ")[0] for line in found.stdout.splitlines()] == [str(fine)]
+    assert found.stderr == (
+        f"warning: {file}:7: signals.heart_rate: may come in alert, and has no transition there: it is refused each "
+        "time, with an alarm\n"
+        "  fix: Add a transition; one without `to`, `copy` and `set` takes it, and changes nothing.\n"
+        f"warning: {file}:13: proposals.look_again: look_again can never change anything: it stays where it is, and "
+        "sets no field\n"
+        "  fix: Add `to`, `copy` or `set`, or remove it.\n"
+    )
+
+
+def test_warnings_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "watch.yaml"
+    file.write_text(UNCOVERED)
+    [plain] = json.loads(call("validate", file, "--output", "json").stdout)
+    [strict] = json.loads(call("validate", file, "--output", "json", "--strict").stdout)
+
+    assert (plain.pop("ok"), strict.pop("ok")) == (True, False)
+    assert plain == strict
+    assert plain["digest"] == load_definition(file).digest.hex()
+    assert [(one["line"], one["path"], sorted(one)) for one in plain["warnings"]] == [
+        (7, "signals.heart_rate", ["fix", "line", "message", "path"]),
+        (13, "proposals.look_again", ["fix", "line", "message", "path"]),
+    ]
 
 
 def test_validate_as_json(broken: Path) -> None:
@@ -185,10 +235,22 @@ def test_show_says_what_makes_each_proposal_stale() -> None:
     assert "rebook is made stale by: delay_estimated, flight_departed, flight_arrived, flight_cancelled" in lines
 
 
+def test_show_says_where_the_table_has_holes() -> None:
+    lines = call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
+
+    assert [line for line in lines if " is refused in: " in line] == [
+        "device_paired is refused in: normal, elevated, alert, escalated",
+        "heart_rate is refused in: absent",
+        "all_clear is refused in: absent, normal, elevated",
+        "device_unpaired is refused in: absent",
+        "escalate is refused in: absent, normal, elevated, escalated",
+    ]
+
+
 def test_show_as_json_reads_back_as_a_definition() -> None:
     form = json.loads(call("show", EXAMPLES / "refund.yaml", "--output", "json").stdout)
 
-    assert form.pop("made_stale_by")["pay"] == ["pay"]
+    assert form.pop("made_stale_by")["pay"] == ["order_corrected", "pay"]
     assert form.pop("digest") == parse_definition(json.dumps(form)).digest.hex()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -316,6 +318,9 @@ def test_numbers_of_times_are_seconds() -> None:
         ("int(event_time - state.seen) > 5", "int(…) of a duration fails with every input"),
         ("state.count > duration('5m').getMilliseconds()", "part below a second: 0 for 5m"),
         ("(event_time - state.seen) . getMilliseconds() < 5", "part below a second"),
+        ("event_time.getMilliseconds() - state.count < 300000", "of a time gives its part below a second, 0 to 999"),
+        ("event_time.getSeconds() - state.count < 300", "of a time gives its part below a minute, 0 to 59"),
+        ("state.seen . getSeconds ('+01:00') > 5", "of a time gives its part below a minute"),
     ],
 )
 def test_seconds_are_not_taken_for_milliseconds_in_new_definitions(text: str, says: str) -> None:
@@ -327,12 +332,58 @@ def test_seconds_are_not_taken_for_milliseconds_in_new_definitions(text: str, sa
 
 
 @pytest.mark.parametrize(
+    ("text", "says", "fix"),
+    [
+        ("timestamp(state.big) < event_time", "timestamp(…) of a number takes seconds", "`millis(decided_at) - state"),
+        ("timestamp(1767225600) < event_time", "takes seconds", "`millis(decided_at) - state.at_ms > 300000`"),
+        ("event_time > timestamp ( state.count * 2 )", "takes seconds", "keep times in timestamp fields"),
+        ("state.opt_count == null || timestamp(state.opt_count) < event_time", "takes seconds", "timestamp fields"),
+        (
+            "duration(300) < event_time - state.seen",
+            "duration(…) of a number fails with every input",
+            "duration('300s')",
+        ),
+        (
+            "duration(state.count) < event_time - state.seen",
+            "of a number fails with every input",
+            "`millis(…) > 300000`",
+        ),
+        ("event_time - state.seen > duration('1d')", "duration('1d') fails with every input", "`duration('24h')`"),
+        ('event_time - state.seen > duration( "300000" )', "fails with every input", "Units are h, m, s and ms"),
+        ("event_time > timestamp('2026-01-01')", "fails with every input", "timestamp('2026-01-31T12:00:00Z')"),
+        ("state.opt_count != event_time", "state.opt_count is a number, and stands beside a time", "millis("),
+        ("state.opt_count != null && state.opt_count < event_time", "stands beside a time", "make it a timestamp"),
+        ("state.opt_count != null && event_time - state.opt_count > duration('5m')", "beside a time", "millis("),
+        ("state.opt_count != null && millis(state.opt_count) > 5", "beside a time", "millis(decided_at) - state.opt_c"),
+    ],
+)
+def test_numbers_are_not_taken_for_times_in_new_definitions(text: str, says: str, fix: str) -> None:
+    compile_expression(text, NAMES)
+    with pytest.raises(DefinitionError) as found:
+        refuse_wrong_units(text, NAMES)
+    assert says in found.value.message
+    assert fix in found.value.fix
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "event_time - state.seen > duration('5m')",
+        "state.seen > event_time - duration('5m') && state.seen + duration('90m') >= event_time",
+        "millis(event_time) - state.big < 300000 && millis(event_time - state.seen) > 5",
+        "millis(event_time) / 1000 % 60 == 3",
+        "event_time - timestamp(0) > duration('1h')",
+        "timestamp(state.name + 'T00:00:00Z') < event_time && timestamp(event_time) > state.seen",
+        "state.opt_name == null || timestamp(state.opt_name) < event_time",
+        "duration(string(state.count) + 's') < event_time - state.seen",
+        "event_time.getHours('+01:00') * 60 + event_time.getMinutes('+01:00') > 600",
+        "(event_time - state.seen).getHours() > 5",
+        "state.opt_count != null && state.opt_count > 1.5 && null != state.opt_count",
+        "state.opt_count == null || millis(event_time) - state.opt_count > 300000",
+        "(state.opt_count == null ? 0 : state.opt_count) + 1 > state.count",
+        "state.name == 'duration(5)' || state.name == \"duration('1d')\"",
         "(event_time - timestamp('1970-01-01T00:00:00Z')).getSeconds() > state.count",
         "(event_time - state.seen).getSeconds() * 1000 + (event_time - state.seen).getMilliseconds() > 5",
-        "event_time.getMilliseconds() == 0",
         "event_time.getFullYear() > 2000",
         "int('7') > 5 && int(1.5) > 0 && int(state.count) > 0",
         "state.name == 'int(event_time)' || state.name == \"duration('5m').getMilliseconds()\"",
@@ -343,8 +394,82 @@ def test_what_says_its_unit_is_not_refused(text: str) -> None:
     refuse_wrong_units(text, NAMES)
 
 
-def test_the_way_out_that_is_named_gives_what_int_gave() -> None:
-    assert run("(event_time - timestamp('1970-01-01T00:00:00Z')).getSeconds()") == run("int(event_time)")
+def test_the_page_says_what_is_refused_and_what_to_write_instead() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "definition.md").read_text()
+    table = page.partition("| refused | because | write |")[2].partition("\n\n")[0].splitlines()[2:]
+    names = {**NAMES, "decided_at": NAMES["event_time"]}
+    names["state.at_ms"] = Variable("state.at_ms", Field.model_validate("long | null"), _read("at_ms"))
+    rows = [[re.findall(r"`([^`]+)`", cell) for cell in row.strip(" |").split(" | ")] for row in table]
+    rows[-1][0] = rows[-1][0][:1]  # the others there are no expressions
+    assert len(rows) == 7
+    for wrong, _, right in rows:
+        assert wrong
+        assert right
+        for text in wrong:
+            with pytest.raises(DefinitionError):
+                refuse_wrong_units(text, names)
+        for text in right:
+            compile_expression(text, names)
+            refuse_wrong_units(text, names)
+
+
+def test_the_ways_out_that_are_named_give_what_they_say() -> None:
+    assert run("millis(event_time) / 1000") == run("int(event_time)")
+    assert run("millis(event_time) / 1000 % 60") == run("event_time.getSeconds()")
+    assert run("millis(event_time) % 1000") == run("event_time.getMilliseconds()") == 123
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("millis(event_time)", 1_357_034_400_123),
+        ("millis(event_time - state.seen)", 300_001),
+        ("millis(state.seen - event_time)", -300_001),
+        ("millis(duration('5m'))", 300_000),
+        ("millis(duration('-1500ms'))", -1_500),
+        ("millis(timestamp('1969-12-31T23:59:59.999Z'))", -1),
+        ("millis(timestamp('1969-12-31T23:59:59.9995Z'))", -1),
+        ("millis(timestamp('0001-01-01T00:00:00Z'))", -62_135_596_800_000),
+        ("millis(timestamp('9999-12-31T23:59:59.999Z'))", 253_402_300_799_999),
+        ("[state.seen, event_time].exists(t, millis(t) == 1357034400123)", True),
+        ("[event_time].exists(millis_, millis(millis_) == 1357034400123)", True),
+        ("millis(timestamp(0) + duration(string(millis(event_time)) + 'ms'))", 1_357_034_400_123),
+        ("millis ( event_time ) / 1000 * 1000 + millis(event_time) % 1000", 1_357_034_400_123),
+        ("status != 'millis(event_time)' && millis(event_time) > 5", True),
+        ("status != '''it's millis(x)''' && status != r'\\\\' && millis(event_time) > 5", True),
+        ('status != r\'millis(x)\' && status != """\'" + \'millis(x)""" && millis(event_time) > 5', True),
+        ("'millis(' + string(millis(event_time - state.seen)) == 'millis(300001'", True),
+        ("millis(event_time) - state.big < 300000", True),
+    ],
+)
+def test_millis_gives_whole_milliseconds(text: str, value: int | bool) -> None:
+    compiled = compile_expression(text, NAMES)
+    found = compiled.evaluate(scope(seen=1_357_034_400_123 - 300_001, big=1_357_034_400_000))
+    assert (found, type(found)) == (value, type(value))
+    assert compiled.result == ("BOOL" if isinstance(value, bool) else "INT")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("millis(state.count)", "no matching overload for 'millis' applied to '(int)'"),
+        ("millis(state.name) > 5", "applied to '(string)'"),
+        ("millis(event_time, 5)", "millis takes one argument"),
+        ("event_time.millis() > 5", "millis takes one argument"),
+        ("millis(millis(event_time)) > 5", "applied to '(int)'"),
+    ],
+)
+def test_millis_takes_a_time_or_a_duration(text: str, message: str) -> None:
+    error = refused(text)
+    assert message in error.message
+    assert error.fix == "Give it one time or duration: `millis(decided_at)`, `millis(decided_at - event_time)`."
+    assert "'x' is not known" in refused("cel.bind(x, event_time, x) == event_time && millis(event_time) > 5").message
+
+
+@pytest.mark.parametrize("text", ["event_time > 5", "event_time + 5 > state.seen", "duration('5m') > state.count"])
+def test_a_number_is_neither_a_time_nor_a_duration(text: str) -> None:
+    fix = "Compare times with times, add `duration('60s')`, or take milliseconds: `millis(…)`."
+    assert refused(text).fix == fix
 
 
 # --- what an expression sees -----------------------------------------------------------------------------------------

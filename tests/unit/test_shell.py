@@ -124,8 +124,14 @@ def test_what_is_no_object_is_a_usage_error(written: str) -> None:
 
 def test_times_and_durations() -> None:
     assert time_of("2026-01-01T00:00:00Z") == 1_767_225_600_000
-    assert time_of("-5") == -5
+    assert time_of("1767225600000") == 1_767_225_600_000
     assert moment_of("1999-01-01T00:00:00Z") == datetime(1999, 1, 1, tzinfo=UTC), "seconds are not meant"
+    for read in (time_of, moment_of):
+        for implausible, says in (("-5", "Is it in seconds"), ("1767225600", "write it as 1999-12-31T12:00:00Z")):
+            with pytest.raises(typer.BadParameter, match=f"{implausible} is no time: .*{says}"):
+                read(implausible)
+        with pytest.raises(typer.BadParameter, match="Is it in micro- or nanoseconds"):
+            read("1767225600000000000")
     for wrong in ("2026-01-01", "2026-01-01T00:00:00", "soon"):
         with pytest.raises(typer.BadParameter, match="is no time"):
             time_of(wrong)

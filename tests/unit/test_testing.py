@@ -6,8 +6,11 @@ A rover is driven by an AI. What it senses are signals; where to go are proposal
 from __future__ import annotations
 
 import gc
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from weakref import ref
 
 import pytest
@@ -84,6 +87,33 @@ def test_time_passes_when_it_is_told_to(driver: TestDriver) -> None:
     assert late.reason is Reason.EXPIRED
     with pytest.raises(ValueError, match="forward"):
         driver.advance(seconds=-1)
+
+
+def test_times_are_as_for_a_client(driver: TestDriver) -> None:
+    now = datetime.fromtimestamp(driver.now_ms / 1000, UTC)
+
+    def measured(**times: Any) -> Reason:
+        number = len(driver.decisions)
+        return driver.signal("rover-1", "battery_measured", {"battery": 70}, signal_id=f"b-{number}", **times).reason
+
+    assert measured(event_time=now, issued_at=now) is Reason.NONE
+    assert measured(event_time=now - timedelta(milliseconds=5)) is Reason.SUPERSEDED
+    moved = {"metres": 5}
+    late = driver.propose("rover-1", "drive", moved, dedup_key="plan-1", issued_at=now - timedelta(minutes=5))
+    over = driver.propose("rover-1", "drive", moved, dedup_key="plan-2", valid_until=now - timedelta(seconds=1))
+    assert (late.reason, over.reason) == (Reason.EXPIRED, Reason.EXPIRED)
+    for given, says in (
+        (driver.now_ms // 1000, "Is it in seconds?"),
+        (driver.now_ms * 1000, "Is it in micro- or nanoseconds?"),
+        (now.replace(tzinfo=None), "without a time zone"),
+        (float(driver.now_ms), "of type float"),
+    ):
+        for name in ("event_time", "issued_at"):
+            with pytest.raises(InvalidPayload, match=re.escape(says)):
+                measured(**{name: given})
+        for name in ("issued_at", "valid_until"):
+            with pytest.raises(InvalidPayload, match=re.escape(says)):
+                driver.propose("rover-1", "drive", moved, dedup_key="plan-3", **{name: given})
 
 
 def test_facts_may_come_late_or_twice(driver: TestDriver) -> None:

@@ -8,6 +8,7 @@ Traps of cel-expr-python 0.1.3 that this module closes, each one measured and te
   compared with null; decimals have no CEL type
 - strings are cut at a NUL character, and lone surrogates raise: both fail before CEL sees them
 - the iteration order of maps differs from process to process, so that `.map` and `.filter` over maps are refused
+- a Python function loses memory with each call: `millis` is put in as CEL
 - named time zones depend on the machine's zone data: only offsets such as '+02:00' are allowed
 """
 
@@ -19,9 +20,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_math
+from cel_expr_python.ext import ext_bindings, ext_math
 
 from placet.processors.expressions.scope import DETAIL_LENGTH_MAX, Compiled, Evaluate, Failed, Scope, Variable
+from placet.processors.expressions.text import calls
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.problems import suggest
 from placet.schemas.errors import DefinitionError
@@ -39,6 +41,7 @@ _CEL_TYPES: dict[str, Any] = {
     "boolean": cel.Type.BOOL,
     "timestamp": cel.Type.TIMESTAMP,
 }
+_MILLIS_FIX: Final = "Give it one time or duration: `millis(decided_at)`, `millis(decided_at - event_time)`."
 _BOOL: Final = cel.Type.BOOL
 _ERROR: Final = cel.Type.ERROR
 _UNKNOWN: Final = cel.Type.UNKNOWN
@@ -56,10 +59,39 @@ _HINTS: tuple[tuple[str, str], ...] = (
     ("(double, int)", "Write the number with a point, such as 1.0: doubles and whole numbers do not mix."),
     ("(int, double)", "Write the number without a point, or convert with double(…): they do not mix."),
     ("null_type", "Write `dyn(null)`, so that both branches may have any type."),
-    ("google.protobuf.Timestamp", "Compare times with times, add `duration('60s')`."),
+    ("for 'millis'", _MILLIS_FIX),
+    ("google.protobuf.", "Compare times with times, add `duration('60s')`, or take milliseconds: `millis(…)`."),
     ("recursion limit", "Split it, or use fewer parentheses."),
     ("Syntax error", "Mend the expression; strings stand in quotes, `&&`, `||` and `!` are and, or, not."),
 )
+
+
+def to_milliseconds(moment: datetime) -> int:
+    """Milliseconds since the epoch; finer parts are cut off downwards."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def _declared_function(name: str, **overloads: Any) -> Any:
+    """A function without a body: for the types of its arguments."""
+    return cel.FunctionDecl(
+        name,
+        [
+            cel.Overload(f"{name}_{of}", return_type=cel.Type.INT, parameters=[parameter], is_member=False)
+            for of, parameter in overloads.items()
+        ],
+    )
+
+
+_FUNCTIONS: Final = [
+    _declared_function("millis", time=cel.Type.TIMESTAMP, duration=cel.Type.DURATION),
+    _declared_function("millis_of_time", time=cel.Type.TIMESTAMP),
+]
+_MILLIS: Final = re.compile(r"(?<![\w.])(millis)\s*\(")
+_BODIES: Final = (
+    "cel.bind(millis_, {0}, millis_.getSeconds() * 1000 + millis_.getMilliseconds())",
+    "cel.bind(millis_, {0}, int(millis_) * 1000 + millis_.getMilliseconds())",
+)
+"""What stands for `millis(…)` of a duration, and of a time."""
 
 
 def compile_cel(text: str, names: Mapping[str, Variable]) -> Compiled:
@@ -74,11 +106,6 @@ def compile_cel(text: str, names: Mapping[str, Variable]) -> Compiled:
         DefinitionError: without file and line: unknown name, wrong types, a trap.
     """
     return _Cel(text, names).compiled()
-
-
-def to_milliseconds(moment: datetime) -> int:
-    """Milliseconds since the epoch; finer parts are cut off downwards."""
-    return (moment - _EPOCH) // _MILLISECOND
 
 
 def static_type(field: Field) -> str:
@@ -156,7 +183,13 @@ class _Cel:
             for name, variable in self._used.items()
         }
         try:
-            return cel.NewEnv(variables=declared, extensions=[ext_math.ExtMath()]).compile(self._text)
+            if not _MILLIS.search(self._bare):
+                return cel.NewEnv(variables=declared, extensions=[ext_math.ExtMath()]).compile(self._text)
+            checking = cel.NewEnv(variables=declared, extensions=[ext_math.ExtMath()], functions=_FUNCTIONS)
+            checking.compile(self._text)
+            extensions = [ext_math.ExtMath(), ext_bindings.ExtBindings()]
+            checking = cel.NewEnv(variables=declared, extensions=extensions, functions=_FUNCTIONS)
+            return cel.NewEnv(variables=declared, extensions=extensions).compile(_without_millis(self._text, checking))
         except RuntimeError as error:
             raise self._explained(str(error)) from error
 
@@ -164,6 +197,8 @@ class _Cel:
         found = _FOUND.search(message)
         what = found[3].replace(" (in container '')", "").removesuffix(" [INVALID_ARGUMENT]") if found else message
         if undeclared := _UNDECLARED.search(what):
+            if undeclared[1] == "millis":
+                return DefinitionError("millis takes one argument", fix=_MILLIS_FIX)
             return unknown_name(undeclared[1], self._names)
         where = f" (column {found[2]})" if found else ""
         hint = next((fix for mark, fix in _HINTS if mark in what), "Mend the expression.")
@@ -191,6 +226,21 @@ class _Cel:
         tests = rf"(?<![\w.]){dotted}\s*[!=]=\s*null\b|\bnull\s*[!=]=\s*{dotted}(?![\w.])"
         anywhere = rf"(?<![\w.]){dotted}(?!\w)"
         return len(re.findall(tests, self._bare)) == len(re.findall(anywhere, self._bare))
+
+
+def _without_millis(text: str, checking: Any) -> str:
+    """An expression with the body of `millis` in place of each call of it.
+
+    A Python function would do, but each call of one loses 128 bytes in cel-expr-python 0.1.3.
+    """
+    while (call := next(calls(text, _MILLIS), None)) is not None:
+        try:
+            checking.compile(f"{call.before}millis_of_time({call.argument}){call.after}")
+            body = _BODIES[1]
+        except RuntimeError:
+            body = _BODIES[0]
+        text = f"{call.before}{body.format(call.argument)}{call.after}"
+    return text
 
 
 def _unusable(field: Field) -> bool:

@@ -1,6 +1,6 @@
 """What a definition must fulfil beyond its grammar: names exist, types fit, statuses connect.
 
-Errors are what can never be meant. Warnings are what can: a status that nothing reaches, or that nothing leaves.
+Errors are what can never be meant. What may be meant, but is worth a look, is in `coverage.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from placet.schemas.state import ABSENT
 if TYPE_CHECKING:
     from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
 
-__all__ = ["NAME", "check", "expressions", "warnings"]
+__all__ = ["NAME", "check", "expressions"]
 
 NAME = "[a-z][a-z0-9_]{0,63}"
 """Names of everything: snake_case, so that they are Avro names, column names and names in expressions alike."""
@@ -229,23 +229,3 @@ def _check_sources(definition: Definition) -> Iterator[Problem]:
     used = {text for _, text in expressions(definition) if isinstance(text, str)}
     for reference in definition.sources.keys() - used:
         yield Problem(("sources", reference), "no expression uses this function", "Remove it.")
-
-
-def warnings(definition: Definition) -> Iterator[Problem]:
-    """What may be meant, but is worth a look: statuses that nothing reaches, or that nothing leaves."""
-    steps = [
-        (status, transition.to)
-        for _, _, rule in definition.rules()
-        for transition in rule.transitions
-        for status in definition.statuses_from(transition)
-        if transition.to not in (None, status)
-    ]
-    reached = {ABSENT}
-    while more := {target for status, target in steps if status in reached and target} - reached:
-        reached |= more
-    left = {status for status, _ in steps}
-    for index, status in enumerate(definition.statuses):
-        if status not in reached:
-            yield Problem(("statuses", index), f"nothing reaches {status}", "Add a transition to it, or remove it.")
-        if status not in left and status not in definition.final:
-            yield Problem(("statuses", index), f"nothing leaves {status}", f"Add it to `final: [{status}]`.")

@@ -10,7 +10,7 @@ from placet.schemas.definition.field_types import Field
 from placet.schemas.errors import InvalidPayload
 from placet.schemas.messages import Value
 
-__all__ = ["Given", "duration_ms", "payload_values", "time_ms"]
+__all__ = ["Given", "duration_ms", "implausible", "payload_values", "time_ms"]
 
 Given: TypeAlias = Value | datetime
 """What a caller may give for a field of a payload."""
@@ -18,14 +18,14 @@ Given: TypeAlias = Value | datetime
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _EARLIEST_MS: Final = (datetime(2000, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_LATEST_MS: Final = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _WANTED: Final = "give milliseconds since the epoch, or a datetime with a time zone such as datetime.now(UTC)"
 
 
 def time_ms(what: str, given: int | datetime, name: str) -> int:
     """Return when something happened, in ms since the epoch.
 
-    A number before the year 2000 is taken for seconds: as milliseconds it would be a day of 1970, and the fact older
-    than all others. For a time before 2000 give a datetime.
+    A number that is no plausible number of milliseconds is refused: see `implausible`. A datetime may be any time.
 
     Args:
         what: the argument's name, such as `event_time`.
@@ -39,13 +39,22 @@ def time_ms(what: str, given: int | datetime, name: str) -> int:
         return _of_moment(what, given, name)
     if type(given) is not int:
         raise InvalidPayload(f"`{what}` is of type {type(given).__name__}: {_WANTED}", name=name)
-    if given < _EARLIEST_MS:
-        raise InvalidPayload(
-            f"`{what}` is {given}: in milliseconds that is before the year 2000. Is it in seconds? For a time before "
-            "2000 give a datetime with a time zone.",
-            name=name,
-        )
+    if doubt := implausible(given):
+        raise InvalidPayload(f"`{what}` is {given}: {doubt} give a datetime with a time zone.", name=name)
     return given
+
+
+def implausible(given: int) -> str:
+    """Return why a number is hardly a time in milliseconds, for the caller to add what to give; "" if it may be.
+
+    Seconds, taken for milliseconds, are a day of 1970, and the fact older than all others; micro- and nanoseconds are
+    a year in which nobody reads it.
+    """
+    if given < _EARLIEST_MS:
+        return "in milliseconds that is before the year 2000. Is it in seconds? For a time before 2000"
+    if given >= _LATEST_MS:
+        return "in milliseconds that is after the year 2099. Is it in micro- or nanoseconds? For a time after 2099"
+    return ""
 
 
 def duration_ms(what: str, given: timedelta, name: str) -> int:
