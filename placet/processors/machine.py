@@ -18,13 +18,14 @@ from typing import Any, Final, final
 from placet.processors.expressions.assignments import assign, is_boolean
 from placet.processors.expressions.compile import compile_expression
 from placet.processors.expressions.functions import function_digest
-from placet.processors.expressions.scope import Compiled, Evaluate, Failed, Scope, Variable
+from placet.processors.expressions.scope import Compiled, Evaluate, Failed, FunctionCall, Scope, Variable
 from placet.processors.expressions.units import refuse_wrong_units
 from placet.processors.payloads import canonical_form, payload_check
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.definition.field_types import Field, in_scale
 from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
 from placet.schemas.definition.problems import Problem
+from placet.schemas.definition.sources import keep_both
 from placet.schemas.definition.yaml import Path
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Priority, Value
@@ -122,7 +123,7 @@ class Machine:
     """A compiled definition. `initial_fields` are the state fields of an absent entity: defaults, else None.
 
     `decimal_fields` are the state fields whose values local storage carries as text; `known_fields` sorts what a
-    state of another version holds.
+    state of another version holds. `functions` are the calls of `python:` functions, by the place of their expression.
     """
 
     entity: str
@@ -136,6 +137,7 @@ class Machine:
     final: tuple[str, ...]
     decimal_fields: frozenset[str]
     known_fields: KnownFields
+    functions: tuple[tuple[str, FunctionCall], ...]
 
     @property
     def table(self) -> dict[tuple[Kind, str, str], tuple[Transition, ...]]:
@@ -180,6 +182,7 @@ class _Compiler:
         self._definition = definition
         self._known = known
         self.problems: list[Problem] = []
+        self._functions: list[tuple[str, FunctionCall]] = []
         self._initial: dict[str, Value] = {name: _initial(field) for name, field in definition.fields.items()}
         self._state = {
             f"state.{name}": Variable(f"state.{name}", field, _state_reader(name, field.default))
@@ -209,15 +212,18 @@ class _Compiler:
             final=definition.final,
             decimal_fields=frozenset(name for name, field in definition.fields.items() if field.type == "decimal"),
             known_fields=KnownFields(definition.fields),
+            functions=tuple(self._functions),
         )
 
     def _check_sources(self) -> None:
         for reference, digest in self._definition.sources.items():
             try:
-                if function_digest(reference) == digest:
+                found = function_digest(reference)
+                if found == digest:
                     continue
                 message = f"the code of {reference} is not the one that this definition was loaded with"
-                problem = Problem((), message, "Install the version of the code that belongs to the definition.")
+                message += f": its digest is {found} here, and {digest} there"
+                problem = Problem((), message, keep_both(reference))
             except DefinitionError as error:
                 problem = Problem((), error.message, error.fix)
             self.problems.append(problem)
@@ -240,7 +246,7 @@ class _Compiler:
         if text is None:
             return None
         try:
-            compiled = self._compiled(text, names)
+            compiled = self._compiled(path, text, names)
             is_boolean(compiled)
             self._refuse_unset(compiled, creates=creates)
         except DefinitionError as error:
@@ -260,16 +266,21 @@ class _Compiler:
         try:
             if not isinstance(value, str):
                 return assign(value, field)
-            compiled = self._compiled(value, names)
+            compiled = self._compiled(path, value, names)
             self._refuse_unset(compiled, creates=creates)
             return assign(compiled, field)
         except DefinitionError as error:
             self.problems.append(Problem(path, error.message, error.fix))
             return None
 
-    def _compiled(self, text: str, names: Mapping[str, Variable]) -> Compiled:
+    def _compiled(self, path: Path, text: str, names: Mapping[str, Variable]) -> Compiled:
         compiled = compile_expression(text, names)
-        if self._known is not None and text not in self._known and compiled.result != "PYTHON":
+        is_new = self._known is not None and text not in self._known
+        if compiled.call is not None:
+            self._functions.append((".".join(map(str, path)), compiled.call))
+            if is_new and text not in self._definition.sources:
+                raise DefinitionError("a space stands before `python:`", fix="Remove it: the code belongs to the rule.")
+        elif is_new:
             refuse_wrong_units(text, names)
         return compiled
 

@@ -24,6 +24,7 @@ from placet.streams.kafka.partition_reader import PartitionReader
 from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.function_watch import FunctionWatch
 from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
@@ -119,9 +120,8 @@ def build(
         control_partition, lambda: control.position,
         LeftBehind(host, host.now_ms, settings.state_dir / settings.app, settings.state_retention_ms).remove,
     )  # fmt: skip
-    producer = TransactionalProducer(
-        host, transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
-    )
+    watchdog = Watchdog(host, settings.watchdog_ms, FunctionWatch(rules, metrics).look)
+    producer = TransactionalProducer(host, transaction_options(settings), watchdog, settings.max_clock_skew_ms)
     namesake = Namesake(
         lambda: _group(reader, admin, settings.app), client_id(settings), settings.instance,
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from placet.definitions import parse_definition
 from placet.processors.ladder import LADDER
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.control import Published
+from placet.schemas.definition import model
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError, InvalidPayload, SettingsError, UnknownSchema
 from placet.schemas.messages import Kind
@@ -180,6 +182,29 @@ def test_a_missing_function_keeps_a_client_from_nothing_but_foretelling() -> Non
         lamps.would_be(watts=50)
     lamps.propose("own", owner="me")
     assert known_to_gates_of(V2, lamps.sent[0])
+
+
+def test_a_client_foretells_by_the_version_of_a_function_that_is_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application that has both versions beside it changes over; one that lacks the newer says so."""
+    code = "".join(f"def lights_v{n}(scope):\n    return scope.payload['watts'] < {100 // n**2}\n\n" for n in (1, 2))
+    (tmp_path / "rules_of_lamps_by_version.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    one, two, three = (
+        TEXT.replace("version: 1", f"version: {n}").replace(
+            "payload.watts < 100", f"python:rules_of_lamps_by_version:lights@{n}"
+        )
+        for n in (1, 2, 3)
+    )
+    lamps = Lamps("lamp", parse_definition(one))
+    assert lamps.would_be(watts=50) == "NONE"
+    lamps.publish(parse_definition(two))
+    assert lamps.would_be(watts=50) == "GUARD_FAILED"
+    lamps.publish(model.parse_definition(three + "sources: {'python:rules_of_lamps_by_version:lights@3': '00'}\n"))
+    with pytest.raises(DefinitionError, match="has no version 3 of lights: it has lights@1, lights@2"):
+        lamps.would_be(watts=50)
+    lamps.propose("light", watts=50)
 
 
 def later_ladder(lamps: Lamps) -> None:

@@ -11,12 +11,12 @@ What comes out is total: it gives a value or `Failed`, and never raises.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from placet.processors.expressions.cel import compile_cel, static_type, unknown_name
 from placet.processors.expressions.functions import load_function
-from placet.processors.expressions.scope import DETAIL_LENGTH_MAX, Compiled, Evaluate, Failed, Scope, Variable
+from placet.processors.expressions.scope import Compiled, FunctionCall, Variable
 from placet.schemas.definition.grammar import is_function
 from placet.schemas.errors import DefinitionError
 
@@ -30,8 +30,6 @@ _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _DOUBLE = re.compile(r"-?[0-9]{1,18}\.[0-9]{1,18}")
 _TEXT = re.compile(r"'([^'\\\n\r]*)'|\"([^\"\\\n\r]*)\"")
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
-
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 def compile_expression(text: str, names: Mapping[str, Variable]) -> Compiled:
@@ -52,7 +50,8 @@ def compile_expression(text: str, names: Mapping[str, Variable]) -> Compiled:
             f"the expression is longer than {SOURCE_BYTES_MAX} bytes", fix="Use `python:package.module:function`."
         )
     if is_function(text):
-        return Compiled(_call(load_function(text), text), "PYTHON", ())
+        call = FunctionCall(load_function(text), text)
+        return Compiled(call.evaluate, "PYTHON", (), call=call)
     return _literal(text) or _path(text, names) or compile_cel(text, names)
 
 
@@ -79,27 +78,3 @@ def _path(text: str, names: Mapping[str, Variable]) -> Compiled | None:
     if _PATH.fullmatch(text):
         raise unknown_name(text, names)
     return None
-
-
-def _text_of(error: BaseException) -> str:
-    """Return what an exception says, in a form that is the same in each run and can be written down."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  that is a user's code too
-        return "it can't be shown"
-    # Memory addresses differ from run to run; a decision's detail must not.
-    return _ADDRESS.sub("0x…", text.encode("utf-8", "backslashreplace").decode())
-
-
-def _call(function: Callable[[Scope], Any], reference: str) -> Evaluate:
-    def evaluate(scope: Scope) -> Any:
-        try:
-            return function(scope.read_only())
-        except RecursionError:  # what Python says about it depends on who called
-            return Failed(f"{reference}: RecursionError")
-        except KeyboardInterrupt:  # a person's, outside a gate
-            raise
-        except BaseException as error:  # noqa: BLE001  a user's code may raise anything: it refuses an input
-            return Failed(f"{reference}: {type(error).__name__}: {_text_of(error)}"[:DETAIL_LENGTH_MAX])
-
-    return evaluate

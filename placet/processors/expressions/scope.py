@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias, final
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from placet.schemas.definition.field_types import Field
 from placet.schemas.messages import Value
 
-__all__ = ["DETAIL_LENGTH_MAX", "Compiled", "Evaluate", "Failed", "Scope", "Variable"]
+__all__ = ["DETAIL_LENGTH_MAX", "Compiled", "Evaluate", "Failed", "FunctionCall", "Scope", "Variable"]
 
 DETAIL_LENGTH_MAX = 200
 """Longest detail of a failure, in characters: it goes into the decision."""
+
+_ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 @final
@@ -71,6 +74,45 @@ Evaluate: TypeAlias = Callable[[Scope], Value | Failed]
 """A compiled expression: total and pure; it never raises."""
 
 
+@final
+class FunctionCall:
+    """A `python:` function as expressions call it: total, its exceptions caught.
+
+    Attributes:
+        reference: names it.
+        scope: of the call that runs, None between two. Another thread may look: nothing bounds the time of a call.
+    """
+
+    def __init__(self, function: Callable[[Scope], Any], reference: str) -> None:
+        self._function = function
+        self.reference = reference
+        self.scope: Scope | None = None
+
+    def evaluate(self, scope: Scope) -> Any:
+        """Call it."""
+        self.scope = scope
+        try:
+            return self._function(scope.read_only())
+        except RecursionError:  # what Python says about it depends on who called
+            return Failed(f"{self.reference}: RecursionError")
+        except KeyboardInterrupt:  # a person's, outside a gate
+            raise
+        except BaseException as error:  # noqa: BLE001  a user's code may raise anything: it refuses an input
+            return Failed(f"{self.reference}: {type(error).__name__}: {_text_of(error)}"[:DETAIL_LENGTH_MAX])
+        finally:
+            self.scope = None
+
+
+def _text_of(error: BaseException) -> str:
+    """Return what an exception says, in a form that is the same in each run and can be written down."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  that is a user's code too
+        return "it can't be shown"
+    # Memory addresses differ from run to run; a decision's detail must not.
+    return _ADDRESS.sub("0x…", text.encode("utf-8", "backslashreplace").decode())
+
+
 class Variable(NamedTuple):
     """One name that an expression may use: its field type, and how it is read from the scope."""
 
@@ -83,13 +125,14 @@ class Compiled(NamedTuple):
     """A compiled expression.
 
     `result` is the static type: CEL's name ("BOOL", "LIST<INT>", "DYN", …), or "PYTHON" for a function. `source` is the
-    variable when the expression is nothing but a path. `reads` are the names that it uses.
+    variable when the expression is nothing but a path, `call` the function's. `reads` are the names that it uses.
     """
 
     evaluate: Evaluate
     result: str
     reads: tuple[str, ...]
     source: Variable | None = None
+    call: FunctionCall | None = None
 
     @property
     def is_constant(self) -> bool:

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from placet.schemas.definition.field_types import Field, expected
 from placet.schemas.definition.grammar import written_ms
 from placet.schemas.definition.model import Definition, ProposalRule, SignalRule
+from placet.schemas.definition.sources import changed_code, function_name, keep_both
 
-__all__ = ["Difference", "differences", "is_compatible"]
+__all__ = ["Difference", "differences", "is_compatible", "other_code"]
 
 
 class Difference(NamedTuple):
@@ -46,7 +47,7 @@ def differences(old: Definition, new: Definition) -> list[Difference]:
         *_inputs("signals", old.signals, new.signals),
         *_inputs("proposals", old.proposals, new.proposals),
         *_invariants(old, new),
-        *_sources(old, new),
+        *other_code(old, new),
     ]
 
 
@@ -192,7 +193,13 @@ def _invariants(old: Definition, new: Definition) -> Iterator[Difference]:
             yield Difference(f"invariants.{name}", change, True, why)
 
 
-def _sources(old: Definition, new: Definition) -> Iterator[Difference]:
-    for reference, digest in new.sources.items():
-        if old.sources.get(reference, digest) != digest:
-            yield Difference(reference, "other code", True, "A rule.")
+def other_code(old: Definition, new: Definition) -> Iterator[Difference]:
+    """Yield the functions that both name, with other code: incompatible where it is that of a version."""
+    for reference, was, comes in changed_code(old.sources, new.sources):
+        found, change = function_name(reference), f"other code: {was[:8]} -> {comes[:8]}"
+        if found is None or found.version is None:
+            why = "A rule, but no image can run both: code that is a version of its own, such as `…@2`, is beside it."
+            yield Difference(reference, change, True, why)
+        else:
+            why = f"Nothing can verify again what its code decided. {keep_both(reference)}"
+            yield Difference(reference, change, False, why)

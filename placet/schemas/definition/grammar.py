@@ -135,7 +135,8 @@ Assigned: TypeAlias = Annotated[
         {
             "type": "object",
             "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
-            "description": "number, boolean, null: literal; string: expression over the OLD state",
+            "description": "number, boolean, null: literal; string: expression over the OLD state, or a function, "
+            "`python:package.module:function`",
         }
     ),
 ]
@@ -162,7 +163,10 @@ class TransitionRule(Block):
         default=None,
         description="the status afterwards, or as before; `absent` deletes the entity, but not its version counter",
     )
-    guard: StrictStr | None = Key(default=None, description="boolean expression; left out: it holds")
+    guard: StrictStr | None = Key(
+        default=None,
+        description="boolean expression, or `python:package.module:function` (`…@2`: version 2); left out: it holds",
+    )
     copied: Copied = Key(
         default=(),
         alias="copy",

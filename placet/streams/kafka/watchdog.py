@@ -7,7 +7,7 @@ and the watched call then gets its time anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -62,10 +62,11 @@ class Watchdog:
     Args:
         runtime: the thread's, and the process's end.
         limit_ms: the longest that one armed call may take.
+        look_too: is called with each look, and told how many seconds lie between two.
     """
 
-    def __init__(self, runtime: Runtime, limit_ms: int) -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, limit_ms: int, look_too: Callable[[float], None] = lambda _: None) -> None:
+        self._runtime, self._look_too = runtime, look_too
         self._deadline = Deadline(limit_ms / 1000, runtime.monotonic_s())
         self._stop = runtime.flag()
         runtime.spawn("watchdog", self._watch)
@@ -86,6 +87,7 @@ class Watchdog:
     def _watch(self) -> None:
         deadline = self._deadline
         while not self._stop.wait(deadline.pause_s):
+            self._look_too(deadline.pause_s)
             hung = deadline.look(self._runtime.monotonic_s())
             if hung:
                 why = f"{hung} hung for {deadline.limit_s:.0f} s; the process ends itself"

@@ -14,6 +14,7 @@ from placet.processors.ladder import LADDER
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, decode_control, encode_control
 from placet.schemas.definition.model import Definition
+from placet.schemas.definition.sources import changed_code, keep_both
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.log_reader import LogReader
@@ -150,8 +151,19 @@ def refuse_unfit(definition: Definition, published: Iterable[Published]) -> None
                 raise SettingsError(
                     f"definition {definition.entity} version {definition.version}: the same version is published with "
                     f"other rules (digest {entry.digest.hex()}, yours {definition.digest.hex()}). Count the version up."
+                    f"{_changed_functions(entry, definition)}"
                 )
             return
+
+
+def _changed_functions(entry: Published, definition: Definition) -> str:
+    """Name the functions whose code is another one: the file of the definition may be the same."""
+    sources = json.loads(entry.document).get("sources", {})
+    return "".join(
+        f" Or, where only the code of {found.reference} changed (digest {found.was}, yours {found.comes}): "
+        f"{keep_both(found.reference)}"
+        for found in changed_code(sources, definition.sources)
+    )
 
 
 def _checked(definition: Definition, value: bytes) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from placet.processors.machine import compile_problems
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.definition.checks import expressions
-from placet.schemas.definition.diff import Difference, differences
+from placet.schemas.definition.diff import Difference, differences, other_code
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.in_force import InForce, can_not_read
@@ -115,7 +115,9 @@ def _checked(definition: Definition, rulebook: Rulebook, survey: Survey, *, forc
         )
     if known.newest is None:
         return ""
-    found = [item for item in differences(known.newest.definition, definition) if not item.compatible]
+    changes = differences(known.newest.definition, definition)
+    changes += [item for earlier in known.usable for item in other_code(earlier.definition, definition)]
+    found = [item for item in dict.fromkeys(changes) if not item.compatible]
     if not found:
         return ""
     gone = frozenset(status for item in found if (status := vanished(item)))
