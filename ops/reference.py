@@ -57,7 +57,7 @@ Other variables that begin with `PLACET_` are ignored; one that looks like a mis
 warning, and `placet doctor` names all of them."""
 
 METRICS_TEXT = """On `PLACET_METRICS_PORT`: `/metrics` (Prometheus), `/healthz` (the loop came around), `/readyz` (every
-task of this gate runs). No label is an entity id."""
+task of this gate runs, and it can run something of what is in force). No label is an entity id."""
 
 
 def later() -> set[Reason]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
@@ -28,6 +28,7 @@ from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import GroupMember, Namesake
 from placet.streams.loop.observer import Observer
+from placet.streams.loop.outside import Outside
 from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.unknown_schemas import SchemaQuestion
 from placet.streams.loop.worker import Worker
@@ -55,6 +56,7 @@ from placet.streams.topology import control_topic
 __all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
 
 
+RulesOf = Callable[[Host, Settings, Definition, SchemaTexts], Rules]
 _REGISTRY_TRIES: Final = 5
 _REGISTRY_PAUSE_S: Final = 1.0
 
@@ -92,9 +94,14 @@ def run(settings: Settings, definitions: Iterable[Definition], host: Host | None
 
 
 def build(
-    host: Host, settings: Settings, definitions: tuple[Definition, ...], metrics: Observer, stopping: Flag
+    host: Host,
+    settings: Settings,
+    definitions: tuple[Definition, ...],
+    metrics: Observer,
+    stopping: Flag,
+    rules_of: RulesOf = rules_of,
 ) -> Worker:
-    """Check the world, then make the parts."""
+    """Check the world, then make the parts. `rules_of` compiles what others publish, as far as this machine can."""
     check_state_dir(host, settings.state_dir / settings.app)
     admin = Admin(host, settings.librdkafka(), ELECTION_S)
     check_topics(admin, settings, definitions)
@@ -109,7 +116,10 @@ def build(
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
-    rules = RulesInForce(entity_types, control, metrics, lambda one: _rules_in_time(host, settings, one, schemas))
+    rules = RulesInForce(
+        entity_types, control, metrics,
+        lambda one: _in_time(host, lambda: rules_of(host, settings, one, schemas)), host.monotonic_s,
+    )  # fmt: skip
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     control_partition = TopicPartition(control_topic(settings.app), 0)
@@ -130,7 +140,7 @@ def build(
     admin.connect([*logs, *others])  # of which the loop's questions ask
     return Worker(
         rules,
-        lambda: GroupConsumer(host, group_options(settings), rules.inputs),
+        lambda: GroupConsumer(host, group_options(settings), rules.inputs) if rules.inputs else Outside(stopping),
         producer,
         restorer,
         host,
@@ -151,13 +161,13 @@ def _registry(host: Host, settings: Settings) -> Registry | None:
     return None if url is None else Registry(host, url, settings.registry_options())
 
 
-def _rules_in_time(host: Host, settings: Settings, definition: Definition, schemas: SchemaTexts) -> Rules:
+def _in_time(host: Host, compiled: Callable[[], Rules]) -> Rules:
     """Compile a definition; a registry that does not answer for a moment delays it, and ends no running gate."""
     for _ in range(_REGISTRY_TRIES - 1):
         with suppress(RegistryUnreachable):
-            return rules_of(host, settings, definition, schemas)
+            return compiled()
         host.sleep(_REGISTRY_PAUSE_S)
-    return rules_of(host, settings, definition, schemas)
+    return compiled()
 
 
 def _unfit(settings: Settings, rules: RulesInForce, found: Mapping[str, TopicInfo]) -> dict[str, list[str]]:

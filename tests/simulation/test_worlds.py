@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ import pytest
 from placet.simulation.choices import CALM
 from tests.planted.bugs import BUGS, planted, run_on
 from tests.simulation.crash_points import crash_points, run_crash_point
-from tests.simulation.histories import History, run_history
+from tests.simulation.histories import KINDS, History, run_history
+from tests.simulation.invariants import broken_invariants
+from tests.simulation.rules import APP, VERSIONS
 from tests.simulation.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +143,29 @@ def test_a_world_in_which_all_is_calm_has_no_faults() -> None:
     world.run()
     assert world.faults == []
     assert world.counts.get("aborted", 0) == 0
+
+
+def test_a_gate_that_lacks_the_code_waits_outside_the_group_until_a_withdrawal() -> None:
+    world = World(None, KINDS["rolling"]._replace(rolls=False))
+    world.needs_code = True
+    world.scale = KINDS["rolling"]  # as for what is looked at; here the test rolls
+    a, b = world.gates
+    members: dict[int, set[str]] = {}
+
+    def look(second: int) -> None:
+        members[second] = {member.client_id for member in world.cluster.group(APP).members.values()}
+
+    for second, definition in ((5, VERSIONS[1][0]), (20, VERSIONS[2][0])):
+        world.newest = definition
+        world.scheduler.later(second * 10**9, partial(setattr, b, "definition", definition))
+        world.scheduler.later(second * 10**9, b.stop)
+    for second in (4, 15, 30):
+        world.scheduler.later(second * 10**9, partial(look, second))
+    world.run()
+    assert [*broken_invariants(world)] == []
+    assert members == {4: {"app.a", "app.b"}, 15: {"app.b"}, 30: {"app.a", "app.b"}}
+    told = "\n".join(world.trace)
+    assert "a.1: rules in force can't be run here: entity=order, why=version 2 is in force" in told
+    assert "this image lacks the code of version 2" in told
+    assert "a.1: joining the group again: why=of what is in force this gate can run the rules of order" in told
+    assert a.starts == 1, "it never ended"
