@@ -311,7 +311,7 @@ def operating(page: str) -> str:
 def topics() -> str:
     """Return the settings of each role's topics, for a horizon of a day."""
     roles: dict[tuple[str, ...], list[str]] = {}
-    for role in (*EntityTopics._fields, "control", "dead-letters"):
+    for role in (*EntityTopics._fields, "control", "gates", "dead-letters"):
         for need in needs_of(role, DAY_MS, RECORD_BYTES_MAX):
             given = need.wanted or need.value
             made = given if given == need.value else f"{given} (at least {need.value})"

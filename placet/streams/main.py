@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
 from placet.processors.rules import Rules
 from placet.schemas.definition.model import Definition
-from placet.streams.client_options import client_id, group_options, restore_options, transaction_options
+from placet.streams.client_options import (
+    client_id,
+    gates_options,
+    group_options,
+    producer_options,
+    restore_options,
+    transaction_options,
+)
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import LogUnreachable
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.cluster import TopicInfo
@@ -21,12 +27,14 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
+from placet.streams.kafka.plain_producer import produce_durably
 from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.candidates import Candidates
 from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
-from placet.streams.loop.namesake import GroupMember, Namesake
+from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
 from placet.streams.loop.outside import Outside
 from placet.streams.loop.rules_in_force import RulesInForce
@@ -36,6 +44,7 @@ from placet.streams.publishing import (
     ELECTION_S,
     control_of,
     entity_type_of,
+    group_members,
     log_reader,
     publisher_of,
     rules_of,
@@ -48,10 +57,11 @@ from placet.streams.rules.control import Control
 from placet.streams.runtime import Flag
 from placet.streams.settings import Settings
 from placet.streams.state.state_dir import check_state_dir
+from placet.streams.telemetry.build import installed_version
 from placet.streams.telemetry.metrics import Metrics
 from placet.streams.topics.configs import topics_of
 from placet.streams.topics.plan import check_topics, unfit_settings
-from placet.streams.topology import control_topic
+from placet.streams.topology import control_topic, gates_topic
 
 __all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
 
@@ -133,10 +143,11 @@ def build(
         host, transaction_options(settings), Watchdog(host, settings.watchdog_ms), settings.max_clock_skew_ms
     )
     namesake = Namesake(
-        lambda: _group(reader, admin, settings.app), client_id(settings), settings.instance,
+        lambda: group_members(reader, admin, settings.app), client_id(settings), settings.instance,
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
+    _answer_what_can_be_run(host, settings, admin, rules, metrics)
     admin.connect([*logs, *others])  # of which the loop's questions ask
     return Worker(
         rules,
@@ -191,12 +202,27 @@ def _publish(
         if stopping.is_set():
             raise ToldToStop
 
-    publisher = publisher_of(host, settings, control, entity_types, looked)
+    def waits_for(gates: Sequence[str]) -> None:
+        metrics.event("gates do not say yet whether they can run a new definition", gates=[*gates])
+
+    publisher = publisher_of(host, settings, control, entity_types, waits_for, looked, client_id(settings))
     for one in publisher.publish(definitions, force=settings.force):
         metrics.event("incompatible definition forced", entity=one.entity, version=one.version, what=one.what)
     for published, why in publisher.unread():
         metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
     control.stay()
+
+
+def _answer_what_can_be_run(
+    host: Host, settings: Settings, admin: Admin, rules: RulesInForce, metrics: Observer
+) -> None:
+    partition = TopicPartition(gates_topic(settings.app), 0)
+    Candidates(
+        host, lambda: LogReader(host, gates_options(settings), [partition.topic]),
+        partition, admin.latest_offsets([partition])[partition], rules,
+        produce_durably(host, producer_options(settings), partition.topic),
+        client_id(settings), installed_version(), metrics,
+    ).listen()  # fmt: skip
 
 
 def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[str]) -> KafkaRestoreLog:
@@ -205,20 +231,6 @@ def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[s
     admin.connect([*logs, *others])
     group = GroupPositions(host, restore_options(settings), TopicPartition(control_topic(settings.app), 0))
     return KafkaRestoreLog(host, reader, admin, group)
-
-
-def _group(reader: LogReader, admin: Admin, app: str) -> tuple[int, list[GroupMember]]:
-    """Ask who coordinates and who is in the gate's group, if its coordinator answers a harmless question first.
-
-    Where the coordinator goes away amid the question itself, librdkafka 2.16 aborts the process (a use after free, see
-    librdkafka #5397).
-
-    Raises:
-        LogUnreachable: it does not answer.
-    """
-    if reader.committed([TopicPartition(control_topic(app), 0)]) is None:
-        raise LogUnreachable("the group's coordinator does not answer")
-    return admin.coordinator_and_members(app)
 
 
 def relax_garbage_collection() -> None:

@@ -41,7 +41,7 @@ _OPERATOR_NS: Final = 5_000_000_000
 TWICE: Final = 2
 MAY_OUTLIVE: Final = (
     "watchdog", "discard a producer", "send positions", "ask for positions", "close a restore's clients",
-    "leave the group",
+    "leave the group", "answer what can be run",
 )  # fmt: skip
 """Threads that may still wait when a gate has closed everything: for the next look, or for a broker that is away."""
 SKEWS: Final = (-2, -1, 1, 2, 0)
@@ -174,7 +174,8 @@ class Gate:
         def run() -> None:
             code = "0"
             try:
-                settings = self.settings.model_copy(update={"force": True})  # what withdraws a version needs it
+                force = self.world.forces or self.definition.version not in WITH_CODE  # what withdraws needs it
+                settings = self.settings.model_copy(update={"force": force})
                 with suppress(ToldToStop):
                     build(host, settings, (self.definition,), notes, stopping, self._rules_of).run()
             except PlacetError as error:
@@ -271,6 +272,7 @@ class World:
         self.static = self.choices.pick(4) == 0
         self.newest = DEFINITION
         self.needs_code = scale.rolls and self.choices.pick(2) == 0  # what needs code comes in one image with it
+        self.forces = not self.needs_code or self.choices.pick(2) == 0  # what a live gate can't run
         self.gates: list[Gate] = []
         for name in ("a", "b"):
             self.add_gate(name)

@@ -213,6 +213,18 @@ def test_its_own_definition_may_be_decided_by_a_later_ladder() -> None:
     assert f"decided by ladder {LADDER + 1}" in gate.why_not()[0]["lamp"]
 
 
+def test_a_gate_says_beforehand_what_it_could_not_run() -> None:
+    gate = Following(LAMP)
+    assert gate.rules.why_not(published(NEWER, base=LAMP.digest)) == ""
+    assert gate.rules.why_not(published(FAN, base=NO_BASE, ladder=LADDER + 1)) == "", "it does not decide fans"
+    gate.cannot_run = {2}
+    assert gate.rules.why_not(published(NEWER, base=LAMP.digest)) == "there is no such function"
+    assert "this release runs ladder" in gate.rules.why_not(published(LAMP, base=NO_BASE, ladder=LADDER + 1))
+    assert gate.rules.why_not(published(LAMP, base=NO_BASE, document='{"entity": "lamp", "later": 1}')) != ""
+    assert gate.decided_by() == {"lamp": 1}
+    assert gate.told.mock_calls == []
+
+
 def test_what_an_earlier_release_published_without_a_look_is_passed_over() -> None:
     gate = Following(LAMP)
     gate.publish(published(MISSPELT))

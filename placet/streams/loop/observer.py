@@ -33,7 +33,7 @@ class Observer(Protocol):
         """How many inputs wait, by topic and partition."""
 
     def event(self, name: str, **details: object) -> None:
-        """Something that an operator wants to read about."""
+        """Something that an operator wants to read about. From any thread."""
 
     def looped(self) -> None:
         """The loop came around."""

@@ -16,7 +16,7 @@ from typing import Final
 from placet.processors.ladder import LADDER
 from placet.processors.rules import Rules
 from placet.schemas.codec.control import Published
-from placet.schemas.definition.model import Definition
+from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DefinitionError, SettingsError
 from placet.schemas.in_force import Usable
 from placet.streams.entity_type import EntityType
@@ -39,6 +39,7 @@ class RulesInForce:
     Attributes:
         entity_types: by entity name, those whose rules in force this gate can run.
         entity_of: by input topic, of all that it was started with.
+        closed: whether the gate has ended.
 
     Args:
         entity_types: as the gate starts with them.
@@ -64,6 +65,7 @@ class RulesInForce:
         self.entity_of = {topic: name for name, kind in entity_types.items() for topic in kind.topics.inputs}
         self._why_not: dict[str, str] = {}
         self.entity_types: dict[str, EntityType] = {}
+        self.closed = False
         self._taken_at, self._look_again_at_s = -1, 0.0
         self._take()
 
@@ -113,7 +115,24 @@ class RulesInForce:
 
     def close(self) -> None:
         """Give the reader of the topic back."""
+        self.closed = True
         self._control.close()
+
+    def why_not(self, published: Published) -> str:
+        """Say why a version that is not in force could not be run here; "" where it could. From any thread.
+
+        Raises:
+            PlacetError: nobody knows.
+        """
+        if published.entity not in self._all:
+            return ""
+        try:
+            why = _of_a_later_ladder(published)
+            if not why:
+                self._make_rules(parse_definition(published.document))
+        except (DefinitionError, SettingsError) as error:
+            return str(error)
+        return why
 
     def _take(self) -> None:
         position = self._taken_at = self._control.position
@@ -143,8 +162,9 @@ class RulesInForce:
         """Return the rules in force; or those before, and why this gate can't run them."""
         published = newest.published
         head = f"version {published.version} is in force"
-        if published.ladder > LADDER:
-            return before, f"{head}, and decided by ladder {published.ladder}; this release runs ladder {LADDER}"
+        later = _of_a_later_ladder(published)
+        if later:
+            return before, f"{head}, and {later}"
         if published.digest == before.machine.digest:
             return before, ""
         try:
@@ -165,3 +185,8 @@ class RulesInForce:
     def _pass_over(self, published: Published, why: str) -> None:
         told = {"entity": published.entity, "version": published.version, "why": why}
         self._observer.event("published version passed over", **told)
+
+
+def _of_a_later_ladder(published: Published) -> str:
+    ladder = published.ladder
+    return f"decided by ladder {ladder}; this release runs ladder {LADDER}" if ladder > LADDER else ""

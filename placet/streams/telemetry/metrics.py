@@ -111,7 +111,8 @@ _NOTHING: Final[Mapping[str, str]] = {}
 class Metrics:
     """The metrics of one gate, in a registry of their own, and with them what its health is judged by.
 
-    It is a `observer.Observer`: its methods are called by the loop's thread; the endpoint's threads read.
+    It is a `observer.Observer`: its methods are called by the loop's thread, `event` by others too; the endpoint's
+    threads read.
 
     Args:
         runtime: a clock, and the endpoint's thread.
