@@ -43,6 +43,14 @@ named, the reaction is the same to all:
 """
 
 BELONGING: Final = """
+## What is in force, and can't be run here
+
+| found in a publication | reaction |
+| --- | --- |
+| one whose function, ladder or schema the gate lacks | `TaskMigrated`: it joins anew, without its topics |
+| and that was its last one | the same, but it waits outside the group; `/readyz` says no |
+| it can run one again, as after a withdrawal | `TaskMigrated`: it joins anew, with its topics |
+
 ## What is there, and should not be
 
 Every 30 s a gate asks what its topics are like now, and waits for no answer. No answer, no right to look and a broker

@@ -58,7 +58,7 @@ Other variables that begin with `PLACET_` are ignored; one that looks like a mis
 warning, and `placet doctor` names all of them."""
 
 METRICS_TEXT = """On `PLACET_METRICS_PORT`: `/metrics` (Prometheus), `/healthz` (the loop came around), `/readyz` (every
-task of this gate runs). No label is an entity id."""
+task of this gate runs, and it can run something of what is in force). No label is an entity id."""
 
 
 def later() -> set[Reason]:
@@ -313,14 +313,14 @@ def operating(page: str) -> str:
 def topics() -> str:
     """Return the settings of each role's topics, for a horizon of a day."""
     roles: dict[tuple[str, ...], list[str]] = {}
-    for role in (*EntityTopics._fields, "control", "dead-letters"):
+    all_roles = (*EntityTopics._fields, "control", "gates", "dead-letters")
+    for role in all_roles:
         for need in needs_of(role, DAY_MS, RECORD_BYTES_MAX):
             given = need.wanted or need.value
             made = given if given == need.value else f"{given} (at least {need.value})"
             roles.setdefault((need.config, made, need.why), []).append(role)
-    everywhere = len(EntityTopics._fields) + 2
     rows = [
-        (f"`{config}`", made, "all" if len(names) == everywhere else ", ".join(names), why)
+        (f"`{config}`", made, "all" if len(names) == len(all_roles) else ", ".join(names), why)
         for (config, made, why), names in roles.items()
     ]
     return table(("setting", "made with, for a horizon of 24h", "topics", "why"), rows)

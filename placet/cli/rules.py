@@ -28,6 +28,7 @@ from placet.schemas.errors import SettingsError
 from placet.schemas.in_force import Usable
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
+from placet.streams.live_gates import Answered
 from placet.streams.publishing import Publisher, publishing, read_rulebook
 from placet.streams.rules.publication import vanished
 from placet.streams.rules.rulebook import Rulebook
@@ -104,11 +105,11 @@ def publish(
     """Publish definitions: running gates decide by them from their next transaction on.
 
     It shows both sides of each change, and how many entities stand in statuses that would vanish. It checks what
-    `placet run` checks before it publishes. Each gate needs the code of `python:` functions, or leaves the entity type
-    to others: deploy the code first.
+    `placet run` checks before it publishes, and asks the live gates whether they can run it: each needs the code of
+    `python:` functions. With --force those that can't leave the entity type to others.
 
-    Exit code: 0 published, in force already, or fine (--dry-run); 1 it does not go with the version in force, and
-    nothing was published; 3 wrong settings, topics or definitions; 4 no broker answered.
+    Exit code: 0 published, in force already, or fine (--dry-run); 1 it does not go with the version in force, or a live
+    gate can't run it, and nothing was published; 3 wrong settings, topics or definitions; 4 no broker answered.
 
     Example:  placet definitions publish flight.yaml --app prod --dry-run
     """
@@ -147,20 +148,26 @@ def _publish(
     for definition in definitions:
         compile_machine(definition)
     refused = ""
-    with publishing(LocalHost(), settings, definitions) as publisher:
+    with publishing(LocalHost(), settings, definitions, _tell_waiting) as publisher:
         plans = [_plan(publisher, definition) for definition in definitions]
         if output is OutputForm.TEXT:
             _print_plans(plans)
         try:
-            publisher.check(definitions, force=force)
-            if not dry_run:
+            if dry_run:
+                publisher.check(definitions, force=force)
+            else:
                 publisher.publish(definitions, force=force)
                 refused = _overtaken(publisher, definitions)
         except SettingsError as error:
             refused = str(error)
+        answered = publisher.answered
+    if output is OutputForm.TEXT:
+        _print_answers(answered)
     if output is OutputForm.JSON:
         done = not (refused or dry_run)
-        typer.echo(json.dumps({"published": done, "refused": refused, "plans": [_form(plan) for plan in plans]}))
+        typer.echo(
+            json.dumps({"published": done, "refused": refused, "plans": [_form(plan, answered) for plan in plans]})
+        )
     elif refused:
         typer.echo(refused, err=True)
     else:
@@ -195,7 +202,21 @@ def _print_plans(plans: Sequence[Plan]) -> None:
             typer.echo(f"  {count:,} entities stand in `{status}`")
 
 
-def _form(plan: Plan) -> dict[str, Any]:
+def _tell_waiting(gates: Sequence[str]) -> None:
+    typer.echo(f"waiting for {', '.join(gates)} to say whether it can be run there", err=True)
+
+
+def _print_answers(answered: Sequence[Answered]) -> None:
+    """Say who can run it. A refusal names those who can't, and why; what was forced names them here."""
+    for entity in dict.fromkeys(one.entity for one in answered):
+        can = [one.gate for one in answered if one.entity == entity and not one.why_not]
+        typer.echo(f"{entity}: {', '.join(can) or 'no live gate'} can run it")
+        for one in answered:
+            if one.entity == entity and one.why_not:
+                typer.echo(f"  {one.gate} can't: {one.why_not}")
+
+
+def _form(plan: Plan, answered: Sequence[Answered]) -> dict[str, Any]:
     return {
         "entity": plan.definition.entity,
         "version": plan.definition.version,
@@ -204,6 +225,7 @@ def _form(plan: Plan) -> dict[str, Any]:
         "verdict": plan.verdict,
         "differences": [difference._asdict() for difference in plan.found],
         "standing": plan.standing,
+        "gates": {one.gate: one.why_not or None for one in answered if one.entity == plan.definition.entity},
     }
 
 

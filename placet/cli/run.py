@@ -70,12 +70,12 @@ def run(
 
     A gate decides by the version in force: the highest one that was published. If its own is higher, it publishes it
     before its first decision, and running gates change to it; if a higher one is in force already, the gate runs that
-    one. It publishes only what is compatible with the version in force (see `placet definitions diff`); otherwise the
-    gate ends and says what would happen to the entities. --force
-    publishes it all the same. Then entities in a removed status stay in it, and inputs about them are refused; retries
-    across a change of `dedup`, or to a longer horizon, are applied again; inputs of removed names are refused. A
-    version that could not read existing states is refused even with --force. Once published, it starts without
-    --force.
+    one. It publishes only what is compatible with the version in force (see `placet definitions diff`) and what every
+    live gate says it can run; otherwise the gate ends and says what would happen, or which gates lack what. --force
+    publishes it all the same. Then gates that can't run it leave the entity type to others, entities in a removed
+    status stay in it, and inputs about them are refused; retries across a change of `dedup`, or to a longer horizon,
+    are applied again; inputs of removed names are refused. A version that could not read existing states is refused
+    even with --force. Once published, it starts without --force.
 
     Exit code: 0 told to stop, 3 wrong settings, topics or definitions, 4 no broker answered, 5 the gate stopped
     itself, 70 a call hung.

@@ -11,6 +11,7 @@ from placet.streams.topics.configs import output_bytes_max
 
 __all__ = [
     "client_id",
+    "gates_options",
     "group_options",
     "producer_options",
     "reader_options",
@@ -38,6 +39,11 @@ def reader_options(settings: Settings, role: str) -> dict[str, object]:
 def restore_options(settings: Settings) -> dict[str, object]:
     """One reader serves all restores: who leads each partition is looked up often, as one may fall silent meanwhile."""
     return reader_options(settings, "restore") | {"topic.metadata.refresh.interval.ms": 1_000}
+
+
+def gates_options(settings: Settings) -> dict[str, object]:
+    """Return the options of a gate that listens to what it is asked: seldom, and to nothing that retention removed."""
+    return reader_options(settings, "gates") | {"fetch.wait.max.ms": 1_000, "auto.offset.reset": "latest"}
 
 
 def client_id(settings: Settings) -> str:

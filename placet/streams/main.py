@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final
 
 from placet.processors.rules import Rules
 from placet.schemas.definition.model import Definition
-from placet.streams.client_options import client_id, group_options, restore_options, transaction_options
+from placet.streams.client_options import (
+    client_id,
+    gates_options,
+    group_options,
+    producer_options,
+    restore_options,
+    transaction_options,
+)
 from placet.streams.entity_type import EntityType
-from placet.streams.errors import LogUnreachable
 from placet.streams.host import Host, LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.cluster import TopicInfo
@@ -21,14 +27,17 @@ from placet.streams.kafka.consumer import GroupConsumer
 from placet.streams.kafka.group_positions import GroupPositions
 from placet.streams.kafka.log_reader import LogReader
 from placet.streams.kafka.partition_reader import PartitionReader
+from placet.streams.kafka.plain_producer import produce_durably
 from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.candidates import Candidates
 from placet.streams.loop.function_watch import FunctionWatch
 from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
-from placet.streams.loop.namesake import GroupMember, Namesake
+from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
+from placet.streams.loop.outside import Outside
 from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.unknown_schemas import SchemaQuestion
 from placet.streams.loop.worker import Worker
@@ -36,6 +45,7 @@ from placet.streams.publishing import (
     ELECTION_S,
     control_of,
     entity_type_of,
+    group_members,
     log_reader,
     publisher_of,
     rules_of,
@@ -48,14 +58,16 @@ from placet.streams.rules.control import Control
 from placet.streams.runtime import Flag
 from placet.streams.settings import Settings
 from placet.streams.state.state_dir import check_state_dir
+from placet.streams.telemetry.build import installed_version
 from placet.streams.telemetry.metrics import Metrics
 from placet.streams.topics.configs import topics_of
 from placet.streams.topics.plan import check_topics, unfit_settings
-from placet.streams.topology import control_topic
+from placet.streams.topology import control_topic, gates_topic
 
 __all__ = ["ToldToStop", "build", "relax_garbage_collection", "run"]
 
 
+RulesOf = Callable[[Host, Settings, Definition, SchemaTexts], Rules]
 _REGISTRY_TRIES: Final = 5
 _REGISTRY_PAUSE_S: Final = 1.0
 
@@ -93,9 +105,14 @@ def run(settings: Settings, definitions: Iterable[Definition], host: Host | None
 
 
 def build(
-    host: Host, settings: Settings, definitions: tuple[Definition, ...], metrics: Observer, stopping: Flag
+    host: Host,
+    settings: Settings,
+    definitions: tuple[Definition, ...],
+    metrics: Observer,
+    stopping: Flag,
+    rules_of: RulesOf = rules_of,
 ) -> Worker:
-    """Check the world, then make the parts."""
+    """Check the world, then make the parts. `rules_of` compiles what others publish, as far as this machine can."""
     check_state_dir(host, settings.state_dir / settings.app)
     admin = Admin(host, settings.librdkafka(), ELECTION_S)
     check_topics(admin, settings, definitions)
@@ -110,7 +127,10 @@ def build(
     _publish(host, settings, definitions, entity_types, control, metrics, stopping)
     for entity, kind in entity_types.items():
         metrics.partitions(entity, kind.partitions)
-    rules = RulesInForce(entity_types, control, metrics, lambda one: _rules_in_time(host, settings, one, schemas))
+    rules = RulesInForce(
+        entity_types, control, metrics,
+        lambda one: _in_time(host, lambda: rules_of(host, settings, one, schemas)), host.monotonic_s,
+    )  # fmt: skip
     logs = [topic for kind in entity_types.values() for topic in (kind.topics.changelog, kind.topics.ledger)]
     inputs = [topic for kind in entity_types.values() for topic in kind.topics.inputs]
     control_partition = TopicPartition(control_topic(settings.app), 0)
@@ -123,14 +143,15 @@ def build(
     watchdog = Watchdog(host, settings.watchdog_ms, FunctionWatch(rules, metrics).look)
     producer = TransactionalProducer(host, transaction_options(settings), watchdog, settings.max_clock_skew_ms)
     namesake = Namesake(
-        lambda: _group(reader, admin, settings.app), client_id(settings), settings.instance,
+        lambda: group_members(reader, admin, settings.app), client_id(settings), settings.instance,
         session_timeout_ms / 1000, metrics, host.monotonic_s, static=settings.static,
     )  # fmt: skip
     namesake.wait(stopping, metrics.awake)
+    _answer_what_can_be_run(host, settings, admin, rules, metrics)
     admin.connect([*logs, *others])  # of which the loop's questions ask
     return Worker(
         rules,
-        lambda: GroupConsumer(host, group_options(settings), rules.inputs),
+        lambda: GroupConsumer(host, group_options(settings), rules.inputs) if rules.inputs else Outside(stopping),
         producer,
         restorer,
         host,
@@ -151,13 +172,13 @@ def _registry(host: Host, settings: Settings) -> Registry | None:
     return None if url is None else Registry(host, url, settings.registry_options())
 
 
-def _rules_in_time(host: Host, settings: Settings, definition: Definition, schemas: SchemaTexts) -> Rules:
+def _in_time(host: Host, compiled: Callable[[], Rules]) -> Rules:
     """Compile a definition; a registry that does not answer for a moment delays it, and ends no running gate."""
     for _ in range(_REGISTRY_TRIES - 1):
         with suppress(RegistryUnreachable):
-            return rules_of(host, settings, definition, schemas)
+            return compiled()
         host.sleep(_REGISTRY_PAUSE_S)
-    return rules_of(host, settings, definition, schemas)
+    return compiled()
 
 
 def _unfit(settings: Settings, rules: RulesInForce, found: Mapping[str, TopicInfo]) -> dict[str, list[str]]:
@@ -181,12 +202,27 @@ def _publish(
         if stopping.is_set():
             raise ToldToStop
 
-    publisher = publisher_of(host, settings, control, entity_types, looked)
+    def waits_for(gates: Sequence[str]) -> None:
+        metrics.event("gates do not say yet whether they can run a new definition", gates=[*gates])
+
+    publisher = publisher_of(host, settings, control, entity_types, waits_for, looked, client_id(settings))
     for one in publisher.publish(definitions, force=settings.force):
         metrics.event("incompatible definition forced", entity=one.entity, version=one.version, what=one.what)
     for published, why in publisher.unread():
         metrics.event("published version passed over", entity=published.entity, version=published.version, why=why)
     control.stay()
+
+
+def _answer_what_can_be_run(
+    host: Host, settings: Settings, admin: Admin, rules: RulesInForce, metrics: Observer
+) -> None:
+    partition = TopicPartition(gates_topic(settings.app), 0)
+    Candidates(
+        host, lambda: LogReader(host, gates_options(settings), [partition.topic]),
+        partition, admin.latest_offsets([partition])[partition], rules,
+        produce_durably(host, producer_options(settings), partition.topic),
+        client_id(settings), installed_version(), metrics,
+    ).listen()  # fmt: skip
 
 
 def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[str]) -> KafkaRestoreLog:
@@ -195,20 +231,6 @@ def _restore_log(host: Host, settings: Settings, logs: list[str], others: list[s
     admin.connect([*logs, *others])
     group = GroupPositions(host, restore_options(settings), TopicPartition(control_topic(settings.app), 0))
     return KafkaRestoreLog(host, reader, admin, group)
-
-
-def _group(reader: LogReader, admin: Admin, app: str) -> tuple[int, list[GroupMember]]:
-    """Ask who coordinates and who is in the gate's group, if its coordinator answers a harmless question first.
-
-    Where the coordinator goes away amid the question itself, librdkafka 2.16 aborts the process (a use after free, see
-    librdkafka #5397).
-
-    Raises:
-        LogUnreachable: it does not answer.
-    """
-    if reader.committed([TopicPartition(control_topic(app), 0)]) is None:
-        raise LogUnreachable("the group's coordinator does not answer")
-    return admin.coordinator_and_members(app)
 
 
 def relax_garbage_collection() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["EntityTopics", "TaskId", "control_topic", "dead_letters_topic", "entity_topics"]
+__all__ = ["EntityTopics", "TaskId", "control_topic", "dead_letters_topic", "entity_topics", "gates_topic"]
 
 
 class TaskId(NamedTuple):
@@ -44,6 +44,11 @@ def entity_topics(app: str, entity: str) -> EntityTopics:
 def control_topic(app: str) -> str:
     """Return the name of the topic of rules: definitions under their digest, one partition, compacted."""
     return f"{app}.control"
+
+
+def gates_topic(app: str) -> str:
+    """Return the name of the topic on which gates are asked what they can run, and answer: one partition."""
+    return f"{app}.gates"
 
 
 def dead_letters_topic(app: str) -> str:

@@ -153,16 +153,65 @@ def test_a_running_client_goes_on_by_the_rules_that_were_published(worlds: tuple
     facts(older, "changed", 2, watts=2)
 
 
-def test_a_gate_that_can_not_run_what_is_in_force_leaves_its_tasks_to_others(worlds: tuple[World, World]) -> None:
-    older, newer = worlds
+def with_a_function(newer: World) -> str:
+    """Let version 2 need a function; return the PYTHONPATH of an image that has it."""
     code = newer.folder / "code"
     code.mkdir()
     (code / "rules_of_lamps.py").write_text("def owned(scope):\n    return scope.state['owner'] is not None\n")
     newer.file.write_text(V2.replace("state.owner != null", "python:rules_of_lamps:owned"))
+    return f"{code}:{os.environ.get('PYTHONPATH', '')}"
+
+
+def test_what_a_live_gate_can_not_run_is_not_published_and_the_gate_stays(worlds: tuple[World, World]) -> None:
+    older, newer = worlds
+    path = with_a_function(newer)
     old = older.gate("old")
     facts(older, "changed", 1, watts=1)
-    newer.gate("new", PYTHONPATH=f"{code}:{os.environ.get('PYTHONPATH', '')}")
-    assert old.process.wait(60) == ExitCode.WRONG, old.text()
-    assert "version 2 is in force, and can't be run here" in old.text()
-    assert "rules_of_lamps" in old.text()
+    end = older.ends([f"{older.app}.control"])
+    shown = newer.placet("definitions", "publish", str(newer.file), "--dry-run", check=False, PYTHONPATH=path)
+    assert shown.returncode == 1
+    assert "old can't: " in shown.stdout
+    new = newer.gate("new", PYTHONPATH=path)
+    assert new.process.wait(60) == ExitCode.WRONG, new.text()
+    assert re.search(
+        "version 2 is not published: not every live gate can run it:.*old: .*rules_of_lamps", new.text(), re.S
+    )
+    assert older.ends([f"{older.app}.control"]) == end
+    facts(older, "changed", 2, watts=2)
+    assert old.process.poll() is None
+    assert old.events("rules in force can't be run here") == []
+    able = older.gate("able", PYTHONPATH=path)
+    wait_until(lambda: able.events("tasks"), 40, "the one with the code is in the group")
+    assert old.terminate() == 0
+    newer.placet("definitions", "publish", str(newer.file), PYTHONPATH=path)
+    wait_until(lambda: able.events("rules changed"), 20, "it decides by what was published")
+
+
+def test_a_gate_that_is_gone_is_waited_for_until_its_session_ends(worlds: tuple[World, World]) -> None:
+    older, newer = worlds
+    old, spare = older.gate("old"), older.gate("spare")
+    facts(older, "changed", 1, watts=1)
+    wait_until(lambda: old.events("restored") and spare.events("restored"), 40, "each has a partition")
+    spare.kill()
+    published = newer.placet("definitions", "publish", str(newer.file))
+    assert "waiting for spare" in published.stderr
+    assert "lamp: old can run it" in published.stdout
+    wait_until(lambda: old.events("rules changed"), 20, "it decides by what was published")
+
+
+def test_a_gate_that_can_not_run_what_is_in_force_leaves_its_tasks_to_others(worlds: tuple[World, World]) -> None:
+    older, newer = worlds
+    path = with_a_function(newer)
+    old = older.gate("old")
+    facts(older, "changed", 1, watts=1)
+    newer.gate("new", PYTHONPATH=path, PLACET_FORCE="true")
+    [told] = wait_until(lambda: old.events("rules in force can't be run here"), 40, "the gate lacks the function")
+    assert "version 2 is in force, and can't be run here" in told["why"]
+    assert "rules_of_lamps" in told["why"]
     owned(newer, 1)
+    assert old.events("tasks")[-1]["running"] == []
+    assert old.process.poll() is None
+    older.placet("definitions", "withdraw", "lamp", "--force")
+    wait_until(lambda: old.events("joining the group again"), 40, "it can run the rules that were withdrawn to")
+    facts(older, "changed", 2, watts=2)
+    wait_until(lambda: old.events("tasks")[-1]["running"], 40, "it decides again")

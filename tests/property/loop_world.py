@@ -92,7 +92,9 @@ class LoopWorld:
         self.kind = driver.entity_type
         control = SimpleNamespace(position=1, follow=list, close=lambda: None, rulebook=Rulebook("control"))
         host = StagedHost(now_ms=lambda: driver.now_ms)
-        rules = RulesInForce({driver.machine.entity: self.kind}, cast("Any", control), MagicMock(), MagicMock())
+        rules = RulesInForce(
+            {driver.machine.entity: self.kind}, cast("Any", control), MagicMock(), MagicMock(), lambda: 0.0
+        )
         self.worker = Worker(
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,

@@ -132,6 +132,7 @@ _NO_DISK: Final = (
 _MAY_END: Final = (
     ("ClockSkew: this machine's clock is", "the clock of"),
     (_NO_DISK, "the disk of"),
+    ("SettingsError: .* is not published: not every live gate can run it", "is replaced by one of version"),
     ("SettingsError: another gate is called", "another gate of the name"),
     (": (BrokerUnreachable|LogUnreachable): ", "nothing gets from|broker . .* after .* s|falls silent|cut off"),
 )

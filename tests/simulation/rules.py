@@ -21,6 +21,7 @@ __all__ = [
     "RULES",
     "TOPICS",
     "VERSIONS",
+    "WITH_CODE",
 ]
 
 APP: Final = "app"
@@ -68,6 +69,8 @@ VERSIONS: Final = (
     (parse_definition(_AGAIN), _AGAIN),
 )
 """Definitions that follow each other, with their texts: the third one withdraws the second, which has to be forced."""
+WITH_CODE: Final = frozenset({2, 4})
+"""Versions that an image of the others can't run, in a world in which these need code."""
 CODEC: Final = Codec(DEFINITION)
 CODECS: Final = {each.digest: Codec(each) for each, _ in VERSIONS}
 TOPICS: Final = entity_topics(APP, DEFINITION.entity)

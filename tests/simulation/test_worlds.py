@@ -9,15 +9,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from placet.schemas.codec.control import decode_control
 from placet.simulation.choices import CALM
+from placet.streams.records import TopicPartition
+from placet.streams.topology import control_topic
 from tests.planted.bugs import BUGS, planted, run_on
 from tests.simulation.crash_points import crash_points, run_crash_point
-from tests.simulation.histories import History, run_history
-from tests.simulation.world import World
+from tests.simulation.histories import KINDS, History, run_history
+from tests.simulation.invariants import ClusterLog, broken_invariants
+from tests.simulation.rules import APP, VERSIONS
+from tests.simulation.world import Gate, World
 
 ROOT = Path(__file__).parents[2]
 STANDARD, SMALL, ROLLING = 1_000, 2_000, 400
@@ -140,3 +147,95 @@ def test_a_world_in_which_all_is_calm_has_no_faults() -> None:
     world.run()
     assert world.faults == []
     assert world.counts.get("aborted", 0) == 0
+
+
+def rolled_by_hand(*, forces: bool, needs_code: bool = True) -> tuple[World, Gate, Gate]:
+    """Return a calm world with two gates, which the test replaces."""
+    world = World(None, KINDS["rolling"]._replace(rolls=False))
+    world.needs_code, world.forces = needs_code, forces
+    world.scale = KINDS["rolling"]  # as for what is looked at
+    a, b = world.gates
+    return world, a, b
+
+
+def at(world: World, second: float, do: Callable[[], object]) -> None:
+    world.scheduler.later(round(second * 10**9), do)
+
+
+def roll(world: World, second: float, gate: Gate, version: int) -> None:
+    """Let a gate go on with the image of a version."""
+    world.newest = max(world.newest, VERSIONS[version - 1][0], key=lambda each: each.version)
+    at(world, second, partial(setattr, gate, "definition", VERSIONS[version - 1][0]))
+    at(world, second, gate.stop)
+
+
+def published_versions(world: World) -> list[int]:
+    """Return them in their order, each once: gates that start at the same time publish the same one."""
+    found = ClusterLog(world.cluster).records(TopicPartition(control_topic(APP), 0))
+    return [*dict.fromkeys(decode_control(record.value or b"").version for record in found)]
+
+
+def test_a_gate_that_lacks_the_code_waits_outside_the_group_until_a_withdrawal() -> None:
+    world, a, b = rolled_by_hand(forces=True)
+    members: dict[int, set[str]] = {}
+
+    def look(second: int) -> None:
+        members[second] = {member.client_id for member in world.cluster.group(APP).members.values()}
+
+    roll(world, 5, b, 2)
+    roll(world, 20, b, 3)
+    for second in (4, 15, 30):
+        at(world, second, partial(look, second))
+    world.run()
+    assert [*broken_invariants(world)] == []
+    assert members == {4: {"app.a", "app.b"}, 15: {"app.b"}, 30: {"app.a", "app.b"}}
+    told = "\n".join(world.trace)
+    assert "b.2: incompatible definition forced: entity=order, version=2, what=live gates can't run it" in told
+    assert "a.1: rules in force can't be run here: entity=order, why=version 2 is in force" in told
+    assert "this image lacks the code of version 2" in told
+    assert "a.1: joining the group again: why=of what is in force this gate can run the rules of order" in told
+    assert a.starts == 1, "it never ended"
+
+
+def test_what_a_live_gate_can_not_run_is_published_once_all_can() -> None:
+    world, a, b = rolled_by_hand(forces=False)
+    found: dict[int, list[int]] = {}
+    roll(world, 5, b, 2)
+    at(world, 14, lambda: found.update({14: published_versions(world)}))
+    roll(world, 15, a, 2)
+    world.run()
+    assert found == {14: [1]}
+    assert published_versions(world) == [1, 2]
+    refused = [told for told in world.ends if told.startswith("b.2: SettingsError")]
+    assert len(refused) == 1
+    assert (
+        "order version 2 is not published: not every live gate can run it:\n  a: this image lacks the code"
+        in refused[0]
+    )
+    assert [told for told in broken_invariants(world) if not told.startswith("a gate ended without need: b.")] == []
+    assert a.starts == 2, "it went on until it was replaced"
+
+
+def test_a_gate_that_is_killed_amid_the_question_is_waited_for_until_its_session_ends() -> None:
+    world, a, b = rolled_by_hand(forces=False, needs_code=False)
+    a.restarts = False
+    at(world, 4.9, lambda: world.scheduler.freeze(a.process))
+    roll(world, 5, b, 2)
+    at(world, 7, a.kill)
+    world.run()
+    assert [*broken_invariants(world)] == []
+    assert published_versions(world) == [1, 2]
+    told = "\n".join(world.trace)
+    assert "b.2: gates do not say yet whether they can run a new definition: gates=['a']" in told
+    assert b.starts == 2, "it was not refused"
+
+
+def test_two_that_publish_at_once_ask_the_same_gates() -> None:
+    world, a, b = rolled_by_hand(forces=False, needs_code=False)
+    world.add_gate("c")
+    roll(world, 5, a, 2)
+    roll(world, 5, b, 3)
+    world.run()
+    assert [*broken_invariants(world)] == []
+    assert set(published_versions(world)) >= {1, 3}
+    assert [gate.starts for gate in (a, b)] == [2, 2], "neither was refused"

@@ -10,22 +10,27 @@ from logging import NullHandler
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from placet.schemas.errors import PlacetError
+from placet.processors.rules import Rules
+from placet.schemas.definition.model import Definition
+from placet.schemas.errors import DefinitionError, PlacetError
 from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.simulation.brokers.log import PartitionLog
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Crashed, Process, Scheduler
+from placet.streams.host import Host
+from placet.streams.kafka.schema_registry import SchemaTexts
 from placet.streams.loop.task import Counts
 from placet.streams.main import ToldToStop, build
+from placet.streams.publishing import rules_of
 from placet.streams.settings import Settings, load_settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import required_topics
 from placet.streams.topology import dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
 from tests.simulation.feeder import Feeder
-from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS, VERSIONS
+from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS, VERSIONS, WITH_CODE
 
 __all__ = ["Scale", "World"]
 
@@ -36,7 +41,7 @@ _OPERATOR_NS: Final = 5_000_000_000
 TWICE: Final = 2
 MAY_OUTLIVE: Final = (
     "watchdog", "discard a producer", "send positions", "ask for positions", "close a restore's clients",
-    "leave the group",
+    "leave the group", "answer what can be run",
 )  # fmt: skip
 """Threads that may still wait when a gate has closed everything: for the next look, or for a broker that is away."""
 SKEWS: Final = (-2, -1, 1, 2, 0)
@@ -122,6 +127,8 @@ class Notes:
 
     def awake(self) -> None: ...
 
+    def can_not_run(self, why: Mapping[str, str], *, outside: bool) -> None: ...
+
     def unfit_topics(self, faults: Mapping[str, int]) -> None:
         self.faults = dict(faults)
 
@@ -137,6 +144,7 @@ class Gate:
     Attributes:
         restarts: whether its process is started again when it ends.
         usual_skew_ns: how far its clock is ahead when nothing is wrong with it.
+        definition: what its image has.
     """
 
     def __init__(self, world: World, name: str, skew_ns: int, *, restarts: bool = True) -> None:
@@ -166,9 +174,10 @@ class Gate:
         def run() -> None:
             code = "0"
             try:
-                settings = self.settings.model_copy(update={"force": True})  # what withdraws a version needs it
+                force = self.world.forces or self.definition.version not in WITH_CODE  # what withdraws needs it
+                settings = self.settings.model_copy(update={"force": force})
                 with suppress(ToldToStop):
-                    build(host, settings, (self.definition,), notes, stopping).run()
+                    build(host, settings, (self.definition,), notes, stopping, self._rules_of).run()
             except PlacetError as error:
                 code = f"{type(error).__name__}: {error}"
             except Crashed:
@@ -188,6 +197,11 @@ class Gate:
             world.restart(self)
 
         world.scheduler.spawn(process, "main", run)
+
+    def _rules_of(self, host: Host, settings: Settings, definition: Definition, schemas: SchemaTexts) -> Rules:
+        if self.world.needs_code and definition.version in WITH_CODE and self.definition.version not in WITH_CODE:
+            raise DefinitionError(f"this image lacks the code of version {definition.version}")
+        return rules_of(host, settings, definition, schemas)
 
     def kill(self) -> None:
         """End its process on the spot, if it runs."""
@@ -257,6 +271,8 @@ class World:
         self.cluster.cleanup_every_ns = (10, 1, 1, 1)[self.choices.pick(4)] * _SECOND_NS
         self.static = self.choices.pick(4) == 0
         self.newest = DEFINITION
+        self.needs_code = scale.rolls and self.choices.pick(2) == 0  # what needs code comes in one image with it
+        self.forces = not self.needs_code or self.choices.pick(2) == 0  # what a live gate can't run
         self.gates: list[Gate] = []
         for name in ("a", "b"):
             self.add_gate(name)

@@ -252,6 +252,25 @@ def test_tasks_are_counted_by_phase_and_logged_when_they_change(log: io.StringIO
     assert (line["running"], line["stopped"]) == (["lamp-0"], ["lamp-1"])
 
 
+def test_a_gate_that_can_run_nothing_of_what_is_in_force_is_not_ready_and_says_why() -> None:
+    told = metrics()
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0)
+    try:
+        told.looped()
+        told.can_not_run({"lamp": "version 2 is in force"}, outside=False)
+        assert get(endpoint, "/readyz")[0] == 200, "it decides the others"
+        told.can_not_run({"lamp": "version 2 is in force"}, outside=True)
+        code, text = get(endpoint, "/readyz")
+        assert (code, json.loads(text)["unrunnable"]) == (503, {"lamp": "version 2 is in force"})
+        assert get(endpoint, "/healthz")[0] == 200
+        assert value(told, "placet_unrunnable_definitions", entity="lamp") == 1
+        told.can_not_run({}, outside=False)
+        assert get(endpoint, "/readyz")[0] == 200
+        assert value(told, "placet_unrunnable_definitions", entity="lamp") is None
+    finally:
+        endpoint.close()
+
+
 def test_each_task_is_in_one_phase_and_goes_with_its_gate() -> None:
     told = metrics()
     told.partitions("lamp", 4)

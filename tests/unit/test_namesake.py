@@ -13,7 +13,7 @@ from placet.schemas.errors import SettingsError
 from placet.streams.errors import LogUnreachable
 from placet.streams.kafka.admin import BrokerUnreachable
 from placet.streams.loop.namesake import Namesake
-from placet.streams.main import _group
+from placet.streams.publishing import group_members
 
 SESSION_S = 45.0
 PATIENCE_S = 4 * SESSION_S + 2
@@ -207,7 +207,7 @@ def test_a_coordinator_that_does_not_answer_is_not_asked_for_members() -> None:
     reader, admin = MagicMock(), MagicMock()
     reader.committed.return_value = None
     with pytest.raises(LogUnreachable, match="coordinator does not answer"):
-        _group(reader, admin, "app")
+        group_members(reader, admin, "app")
     admin.coordinator_and_members.assert_not_called()
     reader.committed.return_value = {}
-    assert _group(reader, admin, "app") is admin.coordinator_and_members.return_value
+    assert group_members(reader, admin, "app") is admin.coordinator_and_members.return_value

@@ -8,6 +8,7 @@ import pytest
 
 from placet.definitions import parse_definition
 from placet.doctor.rules import remarks
+from placet.processors.ladder import LADDER
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.definition.model import Definition
@@ -275,6 +276,16 @@ def test_what_everybody_passes_over_is_not_run_though_it_is_published() -> None:
     assert check(RETYPED, before=(RETYPED,)) == "", "alone it reads all that was written"
 
 
-def test_the_older_rules_are_told_to_take_a_higher_version() -> None:
+def test_older_rules_that_were_never_published_are_told_to_take_a_higher_version() -> None:
+    other = changed(1, old="horizon: 1h", new="horizon: 2h")
     with pytest.raises(SettingsError, match=r"version 2 is published already.*Give these rules a higher version"):
-        check(OLD, before=(OLD, RETYPED))
+        check(other, before=(OLD, RETYPED))
+
+
+def test_what_stands_on_the_topic_is_not_refused_for_what_came_later() -> None:
+    """A gate of an earlier release starts again: whether it can run what is in force is asked afterwards."""
+    later = published(changed(old="horizon: 1h", new="horizon: 2h"), ladder=LADDER + 1)
+    for rulebook in (known(OLD, RETYPED), rulebook_of([(0, published(OLD)), (1, later)])):
+        assert check_publication([OLD], rulebook, never, force=False) == []
+    with pytest.raises(SettingsError, match="this one runs ladder"):
+        check_publication([WITHOUT_DIM], rulebook, never, force=True)

@@ -53,7 +53,8 @@ class Following:
         if too_new is not None:
             self.publish(too_new)
             self.cannot_run = {too_new.version}
-        self.rules = RulesInForce(kinds, control, self.told, self._made)
+        self.now_s = 0.0
+        self.rules = RulesInForce(kinds, control, self.told, self._made, lambda: self.now_s)
 
     def publish(self, entry: Published) -> None:
         offset = self.rulebook.position
@@ -61,6 +62,11 @@ class Following:
 
     def decided_by(self) -> dict[str, int]:
         return {name: kind.rules.machine.version for name, kind in self.rules.entity_types.items()}
+
+    def why_not(self) -> tuple[dict[str, str], bool]:
+        """What it can't run, as told last, and whether it is outside the group for it."""
+        last = self.told.can_not_run.mock_calls[-1]
+        return last.args[0], last.kwargs["outside"]
 
     def events(self) -> list[str]:
         return [call.args[0] for call in self.told.event.mock_calls]
@@ -126,8 +132,9 @@ def test_rules_that_were_never_published_are_not_gone_on_with() -> None:
     gate = Following(LAMP)
     gate.rules._all["lamp"] = gate.kind(NEWEST)
     gate.publish(published(MISSPELT))
-    with pytest.raises(SettingsError, match="version 2 is in force, and can't be run here"):
+    with pytest.raises(TaskMigrated):
         gate.rules.follow()
+    assert "version 2 is in force, and can't be run here" in gate.why_not()[0]["lamp"]
 
 
 def test_a_record_of_a_later_release_may_be_in_force_until_one_is_checked_against_what_is_known() -> None:
@@ -146,12 +153,38 @@ def test_a_record_of_a_later_release_may_be_in_force_until_one_is_checked_agains
     assert gate.decided_by() == {"lamp": 3, "fan": 1}
 
 
-def test_a_gate_that_can_run_nothing_ends_and_says_why() -> None:
+def test_a_gate_that_can_run_nothing_subscribes_to_nothing_until_it_can() -> None:
     gate = Following(LAMP)
     gate.cannot_run = {2}
     gate.publish(published(NEWER, base=LAMP.digest))
-    with pytest.raises(SettingsError, match="version 2 is in force, and can't be run here: there is no such function"):
+    with pytest.raises(TaskMigrated, match="can run nothing"):
         gate.rules.follow()
+    assert (gate.decided_by(), gate.rules.inputs) == ({}, [])
+    why = "version 2 is in force, and can't be run here: there is no such function"
+    assert gate.why_not() == ({"lamp": why}, True)
+    [event] = gate.told.event.mock_calls
+    assert event.kwargs["why"] == why
+    assert "waits outside the group" in event.kwargs["then"]
+    assert "placet definitions withdraw lamp" in event.kwargs["do"]
+    assert gate.rules.follow() is False
+    gate.publish(published(NEWEST, base=NEWER.digest))
+    with pytest.raises(TaskMigrated, match="can run the rules of lamp"):
+        gate.rules.follow()
+    assert gate.decided_by() == {"lamp": 3}
+    assert gate.why_not() == ({}, False)
+
+
+def test_a_gate_that_can_run_nothing_looks_again_for_what_it_lacks() -> None:
+    """A registry learns a schema, and nothing is published meanwhile."""
+    gate = Following(LAMP, too_new=published(NEWER, base=LAMP.digest))
+    assert gate.decided_by() == {}, "at its start already"
+    gate.now_s = 29.0
+    gate.cannot_run = set()
+    assert gate.rules.follow() is False
+    gate.now_s = 30.0
+    with pytest.raises(TaskMigrated):
+        gate.rules.follow()
+    assert gate.decided_by() == {"lamp": 2}
 
 
 @pytest.mark.parametrize(
@@ -164,8 +197,32 @@ def test_a_gate_that_can_run_nothing_ends_and_says_why() -> None:
 def test_what_a_later_release_published_can_not_be_run(parts: dict[str, Any], why: str) -> None:
     gate = Following(LAMP)
     gate.publish(published(NEWER, base=LAMP.digest, **parts))
-    with pytest.raises(SettingsError, match=why):
+    with pytest.raises(TaskMigrated):
         gate.rules.follow()
+    assert why in gate.why_not()[0]["lamp"]
+    started = Following(LAMP, too_new=published(NEWER, base=LAMP.digest, **parts))
+    assert started.why_not() == gate.why_not()
+
+
+def test_its_own_definition_may_be_decided_by_a_later_ladder() -> None:
+    gate = Following()
+    gate.publish(published(LAMP, base=NO_BASE, ladder=LADDER + 1))
+    control = MagicMock(rulebook=gate.rulebook, position=1)
+    rules = RulesInForce({"lamp": gate.kind(LAMP)}, control, gate.told, gate._made, lambda: 0.0)
+    assert rules.inputs == []
+    assert f"decided by ladder {LADDER + 1}" in gate.why_not()[0]["lamp"]
+
+
+def test_a_gate_says_beforehand_what_it_could_not_run() -> None:
+    gate = Following(LAMP)
+    assert gate.rules.why_not(published(NEWER, base=LAMP.digest)) == ""
+    assert gate.rules.why_not(published(FAN, base=NO_BASE, ladder=LADDER + 1)) == "", "it does not decide fans"
+    gate.cannot_run = {2}
+    assert gate.rules.why_not(published(NEWER, base=LAMP.digest)) == "there is no such function"
+    assert "this release runs ladder" in gate.rules.why_not(published(LAMP, base=NO_BASE, ladder=LADDER + 1))
+    assert gate.rules.why_not(published(LAMP, base=NO_BASE, document='{"entity": "lamp", "later": 1}')) != ""
+    assert gate.decided_by() == {"lamp": 1}
+    assert gate.told.mock_calls == []
 
 
 def test_what_an_earlier_release_published_without_a_look_is_passed_over() -> None:

@@ -326,6 +326,16 @@ def test_the_versions_by_which_gates_decide_are_shown_and_named_where_they_diffe
     assert notes(apart, NoteLevel.ODD) == [], "each app has rules of its own"
 
 
+def test_a_gate_that_can_not_run_what_is_in_force_is_named_and_its_older_rules_are_not_shown() -> None:
+    newer, older = TestGate("gate-0", version=2).runs(0, 1, 2, 3), TestGate("gate-1", version=1).runs()
+    older.told.can_not_run({"flight": "there is no such function"}, outside=True)
+    frame = look(Watch(), 0.0, {"a": newer, "b": older})
+    [note] = frame.notes
+    assert note.level is NoteLevel.BAD
+    assert note.text.startswith("gate-1 can't run the definition in force of flight, and has nothing else to do: see")
+    assert [(gate.unrunnable, [*gate.rules]) for gate in frame.gates] == [((), ["flight"]), (("flight",), [])]
+
+
 def test_rules_of_one_version_that_are_not_the_same_are_told_apart() -> None:
     watch, one, other = Watch(), TestGate("gate-0").runs(0, of=2), TestGate("gate-1").runs(1, of=2)
     other.told.rules("flight", 1, b"\xab" * 16)

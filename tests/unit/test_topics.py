@@ -111,6 +111,7 @@ def test_an_empty_cluster_gets_five_topics_for_each_entity_and_two_for_the_app()
     assert {step.topic: step.partitions for step in steps} == {
         **{f"a.{entity}.{role}": 6 for entity in ("lamp", "door") for role in EntityTopics._fields},
         "a.control": 1,
+        "a.gates": 1,
         "a.dead-letters": 1,
     }
     assert {step.action for step in steps} == {Action.CREATE}
@@ -130,6 +131,7 @@ def test_what_must_stay_is_compacted_only_and_what_passes_is_deleted() -> None:
         "changelog": "compact",
         "ledger": "compact",
         "control": "compact",
+        "gates": "delete",
     }
 
 
@@ -152,7 +154,7 @@ def test_the_rules_are_never_compacted() -> None:
 def test_what_verify_reads_outlives_the_horizon(horizon: str) -> None:
     lamp = definition(horizon=horizon)
     for step in planned(FakeCluster(), lamp):
-        if step.configs["cleanup.policy"] == "delete":
+        if step.configs["cleanup.policy"] == "delete" and step.topic != "a.gates":  # which verify does not read
             assert int(step.configs["retention.ms"]) >= max(lamp.horizon_ms, 7 * DAY_MS)
 
 
@@ -262,7 +264,7 @@ def test_how_records_are_kept_is_changed_only_before_the_first_one(topic: str, c
     assert "delete the topic" in step.todo
 
 
-@pytest.mark.parametrize(("replicas", "findings"), [(1, 0), (2, 0), (3, 7), (5, 7)])
+@pytest.mark.parametrize(("replicas", "findings"), [(1, 0), (2, 0), (3, 8), (5, 8)])
 def test_with_three_replicas_two_must_be_in_sync(replicas: int, findings: int) -> None:
     cluster = applied()
     for name, info in cluster.topics.items():
@@ -317,7 +319,7 @@ def test_where_a_person_must_decide_apply_changes_nothing_at_all() -> None:
 def test_apply_waits_until_the_brokers_show_it() -> None:
     cluster = FakeCluster(looks_behind=2)
     done = apply(cluster, required_topics("a", [definition()]))
-    assert len(done) == 7
+    assert len(done) == 8
     assert planned(cluster) == []
 
 
@@ -345,7 +347,7 @@ def test_a_gate_refuses_wrong_topics_with_every_problem_and_each_advice_once() -
         check_topics(FakeCluster(), load_settings({"app": "a"}), [definition()])
     lines = str(caught.value).splitlines()
     assert lines[0] == "The topics are not as they must be:"
-    assert len([line for line in lines if line.endswith(": is missing")]) == 7
+    assert len([line for line in lines if line.endswith(": is missing")]) == 8
     assert lines[-1] == "Run `placet topics apply`."
     assert lines.count("Run `placet topics apply`.") == 1
 

@@ -17,6 +17,7 @@ from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.host import LocalHost
 from placet.streams.loop.idle import IdleQuestion, _Asked
+from placet.streams.loop.outside import Outside
 from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.task_calls import Moment, process
 from placet.streams.loop.worker import Worker
@@ -82,6 +83,7 @@ class Turn:
             follow=lambda: False,
             entity_of=dict.fromkeys(TOPICS.inputs, "order"),
             task_of=lambda _partition: TASK,
+            inputs=[*TOPICS.inputs],
             inputs_of=lambda _task_id: [SIGNALS, PROPOSALS],
             complete=lambda _assigned: {TASK},
         )
@@ -251,6 +253,31 @@ def test_a_gate_that_is_out_looks_for_another_of_its_name_after_it_has_left(erro
     assert order.mock_calls == [call.leave(ANY), call.look("ours", fenced=fenced)]
 
 
+def test_a_gate_that_can_run_nothing_leaves_the_group_and_joins_once_it_can() -> None:
+    turn = Turn()
+    worker, member, order = turn.worker, turn.consumer, MagicMock()
+    rules, told = cast("Any", worker.rules), cast("Any", worker._observer)
+    outside = Outside(LocalHost().flag())
+    worker._make_consumer = lambda: member if rules.inputs else outside
+    order.attach_mock(member.close_in_time, "leave")
+    rules.inputs = []
+    worker._join_again(TaskMigrated("it can't run any rules"))
+    assert order.mock_calls == [call.leave(ANY)]
+    assert worker._consumer is outside
+    assert told.event.call_args == call("out of the group", why="it can't run any rules")
+    assert told.tasks.call_args == call({})
+    rules.complete = lambda assigned: {TASK} if assigned else set()
+    followed: list[None] = []
+    rules.follow = lambda: followed.append(None)
+    worker.run_once()
+    assert followed == [None], "it follows the rules on"
+    cast("Any", worker._producer).start.assert_not_called()
+    rules.inputs = [*TOPICS.inputs]
+    worker._join_again(TaskMigrated("it can again"))
+    assert worker._consumer is member
+    assert told.event.call_args == call("joining the group again", why="it can again")
+
+
 def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -> None:
     """Its store would stay open, and the next restore of that task wait for ever for the process that has it: this."""
     driver = lamp()
@@ -262,7 +289,7 @@ def test_a_task_that_can_not_start_loses_no_other_restored_one(tmp_path: Path) -
     consumer.take_revoked.return_value = set()
     consumer.start.side_effect = TaskMigrated("a partition is not ours any more")
     control = cast("Any", SimpleNamespace(position=1, rulebook=Rulebook("control"), follow=list))
-    rules = RulesInForce({"lamp": kind}, control, MagicMock(), MagicMock())
+    rules = RulesInForce({"lamp": kind}, control, MagicMock(), MagicMock(), host.monotonic_s)
     worker = Worker(
         rules, lambda: consumer, MagicMock(), restorer, host,
         MagicMock(), host.flag(), MagicMock(), NOTHING_UNKNOWN, MagicMock(),

@@ -72,6 +72,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     Attributes:
         gate: its name, PLACET_INSTANCE; "" when it never answered.
         rules: what it decides by, by entity type.
+        unrunnable: entity types that it leaves to others, as it can't run their definition in force.
         silent_s: how long it has not answered; None for one that does.
         error: why not.
         up_s: age of its process.
@@ -83,6 +84,7 @@ class Gate(Struct, frozen=True, kw_only=True):
     gate: str = ""
     version: str = ""
     rules: dict[str, GateRules] = {}
+    unrunnable: tuple[str, ...] = ()
     silent_s: float | None = None
     error: str = ""
     up_s: float | None = None

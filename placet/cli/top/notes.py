@@ -28,7 +28,7 @@ def notes_on(
     """Say what needs somebody, then what is odd."""
     gates, partitions = list(gates), list(partitions)
     tasks = [*_stopped(partitions), *_waiting(partitions), *_without_a_gate(partitions)]
-    bad = [*_silent(gates), *tasks, *_same_names(gates)]
+    bad = [*_silent(gates), *_can_not_run(gates), *tasks, *_same_names(gates)]
     odd = [*_of_several_versions(gates), *_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
     levels = [*((NoteLevel.BAD, text) for text in bad), *((NoteLevel.ODD, text) for text in odd)]
     return tuple(Note(level=level, text=text) for level, text in levels)
@@ -48,6 +48,15 @@ def _silent(gates: list[Gate]) -> Iterator[str]:
     for gate in gates:
         if gate.silent_s is not None:
             yield f"{gate.gate or gate.endpoint} has not answered for {spell_s(gate.silent_s)}: {gate.error}"
+
+
+def _can_not_run(gates: list[Gate]) -> Iterator[str]:
+    for gate in gates:
+        if gate.unrunnable:
+            names = ", ".join(gate.unrunnable)
+            alone = "" if gate.rules else ", and has nothing else to do"
+            why = "see `rules in force can't be run here` in its log"
+            yield f"{gate.gate} can't run the definition in force of {names}{alone}: {why}"
 
 
 def _stopped(partitions: list[Partition]) -> Iterator[str]:

@@ -102,9 +102,15 @@ def _gate(one: Known, now_s: float, clock_s: float) -> Gate:
     tasks = {phase: round(count) for (phase,), count in by(one.numbers, "placet_tasks", "phase").items()}
     ended = by(one.grown, "placet_transactions_total", "result")
     rules = by(one.numbers, "placet_definition_info", "entity", "version", "digest")
+    unrunnable = tuple(sorted(entity for (entity,) in by(one.numbers, "placet_unrunnable_definitions", "entity")))
     return replace(
         named,
-        rules={name: GateRules(int(number), digest) for name, number, digest in sorted(rules) if number.isdigit()},
+        rules={
+            name: GateRules(int(number), digest)
+            for name, number, digest in sorted(rules)
+            if number.isdigit() and name not in unrunnable
+        },
+        unrunnable=unrunnable,
         up_s=None if started_s is None else max(0.0, clock_s - started_s),
         restarted=one.restarted,
         flow=_total([one]),

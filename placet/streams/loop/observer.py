@@ -33,7 +33,7 @@ class Observer(Protocol):
         """How many inputs wait, by topic and partition."""
 
     def event(self, name: str, **details: object) -> None:
-        """Something that an operator wants to read about."""
+        """Something that an operator wants to read about. From any thread."""
 
     def looped(self) -> None:
         """The loop came around."""
@@ -43,6 +43,10 @@ class Observer(Protocol):
 
     def rules(self, entity: str, version: int, digest: bytes) -> None:
         """The gate decides an entity type by another version of its definition from the next transaction on."""
+
+    def can_not_run(self, why: Mapping[str, str], *, outside: bool) -> None:
+        """These entity types, each with the reason, are left to others: their rules in force can't be run here. Where
+        that leaves none, the gate waits outside the group."""
 
     def unfit_topics(self, faults: Mapping[str, int]) -> None:
         """So many settings of these topics are not as a start demands them; all other topics are as they must be."""

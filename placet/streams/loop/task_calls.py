@@ -25,6 +25,7 @@ __all__ = [
     "clean",
     "lanes_of",
     "needs_housekeeping",
+    "phases_of",
     "positions_of",
     "process",
     "room_for",
@@ -164,6 +165,16 @@ def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
 def all_positions(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
     """Return the next position of every input partition of the tasks, as committed."""
     return {TopicPartition(topic, task.task_id.partition): at for task in tasks for topic, at in task.positions.items()}
+
+
+def phases_of(
+    tasks: Iterable[TaskId], waiting: Iterable[Task], restoring: Iterable[TaskId], stopped: Iterable[TaskId]
+) -> dict[str, str]:
+    """Return the phase of each task, by name; those that wait are among those that run, or are gone."""
+    phases = {str(task_id): "running" for task_id in tasks}
+    phases |= {name: "waiting" for task in waiting if (name := str(task.task_id)) in phases}
+    phases |= {str(task_id): "restoring" for task_id in restoring}
+    return phases | {str(task_id): "stopped" for task_id in stopped}
 
 
 @contextmanager

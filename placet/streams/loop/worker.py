@@ -26,6 +26,7 @@ from placet.streams.loop.identity import Identity
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
+from placet.streams.loop.outside import Outside
 from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import Moment
@@ -49,7 +50,7 @@ class Worker:
 
     Args:
         rules: the entity types, by the rules in force.
-        make_consumer: joins the group; called again after the group moved on.
+        make_consumer: joins the group, or stays outside; called again after the group moved on, or the rules.
         producer: the transactional producer.
         restorer: brings tasks up to the log.
         runtime: clocks.
@@ -72,7 +73,7 @@ class Worker:
     def __init__(
         self,
         rules: RulesInForce,
-        make_consumer: Callable[[], GroupConsumer],
+        make_consumer: Callable[[], GroupConsumer | Outside],
         producer: TransactionalProducer,
         restorer: Restorer,
         runtime: Runtime,
@@ -310,13 +311,13 @@ class Worker:
         self._show_tasks()
 
     def _join_again(self, error: TaskMigrated) -> None:
-        """Drop everything of the old membership, and come back as a new member.
+        """Drop everything of the old membership, and come back as a new member, or wait outside the group.
 
         Raises:
             SettingsError: another gate of our name is in our place.
         """
         self._observer.transaction("migrated", 0.0)
-        self._observer.event("joining the group again", why=str(error))
+        self._observer.event("joining the group again" if self.rules.inputs else "out of the group", why=str(error))
         for task_id in [*self.tasks, *self._restoring]:
             self._close_task(task_id)
         self._stopped.clear()
@@ -334,12 +335,8 @@ class Worker:
             self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
 
     def _show_tasks(self) -> None:
-        phases = {str(task): "running" for task in self.tasks}
         waiting = self._unknown.waiting if self._unknown.why else ()
-        phases |= {str(task.task_id): "waiting" for task in waiting if task.task_id in self.tasks}
-        phases |= {str(task): "restoring" for task in self._restoring}
-        phases |= {str(task): "stopped" for task in self._stopped}
-        self._observer.tasks(phases)
+        self._observer.tasks(task_calls.phases_of(self.tasks, waiting, self._restoring, self._stopped))
 
     def _close(self) -> None:
         for task_id in [*self.tasks, *self._restoring]:

@@ -22,7 +22,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.runtime import Runtime
 
-__all__ = ["Control", "publication", "refuse_unfit"]
+__all__ = ["Control", "publication", "record_of", "refuse_unfit"]
 
 _FOLLOW_EVERY_S: Final = 1.0
 _READ_TIMEOUT_S: Final = 30.0
@@ -75,8 +75,7 @@ class Control:
         for definition in definitions:
             if (definition.entity, definition.digest) not in self.rulebook.published:
                 key = f"definition/{definition.entity}/{definition.digest.hex()}".encode()
-                base = self.rulebook.base_of(definition.entity)
-                produce(key, _checked(definition, encode_control(publication(definition, now_ms, base))))
+                produce(key, record_of(publication(definition, now_ms, self.rulebook.base_of(definition.entity))))
         self._read_to_end()
         return all((definition.entity, definition.digest) in self.rulebook.published for definition in definitions)
 
@@ -166,14 +165,17 @@ def _changed_functions(entry: Published, definition: Definition) -> str:
     )
 
 
-def _checked(definition: Definition, value: bytes) -> bytes:
-    """Return a record that everybody can read."""
+def record_of(entry: Published) -> bytes:
+    """Return the bytes of a publication.
+
+    Raises:
+        SettingsError: nobody could read it: it is too large.
+    """
+    value = encode_control(entry)
     try:
         decode_control(value)
     except DecodeError as error:
-        raise SettingsError(
-            f"definition {definition.entity} version {definition.version} can't be published: {error}"
-        ) from error
+        raise SettingsError(f"definition {entry.entity} version {entry.version} can't be published: {error}") from error
     return value
 
 

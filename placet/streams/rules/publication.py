@@ -3,7 +3,8 @@
     strict parse ─ compile, units ─ reads all that was written? ─ goes with the version in force? ─► publish
                                     never forced                  `placet run --force`
 
-A version that stands on the topic already was checked when it came, and is not checked again.
+A version that stands on the topic already was checked when it came, and is not checked again. Whether this gate can run
+what is in force is another question, and its loop's: it may leave it to others.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def check_publication(
     forced = []
     _refuse_passed_over(definitions, rulebook)
     for definition in definitions:
-        refuse_unfit(definition, rulebook.published.values())
         if (definition.entity, definition.digest) not in rulebook.published:
+            refuse_unfit(definition, rulebook.published.values())
             found = _checked(definition, rulebook, survey, force=force)
             if found:
                 forced.append(Forced(definition.entity, definition.version, found))

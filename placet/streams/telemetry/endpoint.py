@@ -2,7 +2,7 @@
 
 /metrics  200                 Prometheus' text format, or OpenMetrics where the client asks for it
 /healthz  200 or 503          whether the loop came around lately: restart the process when it did not
-/readyz   200 or 503          whether every task that this gate owns is running
+/readyz   200 or 503          whether every task of this gate is running, and it can run something of what is in force
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ class Shown(Protocol):
 
     registry: CollectorRegistry
     phases: Mapping[str, str]
+    unrunnable: Mapping[str, str]
 
     def loop_age_s(self) -> float:
         """Seconds since the loop came around."""
 
     def ready(self) -> bool:
-        """Whether every task of this gate runs."""
+        """Whether every task of this gate runs, and it could run some."""
 
 
 class _WithoutCreated(Collector):
@@ -132,7 +133,7 @@ def _answer(metrics: Shown, alive_within_s: float, path: str, accept: str) -> _A
         case "/healthz":
             return _health(age_s <= alive_within_s, {"loop_age_s": age_s})
         case "/readyz":
-            return _health(metrics.ready(), {"tasks": dict(metrics.phases)})
+            return _health(metrics.ready(), {"tasks": dict(metrics.phases), "unrunnable": dict(metrics.unrunnable)})
     return _Answer(HTTPStatus.NOT_FOUND, "text/plain", b"/metrics, /healthz and /readyz are here\n")
 
 

@@ -79,6 +79,9 @@ METRICS = (
     Metric("placet_topic_faults", "gauge", ("topic",), "settings",
            "Settings of a topic that are not as a start demands them, or 1 for a topic that is gone; absent where all "
            "is well. Brokers may remove what has to stay: put it back."),
+    Metric("placet_unrunnable_definitions", "gauge", ("entity",), "definitions",
+           "1 for an entity type whose definition in force this gate can't run, and leaves to others; absent where all "
+           "is well. The gate's log says why."),
     Metric("placet_definition_info", "gauge", ("entity", "version", "digest"), "",
            "1 for the version of each definition that this gate decides by."),
     Metric("placet_build_info", "gauge", ("app", "gate", "version", "build", "python"), "",
@@ -108,8 +111,8 @@ _NOTHING: Final[Mapping[str, str]] = {}
 class Metrics:
     """The metrics of one gate, in a registry of their own, and with them what its health is judged by.
 
-    It is a `observer.Observer`: its methods are called by the loop's thread, `event` by the watchdog's too; the
-    endpoint's threads read.
+    It is a `observer.Observer`: its methods are called by the loop's thread, `event` by the watchdog's and others too;
+    the endpoint's threads read.
 
     Args:
         runtime: a clock, and the endpoint's thread.
@@ -125,6 +128,8 @@ class Metrics:
     ) -> None:
         self.registry = CollectorRegistry()
         self.phases: Mapping[str, str] = {}
+        self.unrunnable: Mapping[str, str] = {}
+        self._outside = False
         self.endpoint: Endpoint | None = None
         self._settings = settings
         self._runtime, self._monotonic_s = runtime, runtime.monotonic_s
@@ -172,6 +177,11 @@ class Metrics:
     def unfit_topics(self, faults: Mapping[str, int]) -> None:
         """So many settings of these topics are not as a start demands them; all other topics are as they must be."""
         self._show("placet_topic_faults", {(topic,): count for topic, count in faults.items()})
+
+    def can_not_run(self, why: Mapping[str, str], *, outside: bool) -> None:
+        """These entity types, each with the reason, are left to others; outside: that leaves none for this gate."""
+        self.unrunnable, self._outside = dict(why), outside
+        self._show("placet_unrunnable_definitions", {(entity,): 1 for entity in why})
 
     def rules(self, entity: str, version: int, digest: bytes) -> None:
         """The gate decides an entity type by another version from the next transaction on."""
@@ -278,8 +288,8 @@ class Metrics:
         return self._monotonic_s() - self._looped_at_s
 
     def ready(self) -> bool:
-        """Whether every task of this gate runs. One without tasks is ready: it stands by."""
-        return self._looped and all(phase == "running" for phase in self.phases.values())
+        """Whether every task of this gate runs. One without tasks is ready: it stands by, unless it can run none."""
+        return self._looped and not self._outside and all(phase == "running" for phase in self.phases.values())
 
     def _show(self, name: str, values: Mapping[_Labels, float]) -> None:
         """Set a gauge's series to these and no others; a scrape in between never finds one missing that stays."""

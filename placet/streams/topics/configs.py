@@ -1,6 +1,6 @@
 """What each topic must be like, as a table: settings by role, with the reason for each. Pure.
 
-Roles are those of `EntityTopics`, and `control` and `dead-letters` of the whole app.
+Roles are those of `EntityTopics`, and `control`, `gates` and `dead-letters` of the whole app.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from placet.schemas.definition.model import Definition
-from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
+from placet.streams.topology import control_topic, dead_letters_topic, entity_topics, gates_topic
 
 __all__ = [
     "DEFAULT_PARTITIONS",
@@ -121,6 +121,13 @@ _DELETE = Need(
 )  # fmt: skip
 
 
+_DELETE_ANSWERED: Final = _DELETE._replace(why="nobody needs questions and answers later")
+_OF_THE_MOMENT: Final = Need(
+    "retention.ms", Must.AT_LEAST, str(3_600_000), "a question must be there until all have answered",
+    wanted=str(_DAY_MS),
+)  # fmt: skip
+
+
 def output_bytes_max(record_bytes_max: int) -> int:
     """Largest record that the gate writes: a dead letter, which carries an input and what is known about it."""
     return 2 * record_bytes_max + _ENVELOPE_BYTES
@@ -130,7 +137,7 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
     """Return what a topic of this role must be like.
 
     Args:
-        role: signals, proposals, decisions, changelog, ledger, control or dead-letters.
+        role: signals, proposals, decisions, changelog, ledger, control, gates or dead-letters.
         horizon_ms: the entity type's horizon; for topics of the whole app the longest.
         record_bytes_max: largest input record, in bytes.
     """
@@ -165,6 +172,7 @@ def needs_of(role: str, horizon_ms: int, record_bytes_max: int) -> tuple[Need, .
         "changelog": compacted,
         "ledger": compacted,
         "control": (_COMPACT, _NEVER_COMPACTED, fits),
+        "gates": (_DELETE_ANSWERED, _OF_THE_MOMENT, fits),
         "dead-letters": (_DELETE, retention, fits._replace(
             value=str(output_bytes_max(record_bytes_max)), why="a dead letter carries an input of any size"
         )),
@@ -207,6 +215,10 @@ def topics_of(
         for role, name in entity_topics(app, entity)._asdict().items()
     ]
     longest_ms = max(horizons_ms.values(), default=0)
-    for role, name, count in (("control", control_topic(app), 1), ("dead-letters", dead_letters_topic(app), None)):
+    of_the_app = (
+        ("control", control_topic(app), 1), ("gates", gates_topic(app), 1),
+        ("dead-letters", dead_letters_topic(app), None),
+    )  # fmt: skip
+    for role, name, count in of_the_app:
         specs.append(TopicSpec(name, role, name, count, 1, needs_of(role, longest_ms, record_bytes_max)))
     return specs
