@@ -29,6 +29,7 @@ from placet.schemas.definition.jsonschema import json_schema
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind
+from placet.schemas.state import ABSENT
 
 __all__ = ["app", "print_differences"]
 
@@ -223,6 +224,10 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
         lambda row: f"{row[0]} {row[1]}: {row[2]} -> {row[3]}",
         4,
     )
+    for rule in machine.rules.values():
+        if rule.ignored_elsewhere:
+            ignored = [status for status in (ABSENT, *machine.statuses) if status not in rule.transitions]
+            console.print(f"{rule.name} is ignored in: {', '.join(ignored) or 'no status'}", soft_wrap=True)
     for name in definition.proposals:
         stale = made_stale_by(machine, name)
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)

@@ -220,6 +220,7 @@ _COMPARED: dict[Reason, Callable[[Case], list[Compared]]] = {
     Reason.CLOCK_AHEAD: _issued,
     Reason.EXPIRED: _validity,
     Reason.ILLEGAL_TRANSITION: _status,
+    Reason.IGNORED: _status,
     Reason.STALE: _base,
     Reason.VERSION_AHEAD: _base,
     Reason.SUPERSEDED: _newer,

@@ -108,7 +108,10 @@ def _judged(
         return refusal
     transitions = rule.transitions.get(state.status)
     if transitions is None:
-        return Refusal(Reason.ILLEGAL_TRANSITION, f"no `{rule.name}` from `{state.status}`")
+        return Refusal(
+            Reason.IGNORED if rule.ignored_elsewhere else Reason.ILLEGAL_TRANSITION,
+            f"no `{rule.name}` from `{state.status}`",
+        )
     refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
     if refusal is not None:
         return refusal

@@ -107,6 +107,7 @@ class InputRule:
         self.dedup = Dedup[dedup.upper()] if isinstance(dedup, str) else Dedup.FIELDS
         self.dedup_fields: tuple[str, ...] = () if isinstance(dedup, str) else dedup
         self.late_refuse = isinstance(written, SignalRule) and (written.late == "refuse" or dedup == "newest")
+        self.ignored_elsewhere = isinstance(written, SignalRule) and written.elsewhere == "ignore"
         fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
         self.fence = Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS
         self.fence_fields: tuple[str, ...] = () if isinstance(fence, str) else fence

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, final
 from placet.schemas.messages import Kind
 
 __all__ = [
+    "BY_DESIGN",
     "OF_THE_CONTRACT",
     "REASONS",
     "Conflict",
@@ -62,6 +63,7 @@ class Reason(IntEnum):
     RATE_LIMITED = 601
     SHED = 602
     ILLEGAL_TRANSITION = 701
+    IGNORED = 702
     STALE = 801
     VERSION_AHEAD = 802
     SUPERSEDED = 901
@@ -102,9 +104,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         "Produce with the partitioner `murmur2_random` (Java's default) and the entity id as key.",
     ),
     Reason.KEY_MISMATCH: ReasonText(
-        _N,
-        "The record's key is not the entity id in the record.",
-        "Use the entity id, as plain UTF-8, as key.",
+        _N, "The record's key is not the entity id in the record.", "Use the entity id, as plain UTF-8, as key."
     ),
     Reason.INVALID_PAYLOAD: ReasonText(
         _N,
@@ -142,6 +142,11 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         "The definition has no transition of this name from the entity's status.",
         "Read the state again: the entity is elsewhere than was thought.",
     ),
+    Reason.IGNORED: ReasonText(
+        _N,
+        "The definition has no transition for this fact from the entity's status, and says `elsewhere: ignore`.",
+        "Nothing: it left no trace. A fact of this name that comes in another status is judged afresh.",
+    ),
     Reason.STALE: ReasonText(
         _R,
         "The state changed since the version that the proposal was based on; `conflicts` names what.",
@@ -156,9 +161,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         _N, "A newer fact of the same name was applied already.", "Nothing: the newer fact counts."
     ),
     Reason.GUARD_FAILED: ReasonText(
-        _R,
-        "No transition's guard holds; `detail` shows the guards.",
-        "Read the state again; propose what fits.",
+        _R, "No transition's guard holds; `detail` shows the guards.", "Read the state again; propose what fits."
     ),
     Reason.GUARD_ERROR: ReasonText(
         _N,
@@ -169,9 +172,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         _R, "The new state would break an invariant; `detail` names it.", "Read again; propose what keeps it."
     ),
     Reason.STATE_TOO_LARGE: ReasonText(
-        _N,
-        "The new state would be larger than the limit.",
-        "Keep large documents elsewhere and refer to them.",
+        _N, "The new state would be larger than the limit.", "Keep large documents elsewhere and refer to them."
     ),
     Reason.NEEDS_APPROVAL: ReasonText(_N, "A person has to agree first.", "Wait: the decision follows."),
 }
@@ -179,6 +180,9 @@ REASONS: Final[dict[Reason, ReasonText]] = {
 
 OF_THE_CONTRACT: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.INVALID_PAYLOAD})
 """What depends on the contract of the version that decided, and on nothing else."""
+
+BY_DESIGN: Final = frozenset({Reason.IGNORED, Reason.SUPERSEDED})
+"""Refusals of facts that a definition asks for (`elsewhere: ignore`, `late`, `dedup: newest`): nobody is alarmed."""
 
 
 class First(NamedTuple):

@@ -33,6 +33,8 @@ LAG_MS: Final = HORIZON_MS + 86_400_000
 APP_OF_DRIVER: Final = "test"
 NOT_YET: Final = {Reason.NOT_AUTHORIZED, Reason.RATE_LIMITED, Reason.SHED, Reason.NEEDS_APPROVAL}
 """Reasons that nothing leads to yet."""
+RECORDED_APART: Final = {Reason.IGNORED}
+"""Reasons of keys that came after the first recording of this ladder: each key has a recording of its own."""
 
 EVERY_REASON: Final = """
 entity: loan
@@ -119,8 +121,8 @@ def every_reason() -> Recording:
     driver.signal("l-2", "bought", bought, signal_id="s-15")
     driver.signal("l-1", "noted", signal_id="s-2")  # its first one is forgotten
     given = {decision.reason for decision in driver.decisions}
-    assert set(Reason) - given == NOT_YET, set(Reason) - given - NOT_YET
-    return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, driver.entity_type.topic_ids, 2, driver.now_ms)
+    assert set(Reason) - given == NOT_YET | RECORDED_APART, set(Reason) - given - NOT_YET
+    return _recorded_of(driver)
 
 
 def _send_broken(driver: TestDriver) -> None:
@@ -135,6 +137,52 @@ def _send_broken(driver: TestDriver) -> None:
     driver.send_raw(Kind.SIGNAL, b"l-1", value, partition=1 - here)
     driver.send_raw(Kind.SIGNAL, b"l-9", value, partition=partition_of(b"l-9", 2))
     driver.send_raw(Kind.SIGNAL, b"l-1", endless.replace(pack("<d", 2.0), pack("<d", inf)))
+
+
+ELSEWHERE: Final = """
+entity: lamp
+version: 1
+horizon: 10m
+statuses: [dark, lit]
+fields: {level: {type: int, default: 0}}
+signals:
+  made: {from: absent, to: dark}
+  switched: {from: dark, to: lit}
+  broken: {from: lit, to: absent}
+  measured: {payload: {level: int}, dedup: newest, elsewhere: ignore, from: lit, copy: level}
+  counted: {payload: {level: int}, elsewhere: ignore, from: lit, copy: level}
+"""
+
+
+def elsewhere() -> Recording:
+    """Facts of `elsewhere: ignore` before, in and after the status that takes them, and a version without the key."""
+    driver = TestDriver(parse_definition(ELSEWHERE), partitions=1)
+    now = driver.now_ms
+
+    def reports(ago: int, expected: Reason) -> None:
+        sent = {"event_time": now - ago, "signal_id": f"m-{ago}"}
+        assert driver.signal("l-1", "measured", {"level": ago}, **sent).reason is expected
+        driver.signal("l-1", "counted", {"level": ago}, signal_id=f"c-{ago}")
+
+    reports(5, Reason.IGNORED)
+    driver.signal("l-1", "made", signal_id="s-1")
+    reports(5, Reason.IGNORED)
+    driver.signal("l-1", "switched", signal_id="s-2")
+    reports(9, Reason.NONE)  # the newer one was ignored
+    reports(5, Reason.NONE)
+    driver.restart()
+    reports(9, Reason.SUPERSEDED)
+    driver.signal("l-1", "broken", signal_id="s-3")
+    reports(5, Reason.REPEATED)
+    reports(4, Reason.IGNORED)
+    driver.restart(parse_definition(ELSEWHERE.replace("version: 1", "version: 2").replace("elsewhere: ignore, ", "")))
+    reports(3, Reason.ILLEGAL_TRANSITION)
+    return _recorded_of(driver)
+
+
+def _recorded_of(driver: TestDriver) -> Recording:
+    ids, partitions = driver.entity_type.topic_ids, driver.partitions
+    return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, ids, partitions, driver.now_ms)
 
 
 def rolling() -> Recording:
@@ -162,7 +210,11 @@ def _recorded(
     return made
 
 
-ALL: Final[dict[str, Callable[[], Recording]]] = {"every-reason": every_reason, "rolling": rolling}
+ALL: Final[dict[str, Callable[[], Recording]]] = {
+    "elsewhere": elsewhere,
+    "every-reason": every_reason,
+    "rolling": rolling,
+}
 
 
 if __name__ == "__main__":

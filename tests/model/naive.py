@@ -94,6 +94,7 @@ class NaiveGate:
         self.memory: dict[tuple, dict[str, Any]] = {}
         self.log_time = 0
         self.decided_at = 0
+        self.gone: set[str] = set()
 
     def entity(self, entity_id: str) -> dict[str, Any]:
         """Return an entity, or what one that was never seen is like."""
@@ -106,6 +107,7 @@ class NaiveGate:
             "reborn_at": 0,
             "applied": {},
             "deleted_at": 0,
+            "due": [],
         }
 
     def initial_fields(self) -> dict[str, Any]:
@@ -155,15 +157,29 @@ class NaiveGate:
             self.memory[given["kind"], given["entity"], occasion] = seen
         if after != before:
             self.entities[given["entity"]] = after
+            if after["status"] == ABSENT and (after["version"] != before["version"] or not after["deleted_at"]):
+                self.gone.add(given["entity"])
 
     def end(self, clock_ms: int, *, idle: bool) -> None:
-        """End a transaction: entities that were deleted a horizon ago are forgotten."""
+        """End a transaction: entities that were deleted a horizon ago are forgotten.
+
+        The gate looks when all that the transaction remembers is due, so at the time of its last input.
+        """
         if idle:
             self.log_time = max(self.log_time, clock_ms)
+        for entity_id in self.gone:
+            entity = self.entities[entity_id]
+            self.entities[entity_id] = {**entity, "due": [*entity["due"], self.log_time]}
+        self.gone = set()
         for entity_id, entity in list(self.entities.items()):
-            times = [entity["deleted_at"], *(applied["log_time"] for applied in entity["applied"].values())]
-            if entity["status"] == ABSENT and self.expired(max(times)):
+            looked = [due for due in entity["due"] if due >= _gone_at(entity) and self.expired(due)]
+            if entity["status"] == ABSENT and looked and self.expired(_remembered_at(entity)):
                 del self.entities[entity_id]
+
+    def restarted(self) -> None:
+        """Restore: of each change the log tells its own time."""
+        for entity_id, entity in self.entities.items():
+            self.entities[entity_id] = {**entity, "due": [_gone_at(entity)]}
 
     def expired(self, remembered_at: int) -> bool:
         """Tell whether the horizon, and what clocks may run ahead, has passed by on log time."""
@@ -243,7 +259,7 @@ class NaiveGate:
 
     def illegal_or_stale(self, rule: dict, given: dict, entity: dict) -> dict | None:
         if not self.transitions(rule, entity["status"]):
-            return _verdict("REFUSED", "ILLEGAL_TRANSITION")
+            return _verdict("REFUSED", "IGNORED" if rule.get("elsewhere") == "ignore" else "ILLEGAL_TRANSITION")
         fence = rule.get("fence", "none")
         if fence == "none":
             return None
@@ -330,6 +346,14 @@ class NaiveGate:
             if not kept:
                 return _verdict("REFUSED", "INVARIANT_VIOLATED")
         return None
+
+
+def _remembered_at(entity: dict) -> int:
+    return max([entity["deleted_at"], *(applied["log_time"] for applied in entity["applied"].values())])
+
+
+def _gone_at(entity: dict) -> int:
+    return entity["deleted_at"] or _remembered_at(entity)
 
 
 def _first(applied: dict) -> tuple:

@@ -72,6 +72,7 @@ class Rule(NamedTuple):
     table: dict[str, list[Transition]]
     dedup: str | list[str]
     late: bool  # an older fact after a newer one is refused
+    ignores: bool  # a fact that no transition takes from its entity's status is no alarm
     fence: str | list[str]
     valid_for: int | None
 
@@ -206,6 +207,7 @@ def rules_of(text: str) -> Rules:
                 _transitions(rule, document),
                 dedup=rule.get("dedup", "key"),
                 late=rule.get("late") == "refuse" or rule.get("dedup") == "newest",
+                ignores=rule.get("elsewhere") == "ignore",
                 fence=rule.get("fence", "exact"),
                 valid_for=_duration(rule.get("valid_for")),
             )

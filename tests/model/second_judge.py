@@ -37,6 +37,7 @@ REASONS: Final[dict[str, tuple[int, str, str]]] = {
     "CLOCK_AHEAD": (302, "LATER", "REFUSED"),
     "EXPIRED": (401, "RECOMPUTE", "REFUSED"),
     "ILLEGAL_TRANSITION": (701, "RECOMPUTE", "REFUSED"),
+    "IGNORED": (702, "NEVER", "REFUSED"),
     "STALE": (801, "RECOMPUTE", "REFUSED"),
     "VERSION_AHEAD": (802, "RECOMPUTE", "REFUSED"),
     "SUPERSEDED": (901, "NEVER", "REFUSED"),
@@ -181,7 +182,7 @@ class Judge:
         if proposal and any(decided_at > until for until in _ends(rule, message)):
             return Verdict("EXPIRED", key)
         if entity.status not in rule.table:
-            return Verdict("ILLEGAL_TRANSITION", key)
+            return Verdict("IGNORED" if rule.ignores else "ILLEGAL_TRANSITION", key)
         against = _fence(rule, entity, message.columns) if proposal else None
         if against is not None:
             return Verdict(against[0], key, conflicts=against[1])

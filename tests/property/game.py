@@ -159,6 +159,8 @@ class Game:
         if self._compacted:
             compact(self.driver, HORIZON_MS + AHEAD_MAX_MS)
         self.driver.restart()
+        for model in self.models:
+            model.restarted()
 
     # Gate and model ---------------------------------------------------------------------------------------------------
 

@@ -158,6 +158,7 @@ def _rules(dice: Dice) -> dict[str, Any]:
         "payload": PAYLOAD,
         "dedup": dice.pick(("key", "once", "newest")),
         "late": "apply",
+        "elsewhere": dice.pick(("refuse", "ignore")),
         "transitions": [creation],
     }
     for number in range(dice.pick((1, 2, 3, 4))):
@@ -192,6 +193,7 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
     if kind == "SIGNAL":
         rule["dedup"] = dice.pick(("key", "once", "newest", ["x"], ["n", "x"]))
         rule["late"] = dice.pick(("apply", "refuse"))
+        rule["elsewhere"] = dice.pick(("refuse", "ignore"))
     else:
         rule["dedup"] = dice.pick(("key", "key", "once", ["x"]))
         rule["fence"] = dice.pick(("exact", "exact", "none", ["status"], ["n"], ["n", "status"]))
@@ -278,7 +280,7 @@ def _field(field: dict[str, Any]) -> Any:
 
 def _written(rule: dict[str, Any]) -> dict[str, Any]:
     written: dict[str, Any] = {"payload": {name: _field(field) for name, field in rule["payload"].items()}}
-    written |= {key: rule[key] for key in ("dedup", "late", "fence") if key in rule}
+    written |= {key: rule[key] for key in ("dedup", "late", "elsewhere", "fence") if key in rule}
     if rule.get("valid_for_ms"):
         written["valid_for"] = f"{rule['valid_for_ms']}ms"
     if written["dedup"] == "key":

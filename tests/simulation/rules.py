@@ -35,7 +35,7 @@ signals:
   opened: {from: absent, to: open}
   counted: {payload: {count: int}, from: [open, held], copy: count}
   noted: {payload: {note: string | null}, from: [open, held], copy: note}
-  seen: {payload: {count: int}, from: [open, held], dedup: newest, copy: count}
+  seen: {payload: {count: int}, from: [open, held], dedup: newest, elsewhere: ignore, copy: count}
   greeted: {payload: {note: string | null}, from: [open, held], dedup: once}
   removed: {from: [open, held], to: absent}
 proposals:

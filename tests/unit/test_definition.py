@@ -136,6 +136,7 @@ ERRORS = [
     ("to: dark\n", "to: dark\n    fence: none\n", 11, "signals.made.fence", "proposals only", "Remove it"),
     ("to: dark\n", "to: dark\n    dedup: twice\n", 11, "signals.made.dedup", "'twice' is not known here", "newest"),
     ("to: dark\n", "to: dark\n    late: never\n", 11, "signals.made.late", "'apply' or 'refuse'", ""),
+    ("to: dark\n", "to: dark\n    elsewhere: alarm\n", 11, "signals.made.elsewhere", "'refuse' or 'ignore'", ""),
     ("to: dark\n", "to: dark\n    effects: []\n", 11, "signals.made.effects", "later version", "Remove it"),
     ("to: dark\n", "to: dark\n    transitions: []\n", 8, "signals.made", "beside transitions", "Move it"),
     ("from: absent\n    to: dark", "dedup: once", 8, "signals.made", "no transition", "from"),
@@ -153,6 +154,7 @@ ERRORS = [
     ("guard: payload.by > 0", "guard: ''", 21, "proposals.dim.guard", "empty", "Leave the key out"),
     ("guard: payload.by > 0", "dedup: newest", 21, "proposals.dim.dedup", "signals only", "once"),
     ("guard: payload.by > 0", "late: refuse", 21, "proposals.dim.late", "signals only", "valid_for"),
+    ("guard: payload.by > 0", "elsewhere: ignore", 21, "proposals.dim.elsewhere", "signals only", "Remove it"),
     ("guard: payload.by > 0", "fence: [levle]", 21, "proposals.dim.fence.0", "'levle'", "`level`"),
     ("guard: payload.by > 0", "fence: strict", 21, "proposals.dim.fence", "'strict' is not known", "exact, none"),
     ("guard: payload.by > 0", "valid_for: 25h", 21, "proposals.dim.valid_for", "longer than the horizon", "Shorten"),
@@ -273,6 +275,21 @@ def test_unreachable_and_dead_end_statuses_are_warnings() -> None:
         (3, "statuses.2", "nothing reaches broken"),
         (3, "statuses.2", "nothing leaves broken"),
     ]
+
+
+def test_ignoring_a_fact_elsewhere_is_a_warning_where_there_is_no_elsewhere() -> None:
+    definition = parse_definition(changed("from: [dark, lit]", "elsewhere: ignore\n    from: [dark, lit]"))
+    assert [problem.path for problem in warnings(definition)] == [("statuses", 1)], "it is absent before it is made"
+    everywhere = changed("from: [dark, lit]", "elsewhere: ignore\n    from: [absent, dark, lit]")
+    assert ("signals", "turned", "elsewhere") in [problem.path for problem in warnings(parse_definition(everywhere))]
+
+
+def test_a_definition_that_does_not_ignore_keeps_its_digest() -> None:
+    said = parse_definition(changed("from: [dark, lit]", "elsewhere: refuse\n    from: [dark, lit]"))
+    assert said.digest == parse_definition(SMALL).digest
+    ignores = parse_definition(changed("from: [dark, lit]", "elsewhere: ignore\n    from: [dark, lit]"))
+    assert ignores.digest != said.digest
+    assert parse_definition(ignores.document) == ignores
 
 
 # --- strict YAML -----------------------------------------------------------------------------------------------------

@@ -183,6 +183,11 @@ def test_show_says_what_makes_each_proposal_stale() -> None:
         "delay_estimated, flight_departed, flight_cancelled, hold_connection, rebook, notify_late"
     ) in lines
     assert "rebook is made stale by: delay_estimated, flight_departed, flight_arrived, flight_cancelled" in lines
+    assert not [line for line in lines if "is ignored in" in line]
+
+
+def test_show_says_where_a_fact_is_ignored() -> None:
+    assert "heart_rate is ignored in: absent" in call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
 
 
 def test_show_as_json_reads_back_as_a_definition() -> None:
@@ -356,6 +361,7 @@ COMPATIBLE = [
     ("from: lit", "from: any", "proposals.dim.transitions.0.from"),
     ("fence: exact", "fence: [level]", "proposals.dim.fence"),
     ("valid_for: 60s", "valid_for: 30s", "proposals.dim.valid_for"),
+    ("    to: lit\n", "    to: lit\n    elsewhere: ignore\n", "signals.turned.elsewhere"),
     ("state.level < 1000", "state.level < 100", "invariants.small"),
     ("invariants:\n  small: state.level < 1000\n", "", "invariants.small"),
     ("horizon: 24h", "horizon: 12h", "horizon"),
@@ -383,6 +389,7 @@ INCOMPATIBLE = [
 CHANGED = [
     ("state.level < 1000", "state.level < 100", "state.level < 1000 -> state.level < 100"),
     ("from: lit", "from: [lit, dark]", "[lit] -> [lit, dark]"),
+    ("    to: lit\n", "    to: lit\n    elsewhere: ignore\n", "refuse -> ignore"),
     ("invariants:\n  small: state.level < 1000\n", "", "removed: state.level < 1000"),
 ]
 

@@ -35,6 +35,8 @@ signals:
   measured: {payload: {weight: int}, late: refuse, from: [open, held], copy: weight}
   seen: {payload: {place: string}, dedup: newest, from: any, copy: place}
   noted: {payload: {note: string}, from: any, copy: note}
+  pinged: {payload: {place: string}, dedup: newest, elsewhere: ignore, from: held, copy: place}
+  weighed: {payload: {weight: int}, elsewhere: ignore, from: held, copy: weight}
   removed: {from: any, to: absent}
 proposals:
   raise:
@@ -287,6 +289,30 @@ def test_no_transition_for_the_status_is_illegal(bench: Bench) -> None:
     assert_refused(decision, Reason.ILLEGAL_TRANSITION)
     assert decision.detail == "no `release` from `open`"
     assert_refused(bench.judge(raise_by(entity_id="order-2", base_version=0)), Reason.ILLEGAL_TRANSITION)
+
+
+def test_a_fact_is_ignored_elsewhere_and_leaves_no_memory(bench: Bench) -> None:
+    weighed = signal("weighed", {"weight": 7}, input_id="s-2", dedup_key="k")
+    decision = bench.judge(weighed)
+    assert_refused(decision, Reason.IGNORED)
+    assert (decision.detail, decision.retry) == ("no `weighed` from `open`", Retry.NEVER)
+    assert_refused(bench.judge(replace(weighed, entity_id="order-2")), Reason.IGNORED)
+    assert "order-2" not in bench.states
+    bench.judge(proposal("hold", {"why": "x"}, dedup_key="k-1"))
+    assert_refused(bench.judge(replace(weighed, issued_at=NOW - HORIZON_MS - 1)), Reason.TOO_LATE)
+    assert bench.judge(weighed).outcome is Outcome.ACCEPTED, "judged afresh in another status"
+    bench.judge(proposal("release", base_version=3))
+    assert bench.judge(weighed).reason is Reason.REPEATED, "what was applied was applied"
+
+
+def test_an_ignored_fact_supersedes_nothing(bench: Bench) -> None:
+    assert_refused(bench.judge(signal("pinged", {"place": "hall"}, input_id="s-2", event_time=NOW)), Reason.IGNORED)
+    bench.judge(proposal("hold", {"why": "x"}, dedup_key="k-1"))
+    older = signal("pinged", {"place": "yard"}, input_id="s-3", event_time=NOW - 1)
+    assert bench.judge(older).outcome is Outcome.ACCEPTED
+    bench.judge(proposal("release", base_version=3))
+    oldest = replace(older, input_id="s-4", event_time=NOW - 2)
+    assert_refused(bench.judge(oldest), Reason.IGNORED)
 
 
 def test_stale_names_the_commits_and_fields_that_conflicted(bench: Bench) -> None:

@@ -131,6 +131,16 @@ def test_calm_readings_change_nothing_and_starve_no_proposal() -> None:
     assert world.state.fields["responder"] == "doctor"
 
 
+def test_readings_of_a_device_that_is_not_paired_are_no_alarm() -> None:
+    world = World(example("wearable"))
+    assert world.signal("heart_rate", bpm=70).reason is Reason.IGNORED
+    world.signal("device_paired", resting_bpm=60)
+    assert world.signal("heart_rate", bpm=70).outcome is Outcome.ACCEPTED
+    world.signal("device_unpaired")
+    assert world.signal("heart_rate", bpm=70).reason is Reason.IGNORED
+    assert world.signal("all_clear", by="nurse").reason is Reason.ILLEGAL_TRANSITION, "it does not say so"
+
+
 def test_an_episode_counts_once_and_a_new_one_makes_an_escalation_stale() -> None:
     world = World(example("wearable"))
     world.signal("device_paired", resting_bpm=60)

@@ -1,6 +1,7 @@
 """What a definition must fulfil beyond its grammar: names exist, types fit, statuses connect.
 
-Errors are what can never be meant. Warnings are what can: a status that nothing reaches, or that nothing leaves.
+Errors are what can never be meant. Warnings are what can: a status that nothing reaches, or that nothing leaves, or an
+`elsewhere` where there is none.
 """
 
 from __future__ import annotations
@@ -232,7 +233,13 @@ def _check_sources(definition: Definition) -> Iterator[Problem]:
 
 
 def warnings(definition: Definition) -> Iterator[Problem]:
-    """What may be meant, but is worth a look: statuses that nothing reaches, or that nothing leaves."""
+    """What may be meant, but is worth a look: statuses that nothing reaches, or that nothing leaves; no `elsewhere`."""
+    for name, signal in definition.signals.items():
+        left_from = {status for transition in signal.transitions for status in definition.statuses_from(transition)}
+        if signal.elsewhere == "ignore" and left_from.issuperset((*definition.statuses, ABSENT)):
+            yield Problem(
+                ("signals", name, "elsewhere"), "it has a transition from each status, and from absent", "Remove it."
+            )
     steps = [
         (status, transition.to)
         for _, _, rule in definition.rules()

@@ -239,10 +239,16 @@ class SignalRule(Rule):
         default="apply",
         description="what becomes of an older fact after a newer one of the same name: `SUPERSEDED` or not",
     )
+    elsewhere: Literal["refuse", "ignore"] = Key(
+        default="refuse",
+        description="what becomes of a fact in a status that no transition leaves: an alarm (`ILLEGAL_TRANSITION`), or "
+        "nothing (`IGNORED`)",
+    )
 
     def written(self) -> dict[str, Any]:
-        """The canonical form, defaults filled in."""
-        return {**super().written(), "dedup": _listed(self.dedup), "late": self.late}
+        """The canonical form, defaults filled in, but for keys that came later: what is published keeps its digest."""
+        elsewhere = {} if self.elsewhere == "refuse" else {"elsewhere": self.elsewhere}
+        return {**super().written(), "dedup": _listed(self.dedup), "late": self.late, **elsewhere}
 
 
 class ProposalRule(Rule):
