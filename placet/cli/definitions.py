@@ -243,7 +243,8 @@ def _transitions(machine: Machine) -> Iterator[tuple[str, ...]]:
     for kind, name, statuses, transition in _rows(machine):
         target = "(stays)" if transition.target is None else transition.target
         assigned = "\n".join(transition.assignment_texts)
-        yield kind.name.lower(), name, ", ".join(statuses), target, transition.guard_text, assigned
+        shown = f"{name} (late)" if transition.late else name
+        yield kind.name.lower(), shown, ", ".join(statuses), target, transition.guard_text, assigned
 
 
 def _rows(machine: Machine) -> Iterator[tuple[Kind, str, list[str], Transition]]:

@@ -171,7 +171,8 @@ def _status(case: Case) -> list[Compared]:
     rules, rule = case.rules, case.rule
     if rules is None or rule is None:
         return _as_detail(case)
-    legal = dict.fromkeys(status for transition in rule.transitions for status in rules.statuses_from(transition))
+    in_time = [transition for transition in rule.transitions if not transition.late]
+    legal = dict.fromkeys(status for transition in in_time for status in rules.statuses_from(transition))
     return [
         Compared(
             "status", f"`{case.decision.name}` leaves {' or '.join(legal)}", f"it was {case.decision.status_before}"

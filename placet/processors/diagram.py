@@ -58,7 +58,7 @@ def _name(status: str) -> str:
 
 
 def _label(kind: Kind, name: str, transition: Transition) -> str:
-    head = f"{name}?" if kind is Kind.PROPOSAL else name
+    head = f"{name}?" if kind is Kind.PROPOSAL else f"{name} (late)" if transition.late else name
     guard = " ".join(transition.guard_text.split())
     if not guard:
         return head

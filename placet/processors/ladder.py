@@ -14,7 +14,7 @@ from placet.processors.evolve import evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
-from placet.schemas.memory import Memory
+from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState
 
@@ -106,13 +106,11 @@ def _judged(
     )
     if refusal is not None:
         return refusal
-    transitions = rule.transitions.get(state.status)
+    newer = _newer(rule, state, message) if rule.asks_for_late else None
+    transitions = (rule.transitions if newer is None else rule.compensating).get(state.status)
     if transitions is None:
-        return Refusal(
-            Reason.IGNORED if rule.ignored_elsewhere else Reason.ILLEGAL_TRANSITION,
-            f"no `{rule.name}` from `{state.status}`",
-        )
-    refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
+        return _without_transition(rule, state, message, newer)
+    refusal = _fenced(rule, state, message)
     if refusal is not None:
         return refusal
     scope = Scope(
@@ -220,17 +218,23 @@ def _conflicts(base: int, versions: dict[str, int]) -> tuple[Conflict, ...]:
     return tuple(Conflict(version, tuple(sorted(fields))) for version, fields in sorted(by_version.items()))
 
 
-def _superseded(rule: InputRule, state: EntityState, message: Message) -> Refusal | None:
-    """Rung 9: has a newer fact of the same name been applied?"""
-    if not rule.late_refuse and rule.dedup is not _NEWEST:
-        return None
+def _newer(rule: InputRule, state: EntityState, message: Message) -> Applied | None:
+    """Return the newest applied fact of the same name, if this one is older: then it is late."""
     applied = state.applied.get(rule.name)
-    if applied is None or applied.event_time <= message.event_time:
-        return None
+    return None if applied is None or applied.event_time <= message.event_time else applied
+
+
+def _without_transition(rule: InputRule, state: EntityState, message: Message, newer: Applied | None) -> Refusal:
+    """Rungs 7 and 9: nothing leads on from here, or nothing for a fact that is late. Facts have no rung 8."""
+    if newer is not None and state.status in rule.transitions:
+        return Refusal(
+            Reason.SUPERSEDED,
+            f"event_time {message.event_time} is older than the applied {newer.event_time}",
+            First(newer.input_id, newer.version, newer.log_time),
+        )
     return Refusal(
-        Reason.SUPERSEDED,
-        f"event_time {message.event_time} is older than the applied {applied.event_time}",
-        First(applied.input_id, applied.version, applied.log_time),
+        Reason.IGNORED if rule.ignored_elsewhere else Reason.ILLEGAL_TRANSITION,
+        f"no `{rule.name}` from `{state.status}`",
     )
 
 

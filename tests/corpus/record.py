@@ -180,6 +180,61 @@ def elsewhere() -> Recording:
     return _recorded_of(driver)
 
 
+LATE: Final = """
+entity: meter
+version: 1
+horizon: 10m
+statuses: [running, billed, closed]
+fields: {kwh: {type: long, default: 0}, missed: {type: int, default: 0}}
+signals:
+  started: {from: absent, to: running}
+  billed: {from: running, to: billed}
+  closed: {from: any, to: closed}
+  removed: {from: any, to: absent}
+  counted:
+    payload: {kwh: long}
+    late: compensate
+    transitions:
+      - {from: [running, closed], copy: kwh}
+      - {from: [running, absent], late: true, to: running, guard: payload.kwh > 0, set: {missed: state.missed + 1}}
+      - {from: billed, late: true}
+"""
+
+
+def late() -> Recording:
+    """Facts of `late: compensate`: in time and late, in each status, across restarts and a deletion."""
+    driver = TestDriver(parse_definition(LATE), partitions=1)
+    now = driver.now_ms
+
+    def counts(ago: int, expected: Reason, kwh: int = 5) -> None:
+        sent = {"event_time": now - ago, "signal_id": f"c-{ago}"}
+        assert driver.signal("m-1", "counted", {"kwh": kwh}, **sent).reason is expected
+
+    driver.signal("m-1", "started", signal_id="s-1")
+    counts(10, Reason.NONE)
+    counts(20, Reason.NONE)  # late
+    driver.restart()
+    counts(20, Reason.REPEATED)
+    counts(15, Reason.NONE)  # late still
+    counts(16, Reason.GUARD_FAILED, kwh=0)
+    driver.signal("m-1", "billed", signal_id="s-2")
+    counts(5, Reason.ILLEGAL_TRANSITION)
+    counts(17, Reason.NONE)  # late, and changes nothing
+    driver.restart()
+    counts(17, Reason.REPEATED)
+    driver.signal("m-1", "closed", signal_id="s-3")
+    counts(18, Reason.SUPERSEDED)
+    counts(5, Reason.NONE, kwh=9)
+    driver.signal("m-1", "removed", signal_id="s-4")
+    counts(19, Reason.NONE)  # late, and brings it back
+    counts(6, Reason.NONE)  # late
+    driver.restart()
+    counts(1, Reason.NONE)
+    state = driver.read("m-1")
+    assert (state.version, state.fields) == (11, {"kwh": 5, "missed": 2}), state
+    return _recorded_of(driver)
+
+
 def _recorded_of(driver: TestDriver) -> Recording:
     ids, partitions = driver.entity_type.topic_ids, driver.partitions
     return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, ids, partitions, driver.now_ms)
@@ -213,6 +268,7 @@ def _recorded(
 ALL: Final[dict[str, Callable[[], Recording]]] = {
     "elsewhere": elsewhere,
     "every-reason": every_reason,
+    "late": late,
     "rolling": rolling,
 }
 

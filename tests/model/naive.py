@@ -228,7 +228,7 @@ class NaiveGate:
             or self.out_of_time(rule, given)
             or self.illegal_or_stale(rule, given, entity)
             or self.superseded(rule, given, entity)
-            or self.evolved(rule, given, entity)
+            or self.evolved(rule, given, entity, self.fitting(rule, given, entity))
         )
 
     def repeated(self, rule: dict, given: dict, entity: dict) -> dict | None:
@@ -258,7 +258,7 @@ class NaiveGate:
         return _verdict("REFUSED", "EXPIRED") if limits and min(limits) < self.decided_at else None
 
     def illegal_or_stale(self, rule: dict, given: dict, entity: dict) -> dict | None:
-        if not self.transitions(rule, entity["status"]):
+        if not (self.fitting(rule, given, entity) or self.in_time(rule, entity)):
             return _verdict("REFUSED", "IGNORED" if rule.get("elsewhere") == "ignore" else "ILLEGAL_TRANSITION")
         fence = rule.get("fence", "none")
         if fence == "none":
@@ -280,18 +280,31 @@ class NaiveGate:
         return _verdict("REFUSED", "STALE", conflicts=conflicts)
 
     def superseded(self, rule: dict, given: dict, entity: dict) -> dict | None:
+        newer = self.newer(rule, given, entity)
+        compensated = newer and self.fitting(rule, given, entity)
+        return _verdict("REFUSED", "SUPERSEDED", first=_first(newer)) if newer and not compensated else None
+
+    def newer(self, rule: dict, given: dict, entity: dict) -> dict | None:
+        """Return the newest applied fact of the name, if the input is older and the rule minds."""
         applied = entity["applied"].get(given["name"])
-        if applied is None or not (rule.get("late") == "refuse" or rule["dedup"] == "newest"):
-            return None
-        older = given["event_time"] < applied["event_time"]
-        return _verdict("REFUSED", "SUPERSEDED", first=_first(applied)) if older else None
+        minds = rule.get("late", "apply") != "apply" or rule["dedup"] == "newest"
+        return applied if minds and applied and given["event_time"] < applied["event_time"] else None
+
+    def fitting(self, rule: dict, given: dict, entity: dict) -> list[dict]:
+        """Return the transitions that the input may take: late facts have others than those in time."""
+        if self.newer(rule, given, entity):
+            return [each for each in self.transitions(rule, entity["status"]) if each.get("late")]
+        return self.in_time(rule, entity)
+
+    def in_time(self, rule: dict, entity: dict) -> list[dict]:
+        return [each for each in self.transitions(rule, entity["status"]) if not each.get("late")]
 
     def transitions(self, rule: dict, status: str) -> list[dict]:
         """Return the transitions that leave a status, in order."""
         anywhere = [name for name in self.rules["statuses"] if name not in self.rules["final"]]
         return [t for t in rule["transitions"] if status in (anywhere if t["from"] == ["any"] else t["from"])]
 
-    def evolved(self, rule: dict, given: dict, entity: dict) -> dict:
+    def evolved(self, rule: dict, given: dict, entity: dict, transitions: list[dict]) -> dict:
         """Guards, values, invariants; in the end acceptance."""
         scope = {
             "state": entity["fields"],
@@ -304,7 +317,7 @@ class NaiveGate:
             "proposer": given["proposer"],
         }
         chosen = None
-        for transition in self.transitions(rule, entity["status"]):
+        for transition in transitions:
             held = value_of(transition["guard"], scope) if transition.get("guard") else True
             if held is ERROR:
                 return _verdict("REFUSED", "GUARD_ERROR")

@@ -61,6 +61,7 @@ BEYOND: Final = object()  # stands for an expression that is not judged
 
 
 class Transition(NamedTuple):
+    late: bool  # taken by late facts only
     to: str | None
     guard: CodeType | object | None
     copied: tuple[str, ...]
@@ -71,7 +72,7 @@ class Rule(NamedTuple):
     payload: str  # the full name of the payload's record
     table: dict[str, list[Transition]]
     dedup: str | list[str]
-    late: bool  # an older fact after a newer one is refused
+    late: bool  # an older fact after a newer one is refused, or takes a late transition
     ignores: bool  # a fact that no transition takes from its entity's status is no alarm
     fence: str | list[str]
     valid_for: int | None
@@ -178,6 +179,7 @@ def _transitions(rule: dict[str, Any], document: dict[str, Any]) -> dict[str, li
     for each in rule.get("transitions") or [rule]:
         copied, guard = each.get("copy") or [], each.get("guard")
         made = Transition(
+            late=each.get("late") is True,
             to=each.get("to"),
             guard=None if guard is None else _code(str(guard).lower() if isinstance(guard, bool) else guard),
             copied=tuple([copied] if isinstance(copied, str) else copied),
@@ -206,7 +208,7 @@ def rules_of(text: str) -> Rules:
                 full_name,
                 _transitions(rule, document),
                 dedup=rule.get("dedup", "key"),
-                late=rule.get("late") == "refuse" or rule.get("dedup") == "newest",
+                late=rule.get("late") in ("refuse", "compensate") or rule.get("dedup") == "newest",
                 ignores=rule.get("elsewhere") == "ignore",
                 fence=rule.get("fence", "exact"),
                 valid_for=_duration(rule.get("valid_for")),

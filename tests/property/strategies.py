@@ -73,7 +73,7 @@ class Dice:
 
 def definitions() -> SearchStrategy[dict[str, Any]]:
     """Definitions as data: statuses, final, fields, inputs, invariants, horizon_ms."""
-    return st.binary(min_size=120, max_size=120).map(lambda data: _rules(Dice(data)))
+    return st.binary(min_size=150, max_size=150).map(lambda data: _rules(Dice(data)))
 
 
 def histories(steps: int = 30) -> SearchStrategy[list[bytes]]:
@@ -193,11 +193,21 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
     if kind == "SIGNAL":
         rule["dedup"] = dice.pick(("key", "once", "newest", ["x"], ["n", "x"]))
         rule["late"] = dice.pick(("apply", "refuse"))
+        if rule["dedup"] not in ("once", "newest"):
+            rule["late"] = dice.pick((rule["late"], "compensate"))
         rule["elsewhere"] = dice.pick(("refuse", "ignore"))
     else:
         rule["dedup"] = dice.pick(("key", "key", "once", ["x"]))
         rule["fence"] = dice.pick(("exact", "exact", "none", ["status"], ["n"], ["n", "status"]))
         rule["valid_for_ms"] = dice.pick((None, 30_000, 300_000))
+    rule["transitions"] = _transitions(dice, rules)
+    if rule.get("late") == "compensate":
+        rule["transitions"] += [{**transition, "late": True} for transition in _transitions(dice, rules)]
+    return rule
+
+
+def _transitions(dice: Dice, rules: dict[str, Any]) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
     taken: set[str] = set()
     for _ in range(dice.pick((1, 1, 2, 3))):
         transition = _transition(dice, rules)
@@ -206,8 +216,8 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
             continue
         if transition["guard"] is None:
             taken.update(leaves)
-        rule["transitions"].append(transition)
-    return rule
+        made.append(transition)
+    return made
 
 
 def _leaves(transition: dict[str, Any], rules: dict[str, Any]) -> list[str]:
@@ -293,6 +303,7 @@ def _transition_written(transition: dict[str, Any]) -> dict[str, Any]:
         "from": transition["from"],
         **({"to": transition["to"]} if transition["to"] else {}),
         **({"guard": text_of(transition["guard"])} if transition["guard"] else {}),
+        **({"late": True} if transition.get("late") else {}),
         **({"copy": transition["copy"]} if transition["copy"] else {}),
         **({"set": {name: text_of(tree) for name, tree in transition["set"].items()}} if transition["set"] else {}),
     }

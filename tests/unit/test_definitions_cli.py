@@ -186,6 +186,53 @@ def test_show_says_what_makes_each_proposal_stale() -> None:
     assert not [line for line in lines if "is ignored in" in line]
 
 
+LATE = """entity: meter
+version: 1
+statuses: [running, billed]
+fields: {kwh: {type: long, default: 0}, missed: {type: int, default: 0}}
+signals:
+  started: {from: absent, to: running}
+  billed: {from: running, to: billed}
+  ended: {from: any, to: absent}
+  counted:
+    payload: {kwh: long}
+    late: compensate
+    transitions:
+      - {from: running, copy: kwh}
+      - {from: [running, billed], late: true, set: {missed: state.missed + 1}}
+proposals:
+  bill: {from: running, fence: [missed]}
+"""
+
+
+def test_what_late_facts_do_is_shown_drawn_and_compared(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(
+        LATE.replace("late: compensate", "late: refuse").replace(
+            LATE[LATE.index("      - {from: [run") : LATE.index("proposals:")], ""
+        )
+    )
+    new = tmp_path / "new.yaml"
+    new.write_text(LATE.replace("version: 1", "version: 2"))
+
+    shown = [" ".join(line.replace("│", " ").split()) for line in call("show", new).stdout.splitlines()]
+    assert "signal counted running (stays) kwh = payload.kwh" in shown
+    assert "signal counted (late) running, billed (stays) missed = state.missed + 1" in shown
+    assert "bill is made stale by: ended, counted" in shown
+    drawn = call("diagram", new).stdout.splitlines()
+    assert "    running --> running: counted" in drawn
+    assert "    running --> running: counted (late)" in drawn
+    assert "    billed --> billed: counted (late)" in drawn
+    found = json.loads(call("diff", tmp_path / "old.yaml", new, "--output", "json").stdout)
+    assert found["compatible"] is True
+    assert [(one["path"], one["change"]) for one in found["differences"][1:]] == [
+        ("signals.counted.late", "refuse -> compensate"),
+        (
+            "signals.counted.transitions.1",
+            "added: {from: [running, billed], set: {missed: state.missed + 1}, late: true}",
+        ),
+    ]
+
+
 def test_show_says_where_a_fact_is_ignored() -> None:
     assert "heart_rate is ignored in: absent" in call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
 

@@ -462,6 +462,75 @@ def test_an_older_fact_of_the_same_name_is_superseded(bench: Bench) -> None:
     assert bench.judge(signal("noted", {"note": "old"}, input_id="s-6", event_time=1)).outcome is Outcome.ACCEPTED
 
 
+METER = """
+entity: order
+version: 1
+horizon: 10m
+statuses: [running, billed, closed]
+fields: {kwh: {type: long, default: 0}, missed: {type: int, default: 0}}
+signals:
+  started: {from: absent, to: running}
+  billed: {from: running, to: billed}
+  closed: {from: any, to: closed}
+  removed: {from: any, to: absent}
+  counted:
+    payload: {kwh: long}
+    late: compensate
+    transitions:
+      - {from: [running, closed], copy: kwh}
+      - {from: running, late: true, guard: payload.kwh > 0, set: {missed: state.missed + 1}}
+      - {from: billed, late: true, set: {missed: state.missed + 10}}
+"""
+
+
+def counted(ago_ms: int, kwh: int = 5, **given: object) -> Message:
+    return signal("counted", {"kwh": kwh}, input_id=f"c-{ago_ms}", event_time=NOW - ago_ms, **given)
+
+
+@pytest.fixture
+def meter() -> Bench:
+    """A meter that counted ten milliseconds ago, at version 2."""
+    meter = Bench(METER)
+    assert meter.judge(signal("started")).outcome is Outcome.ACCEPTED
+    assert meter.judge(counted(10)).version_after == 2
+    return meter
+
+
+def test_a_late_fact_takes_a_transition_of_its_own(meter: Bench) -> None:
+    late = meter.judge(counted(20, 7))
+    assert (late.outcome, late.reason, late.version_after) == (Outcome.ACCEPTED, Reason.NONE, 3)
+    assert meter.state("order-1").fields == {"kwh": 5, "missed": 1}
+    assert meter.judge(counted(20, 7)).reason is Reason.REPEATED, "it is remembered by its key"
+    assert meter.judge(counted(15, 8)).outcome is Outcome.ACCEPTED, "late too: the newest stays the newest"
+    assert meter.state("order-1").fields == {"kwh": 5, "missed": 2}
+    assert meter.state("order-1").applied["counted"].input_id == "c-10"
+    assert meter.judge(counted(5, 9)).outcome is Outcome.ACCEPTED
+    assert meter.state("order-1").fields == {"kwh": 9, "missed": 2}
+
+
+def test_a_fact_of_the_same_time_is_not_late(meter: Bench) -> None:
+    assert meter.judge(counted(10, 7, dedup_key="other")).outcome is Outcome.ACCEPTED
+    assert meter.state("order-1").fields == {"kwh": 7, "missed": 0}
+
+
+def test_late_transitions_have_guards_and_statuses_as_others_have(meter: Bench) -> None:
+    assert_refused(meter.judge(counted(20, 0)), Reason.GUARD_FAILED)
+    meter.judge(signal("billed", input_id="s-2"))
+    assert_refused(meter.judge(counted(5)), Reason.ILLEGAL_TRANSITION)
+    assert meter.judge(counted(20)).outcome is Outcome.ACCEPTED
+    assert meter.state("order-1").fields == {"kwh": 5, "missed": 10}
+
+
+def test_a_late_fact_is_superseded_where_nothing_compensates_it(meter: Bench) -> None:
+    meter.judge(signal("closed", input_id="s-2"))
+    late = meter.judge(counted(20))
+    assert_refused(late, Reason.SUPERSEDED)
+    assert late.first == First("c-10", 2, NOW)
+    assert meter.judge(counted(5)).outcome is Outcome.ACCEPTED
+    meter.judge(signal("removed", input_id="s-3"))
+    assert_refused(meter.judge(counted(20)), Reason.ILLEGAL_TRANSITION)
+
+
 # Rung 10: guards and invariants ---------------------------------------------------------------------------------------
 
 

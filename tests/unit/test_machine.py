@@ -281,9 +281,9 @@ def test_rules() -> None:
 
     assert rules[S, "made"].dedup is Dedup.ONCE
     assert rules[S, "turned"].dedup is Dedup.KEY
-    assert rules[S, "turned"].late_refuse is True
-    assert rules[S, "made"].late_refuse is False
-    assert (rules[S, "tick"].dedup, rules[S, "tick"].late_refuse) == (Dedup.NEWEST, True)
+    assert rules[S, "turned"].asks_for_late is True
+    assert rules[S, "made"].asks_for_late is False
+    assert (rules[S, "tick"].dedup, rules[S, "tick"].asks_for_late) == (Dedup.NEWEST, True)
     assert (rules[S, "broke"].dedup, rules[S, "broke"].dedup_fields) == (Dedup.FIELDS, ("code",))
     assert rules[S, "broke"].fence is Fence.NONE
     swap = rules[P, "swap"]

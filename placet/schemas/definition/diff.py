@@ -144,7 +144,7 @@ def _inputs(
 
 _SETTINGS: dict[str, tuple[bool, str]] = {
     "dedup": (False, "Occasions get other keys: a retry that spans the change would be applied again."),
-    "late": (True, "A rule."),
+    "late": (True, "A rule: the newest fact of its name is remembered whatever it says."),
     "elsewhere": (True, "A rule: facts that come in other statuses are an alarm, or none."),
     "fence": (True, "A rule: other changes make it stale."),
     "valid_for": (True, "A rule: it expires at another time."),
@@ -181,6 +181,8 @@ def _shown(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "none" if value is None else str(value)
 
 

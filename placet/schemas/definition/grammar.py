@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, StrictStr, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, PlainValidator, StrictBool, StrictStr, WithJsonSchema, model_validator
 from pydantic import Field as Key
 
 from placet.schemas.definition.field_types import Field, problem
@@ -174,6 +174,10 @@ class TransitionRule(Block):
         description="number, boolean, null: a literal; a string: an expression over the OLD state, so a text stands in "
         "quotes inside, `\"'high'\"`",
     )
+    late: StrictBool = Key(
+        default=False,
+        description="only late facts take it, no others do: of a signal with `late: compensate`, below `transitions`",
+    )
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
@@ -183,6 +187,7 @@ class TransitionRule(Block):
             **({} if self.guard is None else {"guard": self.guard}),
             **({"copy": list(self.copied)} if self.copied else {}),
             **({"set": dict(self.assigned)} if self.assigned else {}),
+            **({"late": True} if self.late else {}),
         }
 
 
@@ -235,9 +240,10 @@ class SignalRule(Rule):
         description="what names the occasion: the record's own key (`dedup_key`, else `signal_id`); `once` for each "
         "entity; only the `newest` event_time counts; or these payload fields",
     )
-    late: Literal["apply", "refuse"] = Key(
+    late: Literal["apply", "refuse", "compensate"] = Key(
         default="apply",
-        description="what becomes of an older fact after a newer one of the same name: `SUPERSEDED` or not",
+        description="what becomes of an older fact after a newer one of the same name: applied as any other, "
+        "`SUPERSEDED`, or it takes a transition of its own (`late: true`)",
     )
     elsewhere: Literal["refuse", "ignore"] = Key(
         default="refuse",

@@ -27,14 +27,14 @@ _OF_ENTITIES = ("admission", "authority", "limit", "limits", "migrate", "migrati
 LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES, "timer", "timers"))
 """Keys of later versions: refused by name, never ignored."""
 
-_TRANSITION = ("from", "to", "guard", "copy", "set")
-_RULE = ("payload", "dedup", "transitions", *_TRANSITION)
+_INLINE = ("from", "to", "guard", "copy", "set")
+_RULE = ("payload", "dedup", "transitions", *_INLINE)
 _FIELD = ("type", "default", "doc", "symbols", "items", "values", "precision", "scale")
 _KNOWN: dict[str, tuple[str, ...]] = {
     "top": ("entity", "version", "horizon", "statuses", "final", "fields", "signals", "proposals", "invariants"),
     "signals": (*_RULE, "late", "elsewhere"),
     "proposals": (*_RULE, "fence", "valid_for", "priority"),
-    "transition": _TRANSITION,
+    "transition": (*_INLINE, "late"),
     "field": _FIELD,
 }
 _PROPOSALS_ONLY = ("fence", "valid_for", "priority")
