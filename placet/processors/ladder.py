@@ -106,6 +106,10 @@ def _judged(
     )
     if refusal is not None:
         return refusal
+    if rule.max_state_age_ms is not None:
+        refusal = _state_too_old(rule.max_state_age_ms, message, times)
+        if refusal is not None:
+            return refusal
     newer = _newer(rule, state, message) if rule.asks_for_late else None
     transitions = (rule.transitions if newer is None else rule.compensating).get(state.status)
     if transitions is None:
@@ -182,6 +186,22 @@ def _expired(rule: InputRule, message: Message, decided_at: int) -> Refusal | No
         until = bound if until is None else min(until, bound)
     if until is not None and until < decided_at:
         return Refusal(_EXPIRED, f"valid until {until}, decided at {decided_at}: {decided_at - until} ms late")
+    return None
+
+
+def _state_too_old(max_age_ms: int, message: Message, times: Times) -> Refusal | None:
+    """Rung 4, for proposals that are thought of on a state for a while: how long ago was it read?"""
+    read_at = message.read_at
+    if read_at is None:
+        return Refusal(Reason.STATE_TOO_OLD, "it does not say when the state was read: `read_at` is null")
+    age_ms = times.decided_at - read_at
+    if age_ms > max_age_ms:
+        return Refusal(
+            Reason.STATE_TOO_OLD,
+            f"read at {read_at}, decided at {times.decided_at}: {age_ms} ms old; at most {max_age_ms} ms",
+        )
+    if age_ms < -CLOCK_AHEAD_MAX_MS:
+        return Refusal(Reason.STATE_TOO_OLD, f"read_at {read_at} is no time of reading: decided {-age_ms} ms before it")
     return None
 
 

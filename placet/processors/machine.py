@@ -117,6 +117,7 @@ class InputRule:
         self.fence = Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS
         self.fence_fields: tuple[str, ...] = () if isinstance(fence, str) else fence
         self.valid_for_ms: int | None = None if isinstance(written, SignalRule) else written.valid_for_ms
+        self.max_state_age_ms: int | None = None if isinstance(written, SignalRule) else written.max_state_age_ms
         self.priority = Priority.NORMAL if isinstance(written, SignalRule) else written.priority
         self.transitions: dict[str, tuple[Transition, ...]] = {}
         self.compensating: dict[str, tuple[Transition, ...]] = {}

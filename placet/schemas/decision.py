@@ -59,6 +59,7 @@ class Reason(IntEnum):
     TOO_LATE = 301
     CLOCK_AHEAD = 302
     EXPIRED = 401
+    STATE_TOO_OLD = 402
     NOT_AUTHORIZED = 501
     RATE_LIMITED = 601
     SHED = 602
@@ -131,6 +132,9 @@ REASONS: Final[dict[Reason, ReasonText]] = {
     ),
     Reason.EXPIRED: ReasonText(
         _R, "It was valid until a time that had passed when it was decided.", "Read again and propose anew."
+    ),
+    Reason.STATE_TOO_OLD: ReasonText(
+        _R, "It is based on a state that was read too long ago, or does not say when.", "Read again and propose anew."
     ),
     Reason.NOT_AUTHORIZED: ReasonText(
         _N, "The proposer may not propose this.", "Ask the owner of the definition for the right."
@@ -219,9 +223,7 @@ class Fired(NamedTuple):
 class Decision:
     """The decision on one input: everything that follows from state, input, times and definition alone.
 
-    Attributes:
-        by_other_rules: whether it was taken under other rules than those that its reader goes by; a client says so. No
-            part of the record.
+    No part of the record is `by_other_rules`: a client says so where it goes by other rules than those that decided.
     """
 
     outcome: Outcome
@@ -292,8 +294,7 @@ class Decision:
     @property
     def retry(self) -> Retry:
         """Whether sending again can help. What one version of the rules can't read, another one may."""
-        later = self.by_other_rules and self.reason in OF_THE_CONTRACT
-        return Retry.LATER if later else REASONS[self.reason].retry
+        return Retry.LATER if self.by_other_rules and self.reason in OF_THE_CONTRACT else REASONS[self.reason].retry
 
     @property
     def applied(self) -> bool:

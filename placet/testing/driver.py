@@ -176,12 +176,14 @@ class TestDriver:
         proposal_id: str | None = None,
         issued_at: int | None = None,
         valid_until: int | None = None,
+        read_at: int | None = None,
         proposer: str = "",
     ) -> Decision:
-        """Send a proposal and return its decision. Times in ms since the epoch, `issued_at` by default now.
+        """Send a proposal and return its decision. Times are ms since the epoch.
 
         Args:
             base: the state that the proposal is based on; by default the current one.
+            issued_at, read_at: when it was first sent, and the base was read; by default now.
             proposal_id: the proposal's id; by default proposal-1, proposal-2, …
 
         Raises:
@@ -196,6 +198,7 @@ class TestDriver:
                 payload=dict(payload or {}), event_time=issued_at, issued_at=issued_at, dedup_key=dedup_key,
                 caused_by=caused_by, valid_until=valid_until, base_version=base.version,
                 base_incarnation=base.incarnation, proposer=proposer,
+                read_at=self.now_ms if read_at is None else read_at,
             )
         )  # fmt: skip
 

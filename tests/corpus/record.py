@@ -33,7 +33,7 @@ LAG_MS: Final = HORIZON_MS + 86_400_000
 APP_OF_DRIVER: Final = "test"
 NOT_YET: Final = {Reason.NOT_AUTHORIZED, Reason.RATE_LIMITED, Reason.SHED, Reason.NEEDS_APPROVAL}
 """Reasons that nothing leads to yet."""
-RECORDED_APART: Final = {Reason.IGNORED}
+RECORDED_APART: Final = {Reason.IGNORED, Reason.STATE_TOO_OLD}
 """Reasons of keys that came after the first recording of this ladder: each key has a recording of its own."""
 
 EVERY_REASON: Final = """
@@ -235,6 +235,45 @@ def late() -> Recording:
     return _recorded_of(driver)
 
 
+AGED: Final = """
+entity: patient
+version: 1
+horizon: 10m
+statuses: [stable, alarmed]
+signals:
+  admitted: {from: absent, to: stable}
+proposals:
+  alarm: {from: stable, to: alarmed}
+  calm: {from: alarmed, to: stable}
+"""
+
+
+def max_state_age() -> Recording:
+    """Proposals that say when their state was read, or do not, under a version that asks, between two others."""
+    driver = TestDriver(parse_definition(AGED), partitions=1)
+    driver.signal("p-1", "admitted", signal_id="s-1")
+    waits = Message(Kind.PROPOSAL, "alarm", "p-1", "p-1", {}, driver.now_ms, driver.now_ms, "k-0", None, None, 1)
+    unsaid = driver.codec.encode_message(waits)
+    driver.restart(
+        parse_definition(AGED.replace("version: 1", "version: 2").replace("alarm: {", "alarm: {max_state_age: 5s, "))
+    )
+
+    def alarms(read_at: int, expected: Reason) -> None:
+        assert driver.propose("p-1", "alarm", read_at=read_at, dedup_key="k-1").reason is expected
+
+    assert driver.send_raw(Kind.PROPOSAL, b"p-1", unsaid).reason is Reason.STATE_TOO_OLD
+    alarms(driver.now_ms - 5_001, Reason.STATE_TOO_OLD)
+    alarms(driver.now_ms + 60_001, Reason.STATE_TOO_OLD)
+    alarms(driver.now_ms - 5_000, Reason.NONE)
+    driver.restart()
+    alarms(driver.now_ms - 9_999, Reason.REPEATED)
+    assert driver.propose("p-1", "calm", read_at=1, dedup_key="k-2").reason is Reason.NONE
+    said = driver.codec.encode_message(replace(waits, dedup_key="k-3", base_version=3, read_at=1))
+    driver.restart(parse_definition(AGED.replace("version: 1", "version: 3")))
+    assert driver.send_raw(Kind.PROPOSAL, b"p-1", said).reason is Reason.NONE
+    return _recorded_of(driver)
+
+
 def _recorded_of(driver: TestDriver) -> Recording:
     ids, partitions = driver.entity_type.topic_ids, driver.partitions
     return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, ids, partitions, driver.now_ms)
@@ -269,6 +308,7 @@ ALL: Final[dict[str, Callable[[], Recording]]] = {
     "elsewhere": elsewhere,
     "every-reason": every_reason,
     "late": late,
+    "max-state-age": max_state_age,
     "rolling": rolling,
 }
 

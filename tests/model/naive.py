@@ -255,7 +255,13 @@ class NaiveGate:
         limits = [] if given["valid_until"] is None else [given["valid_until"]]
         if rule.get("valid_for_ms") is not None:
             limits.append(given["issued_at"] + rule["valid_for_ms"])
-        return _verdict("REFUSED", "EXPIRED") if limits and min(limits) < self.decided_at else None
+        if limits and min(limits) < self.decided_at:
+            return _verdict("REFUSED", "EXPIRED")
+        if rule.get("max_state_age_ms") is None:
+            return None
+        told = given["read_at"] is not None and given["read_at"] <= self.decided_at + AHEAD_MAX_MS
+        fresh = told and given["read_at"] + rule["max_state_age_ms"] >= self.decided_at
+        return None if fresh else _verdict("REFUSED", "STATE_TOO_OLD")
 
     def illegal_or_stale(self, rule: dict, given: dict, entity: dict) -> dict | None:
         if not (self.fitting(rule, given, entity) or self.in_time(rule, entity)):

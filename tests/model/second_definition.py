@@ -76,6 +76,7 @@ class Rule(NamedTuple):
     ignores: bool  # a fact that no transition takes from its entity's status is no alarm
     fence: str | list[str]
     valid_for: int | None
+    max_age: int | None  # of the state that it is based on
 
 
 class Rules(NamedTuple):
@@ -165,7 +166,7 @@ _CHANGE: Final = (
 
 
 def _columns(text: str, prefix: str = "") -> dict[str, Any]:
-    pairs = (column.split() for column in text.split(","))
+    pairs = (column.split() for column in text.split(",") if column)
     return {prefix + name: ["null", kind[1:]] if kind[0] == "?" else kind for name, kind in pairs}
 
 
@@ -212,9 +213,13 @@ def rules_of(text: str) -> Rules:
                 ignores=rule.get("elsewhere") == "ignore",
                 fence=rule.get("fence", "exact"),
                 valid_for=_duration(rule.get("valid_for")),
+                max_age=_duration(rule.get("max_state_age")),
             )
         # observed: where the definition has no name of the kind, the payload is null
-        fixed = _columns(columns) | {"payload": payloads or ["null"]} | more
+        asked = any(rule.max_age is not None for (of, _), rule in rules.items() if of == kind)
+        fixed = (
+            _columns(columns) | _columns("read_at ?long" if asked else "") | {"payload": payloads or ["null"]} | more
+        )
         forms[kind] = _record(f"{space}.{kind.capitalize()}", fixed)
     declared = {name: _declared(field) for name, field in fields.items()}
     states = {name: ["null", avro] for name, (avro, _, _) in declared.items()}

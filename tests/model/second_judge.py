@@ -36,6 +36,7 @@ REASONS: Final[dict[str, tuple[int, str, str]]] = {
     "TOO_LATE": (301, "RECOMPUTE", "REFUSED"),
     "CLOCK_AHEAD": (302, "LATER", "REFUSED"),
     "EXPIRED": (401, "RECOMPUTE", "REFUSED"),
+    "STATE_TOO_OLD": (402, "RECOMPUTE", "REFUSED"),
     "ILLEGAL_TRANSITION": (701, "RECOMPUTE", "REFUSED"),
     "IGNORED": (702, "NEVER", "REFUSED"),
     "STALE": (801, "RECOMPUTE", "REFUSED"),
@@ -181,6 +182,10 @@ class Judge:
         proposal = message.kind == "PROPOSAL"
         if proposal and any(decided_at > until for until in _ends(rule, message)):
             return Verdict("EXPIRED", key)
+        if rule.max_age is not None:
+            read_at = message.columns.get("read_at")
+            if read_at is None or not -AHEAD_MS <= decided_at - read_at <= rule.max_age:
+                return Verdict("STATE_TOO_OLD", key)
         newest = entity.applied.get(message.name)
         late = rule.late and newest is not None and message.event_time < newest.event_time
         rows = rule.table.get(entity.status, [])

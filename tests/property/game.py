@@ -102,6 +102,7 @@ class Game:
             "valid_until": dice.pick((None, None, None, None, now + 10_000, now + 10_000, now, now - 1))
             if proposal
             else None,
+            "read_at": dice.pick((*[now] * 6, now - 30_000, now - 30_001, now + 60_000, now + 60_001, None)),
             "base_version": max(seen["version"] + dice.pick((*[0] * 8, -1, -1, -2, 1)), 0) if proposal else 0,
             "base_incarnation": dice.pick((*[seen["incarnation"]] * 8, None, None, 0, 7)) if proposal else 0,
             "proposer": dice.pick(("ann", "bob")),
@@ -190,6 +191,7 @@ class Game:
                 given["base_version"],
                 given["base_incarnation"],
                 proposer=given["proposer"],
+                read_at=given["read_at"],
             )
         )
 

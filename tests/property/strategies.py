@@ -78,7 +78,7 @@ def definitions() -> SearchStrategy[dict[str, Any]]:
 
 def histories(steps: int = 30) -> SearchStrategy[list[bytes]]:
     """Histories of about so many steps: each is bytes for a `Dice`, and all zero bytes mean that nothing happens."""
-    one = st.binary(min_size=20, max_size=20)
+    one = st.binary(min_size=21, max_size=21)
     return st.lists(one, min_size=steps * 2 // 3, max_size=steps * 4 // 3)
 
 
@@ -200,6 +200,7 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
         rule["dedup"] = dice.pick(("key", "key", "once", ["x"]))
         rule["fence"] = dice.pick(("exact", "exact", "none", ["status"], ["n"], ["n", "status"]))
         rule["valid_for_ms"] = dice.pick((None, 30_000, 300_000))
+        rule["max_state_age_ms"] = dice.pick((None, None, 30_000))
     rule["transitions"] = _transitions(dice, rules)
     if rule.get("late") == "compensate":
         rule["transitions"] += [{**transition, "late": True} for transition in _transitions(dice, rules)]
@@ -291,8 +292,9 @@ def _field(field: dict[str, Any]) -> Any:
 def _written(rule: dict[str, Any]) -> dict[str, Any]:
     written: dict[str, Any] = {"payload": {name: _field(field) for name, field in rule["payload"].items()}}
     written |= {key: rule[key] for key in ("dedup", "late", "elsewhere", "fence") if key in rule}
-    if rule.get("valid_for_ms"):
-        written["valid_for"] = f"{rule['valid_for_ms']}ms"
+    for key in ("valid_for", "max_state_age"):
+        if rule.get(f"{key}_ms"):
+            written[key] = f"{rule[f'{key}_ms']}ms"
     if written["dedup"] == "key":
         del written["dedup"]
     return {**written, "transitions": [_transition_written(transition) for transition in rule["transitions"]]}

@@ -44,7 +44,7 @@ signals:
   greeted: {payload: {note: string | null}, from: [open, held], dedup: once}
   removed: {from: [open, held], to: absent}
 proposals:
-  hold: {from: open, to: held, fence: [status]}
+  hold: {from: open, to: held, fence: [status], max_state_age: 5m}
   release: {from: held, to: open}
   annotate: {payload: {note: string | null}, from: any, fence: none, copy: note}
 """

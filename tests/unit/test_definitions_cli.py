@@ -408,6 +408,7 @@ COMPATIBLE = [
     ("from: lit", "from: any", "proposals.dim.transitions.0.from"),
     ("fence: exact", "fence: [level]", "proposals.dim.fence"),
     ("valid_for: 60s", "valid_for: 30s", "proposals.dim.valid_for"),
+    ("valid_for: 60s", "valid_for: 60s\n    max_state_age: 30s", "proposals.dim.max_state_age"),
     ("    to: lit\n", "    to: lit\n    elsewhere: ignore\n", "signals.turned.elsewhere"),
     ("state.level < 1000", "state.level < 100", "invariants.small"),
     ("invariants:\n  small: state.level < 1000\n", "", "invariants.small"),

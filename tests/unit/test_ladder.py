@@ -281,6 +281,58 @@ def test_valid_until_counts_without_valid_for(bench: Bench) -> None:
     assert bench.judge(hold, decided_at=NOW + 5).outcome is Outcome.ACCEPTED
 
 
+AGED = ORDER.replace("    valid_for: 1m\n", "    valid_for: 1m\n    max_state_age: 30s\n")
+
+
+@pytest.fixture
+def aged() -> Bench:
+    bench = Bench(AGED)
+    bench.judge(signal("opened", {"amount": 10}))
+    return bench
+
+
+def test_a_state_that_was_read_too_long_ago_is_no_base(aged: Bench) -> None:
+    old = aged.judge(raise_by(read_at=NOW - 30_001))
+    assert_refused(old, Reason.STATE_TOO_OLD)
+    assert (old.retry, "30001 ms old; at most 30000 ms" in old.detail) == (Retry.RECOMPUTE, True)
+    assert_refused(aged.judge(raise_by(read_at=NOW - 30_000), decided_at=NOW + 1), Reason.STATE_TOO_OLD)
+    assert_refused(aged.judge(raise_by(read_at=NOW - 99_999, valid_until=NOW - 1)), Reason.EXPIRED)
+    assert_refused(aged.judge(raise_by(entity_id="order-2", read_at=NOW - 99_999)), Reason.STATE_TOO_OLD)
+    applied = raise_by(read_at=NOW - 30_000)
+    assert aged.judge(applied).outcome is Outcome.ACCEPTED
+    assert aged.judge(applied, decided_at=NOW + 40_000).reason is Reason.REPEATED
+
+
+def test_who_does_not_say_when_the_state_was_read_is_refused(aged: Bench) -> None:
+    unsaid = aged.judge(raise_by())
+    assert_refused(unsaid, Reason.STATE_TOO_OLD)
+    assert "`read_at` is null" in unsaid.detail
+    ahead = aged.judge(raise_by(read_at=NOW + CLOCK_AHEAD_MAX_MS + 1))
+    assert_refused(ahead, Reason.STATE_TOO_OLD)
+    assert "no time of reading" in ahead.detail
+    assert aged.judge(raise_by(read_at=NOW + CLOCK_AHEAD_MAX_MS)).outcome is Outcome.ACCEPTED
+
+
+def test_other_proposals_of_the_definition_need_not_say_it(aged: Bench) -> None:
+    assert aged.judge(proposal("hold", {"why": "x"}, dedup_key="k")).outcome is Outcome.ACCEPTED
+    tag = proposal("tag", {"note": "a"}, read_at=1)
+    assert aged.judge(tag).outcome is Outcome.ACCEPTED, "it is not looked at"
+
+
+def test_only_contracts_of_who_asks_have_the_time_of_reading(bench: Bench, aged: Bench) -> None:
+    before, asks = contracts(parse_definition(ORDER)), contracts(parse_definition(AGED))
+    names = [[column["name"] for column in made.proposal["fields"]] for made in (before, asks)]
+    assert [name for name in names[1] if name != "read_at"] == names[0]
+    assert (before.signal, before.change) == (asks.signal, asks.change)
+
+    aged.codec.learn(before.proposal)
+    unsaid = bench.codec.encode_message(raise_by(read_at=NOW))
+    assert_refused(aged.judge(raise_by(), value=unsaid), Reason.STATE_TOO_OLD)
+    bench.codec.learn(asks.proposal)
+    said = aged.codec.encode_message(raise_by(read_at=NOW - 99_999))
+    assert bench.judge(raise_by(), value=said).outcome is Outcome.ACCEPTED, "its rules do not ask"
+
+
 # Rungs 7 to 9: the state ----------------------------------------------------------------------------------------------
 
 

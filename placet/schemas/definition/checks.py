@@ -117,13 +117,14 @@ def _check_rule(definition: Definition, path: Path, rule: SignalRule | ProposalR
         known = ("status", *definition.fields)
         if name not in known:
             yield Problem((*path, "fence", index), f"the field {name!r} is not declared", suggest(name, known))
-    valid_for_ms = getattr(rule, "valid_for_ms", None)
-    if valid_for_ms is not None and valid_for_ms > definition.horizon_ms:
-        yield Problem(
-            (*path, "valid_for"),
-            "longer than the horizon: such an old proposal is TOO_LATE anyway",
-            "Shorten it, or lengthen `horizon`.",
-        )
+    for key in ("valid_for", "max_state_age"):
+        bound_ms = getattr(rule, f"{key}_ms", None)
+        if bound_ms is not None and bound_ms > definition.horizon_ms:
+            yield Problem(
+                (*path, key),
+                "longer than the horizon: such an old proposal is TOO_LATE anyway",
+                "Shorten it, or lengthen `horizon`.",
+            )
     for index, transition in enumerate(rule.transitions):
         yield from _check_transition(definition, (*path, "transitions", index), rule, transition)
     yield from _check_shadowed(definition, path, rule)

@@ -148,6 +148,7 @@ _SETTINGS: dict[str, tuple[bool, str]] = {
     "elsewhere": (True, "A rule: facts that come in other statuses are an alarm, or none."),
     "fence": (True, "A rule: other changes make it stale."),
     "valid_for": (True, "A rule: it expires at another time."),
+    "max_state_age": (True, "A rule: a proposal that does not say `read_at` yet is refused where it is asked for."),
     "priority": (True, "A rule."),
 }
 _UNWRITTEN: dict[str, str] = {"elsewhere": "refuse"}

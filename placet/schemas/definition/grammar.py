@@ -284,6 +284,12 @@ class ProposalRule(Rule):
         alias="valid_for",
         description="it expires so long after `issued_at` (`EXPIRED`), whatever the proposer says; at most the horizon",
     )
+    max_state_age_ms: Duration | None = Key(
+        default=None,
+        alias="max_state_age",
+        description="it is refused (`STATE_TOO_OLD`) so long after the state that it is based on was read (`read_at`), "
+        "and if it does not say when; at most the horizon",
+    )
     priority: Annotated[
         Priority, PlainValidator(_priority), WithJsonSchema({"enum": ["critical", "normal", "low"]})
     ] = Key(
@@ -294,13 +300,13 @@ class ProposalRule(Rule):
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
-        expiry = {} if self.valid_for_ms is None else {"valid_for": written_ms(self.valid_for_ms)}
+        bounds = {"valid_for": self.valid_for_ms, "max_state_age": self.max_state_age_ms}
         return {
             **super().written(),
             "dedup": _listed(self.dedup),
             "fence": _listed(self.fence),
             "priority": self.priority.name.lower(),
-            **expiry,
+            **{key: written_ms(bound_ms) for key, bound_ms in bounds.items() if bound_ms is not None},
         }
 
 

@@ -30,14 +30,14 @@ LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES, "timer", "timers"))
 _INLINE = ("from", "to", "guard", "copy", "set")
 _RULE = ("payload", "dedup", "transitions", *_INLINE)
 _FIELD = ("type", "default", "doc", "symbols", "items", "values", "precision", "scale")
+_PROPOSALS_ONLY = ("fence", "valid_for", "max_state_age", "priority")
 _KNOWN: dict[str, tuple[str, ...]] = {
     "top": ("entity", "version", "horizon", "statuses", "final", "fields", "signals", "proposals", "invariants"),
     "signals": (*_RULE, "late", "elsewhere"),
-    "proposals": (*_RULE, "fence", "valid_for", "priority"),
+    "proposals": (*_RULE, *_PROPOSALS_ONLY),
     "transition": (*_INLINE, "late"),
     "field": _FIELD,
 }
-_PROPOSALS_ONLY = ("fence", "valid_for", "priority")
 _SIGNALS_ONLY = {
     "late": "Remove it; `valid_for` bounds a proposal's age.",
     "elsewhere": "Remove it: whoever proposes is told that nothing came of it.",
