@@ -160,8 +160,10 @@ class Game:
         if self._compacted:
             compact(self.driver, HORIZON_MS + AHEAD_MAX_MS)
         self.driver.restart()
+        self.driver.advance(milliseconds=0)  # what expired meanwhile is deleted before anything else
         for model in self.models:
             model.restarted()
+            model.end(self.driver.now_ms, idle=True)
 
     # Gate and model ---------------------------------------------------------------------------------------------------
 
