@@ -171,12 +171,12 @@ def kind_of(key: str, schema: Mapping[str, Any]) -> str:
         return ", ".join(f"`{word}`" for word in schema["enum"])
     if "60s" in schema.get("examples", ()):
         return "duration"
-    return {"array": "list of names", "integer": "whole number", "string": "text"}[schema["type"]]
+    return {"array": "list of names", "integer": "whole number", "string": "text", "boolean": "`true`"}[schema["type"]]
 
 
 def key_row(key: str, schema: Mapping[str, Any], required: Iterable[str]) -> tuple[str, ...]:
     default = schema.get("default")
-    given = "required" if key in required else "" if default in (None, [], {}) else f"`{default}`"
+    given = "required" if key in required else "" if default in (None, [], {}, False) else f"`{default}`"
     return f"`{key}`", kind_of(key, schema), given, schema.get("description", "")
 
 
@@ -194,7 +194,7 @@ def definition(page: str) -> str:
     """The keys of a definition, as the model has them, and what Placet says to each mistake that the page shows."""
     schema = json_schema()
     blocks = schema["$defs"]
-    inline = blocks["TransitionRule"]["properties"]
+    inline = [key for key in blocks["TransitionRule"]["properties"] if key != "late"]  # a rule has a `late` of its own
     tables = {
         "top level": keys_of(schema),
         "field": keys_of(blocks["Field"]["anyOf"][1]),

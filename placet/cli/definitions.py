@@ -241,7 +241,8 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)
     for rule in machine.rules.values():
         if holes := [status for status in (ABSENT, *machine.statuses) if status not in rule.transitions]:
-            console.print(f"{rule.name} is refused in: {', '.join(holes)}", soft_wrap=True)
+            what = "ignored" if rule.ignored_elsewhere else "refused"
+            console.print(f"{rule.name} is {what} in: {', '.join(holes)}", soft_wrap=True)
     for name, text in definition.invariants.items():
         console.print(f"invariant {name}: {text}", soft_wrap=True)
 
@@ -254,7 +255,8 @@ def _transitions(machine: Machine) -> Iterator[tuple[str, ...]]:
     for kind, name, statuses, transition in _rows(machine):
         target = "(stays)" if transition.target is None else transition.target
         assigned = "\n".join(transition.assignment_texts)
-        yield kind.name.lower(), name, ", ".join(statuses), target, transition.guard_text, assigned
+        shown = f"{name} (late)" if transition.late else name
+        yield kind.name.lower(), shown, ", ".join(statuses), target, transition.guard_text, assigned
 
 
 def _rows(machine: Machine) -> Iterator[tuple[Kind, str, list[str], Transition]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Annotated
 
 import typer
+from msgspec import structs
 
 from placet.cli.exit_codes import ExitCode
 from placet.cli.output import OutputForm
@@ -16,6 +17,7 @@ from placet.cli.shared import (
     Wait,
     Where,
     duration_of,
+    moment_of,
     of_entity,
     payload_of,
     print_decision,
@@ -25,6 +27,7 @@ from placet.client.errors import NoOccasion
 from placet.client.snapshot import Snapshot
 from placet.client.sync import Client
 from placet.schemas.decision import Decision
+from placet.schemas.times import time_ms
 
 __all__ = ["app"]
 
@@ -39,6 +42,10 @@ def propose(
     payload: Payload = "{}",
     base_version: Annotated[
         int | None, typer.Option(min=0, help="The version that you read.  [the current one]")
+    ] = None,
+    read_at: Annotated[
+        str | None,
+        typer.Option(help="When you read it, where `max_state_age` asks: ISO 8601 or ms.  [now; unknown with a base]"),
     ] = None,
     dedup_key: Annotated[str | None, typer.Option(help="Names the occasion; a retry has the same.")] = None,
     caused_by: Annotated[
@@ -73,7 +80,7 @@ def propose(
     with Client(where.wanted, settings=where.settings, sender=proposer, connect_timeout_s=timeout) as client:
         rule = client.definition.proposals.get(name)
         values = payload_of(payload, rule.payload if rule else {})
-        seen = _based_on(client.read(entity_id, timeout_s=timeout), base_version)
+        seen = _based_on(client.read(entity_id, timeout_s=timeout), base_version, read_at)
         if dry_run:
             foreseen = replace(client.would_accept(seen, name, values), input_id=proposal_id or "", dedup_key="")
             raise typer.Exit(_answer(foreseen, where.output, dry_run=True))
@@ -102,11 +109,17 @@ def _pairs(written: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _based_on(newest: Snapshot, version: int | None) -> Snapshot:
-    """Return the state with another version: a proposal carries only the version, not the fields."""
+def _based_on(newest: Snapshot, version: int | None, read_at: str | None) -> Snapshot:
+    """Return the state that was read: of another version, a proposal carries the version and not the fields.
+
+    When a state was read that is named by its version, only the caller knows.
+    """
+    read_ms = newest.read_at if version is None else None
+    if read_at is not None:
+        read_ms = time_ms("read_at", moment_of(read_at), "the proposal")
     if version is None or version == newest.version:
-        return newest
-    return Snapshot(newest.entity_id, replace(newest.state, version=version))
+        return structs.replace(newest, read_at=read_ms)
+    return Snapshot(newest.entity_id, replace(newest.state, version=version), read_at=read_ms)
 
 
 def _answer(decision: Decision, output: OutputForm, *, dry_run: bool = False) -> ExitCode:

@@ -177,9 +177,10 @@ class AsyncClient:
             DecodeError: the record can't be read.
         """
         try:
-            return await _within(timeout_s, self._core.read(entity_id, at_least_version))
+            found = await _within(timeout_s, self._core.read(entity_id, at_least_version))
         except TimeoutError:
             raise self._core.not_read(entity_id, at_least_version, timeout_s) from None
+        return self._core.read_now(found)
 
     def would_accept(self, snapshot: Snapshot, name: str, payload: Mapping[str, Given] | None = None) -> Decision:
         """Evaluate a proposal on the local view, before you spend time and money on it. Sends nothing.

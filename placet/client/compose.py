@@ -156,6 +156,7 @@ class Composer:
                 base_version=snapshot.version,
                 base_incarnation=snapshot.incarnation,
                 proposer=sender,
+                read_at=snapshot.read_at,
             )
         )
 

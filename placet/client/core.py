@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from weakref import finalize
 
+from msgspec import structs
+
 from placet.client.compose import Composer
 from placet.client.errors import DecisionTimeout, NotConnected, NotDelivered, ReadTimeout
 from placet.client.exchange import Exchange, Sent
@@ -140,6 +142,11 @@ class Core:
     def read(self, entity_id: str, at_least_version: int) -> Future[Snapshot]:
         """Ask for a state."""
         return self.exchange.mirror.read(entity_id, at_least_version)
+
+    @staticmethod
+    def read_now(found: Snapshot) -> Snapshot:
+        """Return a state with the time at which it is handed over: from now on whoever thinks about it takes time."""
+        return structs.replace(found, read_at=clock_ms())
 
     def not_read(self, entity_id: str, at_least_version: int, timeout_s: float) -> ReadTimeout:
         """Return the error for a caller that waited for a state."""

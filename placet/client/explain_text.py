@@ -13,7 +13,7 @@ from placet.schemas.codec.codec import Remarks
 from placet.schemas.decision import OF_THE_CONTRACT, REASONS, Coordinates, Decision, Reason
 from placet.schemas.definition.diff import Difference, differences
 from placet.schemas.definition.field_types import Field
-from placet.schemas.definition.grammar import ProposalRule, SignalRule
+from placet.schemas.definition.grammar import ProposalRule, SignalRule, written_ms
 from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import EVERY_FIELD
@@ -23,7 +23,7 @@ __all__ = ["Case", "Compared", "compared", "detail_of", "todo_of"]
 _WATCHED = {"exact": "any change counts", "none": "no change counts"}
 _NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
 _TIME = re.compile(r"(?<![\w.-])\d{12,14}(?![\w.]| ms)")
-_OF_TIMES = (Reason.EXPIRED, Reason.STALE, Reason.SUPERSEDED)
+_OF_TIMES = (Reason.EXPIRED, Reason.STATE_TOO_OLD, Reason.STALE, Reason.SUPERSEDED)
 """Reasons whose details name times, in ms; others may repeat a sender's numbers."""
 
 
@@ -167,11 +167,21 @@ def _validity(case: Case) -> list[Compared]:
     return [Compared("valid until", iso(until), f"decided at {iso(case.at.decided_at)}")]
 
 
+def _state_age(case: Case) -> list[Compared]:
+    message, bound_ms = case.message, getattr(case.rule, "max_state_age_ms", None)
+    if message is None or message.read_at is None or bound_ms is None:
+        return _as_detail(case)
+    decided_at = case.at.decided_at
+    found = f"decided at {iso(decided_at)}, {decided_at - message.read_at} ms later; at most {written_ms(bound_ms)}"
+    return [Compared("read_at", iso(message.read_at), found)]
+
+
 def _status(case: Case) -> list[Compared]:
     rules, rule = case.rules, case.rule
     if rules is None or rule is None:
         return _as_detail(case)
-    legal = dict.fromkeys(status for transition in rule.transitions for status in rules.statuses_from(transition))
+    in_time = [transition for transition in rule.transitions if not transition.late]
+    legal = dict.fromkeys(status for transition in in_time for status in rules.statuses_from(transition))
     return [
         Compared(
             "status", f"`{case.decision.name}` leaves {' or '.join(legal)}", f"it was {case.decision.status_before}"
@@ -219,7 +229,9 @@ _COMPARED: dict[Reason, Callable[[Case], list[Compared]]] = {
     Reason.TOO_LATE: _issued,
     Reason.CLOCK_AHEAD: _issued,
     Reason.EXPIRED: _validity,
+    Reason.STATE_TOO_OLD: _state_age,
     Reason.ILLEGAL_TRANSITION: _status,
+    Reason.IGNORED: _status,
     Reason.STALE: _base,
     Reason.VERSION_AHEAD: _base,
     Reason.SUPERSEDED: _newer,

@@ -16,8 +16,10 @@ from placet.streams.state.tombstone import tombstone_of
 __all__ = ["Snapshot", "snapshot_of"]
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, eq=False):
     """One entity's committed state at one version. It carries entity, version and incarnation into `propose`.
+
+    Two are equal that tell the same, whenever they were read.
 
     Attributes:
         entity_id: whose state it is.
@@ -27,6 +29,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         transaction: number of the gate's transaction that wrote the state, counted for each partition; 0 for an entity
             never seen. Of two records of one entity the later one has the greater (transaction, version). This holds
             across deletion, tombstone and a new creation too, although the version then begins again at 1.
+        read_at: when a client read it, ms since the epoch; `propose` passes it on where the definition asks
+            (`max_state_age`). None where the record came by another way: set it there.
     """
 
     entity_id: str
@@ -34,6 +38,17 @@ class Snapshot(msgspec.Struct, frozen=True):
     change: Change | None = None
     forgotten: bool = False
     transaction: int = 0
+    read_at: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and self._told == other._told
+
+    def __hash__(self) -> int:
+        return hash((self.entity_id, self.transaction, self.version))
+
+    @property
+    def _told(self) -> tuple[object, ...]:
+        return self.entity_id, self.state, self.change, self.forgotten, self.transaction
 
     @property
     def version(self) -> int:

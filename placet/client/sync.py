@@ -100,7 +100,7 @@ class Client:
         """Return an entity's committed state; see `AsyncClient.read`."""
         found = self._core.read(entity_id, at_least_version)
         try:
-            return found.result(timeout_s)
+            return self._core.read_now(found.result(timeout_s))
         except TimeoutError:
             found.cancel()
             raise self._core.not_read(entity_id, at_least_version, timeout_s) from None

@@ -45,11 +45,13 @@ def mermaid(machine: Machine) -> str:
 def _edges(machine: Machine) -> Iterator[tuple[str, str, str]]:
     """Each transition that can be chosen, once: from, to, label. One that stays is an edge from a status to itself."""
     for (kind, name, status), transitions in machine.table.items():
+        always: set[bool] = set()  # late facts have transitions of their own
         for transition in transitions:
-            target = status if transition.target is None else transition.target
-            yield _name(status), _name(target), _label(kind, name, transition)
+            if transition.late not in always:
+                target = status if transition.target is None else transition.target
+                yield _name(status), _name(target), _label(kind, name, transition)
             if transition.guard is None:
-                break  # those behind it are never tried
+                always.add(transition.late)
 
 
 def _name(status: str) -> str:
@@ -59,7 +61,7 @@ def _name(status: str) -> str:
 
 
 def _label(kind: Kind, name: str, transition: Transition) -> str:
-    head = f"{name}?" if kind is Kind.PROPOSAL else name
+    head = f"{name}?" if kind is Kind.PROPOSAL else f"{name} (late)" if transition.late else name
     guard = " ".join(transition.guard_text.split())
     if not guard:
         return head

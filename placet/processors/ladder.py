@@ -14,7 +14,7 @@ from placet.processors.evolve import evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
 from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
-from placet.schemas.memory import Memory
+from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState
 
@@ -106,10 +106,15 @@ def _judged(
     )
     if refusal is not None:
         return refusal
-    transitions = rule.transitions.get(state.status)
+    if rule.max_state_age_ms is not None:
+        refusal = _state_too_old(rule.max_state_age_ms, message, times)
+        if refusal is not None:
+            return refusal
+    newer = _newer(rule, state, message) if rule.asks_for_late else None
+    transitions = (rule.transitions if newer is None else rule.compensating).get(state.status)
     if transitions is None:
-        return Refusal(Reason.ILLEGAL_TRANSITION, f"no `{rule.name}` from `{state.status}`")
-    refusal = _fenced(rule, state, message) or _superseded(rule, state, message)
+        return _without_transition(rule, state, message, newer)
+    refusal = _fenced(rule, state, message)
     if refusal is not None:
         return refusal
     scope = Scope(
@@ -184,6 +189,22 @@ def _expired(rule: InputRule, message: Message, decided_at: int) -> Refusal | No
     return None
 
 
+def _state_too_old(max_age_ms: int, message: Message, times: Times) -> Refusal | None:
+    """Rung 4, for proposals that are thought of on a state for a while: how long ago was it read?"""
+    read_at = message.read_at
+    if read_at is None:
+        return Refusal(Reason.STATE_TOO_OLD, "it does not say when the state was read: `read_at` is null")
+    age_ms = times.decided_at - read_at
+    if age_ms > max_age_ms:
+        return Refusal(
+            Reason.STATE_TOO_OLD,
+            f"read at {read_at}, decided at {times.decided_at}: {age_ms} ms old; at most {max_age_ms} ms",
+        )
+    if age_ms < -CLOCK_AHEAD_MAX_MS:
+        return Refusal(Reason.STATE_TOO_OLD, f"read_at {read_at} is no time of reading: decided {-age_ms} ms before it")
+    return None
+
+
 def _fenced(rule: InputRule, state: EntityState, message: Message) -> Refusal | None:
     """Rung 8: did what the proposal was based on change since?"""
     if rule.kind is not _PROPOSAL or rule.fence is _NO_FENCE:
@@ -217,17 +238,23 @@ def _conflicts(base: int, versions: dict[str, int]) -> tuple[Conflict, ...]:
     return tuple(Conflict(version, tuple(sorted(fields))) for version, fields in sorted(by_version.items()))
 
 
-def _superseded(rule: InputRule, state: EntityState, message: Message) -> Refusal | None:
-    """Rung 9: has a newer fact of the same name been applied?"""
-    if not rule.late_refuse and rule.dedup is not _NEWEST:
-        return None
+def _newer(rule: InputRule, state: EntityState, message: Message) -> Applied | None:
+    """Return the newest applied fact of the same name, if this one is older: then it is late."""
     applied = state.applied.get(rule.name)
-    if applied is None or applied.event_time <= message.event_time:
-        return None
+    return None if applied is None or applied.event_time <= message.event_time else applied
+
+
+def _without_transition(rule: InputRule, state: EntityState, message: Message, newer: Applied | None) -> Refusal:
+    """Rungs 7 and 9: nothing leads on from here, or nothing for a fact that is late. Facts have no rung 8."""
+    if newer is not None and state.status in rule.transitions:
+        return Refusal(
+            Reason.SUPERSEDED,
+            f"event_time {message.event_time} is older than the applied {newer.event_time}",
+            First(newer.input_id, newer.version, newer.log_time),
+        )
     return Refusal(
-        Reason.SUPERSEDED,
-        f"event_time {message.event_time} is older than the applied {applied.event_time}",
-        First(applied.input_id, applied.version, applied.log_time),
+        Reason.IGNORED if rule.ignored_elsewhere else Reason.ILLEGAL_TRANSITION,
+        f"no `{rule.name}` from `{state.status}`",
     )
 
 

@@ -2,8 +2,9 @@
 
     table[kind, name, status] -> the transitions to try, in order; the first whose guard holds wins
 
-A missing entry is an illegal transition. Everything in a machine is pure and total: no function in it raises or reads
-a clock. `show`, the diagram and the gate read this same table.
+A missing entry is an illegal transition. Late facts of a signal with `late: compensate` try the late transitions of
+their entry, all other inputs the others. Everything in a machine is pure and total: no function in it raises or reads a
+clock. `show`, the diagram and the gate read this same table.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Transition:
 
     Every `Evaluate` reads the OLD state. A guard gives True or False, anything else is an error. The results of
     `assignments` (copy first, then set) are checked against the field's type already. `assignment_texts` and
-    `number` (position under `transitions`) are for people.
+    `number` (position under `transitions`) are for people. Late facts take one that is `late`, others never do.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Transition:
         assignments: list[tuple[str, Evaluate]],
         assignment_texts: tuple[str, ...],
         number: int,
+        late: bool,  # noqa: FBT001  a part as the others
     ) -> None:
         self.target = target
         self.guard = guard
@@ -88,6 +90,7 @@ class Transition:
         self.assignments = assignments
         self.assignment_texts = assignment_texts
         self.number = number
+        self.late = late
 
 
 @final
@@ -96,6 +99,8 @@ class InputRule:
 
     Attributes:
         transitions: by status, the transitions to try, in order.
+        compensating: the same for late facts, where they have transitions of their own.
+        asks_for_late: whether a fact that is older than the newest applied one of its name is judged apart.
         canonical: gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
             default left out, so that a new field with a default does not make an old retry look different.
         check_payload: gives "" or names the field whose value, as it was decoded, is none of the field.
@@ -107,13 +112,16 @@ class InputRule:
         dedup = written.dedup
         self.dedup = Dedup[dedup.upper()] if isinstance(dedup, str) else Dedup.FIELDS
         self.dedup_fields: tuple[str, ...] = () if isinstance(dedup, str) else dedup
-        self.late_refuse = isinstance(written, SignalRule) and (written.late == "refuse" or dedup == "newest")
+        self.asks_for_late = isinstance(written, SignalRule) and (written.late != "apply" or dedup == "newest")
+        self.ignored_elsewhere = isinstance(written, SignalRule) and written.elsewhere == "ignore"
         fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
         self.fence = Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS
         self.fence_fields: tuple[str, ...] = () if isinstance(fence, str) else fence
         self.valid_for_ms: int | None = None if isinstance(written, SignalRule) else written.valid_for_ms
+        self.max_state_age_ms: int | None = None if isinstance(written, SignalRule) else written.max_state_age_ms
         self.priority = Priority.NORMAL if isinstance(written, SignalRule) else written.priority
         self.transitions: dict[str, tuple[Transition, ...]] = {}
+        self.compensating: dict[str, tuple[Transition, ...]] = {}
         self.canonical = canonical_form(written.payload)
         self.check_payload = payload_check(written.payload)
 
@@ -143,9 +151,9 @@ class Machine:
     def table(self) -> dict[tuple[Kind, str, str], tuple[Transition, ...]]:
         """The whole table, by kind, name and status."""
         return {
-            (rule.kind, rule.name, status): transitions
+            (rule.kind, rule.name, status): rule.transitions.get(status, ()) + rule.compensating.get(status, ())
             for rule in self.rules.values()
-            for status, transitions in rule.transitions.items()
+            for status in rule.transitions | rule.compensating
         }
 
 
@@ -198,8 +206,9 @@ class _Compiler:
             rule = rules[kind, name] = InputRule(kind, name, written)
             for index, transition in enumerate(written.transitions):
                 compiled = self._transition((section, name, "transitions", index), written, transition)
+                rows = rule.compensating if transition.late else rule.transitions
                 for status in definition.statuses_from(transition):
-                    rule.transitions[status] = (*rule.transitions.get(status, ()), compiled)
+                    rows[status] = (*rows.get(status, ()), compiled)
         return Machine(
             entity=definition.entity,
             version=definition.version,
@@ -240,7 +249,8 @@ class _Compiler:
                 assignments.append((name, evaluate))
         texts = [f"{name} = payload.{name}" for name in written.copied]
         texts += [f"{name} = {_as_text(value)}" for name, value in written.assigned.items()]
-        return Transition(written.to, guard, written.guard or "", assignments, tuple(texts), int(path[-1]))
+        number, late = int(path[-1]), written.late
+        return Transition(written.to, guard, written.guard or "", assignments, tuple(texts), number, late)
 
     def _guard(self, path: Path, text: str | None, names: Mapping[str, Variable], *, creates: bool) -> Evaluate | None:
         if text is None:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple, final
 from placet.schemas.messages import Kind
 
 __all__ = [
+    "BY_DESIGN",
     "OF_THE_CONTRACT",
     "REASONS",
     "Conflict",
@@ -58,10 +59,12 @@ class Reason(IntEnum):
     TOO_LATE = 301
     CLOCK_AHEAD = 302
     EXPIRED = 401
+    STATE_TOO_OLD = 402
     NOT_AUTHORIZED = 501
     RATE_LIMITED = 601
     SHED = 602
     ILLEGAL_TRANSITION = 701
+    IGNORED = 702
     STALE = 801
     VERSION_AHEAD = 802
     SUPERSEDED = 901
@@ -102,9 +105,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         "Produce with the partitioner `murmur2_random` (Java's default) and the entity id as key.",
     ),
     Reason.KEY_MISMATCH: ReasonText(
-        _N,
-        "The record's key is not the entity id in the record.",
-        "Use the entity id, as plain UTF-8, as key.",
+        _N, "The record's key is not the entity id in the record.", "Use the entity id, as plain UTF-8, as key."
     ),
     Reason.INVALID_PAYLOAD: ReasonText(
         _N,
@@ -132,6 +133,9 @@ REASONS: Final[dict[Reason, ReasonText]] = {
     Reason.EXPIRED: ReasonText(
         _R, "It was valid until a time that had passed when it was decided.", "Read again and propose anew."
     ),
+    Reason.STATE_TOO_OLD: ReasonText(
+        _R, "It is based on a state that was read too long ago, or does not say when.", "Read again and propose anew."
+    ),
     Reason.NOT_AUTHORIZED: ReasonText(
         _N, "The proposer may not propose this.", "Ask the owner of the definition for the right."
     ),
@@ -141,6 +145,11 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         _R,
         "The definition has no transition of this name from the entity's status.",
         "Read the state again: the entity is elsewhere than was thought.",
+    ),
+    Reason.IGNORED: ReasonText(
+        _N,
+        "The definition has no transition for this fact from the entity's status, and says `elsewhere: ignore`.",
+        "Nothing: it left no trace. A fact of this name that comes in another status is judged afresh.",
     ),
     Reason.STALE: ReasonText(
         _R,
@@ -156,9 +165,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         _N, "A newer fact of the same name was applied already.", "Nothing: the newer fact counts."
     ),
     Reason.GUARD_FAILED: ReasonText(
-        _R,
-        "No transition's guard holds; `detail` shows the guards.",
-        "Read the state again; propose what fits.",
+        _R, "No transition's guard holds; `detail` shows the guards.", "Read the state again; propose what fits."
     ),
     Reason.GUARD_ERROR: ReasonText(
         _N,
@@ -169,9 +176,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
         _R, "The new state would break an invariant; `detail` names it.", "Read again; propose what keeps it."
     ),
     Reason.STATE_TOO_LARGE: ReasonText(
-        _N,
-        "The new state would be larger than the limit.",
-        "Keep large documents elsewhere and refer to them.",
+        _N, "The new state would be larger than the limit.", "Keep large documents elsewhere and refer to them."
     ),
     Reason.NEEDS_APPROVAL: ReasonText(_N, "A person has to agree first.", "Wait: the decision follows."),
 }
@@ -179,6 +184,9 @@ REASONS: Final[dict[Reason, ReasonText]] = {
 
 OF_THE_CONTRACT: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.INVALID_PAYLOAD})
 """What depends on the contract of the version that decided, and on nothing else."""
+
+BY_DESIGN: Final = frozenset({Reason.IGNORED, Reason.SUPERSEDED})
+"""Refusals of facts that a definition asks for (`elsewhere: ignore`, `late`, `dedup: newest`): nobody is alarmed."""
 
 
 class First(NamedTuple):
@@ -215,9 +223,7 @@ class Fired(NamedTuple):
 class Decision:
     """The decision on one input: everything that follows from state, input, times and definition alone.
 
-    Attributes:
-        by_other_rules: whether it was taken under other rules than those that its reader goes by; a client says so. No
-            part of the record.
+    No part of the record is `by_other_rules`: a client says so where it goes by other rules than those that decided.
     """
 
     outcome: Outcome
@@ -288,8 +294,7 @@ class Decision:
     @property
     def retry(self) -> Retry:
         """Whether sending again can help. What one version of the rules can't read, another one may."""
-        later = self.by_other_rules and self.reason in OF_THE_CONTRACT
-        return Retry.LATER if later else REASONS[self.reason].retry
+        return Retry.LATER if self.by_other_rules and self.reason in OF_THE_CONTRACT else REASONS[self.reason].retry
 
     @property
     def applied(self) -> bool:

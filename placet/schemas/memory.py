@@ -10,7 +10,7 @@ __all__ = ["Applied", "Memory", "StateRow"]
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The newest applied input of one name: what `late: refuse`, `dedup: newest` and `dedup: once` compare with."""
+    """The newest applied input of one name: what `late`, `dedup: newest` and `dedup: once` compare with."""
 
     event_time: int
     input_id: str

@@ -45,6 +45,7 @@ class Message:
             less: an entity that was deleted, forgotten and created again may have reached the same version.
         priority: as chosen by the proposer; None leaves it to the definition. Of a decoded proposal it is never None.
         proposer: who sent it; a signal's source.
+        read_at: when the state that the proposal is based on was read, or None; asked for by `max_state_age` alone.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class Message:
     base_incarnation: int | None
     priority: Priority | None
     proposer: str
+    read_at: int | None
 
     def __init__(
         self,
@@ -78,6 +80,7 @@ class Message:
         base_incarnation: int | None = None,
         priority: Priority | None = None,
         proposer: str = "",
+        read_at: int | None = None,
     ) -> None:
         self.kind = kind
         self.name = name
@@ -93,3 +96,4 @@ class Message:
         self.base_incarnation = base_incarnation
         self.priority = priority
         self.proposer = proposer
+        self.read_at = read_at

@@ -179,12 +179,14 @@ class TestDriver:
         proposal_id: str | None = None,
         issued_at: int | datetime | None = None,
         valid_until: int | datetime | None = None,
+        read_at: int | datetime | None = None,
         proposer: str = "",
     ) -> Decision:
         """Send a proposal and return its decision. Times as for a client, `issued_at` by default now.
 
         Args:
             base: the state that the proposal is based on; by default the current one.
+            issued_at, read_at: when it was first sent, and the base was read; by default now.
             proposal_id: the proposal's id; by default proposal-1, proposal-2, …
 
         Raises:
@@ -201,6 +203,7 @@ class TestDriver:
                 issued_at=issued_ms, dedup_key=dedup_key, caused_by=caused_by,
                 valid_until=None if valid_until is None else time_ms("valid_until", valid_until, name),
                 base_version=base.version, base_incarnation=base.incarnation, proposer=proposer,
+                read_at=self._time("read_at", read_at, name),
             )
         )  # fmt: skip
 

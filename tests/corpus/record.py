@@ -33,6 +33,8 @@ LAG_MS: Final = HORIZON_MS + 86_400_000
 APP_OF_DRIVER: Final = "test"
 NOT_YET: Final = {Reason.NOT_AUTHORIZED, Reason.RATE_LIMITED, Reason.SHED, Reason.NEEDS_APPROVAL}
 """Reasons that nothing leads to yet."""
+RECORDED_APART: Final = {Reason.IGNORED, Reason.STATE_TOO_OLD}
+"""Reasons of keys that came after the first recording of this ladder: each key has a recording of its own."""
 
 EVERY_REASON: Final = """
 entity: loan
@@ -119,8 +121,8 @@ def every_reason() -> Recording:
     driver.signal("l-2", "bought", bought, signal_id="s-15")
     driver.signal("l-1", "noted", signal_id="s-2")  # its first one is forgotten
     given = {decision.reason for decision in driver.decisions}
-    assert set(Reason) - given == NOT_YET, set(Reason) - given - NOT_YET
-    return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, driver.entity_type.topic_ids, 2, driver.now_ms)
+    assert set(Reason) - given == NOT_YET | RECORDED_APART, set(Reason) - given - NOT_YET
+    return _recorded_of(driver)
 
 
 def _send_broken(driver: TestDriver) -> None:
@@ -135,6 +137,146 @@ def _send_broken(driver: TestDriver) -> None:
     driver.send_raw(Kind.SIGNAL, b"l-1", value, partition=1 - here)
     driver.send_raw(Kind.SIGNAL, b"l-9", value, partition=partition_of(b"l-9", 2))
     driver.send_raw(Kind.SIGNAL, b"l-1", endless.replace(pack("<d", 2.0), pack("<d", inf)))
+
+
+ELSEWHERE: Final = """
+entity: lamp
+version: 1
+horizon: 10m
+statuses: [dark, lit]
+fields: {level: {type: int, default: 0}}
+signals:
+  made: {from: absent, to: dark}
+  switched: {from: dark, to: lit}
+  broken: {from: lit, to: absent}
+  measured: {payload: {level: int}, dedup: newest, elsewhere: ignore, from: lit, copy: level}
+  counted: {payload: {level: int}, elsewhere: ignore, from: lit, copy: level}
+"""
+
+
+def elsewhere() -> Recording:
+    """Facts of `elsewhere: ignore` before, in and after the status that takes them, and a version without the key."""
+    driver = TestDriver(parse_definition(ELSEWHERE), partitions=1)
+    now = driver.now_ms
+
+    def reports(ago: int, expected: Reason) -> None:
+        sent = {"event_time": now - ago, "signal_id": f"m-{ago}"}
+        assert driver.signal("l-1", "measured", {"level": ago}, **sent).reason is expected
+        driver.signal("l-1", "counted", {"level": ago}, signal_id=f"c-{ago}")
+
+    reports(5, Reason.IGNORED)
+    driver.signal("l-1", "made", signal_id="s-1")
+    reports(5, Reason.IGNORED)
+    driver.signal("l-1", "switched", signal_id="s-2")
+    reports(9, Reason.NONE)  # the newer one was ignored
+    reports(5, Reason.NONE)
+    driver.restart()
+    reports(9, Reason.SUPERSEDED)
+    driver.signal("l-1", "broken", signal_id="s-3")
+    reports(5, Reason.REPEATED)
+    reports(4, Reason.IGNORED)
+    driver.restart(parse_definition(ELSEWHERE.replace("version: 1", "version: 2").replace("elsewhere: ignore, ", "")))
+    reports(3, Reason.ILLEGAL_TRANSITION)
+    return _recorded_of(driver)
+
+
+LATE: Final = """
+entity: meter
+version: 1
+horizon: 10m
+statuses: [running, billed, closed]
+fields: {kwh: {type: long, default: 0}, missed: {type: int, default: 0}}
+signals:
+  started: {from: absent, to: running}
+  billed: {from: running, to: billed}
+  closed: {from: any, to: closed}
+  removed: {from: any, to: absent}
+  counted:
+    payload: {kwh: long}
+    late: compensate
+    transitions:
+      - {from: [running, closed], copy: kwh}
+      - {from: [running, absent], late: true, to: running, guard: payload.kwh > 0, set: {missed: state.missed + 1}}
+      - {from: billed, late: true}
+"""
+
+
+def late() -> Recording:
+    """Facts of `late: compensate`: in time and late, in each status, across restarts and a deletion."""
+    driver = TestDriver(parse_definition(LATE), partitions=1)
+    now = driver.now_ms
+
+    def counts(ago: int, expected: Reason, kwh: int = 5) -> None:
+        sent = {"event_time": now - ago, "signal_id": f"c-{ago}"}
+        assert driver.signal("m-1", "counted", {"kwh": kwh}, **sent).reason is expected
+
+    driver.signal("m-1", "started", signal_id="s-1")
+    counts(10, Reason.NONE)
+    counts(20, Reason.NONE)  # late
+    driver.restart()
+    counts(20, Reason.REPEATED)
+    counts(15, Reason.NONE)  # late still
+    counts(16, Reason.GUARD_FAILED, kwh=0)
+    driver.signal("m-1", "billed", signal_id="s-2")
+    counts(5, Reason.ILLEGAL_TRANSITION)
+    counts(17, Reason.NONE)  # late, and changes nothing
+    driver.restart()
+    counts(17, Reason.REPEATED)
+    driver.signal("m-1", "closed", signal_id="s-3")
+    counts(18, Reason.SUPERSEDED)
+    counts(5, Reason.NONE, kwh=9)
+    driver.signal("m-1", "removed", signal_id="s-4")
+    counts(19, Reason.NONE)  # late, and brings it back
+    counts(6, Reason.NONE)  # late
+    driver.restart()
+    counts(1, Reason.NONE)
+    state = driver.read("m-1")
+    assert (state.version, state.fields) == (11, {"kwh": 5, "missed": 2}), state
+    return _recorded_of(driver)
+
+
+AGED: Final = """
+entity: patient
+version: 1
+horizon: 10m
+statuses: [stable, alarmed]
+signals:
+  admitted: {from: absent, to: stable}
+proposals:
+  alarm: {from: stable, to: alarmed}
+  calm: {from: alarmed, to: stable}
+"""
+
+
+def max_state_age() -> Recording:
+    """Proposals that say when their state was read, or do not, under a version that asks, between two others."""
+    driver = TestDriver(parse_definition(AGED), partitions=1)
+    driver.signal("p-1", "admitted", signal_id="s-1")
+    waits = Message(Kind.PROPOSAL, "alarm", "p-1", "p-1", {}, driver.now_ms, driver.now_ms, "k-0", None, None, 1)
+    unsaid = driver.codec.encode_message(waits)
+    driver.restart(
+        parse_definition(AGED.replace("version: 1", "version: 2").replace("alarm: {", "alarm: {max_state_age: 5s, "))
+    )
+
+    def alarms(read_at: int, expected: Reason) -> None:
+        assert driver.propose("p-1", "alarm", read_at=read_at, dedup_key="k-1").reason is expected
+
+    assert driver.send_raw(Kind.PROPOSAL, b"p-1", unsaid).reason is Reason.STATE_TOO_OLD
+    alarms(driver.now_ms - 5_001, Reason.STATE_TOO_OLD)
+    alarms(driver.now_ms + 60_001, Reason.STATE_TOO_OLD)
+    alarms(driver.now_ms - 5_000, Reason.NONE)
+    driver.restart()
+    alarms(driver.now_ms - 9_999, Reason.REPEATED)
+    assert driver.propose("p-1", "calm", read_at=1, dedup_key="k-2").reason is Reason.NONE
+    said = driver.codec.encode_message(replace(waits, dedup_key="k-3", base_version=3, read_at=1))
+    driver.restart(parse_definition(AGED.replace("version: 1", "version: 3")))
+    assert driver.send_raw(Kind.PROPOSAL, b"p-1", said).reason is Reason.NONE
+    return _recorded_of(driver)
+
+
+def _recorded_of(driver: TestDriver) -> Recording:
+    ids, partitions = driver.entity_type.topic_ids, driver.partitions
+    return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, ids, partitions, driver.now_ms)
 
 
 def rolling() -> Recording:
@@ -162,7 +304,13 @@ def _recorded(
     return made
 
 
-ALL: Final[dict[str, Callable[[], Recording]]] = {"every-reason": every_reason, "rolling": rolling}
+ALL: Final[dict[str, Callable[[], Recording]]] = {
+    "elsewhere": elsewhere,
+    "every-reason": every_reason,
+    "late": late,
+    "max-state-age": max_state_age,
+    "rolling": rolling,
+}
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ class NaiveGate:
         self.memory: dict[tuple, dict[str, Any]] = {}
         self.log_time = 0
         self.decided_at = 0
+        self.gone: set[str] = set()
 
     def entity(self, entity_id: str) -> dict[str, Any]:
         """Return an entity, or what one that was never seen is like."""
@@ -106,6 +107,7 @@ class NaiveGate:
             "reborn_at": 0,
             "applied": {},
             "deleted_at": 0,
+            "due": [],
         }
 
     def initial_fields(self) -> dict[str, Any]:
@@ -155,15 +157,29 @@ class NaiveGate:
             self.memory[given["kind"], given["entity"], occasion] = seen
         if after != before:
             self.entities[given["entity"]] = after
+            if after["status"] == ABSENT and (after["version"] != before["version"] or not after["deleted_at"]):
+                self.gone.add(given["entity"])
 
     def end(self, clock_ms: int, *, idle: bool) -> None:
-        """End a transaction: entities that were deleted a horizon ago are forgotten."""
+        """End a transaction: entities that were deleted a horizon ago are forgotten.
+
+        The gate looks when all that the transaction remembers is due, so at the time of its last input.
+        """
         if idle:
             self.log_time = max(self.log_time, clock_ms)
+        for entity_id in self.gone:
+            entity = self.entities[entity_id]
+            self.entities[entity_id] = {**entity, "due": [*entity["due"], self.log_time]}
+        self.gone = set()
         for entity_id, entity in list(self.entities.items()):
-            times = [entity["deleted_at"], *(applied["log_time"] for applied in entity["applied"].values())]
-            if entity["status"] == ABSENT and self.expired(max(times)):
+            looked = [due for due in entity["due"] if due >= _gone_at(entity) and self.expired(due)]
+            if entity["status"] == ABSENT and looked and self.expired(_remembered_at(entity)):
                 del self.entities[entity_id]
+
+    def restarted(self) -> None:
+        """Restore: of each change the log tells its own time."""
+        for entity_id, entity in self.entities.items():
+            self.entities[entity_id] = {**entity, "due": [_gone_at(entity)]}
 
     def expired(self, remembered_at: int) -> bool:
         """Tell whether the horizon, and what clocks may run ahead, has passed by on log time."""
@@ -212,7 +228,7 @@ class NaiveGate:
             or self.out_of_time(rule, given)
             or self.illegal_or_stale(rule, given, entity)
             or self.superseded(rule, given, entity)
-            or self.evolved(rule, given, entity)
+            or self.evolved(rule, given, entity, self.fitting(rule, given, entity))
         )
 
     def repeated(self, rule: dict, given: dict, entity: dict) -> dict | None:
@@ -239,11 +255,17 @@ class NaiveGate:
         limits = [] if given["valid_until"] is None else [given["valid_until"]]
         if rule.get("valid_for_ms") is not None:
             limits.append(given["issued_at"] + rule["valid_for_ms"])
-        return _verdict("REFUSED", "EXPIRED") if limits and min(limits) < self.decided_at else None
+        if limits and min(limits) < self.decided_at:
+            return _verdict("REFUSED", "EXPIRED")
+        if rule.get("max_state_age_ms") is None:
+            return None
+        told = given["read_at"] is not None and given["read_at"] <= self.decided_at + AHEAD_MAX_MS
+        fresh = told and given["read_at"] + rule["max_state_age_ms"] >= self.decided_at
+        return None if fresh else _verdict("REFUSED", "STATE_TOO_OLD")
 
     def illegal_or_stale(self, rule: dict, given: dict, entity: dict) -> dict | None:
-        if not self.transitions(rule, entity["status"]):
-            return _verdict("REFUSED", "ILLEGAL_TRANSITION")
+        if not (self.fitting(rule, given, entity) or self.in_time(rule, entity)):
+            return _verdict("REFUSED", "IGNORED" if rule.get("elsewhere") == "ignore" else "ILLEGAL_TRANSITION")
         fence = rule.get("fence", "none")
         if fence == "none":
             return None
@@ -264,18 +286,31 @@ class NaiveGate:
         return _verdict("REFUSED", "STALE", conflicts=conflicts)
 
     def superseded(self, rule: dict, given: dict, entity: dict) -> dict | None:
+        newer = self.newer(rule, given, entity)
+        compensated = newer and self.fitting(rule, given, entity)
+        return _verdict("REFUSED", "SUPERSEDED", first=_first(newer)) if newer and not compensated else None
+
+    def newer(self, rule: dict, given: dict, entity: dict) -> dict | None:
+        """Return the newest applied fact of the name, if the input is older and the rule minds."""
         applied = entity["applied"].get(given["name"])
-        if applied is None or not (rule.get("late") == "refuse" or rule["dedup"] == "newest"):
-            return None
-        older = given["event_time"] < applied["event_time"]
-        return _verdict("REFUSED", "SUPERSEDED", first=_first(applied)) if older else None
+        minds = rule.get("late", "apply") != "apply" or rule["dedup"] == "newest"
+        return applied if minds and applied and given["event_time"] < applied["event_time"] else None
+
+    def fitting(self, rule: dict, given: dict, entity: dict) -> list[dict]:
+        """Return the transitions that the input may take: late facts have others than those in time."""
+        if self.newer(rule, given, entity):
+            return [each for each in self.transitions(rule, entity["status"]) if each.get("late")]
+        return self.in_time(rule, entity)
+
+    def in_time(self, rule: dict, entity: dict) -> list[dict]:
+        return [each for each in self.transitions(rule, entity["status"]) if not each.get("late")]
 
     def transitions(self, rule: dict, status: str) -> list[dict]:
         """Return the transitions that leave a status, in order."""
         anywhere = [name for name in self.rules["statuses"] if name not in self.rules["final"]]
         return [t for t in rule["transitions"] if status in (anywhere if t["from"] == ["any"] else t["from"])]
 
-    def evolved(self, rule: dict, given: dict, entity: dict) -> dict:
+    def evolved(self, rule: dict, given: dict, entity: dict, transitions: list[dict]) -> dict:
         """Guards, values, invariants; in the end acceptance."""
         scope = {
             "state": entity["fields"],
@@ -288,7 +323,7 @@ class NaiveGate:
             "proposer": given["proposer"],
         }
         chosen = None
-        for transition in self.transitions(rule, entity["status"]):
+        for transition in transitions:
             held = value_of(transition["guard"], scope) if transition.get("guard") else True
             if held is ERROR:
                 return _verdict("REFUSED", "GUARD_ERROR")
@@ -330,6 +365,14 @@ class NaiveGate:
             if not kept:
                 return _verdict("REFUSED", "INVARIANT_VIOLATED")
         return None
+
+
+def _remembered_at(entity: dict) -> int:
+    return max([entity["deleted_at"], *(applied["log_time"] for applied in entity["applied"].values())])
+
+
+def _gone_at(entity: dict) -> int:
+    return entity["deleted_at"] or _remembered_at(entity)
 
 
 def _first(applied: dict) -> tuple:

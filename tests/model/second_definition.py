@@ -61,6 +61,7 @@ BEYOND: Final = object()  # stands for an expression that is not judged
 
 
 class Transition(NamedTuple):
+    late: bool  # taken by late facts only
     to: str | None
     guard: CodeType | object | None
     copied: tuple[str, ...]
@@ -71,9 +72,11 @@ class Rule(NamedTuple):
     payload: str  # the full name of the payload's record
     table: dict[str, list[Transition]]
     dedup: str | list[str]
-    late: bool  # an older fact after a newer one is refused
+    late: bool  # an older fact after a newer one is refused, or takes a late transition
+    ignores: bool  # a fact that no transition takes from its entity's status is no alarm
     fence: str | list[str]
     valid_for: int | None
+    max_age: int | None  # of the state that it is based on
 
 
 class Rules(NamedTuple):
@@ -163,7 +166,7 @@ _CHANGE: Final = (
 
 
 def _columns(text: str, prefix: str = "") -> dict[str, Any]:
-    pairs = (column.split() for column in text.split(","))
+    pairs = (column.split() for column in text.split(",") if column)
     return {prefix + name: ["null", kind[1:]] if kind[0] == "?" else kind for name, kind in pairs}
 
 
@@ -177,6 +180,7 @@ def _transitions(rule: dict[str, Any], document: dict[str, Any]) -> dict[str, li
     for each in rule.get("transitions") or [rule]:
         copied, guard = each.get("copy") or [], each.get("guard")
         made = Transition(
+            late=each.get("late") is True,
             to=each.get("to"),
             guard=None if guard is None else _code(str(guard).lower() if isinstance(guard, bool) else guard),
             copied=tuple([copied] if isinstance(copied, str) else copied),
@@ -205,12 +209,17 @@ def rules_of(text: str) -> Rules:
                 full_name,
                 _transitions(rule, document),
                 dedup=rule.get("dedup", "key"),
-                late=rule.get("late") == "refuse" or rule.get("dedup") == "newest",
+                late=rule.get("late") in ("refuse", "compensate") or rule.get("dedup") == "newest",
+                ignores=rule.get("elsewhere") == "ignore",
                 fence=rule.get("fence", "exact"),
                 valid_for=_duration(rule.get("valid_for")),
+                max_age=_duration(rule.get("max_state_age")),
             )
         # observed: where the definition has no name of the kind, the payload is null
-        fixed = _columns(columns) | {"payload": payloads or ["null"]} | more
+        asked = any(rule.max_age is not None for (of, _), rule in rules.items() if of == kind)
+        fixed = (
+            _columns(columns) | _columns("read_at ?long" if asked else "") | {"payload": payloads or ["null"]} | more
+        )
         forms[kind] = _record(f"{space}.{kind.capitalize()}", fixed)
     declared = {name: _declared(field) for name, field in fields.items()}
     states = {name: ["null", avro] for name, (avro, _, _) in declared.items()}

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from tests.model.second_definition import BEYOND, Rule, Rules
+from tests.model.second_definition import BEYOND, Rule, Rules, Transition
 from tests.model.second_log import CONTRACTS, decoded, partition_of
 
 __all__ = ["AHEAD_MS", "NEVER_SEEN", "REASONS", "Entity", "Judge", "Memory", "Message", "Verdict"]
@@ -36,7 +36,9 @@ REASONS: Final[dict[str, tuple[int, str, str]]] = {
     "TOO_LATE": (301, "RECOMPUTE", "REFUSED"),
     "CLOCK_AHEAD": (302, "LATER", "REFUSED"),
     "EXPIRED": (401, "RECOMPUTE", "REFUSED"),
+    "STATE_TOO_OLD": (402, "RECOMPUTE", "REFUSED"),
     "ILLEGAL_TRANSITION": (701, "RECOMPUTE", "REFUSED"),
+    "IGNORED": (702, "NEVER", "REFUSED"),
     "STALE": (801, "RECOMPUTE", "REFUSED"),
     "VERSION_AHEAD": (802, "RECOMPUTE", "REFUSED"),
     "SUPERSEDED": (901, "NEVER", "REFUSED"),
@@ -180,16 +182,24 @@ class Judge:
         proposal = message.kind == "PROPOSAL"
         if proposal and any(decided_at > until for until in _ends(rule, message)):
             return Verdict("EXPIRED", key)
-        if entity.status not in rule.table:
-            return Verdict("ILLEGAL_TRANSITION", key)
+        if rule.max_age is not None:
+            read_at = message.columns.get("read_at")
+            if read_at is None or not -AHEAD_MS <= decided_at - read_at <= rule.max_age:
+                return Verdict("STATE_TOO_OLD", key)
+        newest = entity.applied.get(message.name)
+        late = rule.late and newest is not None and message.event_time < newest.event_time
+        rows = rule.table.get(entity.status, [])
+        in_time = [each for each in rows if not each.late]
+        taken = [each for each in rows if each.late] if late else in_time
+        if not taken and not in_time:
+            return Verdict("IGNORED" if rule.ignores else "ILLEGAL_TRANSITION", key)
         against = _fence(rule, entity, message.columns) if proposal else None
         if against is not None:
             return Verdict(against[0], key, conflicts=against[1])
-        newest = entity.applied.get(message.name)
-        if rule.late and newest is not None and message.event_time < newest.event_time:
+        if not taken:
             return Verdict("SUPERSEDED", key, newest)
         try:
-            return self._evolve(rule, message, entity, log_time, decided_at)._replace(key=key)
+            return self._evolve(taken, message, entity, log_time, decided_at)._replace(key=key)
         except _UnjudgedError:
             return Verdict("?", key)
 
@@ -205,7 +215,9 @@ class Judge:
             return None
         return memory
 
-    def _evolve(self, rule: Rule, message: Message, entity: Entity, log_time: int, decided_at: int) -> Verdict:
+    def _evolve(
+        self, rows: list[Transition], message: Message, entity: Entity, log_time: int, decided_at: int
+    ) -> Verdict:
         """Rung 10: the first transition whose guard holds; then its new state must keep the invariants."""
         fields = {**self.rules.defaults, **entity.fields}  # those of a newer definition are kept
         scope = {
@@ -213,7 +225,7 @@ class Judge:
             "entity_id": message.entity_id, "event_time": message.event_time, "decided_at": decided_at,
             "proposer": message.proposer,
         }  # fmt: skip
-        for taken in rule.table[entity.status]:
+        for taken in rows:
             if taken.guard is None or _value(taken.guard, scope):
                 break
         else:

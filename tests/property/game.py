@@ -102,6 +102,7 @@ class Game:
             "valid_until": dice.pick((None, None, None, None, now + 10_000, now + 10_000, now, now - 1))
             if proposal
             else None,
+            "read_at": dice.pick((*[now] * 6, now - 30_000, now - 30_001, now + 60_000, now + 60_001, None)),
             "base_version": max(seen["version"] + dice.pick((*[0] * 8, -1, -1, -2, 1)), 0) if proposal else 0,
             "base_incarnation": dice.pick((*[seen["incarnation"]] * 8, None, None, 0, 7)) if proposal else 0,
             "proposer": dice.pick(("ann", "bob")),
@@ -159,6 +160,10 @@ class Game:
         if self._compacted:
             compact(self.driver, HORIZON_MS + AHEAD_MAX_MS)
         self.driver.restart()
+        self.driver.advance(milliseconds=0)  # what expired meanwhile is deleted before anything else
+        for model in self.models:
+            model.restarted()
+            model.end(self.driver.now_ms, idle=True)
 
     # Gate and model ---------------------------------------------------------------------------------------------------
 
@@ -188,6 +193,7 @@ class Game:
                 given["base_version"],
                 given["base_incarnation"],
                 proposer=given["proposer"],
+                read_at=given["read_at"],
             )
         )
 

@@ -73,12 +73,12 @@ class Dice:
 
 def definitions() -> SearchStrategy[dict[str, Any]]:
     """Definitions as data: statuses, final, fields, inputs, invariants, horizon_ms."""
-    return st.binary(min_size=120, max_size=120).map(lambda data: _rules(Dice(data)))
+    return st.binary(min_size=150, max_size=150).map(lambda data: _rules(Dice(data)))
 
 
 def histories(steps: int = 30) -> SearchStrategy[list[bytes]]:
     """Histories of about so many steps: each is bytes for a `Dice`, and all zero bytes mean that nothing happens."""
-    one = st.binary(min_size=20, max_size=20)
+    one = st.binary(min_size=21, max_size=21)
     return st.lists(one, min_size=steps * 2 // 3, max_size=steps * 4 // 3)
 
 
@@ -158,6 +158,7 @@ def _rules(dice: Dice) -> dict[str, Any]:
         "payload": PAYLOAD,
         "dedup": dice.pick(("key", "once", "newest")),
         "late": "apply",
+        "elsewhere": dice.pick(("refuse", "ignore")),
         "transitions": [creation],
     }
     for number in range(dice.pick((1, 2, 3, 4))):
@@ -192,10 +193,22 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
     if kind == "SIGNAL":
         rule["dedup"] = dice.pick(("key", "once", "newest", ["x"], ["n", "x"]))
         rule["late"] = dice.pick(("apply", "refuse"))
+        if rule["dedup"] not in ("once", "newest"):
+            rule["late"] = dice.pick((rule["late"], "compensate"))
+        rule["elsewhere"] = dice.pick(("refuse", "ignore"))
     else:
         rule["dedup"] = dice.pick(("key", "key", "once", ["x"]))
         rule["fence"] = dice.pick(("exact", "exact", "none", ["status"], ["n"], ["n", "status"]))
         rule["valid_for_ms"] = dice.pick((None, 30_000, 300_000))
+        rule["max_state_age_ms"] = dice.pick((None, None, 30_000))
+    rule["transitions"] = _transitions(dice, rules)
+    if rule.get("late") == "compensate":
+        rule["transitions"] += [{**transition, "late": True} for transition in _transitions(dice, rules)]
+    return rule
+
+
+def _transitions(dice: Dice, rules: dict[str, Any]) -> list[dict[str, Any]]:
+    made: list[dict[str, Any]] = []
     taken: set[str] = set()
     for _ in range(dice.pick((1, 1, 2, 3))):
         transition = _transition(dice, rules)
@@ -204,8 +217,8 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
             continue
         if transition["guard"] is None:
             taken.update(leaves)
-        rule["transitions"].append(transition)
-    return rule
+        made.append(transition)
+    return made
 
 
 def _leaves(transition: dict[str, Any], rules: dict[str, Any]) -> list[str]:
@@ -278,9 +291,10 @@ def _field(field: dict[str, Any]) -> Any:
 
 def _written(rule: dict[str, Any]) -> dict[str, Any]:
     written: dict[str, Any] = {"payload": {name: _field(field) for name, field in rule["payload"].items()}}
-    written |= {key: rule[key] for key in ("dedup", "late", "fence") if key in rule}
-    if rule.get("valid_for_ms"):
-        written["valid_for"] = f"{rule['valid_for_ms']}ms"
+    written |= {key: rule[key] for key in ("dedup", "late", "elsewhere", "fence") if key in rule}
+    for key in ("valid_for", "max_state_age"):
+        if rule.get(f"{key}_ms"):
+            written[key] = f"{rule[f'{key}_ms']}ms"
     if written["dedup"] == "key":
         del written["dedup"]
     return {**written, "transitions": [_transition_written(transition) for transition in rule["transitions"]]}
@@ -291,6 +305,7 @@ def _transition_written(transition: dict[str, Any]) -> dict[str, Any]:
         "from": transition["from"],
         **({"to": transition["to"]} if transition["to"] else {}),
         **({"guard": text_of(transition["guard"])} if transition["guard"] else {}),
+        **({"late": True} if transition.get("late") else {}),
         **({"copy": transition["copy"]} if transition["copy"] else {}),
         **({"set": {name: text_of(tree) for name, tree in transition["set"].items()}} if transition["set"] else {}),
     }

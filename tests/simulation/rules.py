@@ -31,16 +31,21 @@ entity: order
 version: 1
 horizon: 10m
 statuses: [open, held]
-fields: {count: {type: int, default: 0}, note: string | null}
+fields: {count: {type: int, default: 0}, missed: {type: int, default: 0}, note: string | null}
 signals:
   opened: {from: absent, to: open}
-  counted: {payload: {count: int}, from: [open, held], copy: count}
+  counted:
+    payload: {count: int}
+    late: compensate
+    transitions:
+      - {from: [open, held], copy: count}
+      - {from: [open, held], late: true, set: {missed: state.missed + 1}}
   noted: {payload: {note: string | null}, from: [open, held], copy: note}
-  seen: {payload: {count: int}, from: [open, held], dedup: newest, copy: count}
+  seen: {payload: {count: int}, from: [open, held], dedup: newest, elsewhere: ignore, copy: count}
   greeted: {payload: {note: string | null}, from: [open, held], dedup: once}
   removed: {from: [open, held], to: absent}
 proposals:
-  hold: {from: open, to: held, fence: [status]}
+  hold: {from: open, to: held, fence: [status], max_state_age: 5m}
   release: {from: held, to: open}
   annotate: {payload: {note: string | null}, from: any, fence: none, copy: note}
 """
@@ -48,7 +53,7 @@ _CHANGES: Final = {
     "version: 1": "version: 2",
     "[open, held]\nfields": "[open, held, parked]\nfields",
     "string | null}\nsignals": "string | null, seen_by: string | null}\nsignals",
-    "from: [open, held], copy: count}\n  noted": "from: [open, held, parked], copy: count}\n  noted",
+    "- {from: [open, held], copy: count}": "- {from: [open, held, parked], copy: count}",
     "copy: note}\n  seen": "copy: note, set: {seen_by: proposer}}\n  seen",
     "proposals:\n": "  marked: {payload: {colour: string}, from: [open, held]}\nproposals:\n",
     "removed: {from: [open, held]": "removed: {from: [open, held, parked]",

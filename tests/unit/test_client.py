@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -19,18 +20,20 @@ import placet
 from placet.client import Client, NoOccasion, NotConnected, Reason, Snapshot
 from placet.client.answers import Answers
 from placet.client.compose import Composer
+from placet.client.core import Core
 from placet.client.errors import NotDelivered
 from placet.client.explain import explain
-from placet.client.explain_text import Case
+from placet.client.explain_text import Case, Compared, compared
 from placet.client.mirror import Mirror
 from placet.client.past import GONE, as_of, at_version, differences, iso, newest, steps
 from placet.client.tracing import trace_headers
 from placet.schemas.codec.codec import Codec, Remarks
 from placet.schemas.codec.contracts import contracts
-from placet.schemas.decision import REASONS, Decision, Retry
+from placet.schemas.decision import REASONS, Coordinates, Decision, Outcome, Retry
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload
 from placet.schemas.messages import Kind, Message, Priority
+from placet.schemas.state import EntityState
 from placet.streams.records import ConsumerRecord, RecordId, TopicPartition
 from placet.streams.telemetry.log import client_logger
 from placet.testing import START_MS, TestDriver
@@ -661,6 +664,45 @@ def test_every_reason_is_explained(driver: TestDriver) -> None:
         found = explain(case._replace(decision=replace(case.decision, reason=reason, version_before=1)))
         assert found.advice == REASONS[reason].todo
         assert found.question
+
+
+AGED = parse_definition("""
+entity: patient
+version: 1
+statuses: [stable, alarmed]
+signals: {admitted: {from: absent, to: stable}}
+proposals: {alarm: {max_state_age: 30s, from: stable, to: alarmed}}
+""")
+
+
+def test_a_proposal_says_when_its_state_was_read_where_it_is_asked() -> None:
+    composer = Composer(AGED, Codec(AGED))
+    stable = Snapshot("p-1", EntityState(version=1, status="stable"), read_at=START_MS)
+
+    def alarm(seen: Snapshot) -> Message:
+        return composer.proposal(seen, "alarm", None, START_MS + 9, proposal_id="p", dedup_key="k")
+
+    assert alarm(stable).read_at == START_MS
+    assert alarm(Snapshot("p-1", stable.state)).read_at is None, "nobody here read it"
+    assert composer.would_accept(stable, "alarm", None, START_MS + 30_000).outcome is Outcome.ACCEPTED
+    too_old = composer.would_accept(stable, "alarm", None, START_MS + 30_001)
+    assert too_old.reason is Reason.STATE_TOO_OLD
+    at = Coordinates("t", 0, 0, 0, START_MS + 30_001, 1, 1, 0, b"", 0)
+    rows = compared(Case(too_old, at, alarm(stable), AGED))
+    assert rows == [
+        Compared(
+            "read_at", "2026-01-01T00:00:00.000Z", "decided at 2026-01-01T00:00:30.001Z, 30001 ms later; at most 30s"
+        )
+    ]
+
+
+def test_a_state_that_a_client_read_says_when() -> None:
+    before_ms = time.time_ns() // 1_000_000
+    found = Core.read_now(Snapshot("p-1"))
+    assert found.read_at is not None
+    assert before_ms <= found.read_at
+    assert found == Snapshot("p-1"), "the same state"
+    assert found != Snapshot("p-2", read_at=found.read_at)
 
 
 def test_a_made_up_time_is_shown_as_it_is() -> None:

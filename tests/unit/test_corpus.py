@@ -9,6 +9,7 @@ import pytest
 from placet.processors.ladder import LADDER, LADDERS
 from placet.schemas.errors import SettingsError
 from tests.corpus.check import state_digest, verified
+from tests.corpus.record import ALL
 from tests.corpus.recording import Recording
 
 CORPUS = sorted((Path(__file__).parents[1] / "corpus").glob("*.jsonl.gz"))
@@ -32,5 +33,5 @@ def test_a_recorded_log_is_verified_and_restored_as_it_was(path: Path) -> None:
 def test_this_release_has_its_recordings() -> None:
     """A new ladder, contract or header asks for new ones: `python -m tests.corpus.record`."""
     assert [path.name for path in CORPUS if path.name.startswith(f"ladder-{LADDER}.")] == [
-        f"ladder-{LADDER}.every-reason.jsonl.gz", f"ladder-{LADDER}.rolling.jsonl.gz",
-    ]  # fmt: skip
+        f"ladder-{LADDER}.{name}.jsonl.gz" for name in ALL
+    ]

@@ -14,7 +14,7 @@ from placet.processors.machine import compile_machine, compile_problems
 from placet.schemas.definition.coverage import warnings
 from placet.schemas.definition.yaml import read_yaml
 from placet.schemas.errors import DefinitionError
-from placet.schemas.messages import Priority
+from placet.schemas.messages import Kind, Priority
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "placet" / "schemas" / "examples").glob("*.yaml"))
 
@@ -134,8 +134,18 @@ ERRORS = [
     ("to: dark\n", "too: dark\n", 10, "signals.made.too", "'too' is not known", "`to`"),
     ("to: dark\n", "to: drak\n", 10, "signals.made.to", "'drak' is not declared", "`dark`"),
     ("to: dark\n", "to: dark\n    fence: none\n", 11, "signals.made.fence", "proposals only", "Remove it"),
+    (
+        "to: dark\n",
+        "to: dark\n    max_state_age: 5s\n",
+        11,
+        "signals.made.max_state_age",
+        "proposals only",
+        "Remove it",
+    ),
     ("to: dark\n", "to: dark\n    dedup: twice\n", 11, "signals.made.dedup", "'twice' is not known here", "newest"),
-    ("to: dark\n", "to: dark\n    late: never\n", 11, "signals.made.late", "'apply' or 'refuse'", ""),
+    ("to: dark\n", "to: dark\n    late: never\n", 11, "signals.made.late", "'apply', 'refuse' or 'compensate'", ""),
+    ("to: dark\n", "to: dark\n    late: compensate\n", 11, "signals.made.late", "no transition is for", "late: true"),
+    ("to: dark\n", "to: dark\n    elsewhere: alarm\n", 11, "signals.made.elsewhere", "'refuse' or 'ignore'", ""),
     ("to: dark\n", "to: dark\n    effects: []\n", 11, "signals.made.effects", "later version", "Remove it"),
     ("to: dark\n", "to: dark\n    transitions: []\n", 8, "signals.made", "beside transitions", "Move it"),
     ("from: absent\n    to: dark", "dedup: once", 8, "signals.made", "no transition", "from"),
@@ -153,9 +163,11 @@ ERRORS = [
     ("guard: payload.by > 0", "guard: ''", 21, "proposals.dim.guard", "empty", "Leave the key out"),
     ("guard: payload.by > 0", "dedup: newest", 21, "proposals.dim.dedup", "signals only", "once"),
     ("guard: payload.by > 0", "late: refuse", 21, "proposals.dim.late", "signals only", "valid_for"),
+    ("guard: payload.by > 0", "elsewhere: ignore", 21, "proposals.dim.elsewhere", "signals only", "Remove it"),
     ("guard: payload.by > 0", "fence: [levle]", 21, "proposals.dim.fence.0", "'levle'", "`level`"),
     ("guard: payload.by > 0", "fence: strict", 21, "proposals.dim.fence", "'strict' is not known", "exact, none"),
     ("guard: payload.by > 0", "valid_for: 25h", 21, "proposals.dim.valid_for", "longer than the horizon", "Shorten"),
+    ("guard: payload.by > 0", "max_state_age: 25h", 21, "proposals.dim.max_state_age", "longer than", "Shorten"),
     ("guard: payload.by > 0", "priority: urgent", 21, "proposals.dim.priority", "no priority", "critical"),
     ("guard: payload.by > 0", "approval: ops", 21, "proposals.dim.approval", "later version of Placet", "Remove it"),
     ("guard: payload.by > 0", "recompute: 3", 21, "proposals.dim.recompute", "later version of Placet", "Remove it"),
@@ -390,6 +402,81 @@ def test_a_status_without_a_way_out_behind_one_that_always_holds() -> None:
 def test_without_a_creation_there_is_one_warning() -> None:
     text = changed("from: absent\n    to: dark", "from: dark\n    to: lit")
     assert found_in(text) == [(1, "", "nothing creates the entity: each input is refused")]
+
+
+def test_ignoring_a_fact_elsewhere_is_a_warning_where_there_is_no_elsewhere() -> None:
+    definition = parse_definition(changed("from: [dark, lit]", "elsewhere: ignore\n    from: [dark, lit]"))
+    assert [problem.path for problem in warnings(definition)] == [("statuses", 1)], "it is absent before it is made"
+    everywhere = changed("from: [dark, lit]", "elsewhere: ignore\n    from: [absent, dark, lit]")
+    assert ("signals", "turned", "elsewhere") in [problem.path for problem in warnings(parse_definition(everywhere))]
+
+
+def test_a_definition_that_does_not_ignore_keeps_its_digest() -> None:
+    said = parse_definition(changed("from: [dark, lit]", "elsewhere: refuse\n    from: [dark, lit]"))
+    assert said.digest == parse_definition(SMALL).digest
+    ignores = parse_definition(changed("from: [dark, lit]", "elsewhere: ignore\n    from: [dark, lit]"))
+    assert ignores.digest != said.digest
+    assert parse_definition(ignores.document) == ignores
+
+
+LATE = """
+  turned:
+    payload:
+      level: int
+    late: compensate
+    transitions:
+      - {from: dark, to: lit, copy: level}
+      - {from: [dark, lit], late: true}
+"""
+
+
+TWICE = "{from: lit, late: true}\n      - {from: lit, late"
+
+
+def late(old: str = "", new: str = "") -> str:
+    text = changed(SMALL[SMALL.index("\n  turned:") : SMALL.index("proposals:")], LATE)
+    assert not old or text.count(old) == 1
+    return text.replace(old, new) if old else text
+
+
+def test_late_facts_may_have_transitions_of_their_own() -> None:
+    definition = parse_definition(late())
+    assert parse_definition(definition.document) == definition
+    machine = compile_machine(definition)
+    rule = machine.rules[Kind.SIGNAL, "turned"]
+    assert (list(rule.transitions), list(rule.compensating)) == (["dark"], ["dark", "lit"])
+    assert [each.late for each in machine.table[Kind.SIGNAL, "turned", "dark"]] == [False, True]
+    assert [each.late for each in machine.table[Kind.SIGNAL, "turned", "lit"]] == [True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "message"),
+    [
+        ("late: true", "late: 1", "signals.turned.transitions.1.late", "valid boolean"),
+        ("late: compensate", "late: refuse", "signals.turned.transitions.1.late", "is never tried"),
+        ("late: compensate", "dedup: newest", "signals.turned.transitions.1.late", "is never tried"),
+        ("late: compensate", "late: compensate\n    dedup: newest", "signals.turned.late", "remembers no late fact"),
+        ("late: compensate", "late: compensate\n    dedup: once", "signals.turned.late", "takes no second fact"),
+        ("{from: dark, to", "{from: dark, late: true, to", "signals.turned.late", "all transitions are for late facts"),
+        ("{from: [dark, lit], late", TWICE, "signals.turned.transitions.2", "is never tried"),
+        ("    from: lit\n", "    from: lit\n    late: true\n", "proposals.dim.late", "for signals only"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_late_transitions(old: str, new: str, path: str, message: str) -> None:
+    error = only_error(late(old, new))
+    assert error.path == path
+    assert message in error.message
+    assert error.fix
+
+
+def test_a_proposal_has_no_late_transitions() -> None:
+    found = only_error(
+        SMALL.replace(
+            "    from: lit\n    guard: payload.by > 0\n    set: {level: state.level - payload.by}\n",
+            "    transitions:\n      - {from: lit, guard: payload.by > 0}\n      - {from: lit, late: true}\n",
+        )
+    )
+    assert (found.path, found.message) == ("proposals.dim.transitions.1.late", "late is for signals only")
 
 
 # --- strict YAML -----------------------------------------------------------------------------------------------------

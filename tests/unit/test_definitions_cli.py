@@ -129,7 +129,7 @@ def test_strict_takes_warnings_for_errors(tmp_path: Path) -> None:
     assert found.stderr == (
         f"warning: {file}:7: signals.heart_rate: may come in alert, and has no transition there: it is refused each "
         "time, with an alarm\n"
-        "  fix: Add a transition; one without `to`, `copy` and `set` takes it, and changes nothing.\n"
+        "  fix: Add a transition, or `elsewhere: ignore`, which refuses it without an alarm.\n"
         f"warning: {file}:13: proposals.look_again: look_again can never change anything: it stays where it is, and "
         "sets no field\n"
         "  fix: Add `to`, `copy` or `set`, or remove it.\n"
@@ -233,6 +233,58 @@ def test_show_says_what_makes_each_proposal_stale() -> None:
         "delay_estimated, flight_departed, flight_cancelled, hold_connection, rebook, notify_late"
     ) in lines
     assert "rebook is made stale by: delay_estimated, flight_departed, flight_arrived, flight_cancelled" in lines
+    assert not [line for line in lines if "is ignored in" in line]
+
+
+LATE = """entity: meter
+version: 1
+statuses: [running, billed]
+fields: {kwh: {type: long, default: 0}, missed: {type: int, default: 0}}
+signals:
+  started: {from: absent, to: running}
+  billed: {from: running, to: billed}
+  ended: {from: any, to: absent}
+  counted:
+    payload: {kwh: long}
+    late: compensate
+    transitions:
+      - {from: running, copy: kwh}
+      - {from: [running, billed], late: true, set: {missed: state.missed + 1}}
+proposals:
+  bill: {from: running, fence: [missed]}
+"""
+
+
+def test_what_late_facts_do_is_shown_drawn_and_compared(tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text(
+        LATE.replace("late: compensate", "late: refuse").replace(
+            LATE[LATE.index("      - {from: [run") : LATE.index("proposals:")], ""
+        )
+    )
+    new = tmp_path / "new.yaml"
+    new.write_text(LATE.replace("version: 1", "version: 2"))
+
+    shown = [" ".join(line.replace("│", " ").split()) for line in call("show", new).stdout.splitlines()]
+    assert "signal counted running (stays) kwh = payload.kwh" in shown
+    assert "signal counted (late) running, billed (stays) missed = state.missed + 1" in shown
+    assert "bill is made stale by: ended, counted" in shown
+    drawn = call("diagram", new).stdout.splitlines()
+    assert "    running --> running: counted" in drawn
+    assert "    running --> running: counted (late)" in drawn
+    assert "    billed --> billed: counted (late)" in drawn
+    found = json.loads(call("diff", tmp_path / "old.yaml", new, "--output", "json").stdout)
+    assert found["compatible"] is True
+    assert [(one["path"], one["change"]) for one in found["differences"][1:]] == [
+        ("signals.counted.late", "refuse -> compensate"),
+        (
+            "signals.counted.transitions.1",
+            "added: {from: [running, billed], set: {missed: state.missed + 1}, late: true}",
+        ),
+    ]
+
+
+def test_show_says_where_a_fact_is_ignored() -> None:
+    assert "heart_rate is ignored in: absent" in call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
 
 
 def test_show_says_where_the_table_has_holes() -> None:
@@ -418,6 +470,8 @@ COMPATIBLE = [
     ("from: lit", "from: any", "proposals.dim.transitions.0.from"),
     ("fence: exact", "fence: [level]", "proposals.dim.fence"),
     ("valid_for: 60s", "valid_for: 30s", "proposals.dim.valid_for"),
+    ("valid_for: 60s", "valid_for: 60s\n    max_state_age: 30s", "proposals.dim.max_state_age"),
+    ("    to: lit\n", "    to: lit\n    elsewhere: ignore\n", "signals.turned.elsewhere"),
     ("state.level < 1000", "state.level < 100", "invariants.small"),
     ("invariants:\n  small: state.level < 1000\n", "", "invariants.small"),
     ("horizon: 24h", "horizon: 12h", "horizon"),
@@ -445,6 +499,7 @@ INCOMPATIBLE = [
 CHANGED = [
     ("state.level < 1000", "state.level < 100", "state.level < 1000 -> state.level < 100"),
     ("from: lit", "from: [lit, dark]", "[lit] -> [lit, dark]"),
+    ("    to: lit\n", "    to: lit\n    elsewhere: ignore\n", "refuse -> ignore"),
     ("invariants:\n  small: state.level < 1000\n", "", "removed: state.level < 1000"),
 ]
 

@@ -35,6 +35,8 @@ signals:
   measured: {payload: {weight: int}, late: refuse, from: [open, held], copy: weight}
   seen: {payload: {place: string}, dedup: newest, from: any, copy: place}
   noted: {payload: {note: string}, from: any, copy: note}
+  pinged: {payload: {place: string}, dedup: newest, elsewhere: ignore, from: held, copy: place}
+  weighed: {payload: {weight: int}, elsewhere: ignore, from: held, copy: weight}
   removed: {from: any, to: absent}
 proposals:
   raise:
@@ -279,6 +281,58 @@ def test_valid_until_counts_without_valid_for(bench: Bench) -> None:
     assert bench.judge(hold, decided_at=NOW + 5).outcome is Outcome.ACCEPTED
 
 
+AGED = ORDER.replace("    valid_for: 1m\n", "    valid_for: 1m\n    max_state_age: 30s\n")
+
+
+@pytest.fixture
+def aged() -> Bench:
+    bench = Bench(AGED)
+    bench.judge(signal("opened", {"amount": 10}))
+    return bench
+
+
+def test_a_state_that_was_read_too_long_ago_is_no_base(aged: Bench) -> None:
+    old = aged.judge(raise_by(read_at=NOW - 30_001))
+    assert_refused(old, Reason.STATE_TOO_OLD)
+    assert (old.retry, "30001 ms old; at most 30000 ms" in old.detail) == (Retry.RECOMPUTE, True)
+    assert_refused(aged.judge(raise_by(read_at=NOW - 30_000), decided_at=NOW + 1), Reason.STATE_TOO_OLD)
+    assert_refused(aged.judge(raise_by(read_at=NOW - 99_999, valid_until=NOW - 1)), Reason.EXPIRED)
+    assert_refused(aged.judge(raise_by(entity_id="order-2", read_at=NOW - 99_999)), Reason.STATE_TOO_OLD)
+    applied = raise_by(read_at=NOW - 30_000)
+    assert aged.judge(applied).outcome is Outcome.ACCEPTED
+    assert aged.judge(applied, decided_at=NOW + 40_000).reason is Reason.REPEATED
+
+
+def test_who_does_not_say_when_the_state_was_read_is_refused(aged: Bench) -> None:
+    unsaid = aged.judge(raise_by())
+    assert_refused(unsaid, Reason.STATE_TOO_OLD)
+    assert "`read_at` is null" in unsaid.detail
+    ahead = aged.judge(raise_by(read_at=NOW + CLOCK_AHEAD_MAX_MS + 1))
+    assert_refused(ahead, Reason.STATE_TOO_OLD)
+    assert "no time of reading" in ahead.detail
+    assert aged.judge(raise_by(read_at=NOW + CLOCK_AHEAD_MAX_MS)).outcome is Outcome.ACCEPTED
+
+
+def test_other_proposals_of_the_definition_need_not_say_it(aged: Bench) -> None:
+    assert aged.judge(proposal("hold", {"why": "x"}, dedup_key="k")).outcome is Outcome.ACCEPTED
+    tag = proposal("tag", {"note": "a"}, read_at=1)
+    assert aged.judge(tag).outcome is Outcome.ACCEPTED, "it is not looked at"
+
+
+def test_only_contracts_of_who_asks_have_the_time_of_reading(bench: Bench, aged: Bench) -> None:
+    before, asks = contracts(parse_definition(ORDER)), contracts(parse_definition(AGED))
+    names = [[column["name"] for column in made.proposal["fields"]] for made in (before, asks)]
+    assert [name for name in names[1] if name != "read_at"] == names[0]
+    assert (before.signal, before.change) == (asks.signal, asks.change)
+
+    aged.codec.learn(before.proposal)
+    unsaid = bench.codec.encode_message(raise_by(read_at=NOW))
+    assert_refused(aged.judge(raise_by(), value=unsaid), Reason.STATE_TOO_OLD)
+    bench.codec.learn(asks.proposal)
+    said = aged.codec.encode_message(raise_by(read_at=NOW - 99_999))
+    assert bench.judge(raise_by(), value=said).outcome is Outcome.ACCEPTED, "its rules do not ask"
+
+
 # Rungs 7 to 9: the state ----------------------------------------------------------------------------------------------
 
 
@@ -287,6 +341,30 @@ def test_no_transition_for_the_status_is_illegal(bench: Bench) -> None:
     assert_refused(decision, Reason.ILLEGAL_TRANSITION)
     assert decision.detail == "no `release` from `open`"
     assert_refused(bench.judge(raise_by(entity_id="order-2", base_version=0)), Reason.ILLEGAL_TRANSITION)
+
+
+def test_a_fact_is_ignored_elsewhere_and_leaves_no_memory(bench: Bench) -> None:
+    weighed = signal("weighed", {"weight": 7}, input_id="s-2", dedup_key="k")
+    decision = bench.judge(weighed)
+    assert_refused(decision, Reason.IGNORED)
+    assert (decision.detail, decision.retry) == ("no `weighed` from `open`", Retry.NEVER)
+    assert_refused(bench.judge(replace(weighed, entity_id="order-2")), Reason.IGNORED)
+    assert "order-2" not in bench.states
+    bench.judge(proposal("hold", {"why": "x"}, dedup_key="k-1"))
+    assert_refused(bench.judge(replace(weighed, issued_at=NOW - HORIZON_MS - 1)), Reason.TOO_LATE)
+    assert bench.judge(weighed).outcome is Outcome.ACCEPTED, "judged afresh in another status"
+    bench.judge(proposal("release", base_version=3))
+    assert bench.judge(weighed).reason is Reason.REPEATED, "what was applied was applied"
+
+
+def test_an_ignored_fact_supersedes_nothing(bench: Bench) -> None:
+    assert_refused(bench.judge(signal("pinged", {"place": "hall"}, input_id="s-2", event_time=NOW)), Reason.IGNORED)
+    bench.judge(proposal("hold", {"why": "x"}, dedup_key="k-1"))
+    older = signal("pinged", {"place": "yard"}, input_id="s-3", event_time=NOW - 1)
+    assert bench.judge(older).outcome is Outcome.ACCEPTED
+    bench.judge(proposal("release", base_version=3))
+    oldest = replace(older, input_id="s-4", event_time=NOW - 2)
+    assert_refused(bench.judge(oldest), Reason.IGNORED)
 
 
 def test_stale_names_the_commits_and_fields_that_conflicted(bench: Bench) -> None:
@@ -434,6 +512,75 @@ def test_an_older_fact_of_the_same_name_is_superseded(bench: Bench) -> None:
         bench.judge(signal("measured", {"weight": 4}, input_id="s-5", event_time=NOW - 5)).outcome is Outcome.ACCEPTED
     )
     assert bench.judge(signal("noted", {"note": "old"}, input_id="s-6", event_time=1)).outcome is Outcome.ACCEPTED
+
+
+METER = """
+entity: order
+version: 1
+horizon: 10m
+statuses: [running, billed, closed]
+fields: {kwh: {type: long, default: 0}, missed: {type: int, default: 0}}
+signals:
+  started: {from: absent, to: running}
+  billed: {from: running, to: billed}
+  closed: {from: any, to: closed}
+  removed: {from: any, to: absent}
+  counted:
+    payload: {kwh: long}
+    late: compensate
+    transitions:
+      - {from: [running, closed], copy: kwh}
+      - {from: running, late: true, guard: payload.kwh > 0, set: {missed: state.missed + 1}}
+      - {from: billed, late: true, set: {missed: state.missed + 10}}
+"""
+
+
+def counted(ago_ms: int, kwh: int = 5, **given: object) -> Message:
+    return signal("counted", {"kwh": kwh}, input_id=f"c-{ago_ms}", event_time=NOW - ago_ms, **given)
+
+
+@pytest.fixture
+def meter() -> Bench:
+    """A meter that counted ten milliseconds ago, at version 2."""
+    meter = Bench(METER)
+    assert meter.judge(signal("started")).outcome is Outcome.ACCEPTED
+    assert meter.judge(counted(10)).version_after == 2
+    return meter
+
+
+def test_a_late_fact_takes_a_transition_of_its_own(meter: Bench) -> None:
+    late = meter.judge(counted(20, 7))
+    assert (late.outcome, late.reason, late.version_after) == (Outcome.ACCEPTED, Reason.NONE, 3)
+    assert meter.state("order-1").fields == {"kwh": 5, "missed": 1}
+    assert meter.judge(counted(20, 7)).reason is Reason.REPEATED, "it is remembered by its key"
+    assert meter.judge(counted(15, 8)).outcome is Outcome.ACCEPTED, "late too: the newest stays the newest"
+    assert meter.state("order-1").fields == {"kwh": 5, "missed": 2}
+    assert meter.state("order-1").applied["counted"].input_id == "c-10"
+    assert meter.judge(counted(5, 9)).outcome is Outcome.ACCEPTED
+    assert meter.state("order-1").fields == {"kwh": 9, "missed": 2}
+
+
+def test_a_fact_of_the_same_time_is_not_late(meter: Bench) -> None:
+    assert meter.judge(counted(10, 7, dedup_key="other")).outcome is Outcome.ACCEPTED
+    assert meter.state("order-1").fields == {"kwh": 7, "missed": 0}
+
+
+def test_late_transitions_have_guards_and_statuses_as_others_have(meter: Bench) -> None:
+    assert_refused(meter.judge(counted(20, 0)), Reason.GUARD_FAILED)
+    meter.judge(signal("billed", input_id="s-2"))
+    assert_refused(meter.judge(counted(5)), Reason.ILLEGAL_TRANSITION)
+    assert meter.judge(counted(20)).outcome is Outcome.ACCEPTED
+    assert meter.state("order-1").fields == {"kwh": 5, "missed": 10}
+
+
+def test_a_late_fact_is_superseded_where_nothing_compensates_it(meter: Bench) -> None:
+    meter.judge(signal("closed", input_id="s-2"))
+    late = meter.judge(counted(20))
+    assert_refused(late, Reason.SUPERSEDED)
+    assert late.first == First("c-10", 2, NOW)
+    assert meter.judge(counted(5)).outcome is Outcome.ACCEPTED
+    meter.judge(signal("removed", input_id="s-3"))
+    assert_refused(meter.judge(counted(20)), Reason.ILLEGAL_TRANSITION)
 
 
 # Rung 10: guards and invariants ---------------------------------------------------------------------------------------

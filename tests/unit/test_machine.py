@@ -131,6 +131,16 @@ def test_calm_readings_change_nothing_and_starve_no_proposal() -> None:
     assert world.state.fields["responder"] == "doctor"
 
 
+def test_readings_of_a_device_that_is_not_paired_are_no_alarm() -> None:
+    world = World(example("wearable"))
+    assert world.signal("heart_rate", bpm=70).reason is Reason.IGNORED
+    world.signal("device_paired", resting_bpm=60)
+    assert world.signal("heart_rate", bpm=70).outcome is Outcome.ACCEPTED
+    world.signal("device_unpaired")
+    assert world.signal("heart_rate", bpm=70).reason is Reason.IGNORED
+    assert world.signal("all_clear", by="nurse").reason is Reason.ILLEGAL_TRANSITION, "it does not say so"
+
+
 def test_an_episode_counts_once_and_a_new_one_makes_an_escalation_stale() -> None:
     world = World(example("wearable"))
     world.signal("device_paired", resting_bpm=60)
@@ -271,9 +281,9 @@ def test_rules() -> None:
 
     assert rules[S, "made"].dedup is Dedup.ONCE
     assert rules[S, "turned"].dedup is Dedup.KEY
-    assert rules[S, "turned"].late_refuse is True
-    assert rules[S, "made"].late_refuse is False
-    assert (rules[S, "tick"].dedup, rules[S, "tick"].late_refuse) == (Dedup.NEWEST, True)
+    assert rules[S, "turned"].asks_for_late is True
+    assert rules[S, "made"].asks_for_late is False
+    assert (rules[S, "tick"].dedup, rules[S, "tick"].asks_for_late) == (Dedup.NEWEST, True)
     assert (rules[S, "broke"].dedup, rules[S, "broke"].dedup_fields) == (Dedup.FIELDS, ("code",))
     assert rules[S, "broke"].fence is Fence.NONE
     swap = rules[P, "swap"]

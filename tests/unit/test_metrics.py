@@ -165,13 +165,19 @@ def test_a_refused_fact_is_counted_apart_and_a_refused_proposal_is_not() -> None
         (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 3,
         (Kind.SIGNAL, Outcome.DUPLICATE, Reason.REPEATED): 4,
         (Kind.SIGNAL, Outcome.REFUSED, Reason.SUPERSEDED): 6,
+        (Kind.SIGNAL, Outcome.REFUSED, Reason.IGNORED): 7,
         (Kind.PROPOSAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 5,
     }
     told.decided("lamp", 0, counts, 0.1)
     assert value(told, "placet_refused_facts_total", entity="lamp", reason="ILLEGAL_TRANSITION") == 3
     assert value(told, "placet_refused_facts_total", entity="lamp", reason="REPEATED") is None, "a repeat is no refusal"
-    by_design = value(told, "placet_refused_facts_total", entity="lamp", reason="SUPERSEDED")
-    assert by_design is None, "the definition asks for it"
+    for asked_for in ("SUPERSEDED", "IGNORED"):
+        by_design = value(told, "placet_refused_facts_total", entity="lamp", reason=asked_for)
+        assert by_design is None, "the definition asks for it"
+    decided = value(
+        told, "placet_decisions_total", entity="lamp", kind="SIGNAL", outcome="REFUSED", reason="IGNORED"
+    )  # fmt: skip
+    assert decided == 7
 
 
 @pytest.mark.parametrize("reason", [Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.WRONG_PARTITION])

@@ -279,7 +279,7 @@ class ClientWithoutKafka:
         pass
 
     def read(self, entity_id: str, **_: object) -> Snapshot:
-        return Snapshot(entity_id, EntityState())
+        return Snapshot(entity_id, EntityState(), read_at=0)
 
     def would_accept(self, seen: Snapshot, name: str, payload: dict[str, Any]) -> Decision:
         return self._composer.would_accept(seen, name, payload, 0)
@@ -307,6 +307,21 @@ def test_an_occasion_that_is_missing_is_asked_for_by_the_names_of_the_options(pr
 def test_a_dry_run_says_that_it_is_one(propose: Callable[..., Result]) -> None:
     shown = propose("--dry-run")
     assert (shown.exit_code, shown.output.splitlines()[0]) == (0, "would be ACCEPTED  hold of o-1: version 1, held")
+
+
+def test_of_a_base_version_only_the_caller_knows_when_it_was_read(
+    propose: Callable[..., Result], tmp_path: Path
+) -> None:
+    (tmp_path / "order.yaml").write_text(
+        RULES.replace("{from: absent, to: held}", "{max_state_age: 30s, from: absent, to: held}")
+    )
+
+    def said(*more: str) -> str:
+        return propose("--dry-run", *more).output.split("  hold of")[0]
+
+    assert said() == "would be ACCEPTED"
+    assert said("--base-version", "0").startswith("would be REFUSED")
+    assert said("--base-version", "0", "--read-at", "1970-01-01T00:00:00Z") == "would be ACCEPTED"
 
 
 def test_a_decision_as_json_has_every_part_by_name() -> None:

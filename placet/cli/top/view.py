@@ -15,12 +15,14 @@ from rich.text import Text
 
 from placet.cli.top.frame import Frame, Gate, Note, NoteLevel, OutcomeRate, Partition, PartitionPhase
 from placet.cli.top.notes import rules_of_gates, spell_s
+from placet.schemas.decision import BY_DESIGN
 
 __all__ = ["render"]
 
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 _SPARKS_MIN, _BAR, _NAME_MAX = 12, 10, 18
 """Widths, in characters."""
+_BY_DESIGN: Final = frozenset(reason.name for reason in BY_DESIGN)
 _STYLES: Final = {"ACCEPTED": "green", "DUPLICATE": "cyan", "REFUSED": "yellow"}
 _PHASE_STYLES: Final = {
     PartitionPhase.RUNNING: "green",
@@ -198,7 +200,7 @@ def _outcomes(rows: list[OutcomeRate], frame: Frame) -> Table:
     for row in rows:
         style = _STYLES.get(row.outcome, "default")
         facts = _quiet_rate(row.facts_per_s)
-        if row.outcome == "REFUSED" and row.reason != "SUPERSEDED" and row.facts:
+        if row.outcome == "REFUSED" and row.reason not in _BY_DESIGN and row.facts:
             facts.stylize("bold red")
         table.add_row(
             Text(row.outcome, style), Text("" if row.reason == "NONE" else row.reason, style), facts,

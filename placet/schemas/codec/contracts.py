@@ -120,6 +120,10 @@ _PROPOSAL: Final = (
     _optional("valid_until", _TIMESTAMP, "When it expires; the definition's valid_for bounds it."),
 )
 
+_READ_AT: Final = _optional("read_at", _TIMESTAMP, "When the state was read that it is based on.")
+"""Of proposals only where the definition asks for it (`max_state_age`), and so all who know that definition: others
+neither write nor read it, and contracts without it stay what they were."""
+
 _REMARKS: Final = (
     {**_column("rationale", "string", "Why, for people; never part of the decision."), "default": ""},
     _optional("model", "string", "Which model thought of it."),
@@ -157,6 +161,7 @@ def contracts(definition: Definition) -> Contracts:
     namespace = f"placet.{definition.entity}"
     signals = {name: rule.payload for name, rule in definition.signals.items()}
     proposals = {name: rule.payload for name, rule in definition.proposals.items()}
+    read_at = [_READ_AT] if definition.asks_read_at else []
     state = [_optional(name, _type(field), field.doc) for name, field in definition.fields.items()]
     return Contracts(
         _record("Signal", namespace, "A fact.", [*_SIGNAL, _payload("signal", namespace, signals)]),
@@ -164,7 +169,7 @@ def contracts(definition: Definition) -> Contracts:
             "Proposal",
             namespace,
             "A change that somebody would like.",
-            [*_PROPOSAL, _payload("proposal", namespace, proposals), *_REMARKS],
+            [*_PROPOSAL, *read_at, _payload("proposal", namespace, proposals), *_REMARKS],
         ),
         _record("Change", namespace, "The state after a change, and the change's cause.", [*_CHANGE, *state]),
     )

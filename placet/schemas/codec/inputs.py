@@ -28,6 +28,8 @@ _SHOWN_MAX: Final = 512
 """Characters of anything from outside that an error repeats."""
 _SIGNAL: Final = Kind.SIGNAL
 _PROPOSAL: Final = Kind.PROPOSAL
+_READ_AT: Final = 11
+"""The place of `read_at` in a Proposal's values, where it has any."""
 _PRIORITIES: Final = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -105,10 +107,12 @@ class ProposalReader(InputReader):
         super().__init__(
             schemas, {name: payload_record("proposal", definition.entity, name) for name in definition.proposals}
         )
+        self._asks_read_at = definition.asks_read_at
         self._usual = {name: rule.priority for name, rule in definition.proposals.items()}
 
     def message_of(self, values: list[Any]) -> Message:
         """Return the message in a Proposal's values."""
+        read_at = values.pop(_READ_AT) if self._asks_read_at else None
         (
             input_id, entity_id, name, proposer, dedup_key, caused_by, given, issued_at, base_version,
             base_incarnation, valid_until, choice, _rationale, _model, _metadata,
@@ -120,7 +124,7 @@ class ProposalReader(InputReader):
             raise invalid_payload(sentence, input_id, entity_id, name)
         return Message(
             _PROPOSAL, name, input_id, entity_id, payload, issued_at, issued_at, dedup_key, caused_by,
-            valid_until, base_version, base_incarnation, priority, proposer,
+            valid_until, base_version, base_incarnation, priority, proposer, read_at,
         )  # fmt: skip
 
 
@@ -192,6 +196,7 @@ _ENVELOPE: Final[dict[str, Callable[[object], bool]]] = {
     "issued_at": _is_long,
     "base_version": _is_long,
     "valid_until": lambda value: value is None or _is_long(value),
+    "read_at": lambda value: value is None or _is_long(value),
     "base_incarnation": lambda value: value is None or _is_long(value),
 }
 """What the parts of a message may be."""
@@ -269,6 +274,7 @@ def _proposal_values(definition: Definition, message: Message, remarks: Remarks)
         "base_version": message.base_version,
         "base_incarnation": message.base_incarnation,
         "valid_until": message.valid_until,
+        **({"read_at": message.read_at} if definition.asks_read_at else {}),
         "priority": None if message.priority in (None, usual) else message.priority.name.lower(),
         "proposer": message.proposer,
         "rationale": remarks.rationale,

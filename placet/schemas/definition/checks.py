@@ -110,18 +110,20 @@ def _check_status(path: Path, status: str, known: tuple[str, ...]) -> Iterator[P
 
 def _check_rule(definition: Definition, path: Path, rule: SignalRule | ProposalRule) -> Iterator[Problem]:
     yield from _check_dedup(path, rule)
+    yield from _check_late(path, rule)
     fence = getattr(rule, "fence", "none")
     for index, name in enumerate(fence if isinstance(fence, tuple) else ()):
         known = ("status", *definition.fields)
         if name not in known:
             yield Problem((*path, "fence", index), f"the field {name!r} is not declared", suggest(name, known))
-    valid_for_ms = getattr(rule, "valid_for_ms", None)
-    if valid_for_ms is not None and valid_for_ms > definition.horizon_ms:
-        yield Problem(
-            (*path, "valid_for"),
-            "longer than the horizon: such an old proposal is TOO_LATE anyway",
-            "Shorten it, or lengthen `horizon`.",
-        )
+    for key in ("valid_for", "max_state_age"):
+        bound_ms = getattr(rule, f"{key}_ms", None)
+        if bound_ms is not None and bound_ms > definition.horizon_ms:
+            yield Problem(
+                (*path, key),
+                "longer than the horizon: such an old proposal is TOO_LATE anyway",
+                "Shorten it, or lengthen `horizon`.",
+            )
     for index, transition in enumerate(rule.transitions):
         yield from _check_transition(definition, (*path, "transitions", index), rule, transition)
     yield from _check_shadowed(definition, path, rule)
@@ -139,6 +141,25 @@ def _check_dedup(path: Path, rule: SignalRule | ProposalRule) -> Iterator[Proble
                 f"{name} is {expected(field)}: it cannot name an occasion",
                 "Use required fields of type string, int, long, boolean or timestamp.",
             )
+
+
+def _check_late(path: Path, rule: SignalRule | ProposalRule) -> Iterator[Problem]:
+    """Late facts have transitions of their own where the rule says `late: compensate`, and nowhere else."""
+    marked = [index for index, transition in enumerate(rule.transitions) if transition.late]
+    late = getattr(rule, "late", None)
+    if late != "compensate":
+        why = "late is for signals only" if late is None else "is never tried: the rule does not say `late: compensate`"
+        for index in marked:
+            yield Problem((*path, "transitions", index, "late"), why, "Remove it.")
+        return
+    at = (*path, "late")
+    if rule.dedup in ("newest", "once"):
+        why = "remembers no late fact: a retry would count again" if rule.dedup == "newest" else "takes no second fact"
+        yield Problem(at, f"`dedup: {rule.dedup}` {why}", "Leave `dedup` out, or name payload fields.")
+    if not marked:
+        yield Problem(at, "no transition is for late facts", "Mark one with `late: true`, or write `late: refuse`.")
+    elif len(marked) == len(rule.transitions):
+        yield Problem(at, "all transitions are for late facts", "Add one without `late: true`.")
 
 
 def _check_transition(
@@ -196,9 +217,9 @@ def _undeclared(path: Path, name: str, fields: Mapping[str, Field]) -> Problem:
 
 def _check_shadowed(definition: Definition, path: Path, rule: SignalRule | ProposalRule) -> Iterator[Problem]:
     """A transition without guard always holds: one that stands after it is never tried."""
-    taken: set[str] = set()
+    taken_by: dict[bool, set[str]] = {False: set(), True: set()}
     for index, transition in enumerate(rule.transitions):
-        leaves = definition.statuses_from(transition)
+        leaves, taken = definition.statuses_from(transition), taken_by[transition.late]
         if leaves and taken.issuperset(leaves):
             yield Problem(
                 (*path, "transitions", index),

@@ -12,6 +12,7 @@ fact is asked about only where its rule says that it comes again and again:
 - A fact that stays in a status (`not_at_home` counts attempts) may come again: in that status, and in all that the
   entity can go on to from there, short of deletion. Not in those before, which it has nothing to do with yet.
 - A fact that only moves on, or that is `dedup: once`, is over once it was applied.
+- With `elsewhere: ignore` all is said.
 
 Final statuses don't count: what is true of an entity after its end is worth an alarm.
 """
@@ -82,13 +83,13 @@ def warnings(definition: Definition) -> list[Problem]:
 
 def _ways(definition: Definition) -> Iterator[Way]:
     for section, name, rule in definition.rules():
-        taken: set[str] = set()
+        taken: dict[bool, set[str]] = {False: set(), True: set()}  # late facts have transitions of their own
         for index, transition in enumerate(rule.transitions):
-            leaves = definition.statuses_from(transition)
-            open_ = tuple(status for status in leaves if status not in taken)
+            leaves, behind = definition.statuses_from(transition), taken[transition.late]
+            open_ = tuple(status for status in leaves if status not in behind)
             yield Way((section, name, "transitions", index), transition, open_)
             if transition.guard is None:
-                taken.update(leaves)
+                behind.update(leaves)
 
 
 def _entered(ways: Iterable[Way], start: Iterable[str], *, through_absent: bool = True) -> frozenset[str]:
@@ -132,14 +133,29 @@ def _changes_nothing(reach: Reach) -> Iterator[tuple[Path, str]]:
 
 def _missed(reach: Reach) -> Iterator[tuple[Path, str]]:
     for name, rule in reach.definition.signals.items():
-        covered = {status for transition in rule.transitions for status in reach.definition.statuses_from(transition)}
+        covered = _covered(reach.definition, rule)
         comes = _where_it_comes(reach, name, rule) - covered - set(reach.definition.final)
         if missed := [status for status in reach.definition.statuses if status in comes]:
             yield ("signals", name), ", ".join(missed)
 
 
+def _covered(definition: Definition, rule: SignalRule) -> set[str]:
+    """The statuses in which a fact has a transition, if it is not late."""
+    timely = (transition for transition in rule.transitions if not transition.late)
+    return {status for transition in timely for status in definition.statuses_from(transition)}
+
+
+def _ignores_nothing(reach: Reach) -> Iterator[tuple[Path, str]]:
+    everywhere = {*reach.definition.statuses, ABSENT}
+    for name, rule in reach.definition.signals.items():
+        if rule.elsewhere == "ignore" and _covered(reach.definition, rule) >= everywhere:
+            yield ("signals", name, "elsewhere"), name
+
+
 def _where_it_comes(reach: Reach, name: str, rule: SignalRule) -> frozenset[str]:
     """The statuses in which a fact is to be expected; none, if it is over once it was applied."""
+    if rule.elsewhere == "ignore":
+        return frozenset()
     if rule.dedup == "newest":
         return reach.entered
     steps = [step for way in reach.of(("signals", name)) for step in way.steps(reach.entered)]
@@ -168,7 +184,8 @@ KINDS_OF_WARNING: Final = (
     KindOfWarning(
         _missed,
         "may come in {0}, and has no transition there: it is refused each time, with an alarm",
-        "Add a transition; one without `to`, `copy` and `set` takes it, and changes nothing.",
+        "Add a transition, or `elsewhere: ignore`, which refuses it without an alarm.",
     ),
+    KindOfWarning(_ignores_nothing, "{0} has a transition from each status, and from absent", "Remove it."),
 )
 """All kinds of gaps; a new one is a row here."""

@@ -145,19 +145,23 @@ def _inputs(
 
 _SETTINGS: dict[str, tuple[bool, str]] = {
     "dedup": (False, "Occasions get other keys: a retry that spans the change would be applied again."),
-    "late": (True, "A rule."),
+    "late": (True, "A rule: the newest fact of its name is remembered whatever it says."),
+    "elsewhere": (True, "A rule: facts that come in other statuses are an alarm, or none."),
     "fence": (True, "A rule: other changes make it stale."),
     "valid_for": (True, "A rule: it expires at another time."),
+    "max_state_age": (True, "A rule: a proposal that does not say `read_at` yet is refused where it is asked for."),
     "priority": (True, "A rule."),
 }
+_UNWRITTEN: dict[str, str] = {"elsewhere": "refuse"}
+"""What keys mean that the canonical form leaves out."""
 _TRANSITIONS = "Rules: what was sent under the old ones is judged by the new ones."
 
 
 def _settings(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
     for key, (compatible, why) in _SETTINGS.items():
-        if old.get(key) == new.get(key):
-            continue
-        yield Difference(f"{path}.{key}", f"{_shown(old.get(key))} -> {_shown(new.get(key))}", compatible, why)
+        was, comes = (written.get(key, _UNWRITTEN.get(key)) for written in (old, new))
+        if was != comes:
+            yield Difference(f"{path}.{key}", f"{_shown(was)} -> {_shown(comes)}", compatible, why)
     yield from _transitions(f"{path}.transitions", old["transitions"], new["transitions"])
 
 
@@ -179,6 +183,8 @@ def _shown(value: Any) -> str:
         return f"{{{', '.join(f'{key}: {_shown(one)}' for key, one in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "none" if value is None else str(value)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, StrictStr, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, PlainValidator, StrictBool, StrictStr, WithJsonSchema, model_validator
 from pydantic import Field as Key
 
 from placet.schemas.definition.field_types import Field, problem
@@ -178,6 +178,10 @@ class TransitionRule(Block):
         description="number, boolean, null: a literal; a string: an expression over the OLD state, so a text stands in "
         "quotes inside, `\"'high'\"`",
     )
+    late: StrictBool = Key(
+        default=False,
+        description="only late facts take it, no others do: of a signal with `late: compensate`, below `transitions`",
+    )
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
@@ -187,6 +191,7 @@ class TransitionRule(Block):
             **({} if self.guard is None else {"guard": self.guard}),
             **({"copy": list(self.copied)} if self.copied else {}),
             **({"set": dict(self.assigned)} if self.assigned else {}),
+            **({"late": True} if self.late else {}),
         }
 
 
@@ -239,14 +244,21 @@ class SignalRule(Rule):
         description="what names the occasion: the record's own key (`dedup_key`, else `signal_id`); `once` for each "
         "entity; only the `newest` event_time counts; or these payload fields",
     )
-    late: Literal["apply", "refuse"] = Key(
+    late: Literal["apply", "refuse", "compensate"] = Key(
         default="apply",
-        description="what becomes of an older fact after a newer one of the same name: `SUPERSEDED` or not",
+        description="what becomes of an older fact after a newer one of the same name: applied as any other, "
+        "`SUPERSEDED`, or it takes a transition of its own (`late: true`)",
+    )
+    elsewhere: Literal["refuse", "ignore"] = Key(
+        default="refuse",
+        description="what becomes of a fact in a status that no transition leaves: an alarm (`ILLEGAL_TRANSITION`), or "
+        "nothing (`IGNORED`)",
     )
 
     def written(self) -> dict[str, Any]:
-        """The canonical form, defaults filled in."""
-        return {**super().written(), "dedup": _listed(self.dedup), "late": self.late}
+        """The canonical form, defaults filled in, but for keys that came later: what is published keeps its digest."""
+        elsewhere = {} if self.elsewhere == "refuse" else {"elsewhere": self.elsewhere}
+        return {**super().written(), "dedup": _listed(self.dedup), "late": self.late, **elsewhere}
 
 
 class ProposalRule(Rule):
@@ -276,6 +288,12 @@ class ProposalRule(Rule):
         alias="valid_for",
         description="it expires so long after `issued_at` (`EXPIRED`), whatever the proposer says; at most the horizon",
     )
+    max_state_age_ms: Duration | None = Key(
+        default=None,
+        alias="max_state_age",
+        description="it is refused (`STATE_TOO_OLD`) so long after the state that it is based on was read (`read_at`), "
+        "and if it does not say when; at most the horizon",
+    )
     priority: Annotated[
         Priority, PlainValidator(_priority), WithJsonSchema({"enum": ["critical", "normal", "low"]})
     ] = Key(
@@ -286,13 +304,13 @@ class ProposalRule(Rule):
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
-        expiry = {} if self.valid_for_ms is None else {"valid_for": written_ms(self.valid_for_ms)}
+        bounds = {"valid_for": self.valid_for_ms, "max_state_age": self.max_state_age_ms}
         return {
             **super().written(),
             "dedup": _listed(self.dedup),
             "fence": _listed(self.fence),
             "priority": self.priority.name.lower(),
-            **expiry,
+            **{key: written_ms(bound_ms) for key, bound_ms in bounds.items() if bound_ms is not None},
         }
 
 

@@ -40,7 +40,7 @@ def json_schema() -> dict[str, Any]:
 
 def _allow_inline(rule: dict[str, Any], transition: dict[str, Any]) -> None:
     """A rule's single transition may stand inline: its keys beside the rule's own."""
-    inline = transition["properties"]
+    inline = {key: form for key, form in transition["properties"].items() if key != "late"}
     rule["properties"] = {**rule["properties"], **inline}
     rule["properties"]["payload"].update(_NAMED)
     rule["properties"]["transitions"]["minItems"] = 1

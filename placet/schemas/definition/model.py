@@ -127,6 +127,11 @@ class Definition(Block):
         ]
         return signals + [("proposals", name, rule) for name, rule in self.proposals.items()]
 
+    @cached_property
+    def asks_read_at(self) -> bool:
+        """Whether a proposal's age is bounded by the time at which its state was read."""
+        return any(rule.max_state_age_ms is not None for rule in self.proposals.values())
+
     def statuses_from(self, transition: TransitionRule) -> tuple[str, ...]:
         """The statuses that a transition leaves, `any` resolved."""
         if transition.from_ != (ANY,):

@@ -27,17 +27,21 @@ _OF_ENTITIES = ("admission", "authority", "limit", "limits", "migrate", "migrati
 LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES, "timer", "timers"))
 """Keys of later versions: refused by name, never ignored."""
 
-_TRANSITION = ("from", "to", "guard", "copy", "set")
-_RULE = ("payload", "dedup", "transitions", *_TRANSITION)
+_INLINE = ("from", "to", "guard", "copy", "set")
+_RULE = ("payload", "dedup", "transitions", *_INLINE)
 _FIELD = ("type", "default", "doc", "symbols", "items", "values", "precision", "scale")
+_PROPOSALS_ONLY = ("fence", "valid_for", "max_state_age", "priority")
 _KNOWN: dict[str, tuple[str, ...]] = {
     "top": ("entity", "version", "horizon", "statuses", "final", "fields", "signals", "proposals", "invariants"),
-    "signals": (*_RULE, "late"),
-    "proposals": (*_RULE, "fence", "valid_for", "priority"),
-    "transition": _TRANSITION,
+    "signals": (*_RULE, "late", "elsewhere"),
+    "proposals": (*_RULE, *_PROPOSALS_ONLY),
+    "transition": (*_INLINE, "late"),
     "field": _FIELD,
 }
-_PROPOSALS_ONLY = ("fence", "valid_for", "priority")
+_SIGNALS_ONLY = {
+    "late": "Remove it; `valid_for` bounds a proposal's age.",
+    "elsewhere": "Remove it: whoever proposes is told that nothing came of it.",
+}
 
 _FIXES: dict[str, str] = {
     "missing": "Add `{key}: …`.",
@@ -78,8 +82,8 @@ def _unknown_key(path: Path, key: str) -> Problem:
         )
     if section == "signals" and key in _PROPOSALS_ONLY:
         return Problem(path, f"{key} is for proposals only: signals are facts", "Remove it.")
-    if section == "proposals" and key == "late":
-        return Problem(path, "late is for signals only", "Remove it; `valid_for` bounds a proposal's age.")
+    if section == "proposals" and key in _SIGNALS_ONLY:
+        return Problem(path, f"{key} is for signals only", _SIGNALS_ONLY[key])
     return Problem(path, f"the key {key!r} is not known", suggest(key, _KNOWN[section]))
 
 

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from placet.schemas.decision import Outcome, Reason
+from placet.schemas.decision import BY_DESIGN, Outcome, Reason
 from placet.schemas.definition.model import Definition
 from placet.schemas.messages import Kind
 from placet.streams.runtime import Runtime
@@ -44,8 +44,8 @@ METRICS = (
     Metric("placet_records_processed_total", "counter", ("topic", "partition"), "records",
            "Inputs that were decided and committed, of each partition of the input topics; to be read beside the lag."),
     Metric("placet_refused_facts_total", "counter", ("entity", "reason"), "decisions",
-           "Signals that were refused, but for SUPERSEDED, which is what `dedup: newest` and `late: refuse` ask for. A "
-           "fact can't be argued with: look into each."),
+           "Signals that were refused, but for SUPERSEDED and IGNORED, which is what `dedup: newest`, `late` and "
+           "`elsewhere: ignore` ask for. A fact can't be argued with: look into each."),
     Metric("placet_dead_letters_total", "counter", ("entity", "reason"), "records",
            "Inputs that did not decode; their bytes are in the dead letters."),
     Metric("placet_decision_latency_seconds", "histogram", ("entity",), "seconds",
@@ -100,7 +100,7 @@ _PHASES = ("running", "waiting", "restoring", "stopped")
 _Labels: TypeAlias = tuple[str, ...]
 _RESULTS = ("committed", "aborted", "migrated")
 _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
-_NO_ALARM = (Reason.NONE, Reason.REPEATED, Reason.SUPERSEDED)
+_NO_ALARM = BY_DESIGN | {Reason.NONE, Reason.REPEATED}
 _REFUSALS = tuple(reason.name for reason in Reason if reason not in _NO_ALARM)
 
 
