@@ -16,7 +16,7 @@ from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Final, final
 
-from placet.processors.expressions.assignments import assign, is_boolean
+from placet.processors.expressions.assignments import as_text, assign, is_boolean
 from placet.processors.expressions.compile import compile_expression
 from placet.processors.expressions.functions import function_digest
 from placet.processors.expressions.scope import Compiled, Evaluate, Failed, FunctionCall, Scope, Variable
@@ -248,7 +248,7 @@ class _Compiler:
             if evaluate is not None:
                 assignments.append((name, evaluate))
         texts = [f"{name} = payload.{name}" for name in written.copied]
-        texts += [f"{name} = {_as_text(value)}" for name, value in written.assigned.items()]
+        texts += [f"{name} = {as_text(value)}" for name, value in written.assigned.items()]
         number, late = int(path[-1]), written.late
         return Transition(written.to, guard, written.guard or "", assignments, tuple(texts), number, late)
 
@@ -345,7 +345,3 @@ _BUILT_IN: dict[str, Variable] = {
     "decided_at": _built_in("decided_at", "timestamp"),
     "proposer": _built_in("proposer", "string"),
 }
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))

@@ -292,7 +292,6 @@ def test_show_says_where_the_table_has_holes() -> None:
 
     assert [line for line in lines if " is refused in: " in line] == [
         "device_paired is refused in: normal, elevated, alert, escalated",
-        "heart_rate is refused in: absent",
         "all_clear is refused in: absent, normal, elevated",
         "device_unpaired is refused in: absent",
         "escalate is refused in: absent, normal, elevated, escalated",

@@ -16,7 +16,7 @@ from placet.processors.expressions.scope import Compiled, Evaluate, Failed, Scop
 from placet.schemas.definition.field_types import Field, accepts, expected, in_scale
 from placet.schemas.errors import DefinitionError
 
-__all__ = ["assign", "is_boolean"]
+__all__ = ["as_text", "assign", "is_boolean"]
 
 _STATIC: dict[str, tuple[str, ...]] = {
     "string": ("STRING",),
@@ -198,3 +198,8 @@ def _widened(value: Any, field: Field) -> Any:
     if field.items == "double" and type(value) is list:
         return [float(item) if type(item) is int else item for item in value]
     return value
+
+
+def as_text(value: Any) -> str:
+    """Return a right-hand side as its author wrote it."""
+    return value if isinstance(value, str) else {True: "true", False: "false", None: "null"}.get(value, str(value))
