@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import shutil
 import signal
 import sys
@@ -31,6 +33,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -39,6 +42,7 @@ from bench.soak.follower import Follower
 from bench.soak.report import as_json, print_report
 from bench.soak.run import Run, Seen
 from bench.soak.site import BROKER_SESSION_S, Loaded, Site, SoakError
+from placet.devbroker.jars import KAFKA_VERSION
 from placet.schemas.errors import PlacetError
 from placet.streams.telemetry.build import kind_of_build
 from tests.cluster import Cluster
@@ -115,7 +119,8 @@ def _arguments() -> argparse.Namespace:
 def _about(asked: argparse.Namespace, began_s: float) -> dict[str, Any]:
     return {
         "seed": asked.seed, "minutes": asked.minutes, "away_s": asked.away_s, "calm_s": asked.calm_s,
-        "build": kind_of_build(), "seconds": round(time.monotonic() - began_s),
+        "build": kind_of_build(), "python": platform.python_version(), "kafka": KAFKA_VERSION, "cores": os.cpu_count(),
+        "seconds": round(time.monotonic() - began_s),
     }  # fmt: skip
 
 
@@ -128,7 +133,7 @@ def main() -> int:
         seen = soak(asked, out, folder, threading.Event())
         found = as_json(seen, _about(asked, began_s))
         keep = not found["holds"]
-    except (SoakError, PlacetError, AssertionError) as error:
+    except (SoakError, PlacetError, KafkaException, AssertionError) as error:
         out.print(f"ops/soak: {error}", style="red", markup=False)
         return 1
     except KeyboardInterrupt:

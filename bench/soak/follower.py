@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from threading import Event, Lock, Thread
 from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
-from bench.soak.waits import Gap, Waits
+from bench.soak.waits import Waits
 from placet.schemas.codec.codec import Codec
 
 __all__ = ["Follower"]
@@ -62,11 +61,6 @@ class Follower:
         """How many decisions were seen."""
         with self._lock:
             return self._waits.decisions
-
-    def longest(self, since_ms: float, until_ms: float) -> Gap:
-        """See `Waits.longest`; as far as it has read."""
-        with self._lock:
-            return self._waits.longest(since_ms, until_ms, time.time() * 1000)
 
     def has_read(self, ends: Mapping[tuple[str, int], int]) -> bool:
         """Whether it has come to these ends."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,13 +13,15 @@ from typing import Any, Final
 
 from bench.soak.follower import Follower
 from bench.soak.schedule import Kind, in_turn
-from bench.soak.site import Life, Site, SoakError
+from bench.soak.site import KILLED, Life, Site, SoakError
 from bench.soak.waits import Waits
 
 __all__ = ["Event", "Run", "Seen"]
 
 FLOWS_AFTER_S: Final = 20.0
 """Behind a fault. A copier that copies nothing then hangs for good (librdkafka #5511)."""
+
+VERIFIED_WITHIN_S: Final = 1_800.0
 
 
 @dataclass
@@ -120,7 +123,7 @@ class Run:
 
     def look(self) -> Seen:
         """End the load, wait until all is decided, end the gates, verify what they wrote."""
-        site, world = self._site, self._site.world
+        site = self._site
         site.amid = "the end"
         trouble = [event.failed for event in self.events if event.failed] + site.trouble
         steps: tuple[Callable[[], None], ...] = (
@@ -132,17 +135,22 @@ class Run:
         for step in steps:
             try:
                 step()
-            except (SoakError, AssertionError) as error:
-                trouble.append(str(error))
-                site.says(str(error))
-        site.says("placet verify decides everything again")
-        done = world.placet("verify", "--output", "json", check=False, timeout_s=1_800)
-        said: dict[str, Any] | str = json.loads(done.stdout) if done.stdout.startswith("{") else done.stderr
+            except Exception as error:  # noqa: BLE001 - told in the report, and the other steps are taken
+                trouble.append(f"at the end: {type(error).__name__}: {error}")
+                site.says(trouble[-1])
         ran = {event.kind for event in self.events}
         return Seen(
             self.events, [kind.name for kind in self._kinds if kind.name not in ran], self._follower.close(),
-            site.lives, trouble, (done.returncode, said), site.stop.is_set(),
+            site.lives, trouble, self._verified(), site.stop.is_set(),
         )  # fmt: skip
+
+    def _verified(self) -> tuple[int, dict[str, Any] | str]:
+        self._site.says("placet verify decides everything again")
+        try:
+            done = self._site.world.placet("verify", "--output", "json", check=False, timeout_s=VERIFIED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            return KILLED, f"it did not end within {VERIFIED_WITHIN_S:g} s"
+        return done.returncode, json.loads(done.stdout) if done.stdout.startswith("{") else done.stderr
 
     def _all_is_decided(self) -> bool:
         world = self._site.world
