@@ -129,7 +129,7 @@ def _life(life: Life) -> dict[str, Any]:
     first, last, slopes = life.samples[:1], life.samples[-1:], slopes_of(life.samples)
     return {
         "log": life.log, "exit_code": life.found, "expected": life.expected, "amid": life.amid,
-        "seconds": round(last[0].at_s - first[0].at_s) if first else 0,
+        "seconds": round(last[0].at_s - life.began_s) if last else 0,
         "rss_mib": [round(sample.rss_mib, 1) for sample in first + last],
         "files": [sample.files for sample in first + last], "threads": [sample.threads for sample in first + last],
         "per_hour": {name: round(value, 2) for name, value in slopes._asdict().items()} if slopes else None,

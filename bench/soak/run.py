@@ -18,6 +18,8 @@ from bench.soak.waits import Waits
 
 __all__ = ["Event", "Run", "Seen"]
 
+BETWEEN_S: Final = 3.0
+"""Facts that come so shortly before a fault wait because of it, and count for neither fault."""
 FLOWS_AFTER_S: Final = 20.0
 """Behind a fault. A copier that copies nothing then hangs for good (librdkafka #5511)."""
 
@@ -30,7 +32,9 @@ class Event:
 
     Attributes:
         kind: its name.
-        since_s: when it began, `over_s`: when it was over, `until_s`: when the calm behind it was; since the epoch.
+        since_s: when it began; since the epoch, in seconds.
+        over_s: when it was over.
+        until_s: when the calm behind it was over, but for the last moment before the next one.
         said: what was done, in order.
         copier_anew: whether the copier hung after it and was started anew.
         failed: what did not go as it should.
@@ -106,6 +110,7 @@ class Run:
             event.over_s = time.time()
             self._calm(event)
             event.until_s = time.time()
+            site.pause(BETWEEN_S)
             for what, holds in (
                 ("the load has ended", site.outage.loads),
                 (self._follower.failed, not self._follower.failed),
@@ -114,12 +119,12 @@ class Run:
                     raise SoakError(what)
 
     def _calm(self, event: Event) -> None:
-        self._site.pause(min(FLOWS_AFTER_S, self._calm_s / 2))
         began_s = time.monotonic()
+        self._site.pause(min(FLOWS_AFTER_S, self._calm_s / 2))
         if not self._site.stop.is_set() and self._site.copier_stands():
             event.copier_anew = True
             self._site.outage.restart_copier()
-        self._site.pause(self._calm_s - min(FLOWS_AFTER_S, self._calm_s / 2) - (time.monotonic() - began_s))
+        self._site.pause(self._calm_s - BETWEEN_S - (time.monotonic() - began_s))
 
     def look(self) -> Seen:
         """End the load, wait until all is decided, end the gates, verify what they wrote."""

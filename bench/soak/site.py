@@ -34,6 +34,8 @@ GATE_SESSION_S: Final = 45.0
 GATES: Final = ("a", "b", "c")
 KILLED: Final = -9
 SAMPLE_EVERY_S: Final = 5.0
+LOADED_S: Final = 10.0
+"""After its start a gate has its modules, clients and tasks: what it takes before says nothing."""
 LOOK_EVERY_S: Final = 0.5
 
 
@@ -64,6 +66,7 @@ class Life:
     Attributes:
         name: the gate's.
         gate: the process and its log.
+        began_s: when it was started, by the clock of its samples.
         expected: the exit code with which it should end: none, as long as it should run.
         found: the one with which it has ended.
         amid: what was going on when it ended by itself.
@@ -72,6 +75,7 @@ class Life:
 
     name: str
     gate: Gate
+    began_s: float
     expected: int | None = None
     found: int | None = None
     amid: str = ""
@@ -109,7 +113,7 @@ class Site:
     ) -> None:
         self.outage, self.stop, self.says, self.away_s = outage, stop, says, away_s
         self._shows = shows
-        self.lives = [Life(name, gate) for name, gate in zip(GATES, outage.gates, strict=True)]
+        self.lives = [Life(name, gate, time.monotonic()) for name, gate in zip(GATES, outage.gates, strict=True)]
         self.now = {life.name: life for life in self.lives}
         self.amid = "the start"
         self.version = 1
@@ -174,7 +178,7 @@ class Site:
         if now_s >= self._sampled_s + SAMPLE_EVERY_S:
             self._sampled_s = now_s
             for life in self.now.values():
-                sample = sample_of(life.gate.process.pid, now_s)
+                sample = sample_of(life.gate.process.pid, now_s) if now_s >= life.began_s + LOADED_S else None
                 if sample is not None and life.found is None:
                     life.samples.append(sample)
         self._shows()
@@ -193,7 +197,7 @@ class Site:
     def start(self, name: str) -> Life:
         """Start a gate that does not run."""
         attempt = 1 + sum(life.name == name for life in self.lives)
-        life = self.now[name] = Life(name, self.world.gate(name, attempt=f"-{attempt}"))
+        life = self.now[name] = Life(name, self.world.gate(name, attempt=f"-{attempt}"), time.monotonic())
         self.lives.append(life)
         return life
 
@@ -229,6 +233,7 @@ class Site:
 
     def widen(self) -> None:
         """Publish the wider rules."""
+        self.says(f"version {self.version + 1} of the rules is published: a field and a fact more")
         file = self.world.folder / f"wider-{self.version + 1}.yaml"
         file.write_text(wider(self.version + 1))
         self._changed("publish", str(file))
@@ -236,6 +241,7 @@ class Site:
 
     def narrow(self) -> None:
         """Withdraw them: what they had added is removed, which wants to be forced."""
+        self.says(f"version {self.version} of the rules is withdrawn")
         self.outage.load.widened = False
         self._changed("withdraw", self.world.definition.entity, "--to", "1", "--force")
 

@@ -88,7 +88,7 @@ class World:
         self.partitions = partitions
         self.gates: list[Gate] = []
         self.producer = Producer(
-            {"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2}
+            {"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2, "log_level": 2}
         )
 
     def __enter__(self) -> World:

@@ -184,7 +184,7 @@ def test_the_coordinator_of_transactions_is_found_by_the_hash_of_java() -> None:
 def life(folder: Path, name: str, expected: int | None = 0, found: int | None = 0, said: str = "") -> Life:
     log = folder / f"{name}.log"
     log.write_text(said)
-    return Life(name[0], Gate(cast("Any", None), log), expected, found, amid="the end")
+    return Life(name[0], Gate(cast("Any", None), log), 1_000.0, expected, found, amid="the end")
 
 
 def seen_with(*lives: Life, trouble: list[str] | None = None, verify: tuple[int, Any] | None = None) -> Seen:
