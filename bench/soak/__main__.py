@@ -113,6 +113,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--calm-s", type=float, default=60, help="between two faults, in seconds (60)")
     parser.add_argument("--output", choices=("table", "json"), default="table", help="json: one object on stdout")
     parser.add_argument("--report", type=Path, help="that object into this file, too")
+    parser.add_argument(
+        "--logs", type=Path, help="the logs of gates and copier into this folder, whatever the verdicts"
+    )
     return parser.parse_args()
 
 
@@ -148,6 +151,10 @@ def main() -> int:
             print_report(Console(), seen, f"Under trouble for {asked.minutes:g} minutes, seed {asked.seed}")
         return 1 if keep else 0
     finally:
+        if asked.logs:
+            asked.logs.mkdir(parents=True, exist_ok=True)
+            for log in folder.glob("*.log"):
+                shutil.copy(log, asked.logs)
         shutil.rmtree(folder / "state", ignore_errors=True)
         if keep and any(folder.glob("*.log")):
             out.print(f"the gates' logs: {folder}", soft_wrap=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from random import Random
 from typing import Final
@@ -16,8 +17,7 @@ __all__ = ["MORTAL", "kinds"]
 
 MORTAL: Final = GATES[1:]
 """Gates that are killed. The first one lives on: of it is seen what a long life takes."""
-SHORT_FREEZE_S: Final = 15.0
-LONG_FREEZE_S: Final = GATE_SESSION_S + 10.0
+FREEZE_S: Final = 15.0
 
 
 def kinds(away_s: float) -> tuple[Kind, ...]:
@@ -34,8 +34,8 @@ def kinds(away_s: float) -> tuple[Kind, ...]:
         Kind("transaction coordinator away", back_s, transaction_coordinator),
         Kind("controller away", back_s, controller),
         Kind("gate killed", GATE_SESSION_S + 20, gate_killed),
-        Kind("gate frozen for a moment", SHORT_FREEZE_S, partial(gate_frozen, freeze_s=SHORT_FREEZE_S)),
-        Kind("gate frozen past its session", LONG_FREEZE_S, partial(gate_frozen, freeze_s=LONG_FREEZE_S)),
+        Kind("gate frozen for 15 s", FREEZE_S, gate_frozen),
+        Kind("gate frozen past its session", GATE_SESSION_S + 15, gate_frozen_long),
         Kind("gates restarted in turn", roll_s, gates_in_turn, ends_every_gate=True),
         Kind("brokers restarted in turn", 75, brokers_in_turn),
         Kind("rules published", 15, rules_published),
@@ -75,13 +75,27 @@ def gate_killed(site: Site, pick: Random) -> None:
     site.until(site.all_tasks_run, 120, f"gate {name} is back, and all tasks run")
 
 
-def gate_frozen(site: Site, pick: Random, freeze_s: float) -> None:
+def gate_frozen(site: Site, pick: Random) -> None:
     name = pick.choice(GATES)
-    site.says(f"gate {name} is frozen for {freeze_s:g} s")
+    site.says(f"gate {name} is frozen for {FREEZE_S:g} s")
+    with _frozen(site, name):
+        site.pause(FREEZE_S)
+
+
+def gate_frozen_long(site: Site, pick: Random) -> None:
+    """Until others have its tasks. A coordinator that moves meanwhile gives it another session."""
+    name = pick.choice(GATES)
+    site.says(f"gate {name} is frozen until others have its tasks")
+    with _frozen(site, name):
+        site.until(lambda: site.all_tasks_run(without=name), 4 * GATE_SESSION_S, "others have its tasks")
+
+
+@contextmanager
+def _frozen(site: Site, name: str) -> Iterator[None]:
     gate = site.now[name].gate
     gate.pause()
     try:
-        site.pause(freeze_s)
+        yield
     finally:
         gate.resume()
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from bench.soak.run import Event, Seen
 from bench.soak.site import KILLED, Life
 from bench.soak.slopes import LONG_ENOUGH_S, MOST_PER_H, WARM_UP_S, Slopes, slopes_of
-from bench.soak.waits import Gap
+from bench.soak.waits import Gap, Wait
 
 __all__ = ["Verdict", "as_json", "print_report", "verdicts"]
 
@@ -113,7 +113,8 @@ def as_json(seen: Seen, about: dict[str, Any]) -> dict[str, Any]:
             {
                 "kind": event.kind, "since_s": round(event.since_s, 3),
                 "seconds": round(event.over_s - event.since_s, 1),
-                "gates_s": round(gap.gates_s, 3), "copier_s": round(gap.copier_s, 3), "copier_anew": event.copier_anew,
+                "gates_s": gap.gates.seconds, "copier_s": gap.copier.seconds, "copier_anew": event.copier_anew,
+                "longest": {name: _where(wait, event) for name, wait in gap._asdict().items() if wait.came_ms},
                 "said": event.said, "failed": event.failed,
             }
             for event, gap in gaps_of(seen)
@@ -123,6 +124,11 @@ def as_json(seen: Seen, about: dict[str, Any]) -> dict[str, Any]:
         "decisions": seen.waits.decisions, "outcomes": dict(seen.waits.outcomes),
         "gates": [_life(life) for life in seen.lives],
     }  # fmt: skip
+
+
+def _where(wait: Wait, event: Event) -> dict[str, Any]:
+    """Which fact waited longest, by its time from the fault's start on."""
+    return {"partition": wait.partition, "came_s": round(wait.came_ms / 1000 - event.since_s, 3)}
 
 
 def _life(life: Life) -> dict[str, Any]:
@@ -170,8 +176,8 @@ def _faults(seen: Seen, title: str) -> Table:
     for kind, found in by_kind.items():
         anew = " *" if any(event.copier_anew for event, _ in found) else ""
         table.add_row(
-            kind, str(len(found)), f"{max(gap.gates_s for _, gap in found):.1f} s",
-            f"{max(gap.copier_s for _, gap in found):.1f} s{anew}",
+            kind, str(len(found)), f"{max(gap.gates.seconds for _, gap in found):.1f} s",
+            f"{max(gap.copier.seconds for _, gap in found):.1f} s{anew}",
         )  # fmt: skip
     return table
 

@@ -7,17 +7,25 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
-__all__ = ["Gap", "Waits"]
+__all__ = ["Gap", "Wait", "Waits"]
 
 Place: TypeAlias = tuple[str, int]
 """A topic and a partition."""
 
 
-class Gap(NamedTuple):
-    """The longest time that a fact waited, in seconds: for its decision, and for its copy."""
+class Wait(NamedTuple):
+    """How long a fact waited, in seconds; its partition, and when it came, in milliseconds since the epoch."""
 
-    gates_s: float
-    copier_s: float
+    seconds: float
+    partition: int = -1
+    came_ms: int = 0
+
+
+class Gap(NamedTuple):
+    """The longest wait of a fact: for its decision, and for its copy."""
+
+    gates: Wait
+    copier: Wait
 
 
 class Waits:
@@ -101,16 +109,16 @@ class Waits:
 
         What did not come out yet waits until now. The copies of a partition are in the order of its facts.
         """
-        gates_ms = copier_ms = 0.0
+        gates = copier = Wait(0.0)
         for (topic, partition), times in self._came.items():
             if topic != self._facts:
                 continue
             decided, copied = self._decided.get((topic, partition)), self._copied.get(partition)
             for offset, at_ms in enumerate(times):
                 if since_ms <= at_ms < until_ms:
-                    gates_ms = max(gates_ms, (self._at(decided, offset) or now_ms) - at_ms)
-                    copier_ms = max(copier_ms, (self._at(copied, offset) or now_ms) - at_ms)
-        return Gap(gates_ms / 1000, copier_ms / 1000)
+                    gates = max(gates, Wait(((self._at(decided, offset) or now_ms) - at_ms) / 1000, partition, at_ms))
+                    copier = max(copier, Wait(((self._at(copied, offset) or now_ms) - at_ms) / 1000, partition, at_ms))
+        return Gap(gates, copier)
 
     @staticmethod
     def _at(times: array[int] | None, offset: int) -> int:

@@ -18,7 +18,7 @@ from bench.soak.run import Event, Seen
 from bench.soak.schedule import Kind, in_turn
 from bench.soak.site import GATES, Life, transactions_of
 from bench.soak.slopes import LONG_ENOUGH_S, WARM_UP_S, Sample, sample_of, slopes_of
-from bench.soak.waits import Gap, Waits
+from bench.soak.waits import Gap, Wait, Waits
 from placet.definitions import load_definition, parse_definition
 from placet.schemas.definition.diff import differences, is_compatible
 from placet.schemas.messages import Kind as MessageKind
@@ -93,10 +93,11 @@ def test_the_longest_wait_is_that_of_the_facts_of_a_time() -> None:
     waits.decided("facts", 0, 1, 4_500, "ACCEPTED")
     waits.copied(0, 1_020)
     waits.copied(0, 2_600)
-    assert waits.longest(1_000, 1_500, 9_000) == Gap(0.05, 0.02)
-    assert waits.longest(2_000, 3_000, 9_000) == Gap(2.5, 0.6)
-    assert waits.longest(3_000, 4_000, 9_000) == Gap(0.5, 6.0), "what has no copy waits still"
-    assert waits.longest(4_000, 5_000, 9_000) == Gap(0, 0)
+    assert waits.longest(1_000, 1_500, 9_000) == Gap(Wait(0.05, 0, 1_000), Wait(0.02, 0, 1_000))
+    assert waits.longest(2_000, 3_000, 9_000) == Gap(Wait(2.5, 0, 2_000), Wait(0.6, 0, 2_000))
+    assert waits.longest(3_000, 4_000, 9_000).gates.seconds == 0.5
+    assert waits.longest(3_000, 4_000, 9_000).copier.seconds == 6.0, "what has no copy waits still"
+    assert waits.longest(4_000, 5_000, 9_000) == Gap(Wait(0), Wait(0))
     assert (waits.inputs, waits.facts, waits.decisions, waits.copies) == (4, 3, 3, 2)
     assert waits.outcomes == {"ACCEPTED": 2, "REFUSED": 1}
 
@@ -211,6 +212,7 @@ def test_a_run_without_trouble_holds_and_is_told(tmp_path: Path, capsys: pytest.
     assert [(fault["kind"], fault["gates_s"], fault["copier_s"]) for fault in found["faults"]] == [
         ("gate killed", 1.5, 0.1)
     ]
+    assert found["faults"][0]["longest"]["gates"] == {"partition": 0, "came_s": 0.0}
     assert found["gates"][0]["per_hour"]["rss_mib"] == pytest.approx(10, abs=0.2)
     assert json.loads(json.dumps(found)) == found
     print_report(Console(width=200), seen, "Under trouble")
