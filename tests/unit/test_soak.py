@@ -232,9 +232,9 @@ def test_a_short_run_says_nothing_of_growth(tmp_path: Path) -> None:
 
 def test_each_thing_that_should_not_be_is_named(tmp_path: Path) -> None:
     growing = life(tmp_path, "a")
-    growing.samples = life_of(3_600, 100)
+    growing.samples = life_of(3_600, 120)
     assert [text.partition(":")[0] for text in failing(seen_with(growing))] == [
-        "memory of a gate grow by at most 48 MiB an hour"
+        "memory of a gate grow by at most 96 MiB an hour"
     ]
     assert failing(seen_with(life(tmp_path, "c-2", None, 70))) == [
         "each gate ended as it should: c-2.log ended with 70 amid: the end"
