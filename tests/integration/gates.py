@@ -88,7 +88,7 @@ class World:
         self.partitions = partitions
         self.gates: list[Gate] = []
         self.producer = Producer(
-            {"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2}
+            {"bootstrap.servers": bootstrap_servers, "partitioner": "murmur2_random", "linger.ms": 2, "log_level": 2}
         )
 
     def __enter__(self) -> World:
@@ -110,12 +110,15 @@ class World:
             **more,
         }
 
-    def placet(self, *arguments: str, check: bool = True, **more: str) -> subprocess.CompletedProcess[str]:
+    def placet(
+        self, *arguments: str, check: bool = True, timeout_s: float = 120, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of the shell to its end."""
         command = [sys.executable, "-m", "placet.cli", *arguments]
         done = subprocess.run(
-            command, env=self.environment(**more), capture_output=True, text=True, timeout=120, check=False
-        )
+            command, env=self.environment(**more), capture_output=True, text=True, timeout=timeout_s, check=False,
+            start_new_session=True,
+        )  # fmt: skip
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -133,6 +136,7 @@ class World:
                 env=environment,
                 stdout=out,
                 stderr=out,
+                start_new_session=True,  # Ctrl-C in the terminal is the caller's to handle
             )
         gate = Gate(process, log)
         self.gates.append(gate)

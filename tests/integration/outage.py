@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -31,16 +32,24 @@ _COPIER = Path(__file__).with_name("plain_copier.py")
 
 
 class Outage:
-    """A world with two gates, a copier of the same facts, and a steady load: ten a second to each partition."""
+    """A world with gates, a copier of the same facts, and a steady load: ten a second to each partition.
 
-    def __init__(self, cluster: Cluster, folder: Path, app: str) -> None:
+    Args:
+        cluster: runs already.
+        folder: of logs and local state.
+        app: names topics and group.
+        gates: their names.
+    """
+
+    def __init__(self, cluster: Cluster, folder: Path, app: str, gates: Sequence[str] = ("a", "b")) -> None:
         self.cluster = cluster
+        self.names = gates
         self.world = World(cluster.bootstrap_servers, folder, app, partitions=PARTITIONS)
         self.copies = f"{app}-copies"
         self._stop = Event()
         self._copier: subprocess.Popen[bytes] | None = None
         self._load = Thread(target=self._send, name="load", daemon=True)
-        self._keys = [_key_of(partition) for partition in range(PARTITIONS)]
+        self._keys = [next(keys_of(partition)) for partition in range(PARTITIONS)]
         # What is sent is on the log at once where there is a leader. With acks=all, each of its requests would wait for
         # the dead broker's acknowledgement until the election, and so few facts would be there to wait.
         self._producer = Producer({
@@ -65,14 +74,16 @@ class Outage:
         )
         made[self.copies].result(20)
         self._start_copier()
-        self.gates = [self.world.gate(name) for name in ("a", "b")]
+        self.gates = [self.world.gate(name) for name in self.names]
         self._load.start()
         wait_until(lambda: self._flows(self.copies) and self._flows(self.world.topics.decisions), 60, "all flows")
 
     def _start_copier(self) -> None:
         where = [self.cluster.bootstrap_servers, self.copies, self.world.topics.signals, self.copies, self.copies]
         with (self.world.folder / "copier.log").open("ab") as log:
-            self._copier = subprocess.Popen([sys.executable, str(_COPIER), *where], stdout=log, stderr=log)
+            self._copier = subprocess.Popen(
+                [sys.executable, str(_COPIER), *where], stdout=log, stderr=log, start_new_session=True
+            )
 
     def restart_copier(self) -> None:
         """Start the copier anew: sending its positions can hang for ever (librdkafka #5511)."""
@@ -151,12 +162,22 @@ class Outage:
             found.setdefault(message.partition(), []).append(message.timestamp()[1])
         return found
 
+    @property
+    def loads(self) -> bool:
+        """Whether the load goes on."""
+        return self._load.is_alive()
+
+    def inputs(self, number: int) -> Iterator[tuple[str, int, str, bytes]]:
+        """What is sent at one of ten moments of a second, by topic, partition and key; `number` counts them."""
+        for partition, key in enumerate(self._keys):
+            value = self.world.signal_bytes(key, "added", {"amount": 1}, f"added-{key}-{number}")
+            yield self.world.topics.signals, partition, key, value
+
     def _send(self) -> None:
         for number in count():
             began_s = time.monotonic()
-            for partition, key in enumerate(self._keys):
-                value = self.world.signal_bytes(key, "added", {"amount": 1}, f"added-{key}-{number}")
-                self._producer.produce(self.world.topics.signals, value, key.encode(), partition)
+            for topic, partition, key, value in self.inputs(number):
+                self._producer.produce(topic, value, key.encode(), partition)
             self._producer.poll(0)
             if self._stop.wait(max(0.0, began_s + EVERY_S - time.monotonic())):
                 return
@@ -168,5 +189,6 @@ class Outage:
         return False
 
 
-def _key_of(partition: int) -> str:
-    return next(key for n in count() if partition_of((key := f"order-{n}").encode(), PARTITIONS) == partition)
+def keys_of(partition: int) -> Iterator[str]:
+    """Give one key of a partition after the other."""
+    return (key for n in count() if partition_of((key := f"order-{n}").encode(), PARTITIONS) == partition)

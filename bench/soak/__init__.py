@@ -1,0 +1,1 @@
+"""A long run of a real cluster under trouble: `ops/soak`."""
