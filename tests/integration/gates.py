@@ -25,7 +25,7 @@ from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.ledger import Commit
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change
-from placet.streams.topology import dead_letters_topic, entity_topics
+from placet.streams.topology import control_topic, dead_letters_topic, entity_topics
 
 DEFINITION = Path(__file__).with_name("order.yaml")
 
@@ -268,7 +268,7 @@ class World:
         ends = {
             (topic, partition): consumer.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
             for topic in topics
-            for partition in range(self.partitions)
+            for partition in range(1 if topic == control_topic(self.app) else self.partitions)
         }
         consumer.close()
         return {key: end for key, end in ends.items() if end > 0}

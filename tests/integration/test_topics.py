@@ -104,7 +104,7 @@ def test_from_nothing_to_topics_that_a_gate_runs_on(placet: Placet, admin: Admin
     assert made[f"{app}.control"] == 1
 
     again = placet("topics", "apply")
-    assert (again.returncode, again.stdout) == (0, "All 7 topics are as they must be.\n")
+    assert (again.returncode, again.stdout) == (0, "All 8 topics are as they must be.\n")
     assert placet("topics", "plan").returncode == 0
     assert verify(admin, app, [ORDER]) == []
 

@@ -92,10 +92,10 @@ class Feeder:
         cluster, key = self._world.cluster, message.entity_id.encode()
         topic = TOPICS.signals if message.kind is Kind.SIGNAL else TOPICS.proposals
         at = (topic, partition_of(key, PARTITIONS))
-        found = cluster.partition(at)
-        if found is None or found.leader < 0 or not found.takes_writes:
+        found, codec = cluster.partition(at), self._codec()
+        if found is None or found.leader < 0 or not found.takes_writes or codec is None:
             return None
-        transactional, value = producer_id >= 0, self._poison() if poison else self._codec().encode_message(message)
+        transactional, value = producer_id >= 0, self._poison() if poison else codec.encode_message(message)
         sequence = self._sequences.get(at, 0) if transactional else -1
         batch = ProducerBatch(producer_id, 0, sequence, transactional, [Piece(key, value, None)])
         found.log.append(batch, cluster.network.clock_ms(found.leader))
@@ -108,8 +108,8 @@ class Feeder:
         """Return what no gate can read: no record at all, or one of a schema that nobody has, which ends a batch."""
         return b"{}" if self._scale.note_bytes or self._world.choices.pick(2) else b"\xc3\x01schemaXY"
 
-    def _codec(self) -> Codec:
-        """Return the codec of a producer of any version that was published by now, and not overtaken."""
+    def _codec(self) -> Codec | None:
+        """Return the codec of a producer of any version that was published by now, and not overtaken; None before."""
         world = self._world
         if not world.scale.rolls:
             return CODEC
@@ -121,7 +121,7 @@ class Feeder:
             ]
             self._rulebook.take(records, end)
             self._codecs = [CODECS[entry.digest] for entry in self._rulebook.of(DEFINITION.entity)]
-        return self._codecs[world.choices.pick(len(self._codecs))] if self._codecs else CODEC
+        return self._codecs[world.choices.pick(len(self._codecs))] if self._codecs else None
 
     def _message(self) -> Message:
         choices = self._world.choices

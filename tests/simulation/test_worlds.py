@@ -126,7 +126,7 @@ def test_a_script_is_the_history_that_it_was_taken_from() -> None:
 def test_a_failing_history_is_found_made_small_and_told(tmp_path: Path) -> None:
     """With a bug in the gate: after an abort it goes on as if nothing had been committed."""
     with planted(BUGS["no-restore-after-abort"]) as folder:
-        many = run_on(folder, "tests.simulation.simulate", "--seeds", "60", "--keep", str(tmp_path))
+        many = run_on(folder, "tests.simulation.simulate", "--seeds", "400", "--keep", str(tmp_path))
         [script] = tmp_path.glob("standard-*.json")
         shown, chart = (
             run_on(folder, "tests.simulation.simulate", "--script", str(script), "--trace", *form)

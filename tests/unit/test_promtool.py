@@ -28,6 +28,7 @@ def scrape() -> str:
     gate.told.restoring({"flight-2": (3, 4)})
     gate.told.event("task stopped")
     gate.told.unfit_topics({"app.order.ledger": 1})
+    gate.told.can_not_run({"flight": "it lacks a function"}, outside=False)
     endpoint = Endpoint(LocalHost(), gate.told, "127.0.0.1", 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()
