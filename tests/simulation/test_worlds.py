@@ -183,12 +183,12 @@ def test_a_gate_that_lacks_the_code_waits_outside_the_group_until_a_withdrawal()
         members[second] = {member.client_id for member in world.cluster.group(APP).members.values()}
 
     roll(world, 5, b, 2)
-    roll(world, 20, b, 3)
-    for second in (4, 15, 30):
+    roll(world, 45, b, 3)  # later than all that a gate does now and then
+    for second in (4, 15, 55):
         at(world, second, partial(look, second))
     world.run()
     assert [*broken_invariants(world)] == []
-    assert members == {4: {"app.a", "app.b"}, 15: {"app.b"}, 30: {"app.a", "app.b"}}
+    assert members == {4: {"app.a", "app.b"}, 15: {"app.b"}, 55: {"app.a", "app.b"}}
     told = "\n".join(world.trace)
     assert "b.2: incompatible definition forced: entity=order, version=2, what=live gates can't run it" in told
     assert "a.1: rules in force can't be run here: entity=order, why=version 2 is in force" in told

@@ -88,7 +88,9 @@ class SimulatedAdmin:
         return self._ask({topic.topic: partial(create, topic) for topic in topics}, request_timeout)
 
     def describe_configs(self, resources: list[Any], /, *, request_timeout: float) -> dict[Any, Future[Any]]:
-        """See `AdminCalls`."""
+        """See `AdminCalls`: nothing at all is a mistake, as with topics to create, settings to change, and groups."""
+        if not resources:
+            raise ValueError("Expected non-empty list of ConfigResource objects")
         return self._ask({one: partial(self._configs, one) for one in resources}, request_timeout)
 
     def incremental_alter_configs(self, resources: list[Any], /, *, request_timeout: float) -> dict[Any, Future[Any]]:

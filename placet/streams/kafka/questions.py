@@ -164,7 +164,7 @@ class _Open:
 def ask_configs(client: AdminCalls, topics: Iterable[str], timeout_s: float) -> dict[str, Future[dict[str, str]]]:
     """Ask a broker for all settings of topics, in one request. Returns as `ask_topics` does."""
     asked = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
-    found = client.describe_configs(asked, request_timeout=timeout_s)
+    found = client.describe_configs(asked, request_timeout=timeout_s) if asked else {}  # of nothing it raises
     return {
         one.name: _handed_on(found[one], configs_of, f"describe the settings of {one.name}", _NOT_NOW_OR_ABSENT)
         for one in asked

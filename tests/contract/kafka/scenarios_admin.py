@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, TopicCollection
+import pytest
+from confluent_kafka import IsolationLevel, KafkaError, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, but without __all__
     AlterConfigOpType,
@@ -124,6 +125,15 @@ def topics_asked_for_together_are_answered_each_by_itself(kafka: KafkaUnderTest)
     settings = admin.describe_configs(resources, request_timeout=CALL_S)
     assert answer(kafka, settings[resources[0]])["cleanup.policy"].value == "compact"
     assert code_of(answer, kafka, settings[resources[1]]) == KafkaError.UNKNOWN_TOPIC_OR_PART
+
+
+def to_ask_for_the_settings_of_nothing_is_a_mistake(kafka: KafkaUnderTest) -> None:
+    """And not to ask for topics or offsets of none, which are simply none."""
+    admin = _admin(kafka)
+    with pytest.raises(ValueError, match="non-empty"):
+        admin.describe_configs([], request_timeout=CALL_S)
+    assert admin.describe_topics(TopicCollection([]), request_timeout=CALL_S) == {}
+    assert admin.list_offsets({}, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=CALL_S) == {}
 
 
 def partitions_that_are_added_are_told_to_a_client_that_knew_fewer(kafka: KafkaUnderTest) -> None:
