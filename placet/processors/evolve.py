@@ -12,6 +12,7 @@ from typing import Final
 from placet.processors.dedup import CheckedInput
 from placet.processors.machine import Dedup, Failed, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
+from placet.processors.timers import armed_after
 from placet.schemas.decision import Reason
 from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind, Value
@@ -23,7 +24,8 @@ __all__ = ["STATE_BYTES_MAX", "evolve"]
 STATE_BYTES_MAX: Final = 262_144
 """Largest encoded state, in bytes: every change writes it whole, and a restore reads it."""
 
-_PROPOSAL: Final = Kind.PROPOSAL
+_SIGNAL: Final = Kind.SIGNAL
+_TIMER: Final = Kind.TIMER
 _ONCE: Final = Dedup.ONCE
 
 
@@ -83,6 +85,9 @@ def evolve(
         applied,
         log_time if status == ABSENT else 0,
         carried,
+        armed_after(machine, state, status, fields, changed, version, log_time)
+        if machine.arming or state.armed
+        else None,
     )
     size = len(encode_state(after)) - (carried is None)  # an empty place is not counted: the limit stays where it was
     if size > STATE_BYTES_MAX:
@@ -93,7 +98,7 @@ def evolve(
 def _applied_after(state: EntityState, checked: CheckedInput, version: int, log_time: int) -> dict[str, Applied]:
     """What the state remembers by name: signals by their newest event_time, and what happens once."""
     rule, message = checked.rule, checked.message
-    if rule.kind is _PROPOSAL and rule.dedup is not _ONCE:
+    if rule.kind is not _SIGNAL and (rule.kind is _TIMER or rule.dedup is not _ONCE):
         return state.applied
     before = state.applied.get(rule.name)
     if before is not None and before.event_time > message.event_time:

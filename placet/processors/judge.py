@@ -6,13 +6,14 @@ from typing import Final, Protocol, TypeAlias, final
 
 from placet.processors.address import ENTITY_ID_BYTES_MAX, Place, address_error, broken_envelope
 from placet.processors.dedup import CheckedInput, identified
-from placet.processors.ladder import Times, decide, refuse_undecoded
-from placet.processors.machine import Machine
+from placet.processors.ladder import Times, decide, decide_timer, refuse_undecoded
+from placet.processors.machine import InputRule, Machine
 from placet.processors.refusal import Refusal
 from placet.processors.rules import Rules
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
+from placet.schemas.definition.timers import TimerRule
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
-from placet.schemas.ledger import AppliedEntry, MemoryEntry
+from placet.schemas.ledger import AppliedEntry, Disarmed, MemoryEntry
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, Change, EntityState
@@ -25,12 +26,14 @@ __all__ = [
     "check_message",
     "consequences",
     "decide_input",
+    "fire",
     "judge",
     "unknown_schema",
 ]
 
 
 _ACCEPTED: Final = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
+_NO_TRANSITIONS: Final = TimerRule.model_construct(transitions=())
 
 
 class View(Protocol):
@@ -62,7 +65,7 @@ class Verdict:
         self.after = after
 
 
-Entry: TypeAlias = Change | MemoryEntry | AppliedEntry
+Entry: TypeAlias = Change | MemoryEntry | AppliedEntry | Disarmed
 """What follows from an accepted input besides its decision."""
 
 
@@ -138,9 +141,31 @@ def decide_input(
     return Verdict(decision, message, state, after)
 
 
+def fire(rules: Rules, view: View, entity_id: str, name: str, times: Times) -> Verdict:
+    """Judge a timer that is due.
+
+    Args:
+        rules: those in force; one that they do not have any more is refused.
+        view: what is known.
+        entity_id: the entity.
+        name: of a timer that is armed in its state.
+        times: when it is judged; its log time is not before the timer is due.
+    """
+    state = view.state(entity_id)
+    armed = (state.armed or {})[name]
+    input_id = f"{name}/{state.incarnation}/{armed.version}"
+    message = Message(Kind.TIMER, name, input_id, entity_id, {}, armed.due, armed.due)
+    rule = rules.machine.rules.get((Kind.TIMER, name)) or InputRule(Kind.TIMER, name, _NO_TRANSITIONS)
+    decision, after = decide_timer(rules.machine, state, CheckedInput(message, rule, "", b""), times)
+    return Verdict(decision, message, state, after)
+
+
 def consequences(verdict: Verdict, at: Coordinates) -> list[Entry]:
-    """Return what an accepted input writes: a change, or the memory that no change carries."""
+    """Return what an input writes besides its decision: a change, or what no change carries."""
     decision, message, before, after = verdict.decision, verdict.message, verdict.before, verdict.after
+    if decision.timer is not None and not decision.changed:
+        life, armed = decision.timer
+        return [Disarmed(decision.entity_id, life, decision.name, armed, at.task_epoch, at.sequence)]
     if decision.outcome is not _ACCEPTED or message is None:
         return []
     if decision.changed:

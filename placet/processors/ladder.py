@@ -13,12 +13,12 @@ from placet.processors.dedup import CLOCK_AHEAD_MAX_MS, CheckedInput, memory_is_
 from placet.processors.evolve import evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
-from placet.schemas.decision import Conflict, Decision, First, Outcome, Reason
+from placet.schemas.decision import Conflict, Decision, Fired, First, Outcome, Reason
 from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Message, Value
 from placet.schemas.state import EVERY_FIELD, EntityState
 
-__all__ = ["LADDER", "LADDERS", "Times", "decide", "refuse_undecoded"]
+__all__ = ["LADDER", "LADDERS", "Times", "decide", "decide_timer", "refuse_undecoded"]
 
 LADDER: Final = 1
 """Version of the ladder, with what a state becomes: counted up whenever some input would be decided otherwise.
@@ -117,6 +117,45 @@ def _judged(
     refusal = _fenced(rule, state, message)
     if refusal is not None:
         return refusal
+    return _moved(machine, state, transitions, checked, times)
+
+
+def decide_timer(
+    machine: Machine, state: EntityState, checked: CheckedInput, times: Times
+) -> tuple[Decision, EntityState]:
+    """Judge a timer that is due: by the same table, without the rungs that ask whether an input is new, late or stale.
+
+    Args:
+        machine: the compiled definition.
+        state: the entity's state before, in which the timer is armed.
+        checked: the timer as an input.
+        times: when it is judged.
+
+    Returns:
+        The decision, and the state after it: one in which it is armed no more, unless it armed itself anew.
+    """
+    armed = (state.armed or {})[checked.rule.name]
+    disarmed = state.disarmed(checked.rule.name)
+    transitions = checked.rule.transitions.get(state.status)
+    if transitions is None:
+        found: EntityState | Refusal = Refusal(
+            Reason.ILLEGAL_TRANSITION, f"no timer `{checked.rule.name}` from `{state.status}`"
+        )
+    else:
+        found = _moved(machine, disarmed, transitions, checked, times)
+    if isinstance(found, Refusal):
+        decision, after = _answer(_REFUSED, found, state, state, checked), disarmed
+    else:
+        decision, after = _answer(_ACCEPTED, _NOTHING_AGAINST, state, found, checked), found
+    decision.timer = Fired(state.incarnation, armed.version)
+    return decision, after
+
+
+def _moved(
+    machine: Machine, state: EntityState, transitions: tuple[Transition, ...], checked: CheckedInput, times: Times
+) -> EntityState | Refusal:
+    """Rung 10: the state after the first transition whose guard holds."""
+    message = checked.message
     scope = Scope(
         _fields_of(machine, state),
         message.payload,
@@ -130,7 +169,7 @@ def _judged(
     transition = _first_that_holds(transitions, scope)
     if isinstance(transition, Refusal):
         return transition
-    return evolve(machine, state, transition, scope, checked, log_time)
+    return evolve(machine, state, transition, scope, checked, times.log_time)
 
 
 def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:

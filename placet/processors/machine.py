@@ -9,24 +9,27 @@ clock. `show`, the diagram and the gate read this same table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
 from operator import attrgetter
 from typing import Any, Final, final
 
+from placet.processors.arming import Arming, arming_of
 from placet.processors.expressions.assignments import as_text, assign, is_boolean
 from placet.processors.expressions.compile import compile_expression
 from placet.processors.expressions.functions import function_digest
 from placet.processors.expressions.scope import Compiled, Evaluate, Failed, FunctionCall, Scope, Variable
 from placet.processors.expressions.units import refuse_wrong_units
+from placet.processors.expressions.variables import BUILT_IN, payload_variables, state_variables
 from placet.processors.payloads import canonical_form, payload_check
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.definition.field_types import Field, in_scale
 from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
 from placet.schemas.definition.problems import Problem
 from placet.schemas.definition.sources import keep_both
+from placet.schemas.definition.timers import TimerRule
 from placet.schemas.definition.yaml import Path
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Priority, Value
@@ -45,7 +48,7 @@ __all__ = [
     "compile_problems",
 ]
 
-KINDS: Final = {"signals": Kind.SIGNAL, "proposals": Kind.PROPOSAL}
+KINDS: Final = {"signals": Kind.SIGNAL, "proposals": Kind.PROPOSAL, "timers": Kind.TIMER}
 
 
 class Dedup(IntEnum):
@@ -106,7 +109,7 @@ class InputRule:
         check_payload: gives "" or names the field whose value, as it was decoded, is none of the field.
     """
 
-    def __init__(self, kind: Kind, name: str, written: SignalRule | ProposalRule) -> None:
+    def __init__(self, kind: Kind, name: str, written: SignalRule | ProposalRule | TimerRule) -> None:
         self.kind = kind
         self.name = name
         dedup = written.dedup
@@ -114,12 +117,13 @@ class InputRule:
         self.dedup_fields: tuple[str, ...] = () if isinstance(dedup, str) else dedup
         self.asks_for_late = isinstance(written, SignalRule) and (written.late != "apply" or dedup == "newest")
         self.ignored_elsewhere = isinstance(written, SignalRule) and written.elsewhere == "ignore"
-        fence: str | tuple[str, ...] = "none" if isinstance(written, SignalRule) else written.fence
+        proposal = written if isinstance(written, ProposalRule) else None
+        fence: str | tuple[str, ...] = proposal.fence if proposal else "none"
         self.fence = Fence[fence.upper()] if isinstance(fence, str) else Fence.FIELDS
         self.fence_fields: tuple[str, ...] = () if isinstance(fence, str) else fence
-        self.valid_for_ms: int | None = None if isinstance(written, SignalRule) else written.valid_for_ms
-        self.max_state_age_ms: int | None = None if isinstance(written, SignalRule) else written.max_state_age_ms
-        self.priority = Priority.NORMAL if isinstance(written, SignalRule) else written.priority
+        self.valid_for_ms: int | None = proposal.valid_for_ms if proposal else None
+        self.max_state_age_ms: int | None = proposal.max_state_age_ms if proposal else None
+        self.priority = proposal.priority if proposal else Priority.NORMAL
         self.transitions: dict[str, tuple[Transition, ...]] = {}
         self.compensating: dict[str, tuple[Transition, ...]] = {}
         self.canonical = canonical_form(written.payload)
@@ -130,6 +134,7 @@ class InputRule:
 class Machine:
     """A compiled definition. `initial_fields` are the state fields of an absent entity: defaults, else None.
 
+    `arming` holds by status the timers that belong to it.
     `decimal_fields` are the state fields whose values local storage carries as text; `known_fields` sorts what a
     state of another version holds. `functions` are the calls of `python:` functions, by the place of their expression.
     """
@@ -145,6 +150,7 @@ class Machine:
     final: tuple[str, ...]
     decimal_fields: frozenset[str]
     known_fields: KnownFields
+    arming: dict[str, tuple[Arming, ...]]
     functions: tuple[tuple[str, FunctionCall], ...]
 
     @property
@@ -192,16 +198,14 @@ class _Compiler:
         self.problems: list[Problem] = []
         self._functions: list[tuple[str, FunctionCall]] = []
         self._initial: dict[str, Value] = {name: _initial(field) for name, field in definition.fields.items()}
-        self._state = {
-            f"state.{name}": Variable(f"state.{name}", field, _state_reader(name, field.default))
-            for name, field in definition.fields.items()
-        }
+        self._state = state_variables(definition.fields)
 
     def machine(self) -> Machine:
         definition = self._definition
         self._check_sources()
         rules: dict[tuple[Kind, str], InputRule] = {}
-        for section, name, written in definition.rules():
+        timers = [("timers", name, timer) for name, timer in definition.timers.items()]
+        for section, name, written in (*definition.rules(), *timers):
             kind = KINDS[section]
             rule = rules[kind, name] = InputRule(kind, name, written)
             for index, transition in enumerate(written.transitions):
@@ -221,6 +225,7 @@ class _Compiler:
             final=definition.final,
             decimal_fields=frozenset(name for name, field in definition.fields.items() if field.type == "decimal"),
             known_fields=KnownFields(definition.fields),
+            arming=arming_of(definition),
             functions=tuple(self._functions),
         )
 
@@ -237,8 +242,10 @@ class _Compiler:
                 problem = Problem((), error.message, error.fix)
             self.problems.append(problem)
 
-    def _transition(self, path: Path, rule: SignalRule | ProposalRule, written: TransitionRule) -> Transition:
-        names = {**self._state, **_payload_variables(rule.payload), **_BUILT_IN}
+    def _transition(
+        self, path: Path, rule: SignalRule | ProposalRule | TimerRule, written: TransitionRule
+    ) -> Transition:
+        names = {**self._state, **payload_variables(rule.payload), **BUILT_IN}
         creates = ABSENT in written.from_
         guard = self._guard((*path, "guard"), written.guard, names, creates=creates)
         fields = self._definition.fields
@@ -306,7 +313,7 @@ class _Compiler:
 
     def _invariants(self) -> Iterator[tuple[str, str, Evaluate]]:
         # An invariant speaks about the state alone, so that it can be checked on any state, without its input.
-        names = {**self._state, **{name: _BUILT_IN[name] for name in ("status", "version", "entity_id")}}
+        names = {**self._state, **{name: BUILT_IN[name] for name in ("status", "version", "entity_id")}}
         for name, text in self._definition.invariants.items():
             evaluate = self._guard(("invariants", name), text, names, creates=False)
             if evaluate is not None:
@@ -316,32 +323,3 @@ class _Compiler:
 def _initial(field: Field) -> Value:
     """The value of an absent entity's field; a decimal as the changelog gives it back."""
     return in_scale(field.default, field.scale or 0) if isinstance(field.default, Decimal) else field.default
-
-
-def _state_reader(name: str, default: Value) -> Callable[[Scope], Value]:
-    # A state from before the field existed has no such key.
-    return lambda scope: scope.fields.get(name, default)
-
-
-def _payload_reader(name: str) -> Callable[[Scope], Value]:
-    return lambda scope: scope.payload.get(name)
-
-
-def _payload_variables(payload: Mapping[str, Field]) -> dict[str, Variable]:
-    return {
-        f"payload.{name}": Variable(f"payload.{name}", field, _payload_reader(name)) for name, field in payload.items()
-    }
-
-
-def _built_in(name: str, written: str) -> Variable:
-    return Variable(name, Field.model_validate(written), attrgetter(name))
-
-
-_BUILT_IN: dict[str, Variable] = {
-    "status": _built_in("status", "string"),
-    "version": _built_in("version", "long"),
-    "entity_id": _built_in("entity_id", "string"),
-    "event_time": _built_in("event_time", "timestamp"),
-    "decided_at": _built_in("decided_at", "timestamp"),
-    "proposer": _built_in("proposer", "string"),
-}

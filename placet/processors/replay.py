@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 from placet.processors.address import Place
 from placet.processors.dedup import memory_kept_ms
-from placet.processors.judge import Entry, consequences, judge
+from placet.processors.judge import Entry, Verdict, consequences, fire, judge
 from placet.processors.ladder import Times
 from placet.processors.rules import Rules
+from placet.processors.timers import first_due
 from placet.schemas.codec.carried import KnownFields
-from placet.schemas.decision import Coordinates, Decision, Outcome
-from placet.schemas.ledger import AppliedEntry, LedgerEntry
-from placet.schemas.memory import Applied, Memory
+from placet.schemas.decision import Coordinates, Decision, Fired, Outcome
+from placet.schemas.ledger import AppliedEntry, Disarmed, LedgerEntry
+from placet.schemas.memory import Applied, Armed, Memory
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
 
@@ -56,7 +57,10 @@ class Replay:
         self._older: dict[_MemoryKey, Memory] = {}
         self._younger_since = 0
         self._known_fields: KnownFields | None = None
-        self._adopted: dict[type, Callable[[Any], None]] = {AppliedEntry: self._adopt_applied}
+        self._adopted: dict[type, Callable[[Any], None]] = {
+            AppliedEntry: self._adopt_applied,
+            Disarmed: self._adopt_disarmed,
+        }
 
     def state(self, entity_id: str) -> EntityState:
         """Return an entity's state as of now (see `View`), as the definition of the running re-run has it."""
@@ -85,6 +89,35 @@ class Replay:
         """
         self._known_fields, horizon_ms = rules.machine.known_fields, rules.machine.horizon_ms
         verdict = judge(rules, self, kind, key, value, self._place, Times(at.log_time, at.decided_at))
+        return self._taken_in(verdict, at, horizon_ms)
+
+    def rerun_timer(self, rules: Rules, entity_id: str, name: str, at: Coordinates) -> Rerun:
+        """Judge a timer again that is armed, and take in what follows from it.
+
+        Args:
+            rules: those that were in force.
+            entity_id: its entity.
+            name: its name.
+            at: when it fired, as recorded.
+        """
+        self._known_fields = rules.machine.known_fields
+        verdict = fire(rules, self, entity_id, name, Times(at.log_time, at.decided_at))
+        self._states[entity_id] = verdict.after
+        return self._taken_in(verdict, at, rules.machine.horizon_ms)
+
+    def armed(self, entity_id: str, name: str, fired: Fired) -> Armed | None:
+        """Return the timer that a decision names, if it is armed."""
+        state = self.state(entity_id)
+        timer = (state.armed or {}).get(name)
+        is_it = timer is not None and (state.incarnation, timer.version) == (fired.incarnation, fired.armed)
+        return timer if is_it else None
+
+    def overdue(self, before: int) -> list[tuple[str, tuple[int, str]]]:
+        """Return the entities with a timer that was due before a time, and time and name of each."""
+        found = ((entity, first_due(state, before)) for entity, state in self._states.items())
+        return [(entity, due) for entity, due in found if due is not None]
+
+    def _taken_in(self, verdict: Verdict, at: Coordinates, horizon_ms: int) -> Rerun:
         entries = consequences(verdict, at)
         if verdict.decision.outcome is Outcome.ACCEPTED and verdict.message is not None:
             entity_id = verdict.message.entity_id
@@ -93,7 +126,8 @@ class Replay:
                 self._states[entity_id] = verdict.after
             for entry in entries:
                 if entry.memory is not None:
-                    self._remember((kind, entity_id, verdict.decision.dedup_key), entry.memory, horizon_ms)
+                    key = (verdict.decision.kind, entity_id, verdict.decision.dedup_key)
+                    self._remember(key, entry.memory, horizon_ms)
         return Rerun(verdict.decision, entries, verdict.after)
 
     def adopt_change(self, change: Change) -> None:
@@ -122,6 +156,10 @@ class Replay:
         if state.incarnation == entry.incarnation and (known is None or _age(known) <= _age(entry.applied)):
             applied = {**state.applied, entry.name: entry.applied}
             self._states[entry.entity_id] = state.remembering(applied)
+
+    def _adopt_disarmed(self, entry: Disarmed) -> None:
+        if self.armed(entry.entity_id, entry.name, Fired(entry.incarnation, entry.armed)):
+            self._states[entry.entity_id] = self.state(entry.entity_id).disarmed(entry.name)
 
     def forget(self, entity_id: str) -> None:
         """Know nothing of an entity any more, as after its tombstone."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Applied", "Memory", "StateRow"]
+__all__ = ["Applied", "Armed", "Memory", "StateRow"]
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -17,6 +17,13 @@ class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
     payload_digest: bytes
     version: int
     log_time: int
+
+
+class Armed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A timer that waits: the log time from which on it may fire, ms since the epoch, and the version that armed it."""
+
+    due: int
+    version: int
 
 
 class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -39,3 +46,4 @@ class StateRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     applied: dict[str, Applied]
     deleted_at: int
     carried: dict[str, Any] | None = None
+    armed: dict[str, Armed] | None = None

@@ -1,4 +1,4 @@
-"""What comes in: signals (facts) and proposals (what an AI would like), after decoding."""
+"""What comes in: signals (facts) and proposals (what an AI would like), after decoding; and timers that are due."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ Value: TypeAlias = str | int | float | bool | Decimal | bytes | list[Any] | dict
 
 
 class Kind(IntEnum):
-    """Which input topic a record came from. Pinned: the numbers are part of the dedup memory's keys."""
+    """Where an input comes from: a topic, or an armed timer. Pinned: the numbers are part of dedup memory's keys."""
 
     SIGNAL = 1
     PROPOSAL = 2
+    TIMER = 3
 
 
 class Priority(IntEnum):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
-from placet.schemas.memory import Applied, Memory
+from placet.schemas.memory import Applied, Armed, Memory
 from placet.schemas.messages import Kind
 
 __all__ = ["ABSENT", "EVERY_FIELD", "UNSEEN", "Change", "EntityState"]
@@ -29,6 +29,7 @@ class EntityState:
     it survives the deletion until the entity is forgotten. `deleted_at` is the log
     time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.
     `carried` holds values of fields that the definition does not have (`schemas/codec/carried.py`), None without any.
+    `armed` holds the timers that wait, by name, None without any.
     """
 
     version: int
@@ -39,6 +40,7 @@ class EntityState:
     applied: dict[str, Applied]
     deleted_at: int
     carried: dict[str, Any] | None
+    armed: dict[str, Armed] | None
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class EntityState:
         applied: dict[str, Applied] | None = None,
         deleted_at: int = 0,
         carried: dict[str, Any] | None = None,
+        armed: dict[str, Armed] | None = None,
     ) -> None:
         self.version = version
         self.incarnation = incarnation
@@ -59,6 +62,7 @@ class EntityState:
         self.applied = {} if applied is None else applied
         self.deleted_at = deleted_at
         self.carried = carried
+        self.armed = armed
 
     def remembering(self, applied: dict[str, Applied]) -> EntityState:
         """Return the same state with other memory by name: no change, so that the version stays."""
@@ -71,7 +75,13 @@ class EntityState:
             applied,
             self.deleted_at,
             self.carried,
+            self.armed,
         )
+
+    def disarmed(self, name: str) -> EntityState:
+        """Return the same state without an armed timer: no change either."""
+        armed = {other: timer for other, timer in (self.armed or {}).items() if other != name}
+        return replace(self, armed=armed or None)
 
 
 UNSEEN: Final = EntityState()

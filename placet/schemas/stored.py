@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
-from placet.schemas.memory import Applied, Memory, StateRow
+from placet.schemas.memory import Applied, Armed, Memory, StateRow
 from placet.schemas.state import EntityState
 
 __all__ = ["decode_memory", "decode_state", "encode_memory", "encode_state"]
@@ -14,23 +14,26 @@ __all__ = ["decode_memory", "decode_state", "encode_memory", "encode_state"]
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_row: Final = msgspec.msgpack.Decoder(StateRow).decode
 _unpack_memory: Final = msgspec.msgpack.Decoder(Memory).decode
+_Row: TypeAlias = tuple[
+    int, int, str, dict[str, Any], dict[str, int], dict[str, Applied], int, dict[str, Any] | None,
+    dict[str, Armed] | None,
+]  # fmt: skip
 _parts: Final = msgspec.structs.astuple
 
 
 def encode_state(state: EntityState) -> bytes:
-    """Return a state's bytes."""
-    return _pack(
-        (
-            state.version,
-            state.incarnation,
-            state.status,
-            state.fields,
-            state.field_versions,
-            state.applied,
-            state.deleted_at,
-            state.carried,
-        )
+    """Return a state's bytes. A state without armed timers has no place for them: most have none."""
+    parts = (
+        state.version,
+        state.incarnation,
+        state.status,
+        state.fields,
+        state.field_versions,
+        state.applied,
+        state.deleted_at,
+        state.carried,
     )
+    return _pack(parts if state.armed is None else (*parts, state.armed))
 
 
 def decode_state(data: bytes) -> EntityState:
@@ -39,11 +42,11 @@ def decode_state(data: bytes) -> EntityState:
     Raises:
         msgspec.MsgspecError: the bytes are no state.
     """
-    version, incarnation, status, fields, versions, applied, deleted_at, carried = cast(
-        "tuple[int, int, str, dict[str, Any], dict[str, int], dict[str, Applied], int, dict[str, Any] | None]",
+    version, incarnation, status, fields, versions, applied, deleted_at, carried, armed = cast(
+        "_Row",
         _parts(_unpack_row(data)),
     )
-    return EntityState(version, incarnation, status, fields, versions, applied, deleted_at, carried)
+    return EntityState(version, incarnation, status, fields, versions, applied, deleted_at, carried, armed)
 
 
 def encode_memory(memory: Memory) -> bytes:

@@ -241,6 +241,10 @@ class TestDriver:
             TaskStopped: a task can't go on, such as after what another hand wrote to its topics.
         """
         self._gate.decide()
+        return self.take_decided()
+
+    def take_decided(self) -> list[Decided]:
+        """Return the decisions since the last call of this or of `run`: of timers, those that fired meanwhile."""
         decided: list[Decided] = []
         for number, position in enumerate(self._decisions_end):
             place = TopicPartition(self.topics.decisions, number)

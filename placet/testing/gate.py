@@ -17,6 +17,7 @@ from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, TaskStopped
+from placet.streams.loop.due_timers import NEVER
 from placet.streams.loop.task import Counts, Task
 from placet.streams.loop.worker import Worker
 from placet.streams.main import build
@@ -152,14 +153,22 @@ class MemoryGate:
             TaskStopped: a task can't go on.
             PlacetError: the gate ended itself.
         """
-        self._scheduler.start_ns += by_ms * 1_000_000
+        target_ms = self.now_ms + by_ms
         idle = [task_id for task_id in self._tasks if not self.log.waits_for(task_id)]
+        while (
+            due := min((self.task(task_id.partition).timers.next_due for task_id in idle), default=NEVER)
+        ) < target_ms:
+            self._go_to(max(self.now_ms, due + 1), idle)
+        self._go_to(target_ms, idle)
+
+    def _go_to(self, now_ms: int, idle: list[TaskId]) -> None:
+        self._scheduler.start_ns = now_ms * 1_000_000
         if any(self._is_due(task_id) for task_id in idle):
             self._run(lambda: not any(map(self._is_due, idle)) and self._cluster.transactions.all_ended())
 
     def _is_due(self, task_id: TaskId) -> bool:
         task = self.worker.tasks.get(task_id)
-        return task is None or task.needs_housekeeping(self.now_ms)
+        return task is None or task.timers.next_due < self.now_ms or task.needs_housekeeping(self.now_ms)
 
     def _has_decided(self, waiting: list[tuple[TopicPartition, int]]) -> bool:
         """Tell whether the tasks have stored what came of all inputs; what is decided is taken off the list."""

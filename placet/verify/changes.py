@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from placet.processors.replay import Replay
 from placet.schemas.errors import DecodeError
@@ -19,6 +19,8 @@ from placet.verify.values import differing
 __all__ = ["Changes"]
 
 _ANY_TIME: Final = 2**63
+
+_Cause: TypeAlias = tuple[str, int, str, str]
 
 
 class Changes:
@@ -58,7 +60,8 @@ class Changes:
         last_offset = -1
         for step in steps:
             at = step.recorded.at
-            record, change = written.pop((at.topic, at.offset), (None, None))
+            cause = _cause(at.topic, at.offset, step.recorded.decision.entity_id, step.recorded.decision.input_id)
+            record, change = written.pop(cause, (None, None))
             if record is not None and change is not None:
                 if record.offset < last_offset:
                     self._report.find(Check.ORDER, record, "it stands after a change that was decided later")
@@ -89,12 +92,12 @@ class Changes:
                 sentence = f"version {state.version} of {entity_id!r} follows from it, and is not in the changelog"
                 self._report.find(Check.STATE, step.recorded.record, sentence)
 
-    def _by_input(self, transaction: RecordedTransaction) -> dict[tuple[str, int], tuple[ConsumerRecord, Change]]:
-        written: dict[tuple[str, int], tuple[ConsumerRecord, Change]] = {}
+    def _by_input(self, transaction: RecordedTransaction) -> dict[_Cause, tuple[ConsumerRecord, Change]]:
+        written: dict[_Cause, tuple[ConsumerRecord, Change]] = {}
         for record, change, _ in transaction.changes:
             if change is None:
                 continue
-            key = (change.topic, change.offset)
+            key = _cause(change.topic, change.offset, change.entity_id, change.input_id)
             if key in written:
                 self._uncaused(
                     record, change, f"the decision on its input has another change, at offset {written[key][0].offset}"
@@ -159,6 +162,11 @@ class Changes:
         self._replay.forget(entity_id)
         self._wrong_last.pop(entity_id, None)
         self._missing_last.pop(entity_id, None)
+
+
+def _cause(topic: str, offset: int, entity_id: str, input_id: str) -> _Cause:
+    """Return what names an input: where it lies; of a timer, which lies nowhere, its entity and its id."""
+    return (topic, offset, "", "") if topic else ("", offset, entity_id, input_id)
 
 
 def _difference(record: ConsumerRecord, step: RerunStep) -> str:

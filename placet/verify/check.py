@@ -27,6 +27,7 @@ from placet.verify.records import RecordedTransaction
 from placet.verify.report import Check, Since, TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
+from placet.verify.timers import Timers
 
 __all__ = ["TaskCheck"]
 
@@ -48,7 +49,8 @@ class TaskCheck:
         self._rules = rules
         self._report = report
         self._replay = Replay(Place(scope.task_id.partition, scope.partitions))
-        self._decisions = Decisions(scope, rules, self._replay, inputs, report)
+        self._timers = Timers(self._replay, report)
+        self._decisions = Decisions(scope, rules, self._replay, self._timers, inputs, report)
         self._changes = Changes(scope, rules, self._replay, report)
         self._memories: dict[str, Memory] = {}
         self._why_kept = {"applied": self._why_applied_kept, "memory": self._why_memory_kept}
@@ -69,6 +71,7 @@ class TaskCheck:
             else:
                 self._check(transaction)
         self._decisions.check_rest()
+        self._timers.check_rest(self._decisions.log_time)
         self._changes.check_last_states()
 
     def _is_open(self, transaction: RecordedTransaction) -> bool:
@@ -78,10 +81,10 @@ class TaskCheck:
             return False
         if transaction.commit is not None:
             record, commit = transaction.commit
-            idle = not commit.decisions and record.timestamp >= scope.settled_before
-            return idle or any(span.end > scope.positions.get(span.topic, span.end) for span in commit.spans)
-        inputs = [(found.at.topic, found.at.offset) for found in transaction.decisions]
-        inputs += [(found.change.topic, found.change.offset) for found in transaction.changes if found.change]
+            unmoved = all(span.start == span.end for span in commit.spans) and record.timestamp >= scope.settled_before
+            return unmoved or any(span.end > scope.positions.get(span.topic, span.end) for span in commit.spans)
+        inputs = [(found.at.topic, found.at.offset) for found in transaction.decisions if found.at.topic]
+        inputs += [(one.topic, one.offset) for found in transaction.changes if (one := found.change) and one.topic]
         if inputs:
             return any(offset >= scope.positions.get(topic, 0) for topic, offset in inputs)
         return transaction.newest.timestamp >= scope.settled_before

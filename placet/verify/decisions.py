@@ -10,7 +10,7 @@ from placet.processors.judge import unknown_schema
 from placet.processors.replay import Replay, Rerun
 from placet.processors.rules import Rules
 from placet.schemas.codec.codec import Codec
-from placet.schemas.decision import Decision, Reason
+from placet.schemas.decision import Decision, Fired, Reason
 from placet.schemas.ledger import Commit, Span
 from placet.schemas.messages import Kind
 from placet.schemas.state import Change
@@ -20,6 +20,7 @@ from placet.verify.records import Lane, RecordedDecision, RecordedTransaction
 from placet.verify.report import Check, TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
+from placet.verify.timers import Timers
 from placet.verify.values import differing
 
 __all__ = ["Decisions", "RerunStep"]
@@ -55,6 +56,7 @@ class Decisions:
         scope: the task, and what of it is to be looked at.
         rules: the definitions of its entity type.
         replay: the re-run.
+        timers: when they fired.
         inputs: by topic, committed records from the start's position on.
         report: takes what is found.
     """
@@ -64,6 +66,7 @@ class Decisions:
         scope: VerifyScope,
         rules: PastRules,
         replay: Replay,
+        timers: Timers,
         inputs: Mapping[str, Iterator[ConsumerRecord]],
         report: TaskReport,
     ) -> None:
@@ -75,6 +78,7 @@ class Decisions:
         self._scope = scope
         self._rules = rules
         self._replay = replay
+        self._timers = timers
         self._report = report
         self._lanes = {topic: Lane(records, starts.get(topic, 0)) for topic, records in inputs.items()}
         self._passed: dict[tuple[str, int], ConsumerRecord] = {}
@@ -89,17 +93,40 @@ class Decisions:
         exact = transaction.sequence == self.sequence + 1
         self._passed.clear()
         for recorded in transaction.decisions:
+            if recorded.decision.timer is not None:
+                self._take_timer(recorded, recorded.decision.timer, steps)
+                continue
             source = self._source(recorded, spans.get(recorded.at.topic), transaction)
             if source is not None:
-                wrong = list(self._illegal(recorded, source, steps, exact=exact or bool(steps)))
+                wrong = list(self._illegal(recorded, source.timestamp, steps, exact=exact or bool(steps)))
+                wrong += self._timers.wrong_with(recorded.decision, source)
                 if wrong:
                     self._report.find(Check.ORDER, recorded.record, "; ".join(wrong))
                 self.log_time = recorded.at.log_time
                 steps.append(self._step(recorded, source))
-        if commit and not commit[1].decisions and exact:
+        if commit and exact and not any(step.recorded.at.topic for step in steps):
             self._check_idle(*commit)
         self._stand_after(transaction, steps, commit[1] if commit else None)
         return steps
+
+    def _take_timer(self, recorded: RecordedDecision, fired: Fired, steps: list[RerunStep]) -> None:
+        record, decision, at = recorded
+        timer = self._replay.armed(decision.entity_id, decision.name, fired)
+        if timer is None or at.partition != record.partition or at.topic:
+            named = f"timer {decision.name} of {decision.entity_id!r}, armed by version {fired.armed}"
+            self._report.find(Check.STRAY, record, f"it is on {named}, which is not armed")
+            return
+        wrong = list(self._illegal(recorded, timer.due, steps, exact=False))
+        if wrong:
+            self._report.find(Check.ORDER, record, "; ".join(wrong))
+        self.log_time = at.log_time
+        self._timers.fired(decision.entity_id, timer.due)
+        in_force = self._in_force(recorded)
+        if in_force is None:
+            steps.append(RerunStep(recorded))
+            return
+        rerun = self._replay.rerun_timer(in_force, decision.entity_id, decision.name, at)
+        steps.append(self._rerun_step(recorded, in_force, rerun, decision.entity_id.encode()))
 
     def check_rest(self) -> None:
         """Find the inputs below the group's position that no decision named."""
@@ -171,13 +198,20 @@ class Decisions:
         self._report.find(Check.LOST, record, "no decision on this input, though the group's position is beyond it")
 
     def _illegal(
-        self, recorded: RecordedDecision, source: ConsumerRecord, steps: list[RerunStep], *, exact: bool
+        self, recorded: RecordedDecision, own_ms: int, steps: list[RerunStep], *, exact: bool
     ) -> Iterator[str]:
-        """Say how a decision's place and times can't be: `exact` tells whether the log time before is known."""
+        """Say how a decision's place and times can't be.
+
+        Args:
+            recorded: the decision.
+            own_ms: when its input was appended, or its timer due.
+            steps: of the transaction before it.
+            exact: whether log time does not move on by itself, and the one before is known.
+        """
         at = recorded.at
         if at.index != len(steps):
             yield f"index {at.index} stands at place {len(steps)} of its transaction"
-        lowest = max(self.log_time, source.timestamp)
+        lowest = max(self.log_time, own_ms)
         if at.log_time < lowest or (exact and at.log_time != lowest):
             yield f"log_time is {at.log_time}; with the input's own time and the one before it is {lowest}"
         if at.decided_at < self._decided_at:
@@ -190,33 +224,40 @@ class Decisions:
 
     def _step(self, recorded: RecordedDecision, source: ConsumerRecord) -> RerunStep:
         """Run one input again, and compare the decision."""
-        record, decision, at = recorded
-        in_force = self._rules.in_force(at.definition_digest, at.control_position, (record.value or b"\xc3")[0])
+        _, decision, at = recorded
+        in_force = self._in_force(recorded)
         if in_force is None:
-            name = at.definition_digest.hex()
-            self._report.find(Check.DECISION, record, f"the control topic holds no definition of digest {name}")
             return RerunStep(recorded)
-        codec = in_force.codec
         if decision.reason is Reason.UNKNOWN_SCHEMA and (source.value or b"").startswith(_CONFLUENT):
             # When a registry came to know a schema is written nowhere; all else follows from that it did not.
             wanted = unknown_schema(self._kinds[at.topic], decision.detail, source.key)
-            self._compare(recorded, wanted, source, codec)
+            self._compare(recorded, wanted, source.key, in_force.codec)
             return RerunStep(recorded)
         self._forget_as_recorded(recorded, in_force)
         rerun = self._replay.rerun(in_force, self._kinds[at.topic], source.key, source.value, at)
-        self._compare(recorded, rerun.decision, source, codec)
-        outputs = outputs_of(rerun.entries, rerun.after, source.key or b"")
-        follows = [output.record(codec, self._scope.topics, record.partition) for output in outputs]
+        return self._rerun_step(recorded, in_force, rerun, source.key)
+
+    def _in_force(self, recorded: RecordedDecision) -> Rules | None:
+        record, _, at = recorded
+        found = self._rules.in_force(at.definition_digest, at.control_position, (record.value or b"\xc3")[0])
+        if found is None:
+            name = at.definition_digest.hex()
+            self._report.find(Check.DECISION, record, f"the control topic holds no definition of digest {name}")
+        return found
+
+    def _rerun_step(self, recorded: RecordedDecision, in_force: Rules, rerun: Rerun, key: bytes | None) -> RerunStep:
+        codec, partition = in_force.codec, recorded.record.partition
+        self._compare(recorded, rerun.decision, key, codec)
+        outputs = outputs_of(rerun.entries, rerun.after, key or b"")
+        follows = [output.record(codec, self._scope.topics, partition) for output in outputs]
         return RerunStep(recorded, in_force, rerun, follows)
 
-    def _compare(self, recorded: RecordedDecision, wanted: Decision, source: ConsumerRecord, codec: Codec) -> None:
+    def _compare(self, recorded: RecordedDecision, wanted: Decision, key: bytes | None, codec: Codec) -> None:
         record, decision, at = recorded
         if codec.encode_decision(wanted, at) != record.value:
             self._report.find(Check.DECISION, record, differing(decision, wanted))
-        elif record.key != written_key(source.key):
-            self._report.find(
-                Check.DECISION, record, f"its key is {record.key!r:.100}, the input's {source.key!r:.100}"
-            )
+        elif record.key != written_key(key):
+            self._report.find(Check.DECISION, record, f"its key is {record.key!r:.100}, the input's {key!r:.100}")
 
     def _forget_as_recorded(self, recorded: RecordedDecision, in_force: Rules) -> None:
         """A tombstone that compaction took away shows in the decisions after it: they begin anew at version 0."""

@@ -33,8 +33,9 @@ def value_of(tree: tuple, scope: dict[str, Any]) -> Any:
         return scope[kind][parts[0]]
     if kind == "name":
         return scope[parts[0]]
-    if kind == "older":  # decided_at - event_time > duration
-        return scope["decided_at"] - scope["event_time"] > parts[0]
+    if kind in ("later", "older"):  # event_time + duration, decided_at - event_time > duration
+        late = kind == "older"
+        return scope["decided_at"] - scope["event_time"] > parts[0] if late else scope["event_time"] + parts[0]
     values = [value_of(part, scope) for part in parts]
     if kind == "&&":
         return False if False in [v for v in values if v is not ERROR] else ERROR if ERROR in values else True
@@ -73,6 +74,8 @@ def fits(value: Any, field: dict[str, Any]) -> bool:
     """Tell whether a value is one of a field."""
     if value is None:
         return field.get("optional", False)
+    if field["type"] == "timestamp":
+        return type(value) is int
     if field["type"] in LIMITS:
         return type(value) is int and -LIMITS[field["type"]] <= value < LIMITS[field["type"]]
     return type(value) is {"string": str, "boolean": bool}[field["type"]]
@@ -107,6 +110,7 @@ class NaiveGate:
             "reborn_at": 0,
             "applied": {},
             "deleted_at": 0,
+            "timers": {},
             "due": [],
         }
 
@@ -136,6 +140,51 @@ class NaiveGate:
             "statuses": (before["status"], after["status"]),
             "incarnation": after["incarnation"],
         }
+
+    def overdue(self, entity_id: str, before: int) -> list[str]:
+        """Return the timers of an entity that were due before a time, in the order in which they fire."""
+        timers = self.entity(entity_id)["timers"]
+        return sorted((name for name in timers if timers[name][0] < before), key=lambda name: (timers[name][0], name))
+
+    def fire(self, entity_id: str, name: str, log_time: int) -> dict[str, Any]:
+        """Let a timer fire; return the verdict."""
+        before = self.entity(entity_id)
+        due, _ = before["timers"][name]
+        assert log_time >= due, "no timer fires before it is due"
+        assert log_time >= self.log_time, "log time never steps back"
+        self.log_time = log_time
+        rule = {"transitions": [], **self.rules["timers"][name]}
+        waiting = {**before, "timers": {other: timer for other, timer in before["timers"].items() if other != name}}
+        given = {"payload": {}, "entity": entity_id, "event_time": due, "proposer": ""}
+        if not self.transitions(rule, before["status"]):
+            verdict = _verdict("REFUSED", "ILLEGAL_TRANSITION")
+        else:
+            verdict = self.evolved(rule, given, waiting)
+        after = verdict.pop("after", waiting)
+        self.entities[entity_id] = after
+        return {
+            **verdict,
+            "changed": after["version"] != before["version"],
+            "versions": (before["version"], after["version"]),
+            "statuses": (before["status"], after["status"]),
+            "incarnation": after["incarnation"],
+        }
+
+    def timers_after(self, before: dict[str, Any], after: dict[str, Any], changed: list[str]) -> dict[str, tuple]:
+        """Return what is armed after a change: time and version by name."""
+        entered = before["status"] != after["status"]
+        timers = {} if entered else dict(before["timers"])
+        for name, timer in self.rules.get("timers", {}).items():
+            if not self.transitions(timer, after["status"]):
+                continue
+            if timer["after_ms"] is not None:
+                if entered:
+                    timers[name] = (self.log_time + timer["after_ms"], after["version"])
+            elif entered or "until" in changed:
+                timers.pop(name, None)
+                if after["fields"]["until"] is not None:
+                    timers[name] = (max(after["fields"]["until"], self.log_time + 1_000), after["version"])
+        return timers
 
     def remember(self, given: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
         """Keep the state, and what tells a repeat from something new."""
@@ -352,6 +401,7 @@ class NaiveGate:
             after["deleted_at"] = self.log_time if status == ABSENT else 0
             if entity["version"] > 0 and entity["status"] == ABSENT and status != ABSENT:
                 after["reborn_at"] = after["version"]
+            after["timers"] = self.timers_after(entity, after, changed)
         return self.broken_invariant(after, scope) or {**_verdict("ACCEPTED", "NONE"), "after": after}
 
     def broken_invariant(self, after: dict, scope: dict) -> dict | None:

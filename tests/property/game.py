@@ -164,6 +164,7 @@ class Game:
         for model in self.models:
             model.restarted()
             model.end(self.driver.now_ms, idle=True)
+        self._follow(self.driver.take_decided())  # timers that were due meanwhile
 
     # Gate and model ---------------------------------------------------------------------------------------------------
 
@@ -173,9 +174,11 @@ class Game:
     def _advance(self, milliseconds: int) -> None:
         self.driver.advance(milliseconds=0 if self._still else milliseconds)
         busy = {partition for _, partition, _ in self._waiting}
+        self._follow(self.driver.take_decided())
         for partition, model in enumerate(self.models):
             if partition not in busy:
                 model.end(self.driver.now_ms, idle=True)
+                assert not [name for entity in ENTITIES for name in model.overdue(entity, self.driver.now_ms)]
 
     def _encoded(self, given: dict[str, Any]) -> bytes:
         return self.driver.codec.encode_message(
@@ -213,21 +216,38 @@ class Game:
     def _decide(self) -> None:
         """Let the gate decide what waits, and the model in the order that the gate recorded."""
         decided = self.driver.run()
-        assert len(decided) == len(self._waiting), "each input gets exactly one decision"
+        inputs = [found for found in decided if found.at.topic]
+        assert len(inputs) == len(self._waiting), "each input gets exactly one decision"
+        self._follow(decided)
+
+    def _follow(self, decided: list[Decided]) -> None:
+        """Let the model decide the same, in the order that the gate recorded."""
         for partition, model in enumerate(self.models):
             own = [found for found in decided if found.at.partition == partition]
             _assert_legal_order(own)
             for _, transaction in groupby(own, key=lambda found: found.at.sequence):  # one waits for an unknown schema
-                model.begin(self.driver.now_ms)
-                for index, found in enumerate(transaction):
+                found_together = list(transaction)
+                only_timers = not any(found.at.topic for found in found_together)
+                model.begin(found_together[0].at.decided_at if only_timers else self.driver.now_ms)
+                for index, found in enumerate(found_together):
                     assert found.at.index == index
                     self._compare(model, found)
                 model.end(self.driver.now_ms, idle=False)
 
     def _compare(self, model: NaiveGate, found: Decided) -> None:
         at, decision = found.at, found.decision
-        given, timestamp = self._waiting.pop((at.topic, at.partition, at.offset))
-        expected = model.take(given, timestamp)
+        timer = decision.timer
+        if timer is not None:
+            entity = model.entity(decision.entity_id)
+            armed = (entity["incarnation"], entity["timers"][decision.name][1])
+            assert (timer.incarnation, timer.armed) == armed, "a timer fires that is not armed"
+            given = {"broken": "a timer"}
+            expected = model.fire(decision.entity_id, decision.name, at.log_time)
+        else:
+            given, timestamp = self._waiting.pop((at.topic, at.partition, at.offset))
+            if not model.first_rung(given):
+                assert model.overdue(given["entity"], timestamp) == [], "a timer was due before this input"
+            expected = model.take(given, timestamp)
         self.reasons.append(expected["reason"])
         verdict = {
             "outcome": decision.outcome.name,
@@ -249,7 +269,7 @@ class Game:
 
 def _assert_legal_order(decided: list[Decided]) -> None:
     """Per topic as it stands there, over all by log time."""
-    for topic in {found.at.topic for found in decided}:
+    for topic in {found.at.topic for found in decided if found.at.topic}:
         offsets = [found.at.offset for found in decided if found.at.topic == topic]
         assert offsets == sorted(offsets)
     times = [found.at.log_time for found in decided]

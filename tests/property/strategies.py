@@ -32,6 +32,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "k": {"type": "long", "default": 3},
     "flag": {"type": "boolean", "default": False},
     "owner": {"type": "string"},  # no default: has to be set at creation
+    "until": {"type": "timestamp", "optional": True},
 }
 PAYLOAD: dict[str, dict[str, Any]] = {
     "x": {"type": "int"},
@@ -132,6 +133,9 @@ def _value(dice: Dice, name: str, names: dict[str, list[tuple]]) -> tuple:
         return dice.pick([("lit", None), ("payload", "o"), ("payload", "x"), ("+", ("payload", "x"), ("payload", "n"))])
     if name == "note":
         return dice.pick([("lit", "x"), ("lit", None), ("payload", "note"), ("name", "proposer")])
+    if name == "until":
+        when: list[tuple] = [("name", "event_time"), ("later", 5_000), ("later", 120_000)]
+        return dice.pick([("lit", None), *when])
     if name == "flag":
         return dice.pick([("lit", True), ("lit", False), ("<", ("payload", "x"), ("lit", 2))])
     return dice.pick([("name", "proposer"), ("lit", "ann"), ("name", "entity_id")])
@@ -151,6 +155,7 @@ def _rules(dice: Dice) -> dict[str, Any]:
         "fields": fields,
         "inputs": {},
         "invariants": {},
+        "timers": {},
     }
     creation = {"from": ["absent"], "to": "a", "guard": None, "copy": [], "set": _creation(fields)}
     rules["inputs"]["create_it"] = {
@@ -164,6 +169,8 @@ def _rules(dice: Dice) -> dict[str, Any]:
     for number in range(dice.pick((1, 2, 3, 4))):
         kind = dice.pick(("PROPOSAL", "SIGNAL"))
         rules["inputs"][f"{'act' if kind == 'PROPOSAL' else 'sense'}_{number}"] = _input(dice, kind, rules)
+    for number in range(dice.pick((0, 1, 2))):
+        rules["timers"][f"time_{number}"] = _timer(dice, rules)
     for number in range(dice.pick((0, 0, 1, 2))):
         rules["invariants"][f"law_{number}"] = _law(dice, fields)
     return rules
@@ -221,25 +228,35 @@ def _transitions(dice: Dice, rules: dict[str, Any]) -> list[dict[str, Any]]:
     return made
 
 
+def _timer(dice: Dice, rules: dict[str, Any]) -> dict[str, Any]:
+    until = "until" in rules["fields"] and dice.pick((False, True))
+    timer: dict[str, Any] = {"after_ms": None if until else dice.pick((1_000, 5_000, 30_000, 400_000))}
+    transition = _transition(dice, rules, payload=False)
+    return {**timer, "transitions": [transition]}
+
+
 def _leaves(transition: dict[str, Any], rules: dict[str, Any]) -> list[str]:
     lively = [status for status in rules["statuses"] if status not in rules["final"]]
     return lively if transition["from"] == ["any"] else transition["from"]
 
 
-def _transition(dice: Dice, rules: dict[str, Any]) -> dict[str, Any]:
+def _transition(dice: Dice, rules: dict[str, Any], *, payload: bool = True) -> dict[str, Any]:
     statuses, final, fields = rules["statuses"], rules["final"], rules["fields"]
-    sources = dice.pick((["any"], ["a"], statuses, ["absent"], ["absent", "a"], [statuses[-1]]))
+    created = (["absent"], ["absent", "a"]) if payload else ()
+    sources = dice.pick((["any"], ["a"], statuses, *created, [statuses[-1]]))
     target = dice.pick((None, "a", statuses[-1], "absent", "a", None))
     if set(sources) & set(final) and target not in (None, "absent"):
         target = "absent"
     absent = "absent" in sources
-    names = _names(fields, payload=True, absent=absent)
+    names = _names(fields, payload=payload, absent=absent)
     guard = _condition(dice, names) if dice.pick((False, True)) else None
     transition: dict[str, Any] = {"from": list(sources), "to": target, "guard": guard, "copy": [], "set": {}}
     if target == "absent" or (absent and target is None):
         return transition  # an absent entity has no fields
-    transition["copy"] = [name for name in dice.some(("n", "o", "note")) if name in fields]
-    for name in dice.some([name for name in fields if name not in transition["copy"]]):
+    transition["copy"] = [name for name in dice.some(("n", "o", "note")) if name in fields] if payload else []
+    plain = ("n", "k", "until")  # the others are set from the payload
+    rest = [name for name in fields if name not in transition["copy"] and (payload or name in plain)]
+    for name in dice.some(rest):
         transition["set"][name] = _value(dice, name, names)
     if absent:
         transition["set"] |= _creation(fields)
@@ -258,6 +275,8 @@ def text_of(tree: tuple) -> str:
         return f"{kind}.{parts[0]}"
     if kind == "name":
         return str(parts[0])
+    if kind == "later":
+        return f"event_time + duration('{parts[0]}ms')"
     if kind == "older":
         return f"decided_at - event_time > duration('{parts[0]}ms')"
     if kind == "null?":
@@ -269,6 +288,7 @@ def text_of(tree: tuple) -> str:
 
 def as_yaml(rules: dict[str, Any]) -> str:
     """Write a definition as its author would."""
+    timers = {name: _timer_written(timer) for name, timer in rules.get("timers", {}).items()}
     document: dict[str, Any] = {
         "entity": "thing",
         "version": 1,
@@ -278,6 +298,7 @@ def as_yaml(rules: dict[str, Any]) -> str:
         "fields": {name: _field(field) for name, field in rules["fields"].items()},
         "signals": {name: _written(rule) for name, rule in rules["inputs"].items() if rule["kind"] == "SIGNAL"},
         "proposals": {name: _written(rule) for name, rule in rules["inputs"].items() if rule["kind"] == "PROPOSAL"},
+        **({"timers": timers} if timers else {}),
         "invariants": {name: text_of(tree) for name, tree in rules["invariants"].items()},
     }
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False)
@@ -298,6 +319,11 @@ def _written(rule: dict[str, Any]) -> dict[str, Any]:
     if written["dedup"] == "key":
         del written["dedup"]
     return {**written, "transitions": [_transition_written(transition) for transition in rule["transitions"]]}
+
+
+def _timer_written(timer: dict[str, Any]) -> dict[str, Any]:
+    time = {"after": f"{timer['after_ms']}ms"} if timer["after_ms"] else {"at": "state.until"}
+    return {**time, "transitions": [_transition_written(transition) for transition in timer["transitions"]]}
 
 
 def _transition_written(transition: dict[str, Any]) -> dict[str, Any]:

@@ -14,5 +14,5 @@ def test_the_gate_and_the_naive_model_decide_alike(rules: dict, history: list[by
     note(as_yaml(rules))
     game = Game(rules)
     game.play(history)
-    game.driver.restart()
+    game.restart()
     game.compare_states()

@@ -140,6 +140,7 @@ class ChangeReader:
         if carried:
             carried = self._known.put_back(fields, carried)
         state = EntityState(
-            version, incarnation, status, fields, hidden.field_versions, hidden.applied, deleted_at or 0, carried
-        )
+            version, incarnation, status, fields, hidden.field_versions, hidden.applied, deleted_at or 0, carried,
+            hidden.armed,
+        )  # fmt: skip
         return Change(state=state, **own)

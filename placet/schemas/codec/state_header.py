@@ -1,11 +1,11 @@
-"""The changelog header that holds what no column does, as msgpack: `field_versions`, `applied`, what is carried."""
+"""The changelog header for what no column holds, as msgpack: `field_versions`, `applied`, what is carried, timers."""
 
 from __future__ import annotations
 
 import msgspec
 
 from placet.schemas.codec.carried import Carried
-from placet.schemas.memory import Applied
+from placet.schemas.memory import Applied, Armed
 from placet.schemas.state import EntityState
 
 __all__ = ["STATE_HEADER", "Hidden", "hidden_of", "state_header"]
@@ -19,6 +19,7 @@ class Hidden(msgspec.Struct, frozen=True, array_like=True, gc=False):
     field_versions: dict[str, int]
     applied: dict[str, Applied]
     carried: Carried | None = None
+    armed: dict[str, Armed] | None = None
 
 
 _pack = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -26,6 +27,8 @@ _pack = msgspec.msgpack.Encoder(order="deterministic").encode
 
 def state_header(state: EntityState) -> bytes:
     """Return the content of `STATE_HEADER`."""
+    if state.armed:
+        return _pack((state.field_versions, state.applied, state.carried, state.armed))
     if state.carried:
         return _pack((state.field_versions, state.applied, state.carried))
     return _pack((state.field_versions, state.applied))

@@ -15,7 +15,8 @@ from placet.schemas.definition.yaml import Path
 from placet.schemas.state import ABSENT
 
 if TYPE_CHECKING:
-    from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
+    from placet.schemas.definition.grammar import Ways
+    from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TimerRule, TransitionRule
 
 __all__ = ["NAME", "check", "expressions"]
 
@@ -32,7 +33,7 @@ _DEDUP_TYPES = frozenset(("string", "int", "long", "boolean", "timestamp"))
 
 def expressions(definition: Definition) -> Iterator[tuple[Path, Any]]:
     """Every guard, right-hand side and invariant, as written, with its path."""
-    for section, name, rule in definition.rules():
+    for section, name, rule in definition.ways():
         for index, transition in enumerate(rule.transitions):
             at = (section, name, "transitions", index)
             if transition.guard is not None:
@@ -49,6 +50,8 @@ def check(definition: Definition) -> Iterator[Problem]:
     yield from _check_statuses(definition)
     for section, name, rule in definition.rules():
         yield from _check_rule(definition, (section, name), rule)
+    for name, timer in definition.timers.items():
+        yield from _check_timer(definition, ("timers", name), timer)
     yield from _check_required_fields(definition)
     yield from _check_sources(definition)
 
@@ -63,6 +66,12 @@ def _check_names(definition: Definition) -> Iterator[Problem]:
         yield from _check_name((section, name), name, "an input")
         for field in rule.payload:
             yield from _check_field_name((section, name, "payload", field), field)
+    for name in definition.timers:
+        yield from _check_name(("timers", name), name, "a timer")
+        if name in definition.signals or name in definition.proposals:
+            what = "signal" if name in definition.signals else "proposal"
+            message = f"{name!r} is the name of a {what} as well"
+            yield Problem(("timers", name), message, "Choose another name: decisions are found by name.")
     for name in definition.invariants:
         yield from _check_name(("invariants", name), name, "an invariant")
     for name in definition.proposals.keys() & definition.signals.keys():
@@ -125,8 +134,27 @@ def _check_rule(definition: Definition, path: Path, rule: SignalRule | ProposalR
                 "Shorten it, or lengthen `horizon`.",
             )
     for index, transition in enumerate(rule.transitions):
-        yield from _check_transition(definition, (*path, "transitions", index), rule, transition)
+        yield from _check_transition(definition, (*path, "transitions", index), rule.payload, transition)
     yield from _check_shadowed(definition, path, rule)
+
+
+def _check_timer(definition: Definition, path: Path, timer: TimerRule) -> Iterator[Problem]:
+    if timer.after_ms is not None and timer.after_ms < 1_000:
+        yield Problem((*path, "after"), "shorter than a second", "Write `1s` or more.")
+    field = definition.fields.get(timer.field)
+    if timer.field and field is None:
+        known = tuple(name for name, one in definition.fields.items() if one.type == "timestamp")
+        yield Problem((*path, "at"), f"the state has no field {timer.field!r}", suggest(timer.field, known))
+    elif field is not None and field.type != "timestamp":
+        yield Problem((*path, "at"), f"{timer.field} is {expected(field)}", "Use a field of type timestamp.")
+    for index, transition in enumerate(timer.transitions):
+        at = (*path, "transitions", index)
+        if ABSENT in transition.from_:
+            yield Problem((*at, "from"), "an absent entity has no timers", "Take `absent` out of `from`.")
+        if transition.copied:
+            yield Problem((*at, "copy"), "a timer carries no payload", "Use `set`.")
+        yield from _check_transition(definition, at, timer.payload, transition)
+    yield from _check_shadowed(definition, path, timer)
 
 
 def _check_dedup(path: Path, rule: SignalRule | ProposalRule) -> Iterator[Problem]:
@@ -163,7 +191,7 @@ def _check_late(path: Path, rule: SignalRule | ProposalRule) -> Iterator[Problem
 
 
 def _check_transition(
-    definition: Definition, path: Path, rule: SignalRule | ProposalRule, transition: TransitionRule
+    definition: Definition, path: Path, payload: Mapping[str, Field], transition: TransitionRule
 ) -> Iterator[Problem]:
     known = (*definition.statuses, ABSENT)
     if _ANY in transition.from_ and len(transition.from_) > 1:
@@ -173,7 +201,7 @@ def _check_transition(
     if transition.to is not None:
         yield from _check_status((*path, "to"), transition.to, known)
     yield from _check_direction(definition, path, transition)
-    yield from _check_copied(definition.fields, path, rule.payload, transition)
+    yield from _check_copied(definition.fields, path, payload, transition)
     for name in transition.assigned:
         if name not in definition.fields:
             yield _undeclared((*path, "set", name), name, definition.fields)
@@ -215,7 +243,7 @@ def _undeclared(path: Path, name: str, fields: Mapping[str, Field]) -> Problem:
     return Problem(path, f"the field {name!r} is not declared under `fields`", suggest(name, tuple(fields)))
 
 
-def _check_shadowed(definition: Definition, path: Path, rule: SignalRule | ProposalRule) -> Iterator[Problem]:
+def _check_shadowed(definition: Definition, path: Path, rule: Ways) -> Iterator[Problem]:
     """A transition without guard always holds: one that stands after it is never tried."""
     taken_by: dict[bool, set[str]] = {False: set(), True: set()}
     for index, transition in enumerate(rule.transitions):

@@ -82,7 +82,7 @@ def warnings(definition: Definition) -> list[Problem]:
 
 
 def _ways(definition: Definition) -> Iterator[Way]:
-    for section, name, rule in definition.rules():
+    for section, name, rule in definition.ways():
         taken: dict[bool, set[str]] = {False: set(), True: set()}  # late facts have transitions of their own
         for index, transition in enumerate(rule.transitions):
             leaves, behind = definition.statuses_from(transition), taken[transition.late]

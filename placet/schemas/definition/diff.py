@@ -46,6 +46,7 @@ def differences(old: Definition, new: Definition) -> list[Difference]:
         *_fields("fields", old.fields, new.fields, state=True),
         *_inputs("signals", old.signals, new.signals),
         *_inputs("proposals", old.proposals, new.proposals),
+        *_timers(old, new),
         *_invariants(old, new),
         *other_code(old, new),
     ]
@@ -163,6 +164,23 @@ def _settings(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[D
         if was != comes:
             yield Difference(f"{path}.{key}", f"{_shown(was)} -> {_shown(comes)}", compatible, why)
     yield from _transitions(f"{path}.transitions", old["transitions"], new["transitions"])
+
+
+def _timers(old: Definition, new: Definition) -> Iterator[Difference]:
+    for name, timer in old.timers.items():
+        path = f"timers.{name}"
+        if name not in new.timers:
+            yield Difference(path, "removed", True, "One that is armed is refused when it is due.")
+            continue
+        was, comes = timer.written(), new.timers[name].written()
+        for key in ("after", "at"):
+            if was.get(key) != comes.get(key):
+                why = "One that is armed keeps its time: the new one counts from the next entry of the status on."
+                yield Difference(f"{path}.{key}", f"{_shown(was.get(key))} -> {_shown(comes.get(key))}", True, why)
+        yield from _transitions(f"{path}.transitions", was["transitions"], comes["transitions"])
+    for name in new.timers:
+        if name not in old.timers:
+            yield Difference(f"timers.{name}", "added", True, "Entities that are in its status already have none.")
 
 
 def _transitions(path: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[Difference]:

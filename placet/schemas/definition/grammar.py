@@ -25,6 +25,7 @@ __all__ = [
     "SignalRule",
     "Statuses",
     "TransitionRule",
+    "Ways",
     "is_function",
     "written_ms",
 ]
@@ -198,13 +199,12 @@ class TransitionRule(Block):
 _INLINE = ("from", "to", "guard", "copy", "set")
 
 
-class Rule(Block):
-    """What signals and proposals have in common: a payload and at least one transition.
+class Ways(Block):
+    """What all rules have in common: at least one transition.
 
     A single transition's keys stand inline; several stand under `transitions`, and the first whose guard holds wins.
     """
 
-    payload: dict[str, Field] = Key(default_factory=dict, description="what the input carries")
     transitions: tuple[TransitionRule, ...] = Key(
         description="tried in order, the first whose guard holds wins; a single one's keys stand in the rule itself"
     )
@@ -226,10 +226,17 @@ class Rule(Block):
 
     def written(self) -> dict[str, Any]:
         """The canonical form, defaults filled in."""
-        return {
-            "payload": {name: field.written() for name, field in self.payload.items()},
-            "transitions": [transition.written() for transition in self.transitions],
-        }
+        return {"transitions": [transition.written() for transition in self.transitions]}
+
+
+class Rule(Ways):
+    """What signals and proposals have in common: a payload, and transitions."""
+
+    payload: dict[str, Field] = Key(default_factory=dict, description="what the input carries")
+
+    def written(self) -> dict[str, Any]:
+        """The canonical form, defaults filled in."""
+        return {"payload": {name: field.written() for name, field in self.payload.items()}, **super().written()}
 
 
 class SignalRule(Rule):

@@ -30,10 +30,12 @@ from placet.schemas.definition.grammar import (
     SignalRule,
     Statuses,
     TransitionRule,
+    Ways,
     is_function,
     written_ms,
 )
 from placet.schemas.definition.problems import Problem, explain, locate
+from placet.schemas.definition.timers import TimerRule
 from placet.schemas.definition.yaml import Document, read_yaml
 from placet.schemas.errors import DefinitionError
 
@@ -44,6 +46,7 @@ __all__ = [
     "ProposalRule",
     "Rule",
     "SignalRule",
+    "TimerRule",
     "TransitionRule",
     "parse_definition",
     "problems_of",
@@ -57,7 +60,7 @@ HORIZON_MS = 24 * 3_600_000
 
 
 class Definition(Block):
-    """One entity type: its statuses, fields, signals, proposals and invariants.
+    """One entity type: its statuses, fields, signals, proposals, timers and invariants.
 
     `sources` holds the digests of the `python:` functions. Loading a definition fills it in, `document` contains it,
     and compiling compares it with the installed code.
@@ -85,6 +88,10 @@ class Definition(Block):
         description="the facts; a name may not be a proposal's too, as decisions are found by name",
     )
     proposals: dict[str, ProposalRule] = Key(default_factory=dict, description="what an AI may ask for")
+    timers: dict[str, TimerRule] = Key(
+        default_factory=dict,
+        description="what happens because time passed; a name may not be that of a signal or proposal",
+    )
     invariants: dict[str, StrictStr] = Key(
         default_factory=dict,
         description="true of every new state, but not asked on `to: absent`; a change that breaks one is refused "
@@ -116,6 +123,8 @@ class Definition(Block):
             "fields": {name: field.written() for name, field in self.fields.items()},
             "signals": {name: rule.written() for name, rule in self.signals.items()},
             "proposals": {name: rule.written() for name, rule in self.proposals.items()},
+            # Left out where there are none: what was published before there were timers keeps its digest.
+            **({"timers": {name: rule.written() for name, rule in self.timers.items()}} if self.timers else {}),
             "invariants": dict(self.invariants),
             "sources": dict(self.sources),
         }
@@ -126,6 +135,10 @@ class Definition(Block):
             ("signals", name, rule) for name, rule in self.signals.items()
         ]
         return signals + [("proposals", name, rule) for name, rule in self.proposals.items()]
+
+    def ways(self) -> list[tuple[str, str, Ways]]:
+        """Return all that has transitions, with its section and name: the rules, then the timers."""
+        return [*self.rules(), *(("timers", name, rule) for name, rule in self.timers.items())]
 
     @cached_property
     def asks_read_at(self) -> bool:

@@ -28,12 +28,18 @@ __all__ = ["Batch", "DecidedInput"]
 
 @final
 class DecidedInput:
-    """An input and its decision, on the way from the ladder to the encoder."""
+    """An input and its decision, on the way from the ladder to the encoder. A timer has no record."""
 
     def __init__(
-        self, record: ConsumerRecord, at: Coordinates, decision: Decision, outputs: list[Output] = NO_OUTPUTS
+        self,
+        record: ConsumerRecord | None,
+        key: bytes | None,
+        at: Coordinates,
+        decision: Decision,
+        outputs: list[Output] = NO_OUTPUTS,
     ) -> None:
         self.record = record
+        self.key = key
         self.at = at
         self.decision = decision
         self.outputs = outputs
@@ -43,6 +49,7 @@ class Batch:
     """The staged side of one transaction: a view for the ladder, writes for the store, records for Kafka.
 
     Attributes:
+        armed: keys under which timers are found that it armed.
         size_bytes: of the states that it holds, as stored: read and staged ones, each change anew. What an input makes
             beside states is small, but for a dead letter.
 
@@ -61,6 +68,7 @@ class Batch:
         self.changes = 0
         self.watermark = watermark
         self.commit: Commit | None = None
+        self.armed: list[bytes] = []
         self._store = store
         self._form = form
         self._changelog = changelog
@@ -102,9 +110,19 @@ class Batch:
     def put_state(self, entity: bytes, state: EntityState) -> None:
         """Stage an entity's state."""
         key = layout.state_key(entity)
+        before = self._states.get(key)
+        if state.armed is not None or (before is not None and before.armed is not None):
+            self._rearm(layout.armed_keys(before or UNSEEN, entity), layout.armed_keys(state, entity))
         self._states[key] = state
         data = self._writes[key] = self._form.dump(state)
         self.size_bytes += len(data)
+
+    def _rearm(self, before: set[bytes], after: set[bytes]) -> None:
+        for key in before - after:
+            self._writes[key] = None
+        for key in after - before:
+            self._writes[key] = b""
+            self.armed.append(key)
 
     def put(self, key: bytes, value: bytes | None) -> None:
         """Stage any other key; None deletes it."""

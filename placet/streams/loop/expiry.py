@@ -24,6 +24,7 @@ __all__ = ["Housekeeping"]
 
 _DELETIONS_MAX: Final = 500
 _DELETIONS_WHEN_IDLE_MAX: Final = 5_000
+_FIRED: Final = layout.ledger_index_key(b"disarmed/")
 
 
 class Housekeeping:
@@ -82,9 +83,18 @@ class Housekeeping:
         if key.startswith(b"x"):
             self._forget_entity(batch, key[1:], log_time, task_epoch, sequence)
             return
+        if key.startswith(_FIRED) and self._is_needed(batch, key):
+            batch.remind(key, layout.dump_log_time(log_time) + (batch.get(key) or b"")[8:])
+            return
         batch.put(key, None)
         if key.startswith(b"u"):
             batch.send(ProducerRecord(self._topics.ledger, self._partition, key[1:], None))
+
+    def _is_needed(self, batch: Batch, key: bytes) -> bool:
+        """Tell whether the entity's last change has a timer armed that fired since: only the ledger tells that."""
+        state = batch.state(key[len(_FIRED) :].rpartition(b"/")[0].decode())
+        value = batch.get(key)
+        return value is not None and 0 < state.version <= layout.needed_by(value)
 
     def _forget_entity(self, batch: Batch, entity: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
         entity_id = entity.decode()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Final, NamedTuple, Protocol
 
+from placet.streams.loop.due_timers import NEVER
 from placet.streams.loop.task import Task
 from placet.streams.loop.task_calls import needs_housekeeping
 from placet.streams.records import TopicPartition
@@ -23,6 +24,8 @@ from placet.streams.topology import TaskId
 __all__ = ["IdleQuestion", "Leaders"]
 
 _MOMENT_MS: Final = 1_000
+_ASK_AGAIN_MS: Final = 100
+_LOOK_AGAIN_MS: Final = 10
 
 Answers = Mapping[TopicPartition, "Future[int]"]
 
@@ -78,24 +81,42 @@ class IdleQuestion:
         self._clock = clock
         self._clock_skew_max_ms = clock_skew_max_ms
         self._asked: dict[TopicPartition, _Asked] = {}
-        self._asked_ms = 0
+        self._asked_ms = self._at_ms = 0
 
     def ask(self, tasks: Iterable[Task]) -> None:
-        """Ask for the ends of the tasks in which something expires. An earlier question is forgotten.
+        """Ask for the ends of the tasks in which something expires or is due. An earlier question is forgotten.
 
         Raises:
             TaskCorrupted: a task's store is damaged.
         """
         # Before the question: what is appended after the answer is not older, by the clock of any broker.
-        self._asked_ms = self._clock() - self._clock_skew_max_ms
-        due = [task for task in tasks if needs_housekeeping(task, self._asked_ms)]
+        now_ms = self._clock()
+        self._at_ms, self._asked_ms = now_ms, now_ms - self._clock_skew_max_ms
+        at_ms = self._asked_ms
+        due = [task for task in tasks if task.timers.wants_ends(at_ms) or needs_housekeeping(task, at_ms)]
         partitions = [partition for task in due for partition in _positions(task)]
         leaders = self._leaders
         starts, ends = leaders.ask_starts(partitions), leaders.ask_ends(partitions)
         newest = leaders.ask_newest(partitions)
         self._asked = {at: _Asked(starts[at], ends[at], newest[at]) for at in partitions}
 
-    def take_idle(self, tasks: Iterable[Task], reached: Callable[[TopicPartition, int], int]) -> list[TaskId]:
+    def ask_in_time(self, tasks: Iterable[Task]) -> None:
+        """Ask at once where a timer is due, unless that was asked just now. It costs a look at each task."""
+        now_ms = self._clock()
+        at_ms, since_ms = now_ms - self._clock_skew_max_ms, now_ms - self._at_ms
+        if not self._asked and not 0 <= since_ms < _ASK_AGAIN_MS:
+            due = [task for task in tasks if task.timers.wants_ends(at_ms)]
+            if due:
+                self.ask(due)
+
+    def wait_ms(self, tasks: Iterable[Task], most_ms: int) -> int:
+        """Return how long nothing is to be asked: until the next timer is due, or an answer may be there."""
+        if self._asked:
+            return min(most_ms, _LOOK_AGAIN_MS)
+        next_due = min((task.timers.next_due for task in tasks), default=NEVER)
+        return max(_LOOK_AGAIN_MS, min(most_ms, next_due + self._clock_skew_max_ms - self._clock() + 1))
+
+    def take_idle(self, tasks: Iterable[Task], reached: Callable[[TopicPartition, int], int]) -> set[TaskId]:
         """Return the tasks that are read to the ends asked for, once all brokers have answered; none until then.
 
         Args:
@@ -106,14 +127,17 @@ class IdleQuestion:
             The idle tasks. Their log time may move on, see `log_time`.
         """
         if not self._asked or not all(asked.done() for asked in self._asked.values()):
-            return []
+            return set()
         asked, self._asked, self._log_time = self._asked, {}, self._asked_ms
         ends = {partition: end for partition, one in asked.items() if (end := one.read_to()) is not None}
-        return [
-            task.task_id
-            for task in tasks
-            if all(at in ends and reached(at, position) >= ends[at] for at, position in _positions(task).items())
-        ]
+        idle = set()
+        for task in tasks:
+            read = {at for at, position in _positions(task).items() if at in ends and reached(at, position) >= ends[at]}
+            for partition in read:
+                task.timers.read_to_end(partition.topic, self._asked_ms)
+            if len(read) == len(task.positions) and not task.left:
+                idle.add(task.task_id)
+        return idle
 
     def log_time(self, clock_ms: int) -> int:
         """Return how far log time may move on in idle tasks: behind the clock as it was asked, and as it is.
@@ -132,4 +156,4 @@ class IdleQuestion:
 
 
 def _positions(task: Task) -> dict[TopicPartition, int]:
-    return {TopicPartition(topic, task.task_id.partition): at for topic, at in task.positions.items()}
+    return {TopicPartition(topic, task.task_id.partition): at for topic, at in task.next_positions.items()}

@@ -16,17 +16,10 @@ from enum import Enum
 from typing import Final
 
 from placet.processors.address import Place, written_key
-from placet.processors.dedup import CheckedInput
-from placet.processors.judge import (
-    Verdict,
-    check_input,
-    consequences,
-    decide_input,
-)
 from placet.processors.ladder import LADDER, Times
 from placet.processors.rules import Rules
 from placet.schemas.codec.dead_letter import encode_dead_letter
-from placet.schemas.decision import Coordinates, Outcome, Reason
+from placet.schemas.decision import Outcome, Reason
 from placet.schemas.errors import UnknownSchema
 from placet.schemas.ledger import Commit, Genesis, Span
 from placet.schemas.messages import Kind
@@ -34,11 +27,12 @@ from placet.streams.errors import TaskStopped
 from placet.streams.loop.air import come_up_for_air
 from placet.streams.loop.asking import Asking
 from placet.streams.loop.batch import Batch, DecidedInput
+from placet.streams.loop.deciding import AT_ONCE, Deciding
+from placet.streams.loop.due_timers import DueTimers
 from placet.streams.loop.expiry import Housekeeping
 from placet.streams.loop.order import in_log_time_order
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.state import layout
-from placet.streams.state.outputs import Output, outputs_of
 from placet.streams.state.store import StateStore
 from placet.streams.topology import EntityTopics, TaskId
 
@@ -47,10 +41,8 @@ __all__ = ["Counts", "Phase", "Task"]
 Counts = Counter[tuple[Kind, Outcome, Reason]]
 """How many decisions of each kind one batch gave."""
 
-_ACCEPTED: Final = Outcome.ACCEPTED  # looked up once: in Python 3.11 naming a member of an enum is slow
-_AT_ONCE: Final = 512
-"""Inputs go through one stage so many at once, for the processor's caches; then other threads may go first. Not all are
-read before the first is decided: there may be room for a few only."""
+_TIMERS_MAX: Final = 1_000
+"""Of one transaction: those of a million that are due at once must not hold up what comes in."""
 _BYTES_DO_NOT_DECODE: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA})
 
 
@@ -71,6 +63,7 @@ class Task:
     Attributes:
         positions: next position of each input topic behind the last commit.
         left: inputs that were polled and not taken yet, from `positions` on.
+        timers: those of its entities that wait.
         asking: whether others have to be asked for a schema before the first of these is decided.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
@@ -106,6 +99,7 @@ class Task:
         self._changelog = TopicPartition(topics.changelog, task_id.partition)
         self._kinds = {topics.signals: Kind.SIGNAL, topics.proposals: Kind.PROPOSAL}
         self._housekeeping = Housekeeping(store, topics, task_id.partition)
+        self.timers = DueTimers(store, topics.inputs)
         self._genesis: Genesis | None = None
         self._last: Commit | None = None
         self._task_epoch = 0
@@ -135,6 +129,7 @@ class Task:
         self._last, self._genesis = last, genesis
         self._task_epoch = last.task_epoch + 1 if last else 1
         self.positions = dict(positions)
+        self.timers.begin()
         self.phase = Phase.RUNNING
 
     def process(
@@ -168,11 +163,20 @@ class Task:
             times = times.at_least(idle_ms)
         elif ordered[0].timestamp > log_time_max:
             self._hold(ordered[0], clock_ms)
-        decided, times = self._decide_in_order(batch, ordered, times, sequence, bytes_max, log_time_max)
-        self._batch_left = ordered[len(decided) :]
-        self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
-        for begin in range(0, len(decided), _AT_ONCE):
-            self._send(batch, decided[begin : begin + _AT_ONCE])
+        if self.timers.armed or rules.machine.arming:
+            self.timers.polled(records)
+        deciding = Deciding(
+            batch, rules, self._kinds, self._place, self.asking, self.timers, times, self._task_epoch, sequence
+        )
+        deciding.inputs(ordered, bytes_max, log_time_max)
+        self._batch_left = left = ordered[deciding.taken :]
+        if self.timers.armed:
+            read_past = self.timers.read_past
+            deciding.timers(min(read_past, left[0].timestamp) if left else read_past, _TIMERS_MAX)
+        decided, times = deciding.decided, deciding.times
+        self.oldest_at = min((record.timestamp for record in ordered[: deciding.taken]), default=clock_ms)
+        for begin in range(0, len(decided), AT_ONCE):
+            self._send(batch, decided[begin : begin + AT_ONCE])
             come_up_for_air()
         self.counts = Counter(batch.outcomes)
         try:
@@ -189,34 +193,6 @@ class Task:
         )  # fmt: skip
         batch.send(self._ledger_record(b"commit", batch.commit))
         return batch.records
-
-    def _decide_in_order(
-        self, batch: Batch, ordered: list[ConsumerRecord], times: Times, sequence: int,
-        bytes_max: int, log_time_max: int,
-    ) -> tuple[list[DecidedInput], Times]:  # fmt: skip
-        """Decide inputs until there is no room, or one has to wait. Returns also the log time after the last one."""
-        rules, partition, digest = self.rules, self.task_id.partition, self.rules.machine.digest
-        decided: list[DecidedInput] = []
-        for begin in range(0, len(ordered), _AT_ONCE):
-            for record, checked in self._check(ordered[begin : begin + _AT_ONCE]):
-                if record.timestamp > log_time_max or (decided and batch.size_bytes >= bytes_max):
-                    return decided, times
-                if isinstance(checked, Verdict) and self.asking.must_wait(record, checked):
-                    self._check(ordered[begin + _AT_ONCE :])  # so that what else is unknown is asked for with it
-                    return decided, times
-                then = times.at_least(record.timestamp)
-                at = Coordinates(
-                    record.topic, partition, record.offset, then.log_time, then.decided_at,
-                    self._task_epoch, sequence, len(decided), digest, rules.position,
-                )  # fmt: skip
-                try:
-                    decided.append(self._decide(batch, record, checked, at, then))
-                except UnknownSchema as error:
-                    self.asking.wait_for_state((record.topic, record.offset), error)
-                    return decided, times
-                times = then
-            come_up_for_air()
-        return decided, times
 
     def _hold(self, record: ConsumerRecord, clock_ms: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
@@ -249,12 +225,28 @@ class Task:
             writes[layout.CHANGED] = layout.dump_log_time(batch.commit.sequence)
         self.store.write(writes)
         self._housekeeping.committed()
+        self.timers.committed(batch.armed)
 
     def discard(self) -> None:
         """Forget what an aborted transaction staged, and what was polled: it is to be read again from `positions`."""
         self._batch = self._held = self._holds = None
         self.left, self._batch_left = [], []
         self.asking.discard()
+        self.timers.discard()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it has something to do without new records: inputs that are left over, or timers that are due."""
+        return not self.asking.number and (bool(self.left) or self.timers.fires) and not self.timers.must_wait
+
+    def goes_on_waiting(self, records: list[ConsumerRecord]) -> bool:
+        """Tell whether the next input has to wait still for what is behind these records; they are left over then."""
+        if not self.timers.must_wait:
+            return False
+        self.timers.polled(records)
+        if self.timers.must_wait:
+            self.left = [*self.left, *records]
+        return self.timers.must_wait
 
     @property
     def next_positions(self) -> dict[str, int]:
@@ -277,40 +269,10 @@ class Task:
             self.phase = Phase.CLOSED
             self.store.close()
 
-    def _check(self, records: list[ConsumerRecord]) -> list[tuple[ConsumerRecord, CheckedInput | Verdict]]:
-        rules, kinds, place = self.rules, self._kinds, self._place
-        return [
-            (record, check_input(rules, kinds[record.topic], record.key, record.value, place)) for record in records
-        ]
-
-    def _decide(
-        self, batch: Batch, record: ConsumerRecord, checked: CheckedInput | Verdict, at: Coordinates, times: Times
-    ) -> DecidedInput:
-        if isinstance(checked, Verdict):
-            batch.size_bytes += len(record.key or b"") + len(record.value or b"")  # it may become a dead letter
-            return DecidedInput(record, at, checked.decision)
-        verdict = decide_input(self.rules, batch, checked, record.key, self._place, times)
-        if verdict.decision.outcome is not _ACCEPTED:
-            return DecidedInput(record, at, verdict.decision)
-        entity = record.key or b""
-        outputs = outputs_of(consequences(verdict, at), verdict.after, entity)
-        self._stage(batch, verdict, outputs, entity, at)
-        return DecidedInput(record, at, verdict.decision, outputs)
-
-    def _stage(self, batch: Batch, verdict: Verdict, outputs: list[Output], entity: bytes, at: Coordinates) -> None:
-        """Let the next input see what this one did."""
-        if verdict.after is not verdict.before:
-            batch.put_state(entity, verdict.after)
-        if verdict.message is not None:
-            batch.watermark = max(batch.watermark, min(verdict.message.event_time, at.log_time))
-        for output in outputs:
-            for key, value in output.kept:
-                batch.remember(key, value)
-
     def _send(self, batch: Batch, decided: list[DecidedInput]) -> None:
         """Encode what was decided: per input what follows from it, then its decision."""
         codec, topics, partition = self.rules.codec, self.topics, self.task_id.partition
-        keys = [written_key(one.record.key) for one in decided]
+        keys = [written_key(one.key) for one in decided]
         followed = iter([output.record(codec, topics, partition) for one in decided for output in one.outputs])
         decisions = [codec.encode_decision(one.decision, one.at) for one in decided]
         for index, one in enumerate(decided):
@@ -321,7 +283,7 @@ class Task:
                     batch.send_digested(next(followed))
                 else:
                     batch.send(next(followed))
-            if decision.reason in _BYTES_DO_NOT_DECODE:
+            if decision.reason in _BYTES_DO_NOT_DECODE and one.record is not None:
                 letter = encode_dead_letter(one.record, decision, one.at)
                 batch.send(ProducerRecord(self._dead_letters, -1, keys[index], letter))
             batch.send_digested(ProducerRecord(topics.decisions, partition, keys[index], decisions[index]))
@@ -335,7 +297,8 @@ class Task:
         """What the transaction takes of each input topic: every one of them, even unmoved."""
         ends = dict(self.positions)
         for one in decided:
-            ends[one.record.topic] = one.record.offset + 1
+            if one.record is not None:
+                ends[one.record.topic] = one.record.offset + 1
         return tuple(Span(topic, self.positions[topic], ends[topic]) for topic in self.topics.inputs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
@@ -28,6 +29,7 @@ __all__ = [
     "phases_of",
     "positions_of",
     "process",
+    "ready",
     "room_for",
     "store",
 ]
@@ -76,18 +78,29 @@ def lanes_of(
     return {task_id: lane for task_id, lane in lanes.items() if lane}
 
 
+def ready(
+    lanes: Mapping[TaskId, list[ConsumerRecord]], tasks: Mapping[TaskId, Task], idle: AbstractSet[TaskId]
+) -> list[tuple[Task, list[ConsumerRecord]]]:
+    """Return the tasks that have something to do, with their records: what is new, left over, due, or expired."""
+    has_some = [task_id for task_id, task in tasks.items() if task_id in lanes or task_id in idle or task.goes_on]
+    found = [(tasks[task_id], lanes.get(task_id, [])) for task_id in has_some]
+    return [(task, records) for task, records in found if not task.goes_on_waiting(records)]
+
+
 class Moment(NamedTuple):
     """When a batch is decided, the same for all of its tasks.
 
     Attributes:
         clock_ms: the machine's clock, ms since the epoch.
-        idle_ms: where log time moves on to in tasks without inputs, ms since the epoch.
+        idle_ms: where log time moves on to in idle tasks, ms since the epoch.
         log_time_max: the latest time at which an input can have been appended, ms since the epoch.
+        idle: tasks that are read to the end of their input partitions.
     """
 
     clock_ms: int
     idle_ms: int
     log_time_max: int = sys.maxsize
+    idle: AbstractSet[TaskId] = frozenset()
 
 
 def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:
@@ -100,7 +113,8 @@ def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: i
     """
     try:
         with _damage_of(task):
-            return task.process(records, now.clock_ms, now.idle_ms, bytes_max, now.log_time_max)
+            idle_ms = now.idle_ms if task.task_id in now.idle else 0
+            return task.process(records, now.clock_ms, idle_ms, bytes_max, now.log_time_max)
     except (TaskStopped, TaskCorrupted, FatalError):
         raise
     except PlacetError as error:

@@ -7,6 +7,7 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from placet.schemas.errors import PlacetError
@@ -102,6 +103,7 @@ class Worker:
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
         self._housekeeping_at_s = 0.0
+        self._idle_tasks: AbstractSet[TaskId] = frozenset()
         self._back_off = BackOff(stopping.wait, runtime.monotonic_s)
 
     def run(self) -> None:
@@ -147,7 +149,8 @@ class Worker:
         if not ready:
             return
         began_s, clock_ms, bytes_max = self._monotonic_s(), self._now_ms(), self._bytes_max // len(ready)
-        now = Moment(clock_ms, self._idle.log_time(clock_ms), self._idle.log_time_max(clock_ms))
+        idle_ms, log_time_max = self._idle.log_time(clock_ms), self._idle.log_time_max(clock_ms)
+        now = Moment(clock_ms, idle_ms, log_time_max, self._idle_tasks)
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
                 transaction.send(task_calls.process(task, task_records, now, bytes_max))
@@ -160,9 +163,10 @@ class Worker:
 
     def _wait_ms(self) -> int:
         """How long to wait for a record: not long while a task may want to start or go on, not at all for more."""
-        if any(task.left and not task.asking.number for task in self.tasks.values()):
+        if any(task.goes_on for task in self.tasks.values()):
             return 0
-        return _RESTORING_TIMEOUT_MS if self._restoring or self._unknown.waiting else self._poll_timeout_ms
+        most_ms = _RESTORING_TIMEOUT_MS if self._restoring or self._unknown.waiting else self._poll_timeout_ms
+        return self._idle.wait_ms(self.tasks.values(), most_ms)
 
     def _follow_assignment(self, records: list[ConsumerRecord]) -> list[tuple[Task, list[ConsumerRecord]]]:
         """Open, restore and close tasks; return the running ones that have something to do.
@@ -189,17 +193,14 @@ class Worker:
         self._ask_for_schemas()
         deciding = {task_id: task for task_id, task in self.tasks.items() if not task.asking.number}
         work = task_calls.lanes_of(records, deciding, self.rules.entity_of)
-        for task_id, task in deciding.items():
-            if task.left:
-                work.setdefault(task_id, [])
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
             task_calls.clean(self.tasks.values(), self._now_ms(), self._retention_ms)
             self._idle.ask(self.tasks.values())
-        for task_id in self._idle.take_idle(deciding.values(), self._consumer.reached):
-            work.setdefault(task_id, [])
-        return [(self.tasks[task_id], task_records) for task_id, task_records in work.items()]
+        self._idle.ask_in_time(deciding.values())
+        self._idle_tasks = self._idle.take_idle(deciding.values(), self._consumer.reached)
+        return task_calls.ready(work, deciding, self._idle_tasks)
 
     def _ask_for_schemas(self) -> None:
         """Let tasks wait whose next input is of an unknown schema, and go on once whoever may know it was asked."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from placet.schemas.errors import DecodeError
-from placet.schemas.ledger import AppliedEntry, LedgerEntry, MemoryEntry
+from placet.schemas.ledger import AppliedEntry, Disarmed, LedgerEntry, MemoryEntry
 from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, EntityState
@@ -89,6 +89,18 @@ def _take_applied(remembered: Remembered, entry: AppliedEntry, _ledger_key: byte
         layout.remember(remembered.writes, layout.deleted_key(entity), reminder)
 
 
+def _take_disarmed(remembered: Remembered, entry: Disarmed, ledger_key: bytes) -> None:
+    """A timer that fired and changed nothing: the entity's last change has it armed still."""
+    entity = entry.entity_id.encode()
+    state = remembered.state(entity)
+    timer = (state.armed or {}).get(entry.name)
+    is_armed = state.incarnation == entry.incarnation and timer is not None and timer.version == entry.armed
+    if is_armed:
+        remembered.put_state(entity, state.disarmed(entry.name))
+    needed = layout.dump_needed_by(state.version if is_armed else 0)
+    layout.remember(remembered.writes, layout.ledger_index_key(ledger_key), needed)
+
+
 def _delete_applied(remembered: Remembered, rest: bytes) -> None:
     """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""
     entity = rest.rpartition(b"/")[0]
@@ -104,6 +116,7 @@ def _age(applied: Applied) -> tuple[int, int, int]:
 _TAKEN: Final[dict[type, Callable[[Remembered, Any, bytes], None]]] = {
     MemoryEntry: _take_memory,
     AppliedEntry: _take_applied,
+    Disarmed: _take_disarmed,
 }
 _DELETED: Final[dict[bytes, Callable[[Remembered, bytes], None]]] = {b"applied": _delete_applied}
 """By the first part of the ledger's key; the rest of it is handed over. A memory leaves nothing but its reminder."""

@@ -2,7 +2,9 @@
 
     s<entity>                                state: 0x00 + msgpack, or 0x01 + a changelog record as it was read
     d<length><entity><kind><dedup key>       dedup memory: 8 bytes of log time + msgpack
-    u<ledger key>                            memory that lives in the ledger: log time at which it was written
+    u<ledger key>                            memory that lives in the ledger: log time at which it was written;
+                                             of a timer that fired: see `dump_needed_by`
+    a<due><entity>                           a timer may be due then: its entity is to be looked at
     x<entity>                                a deleted entity that is still remembered: log time of the deletion
     t<log time><key>                         reminds of one of d, u and x, in order of time
     t<log time>0x00<sequence><number>        reminds of many that a transaction remembered: msgpack
@@ -31,6 +33,7 @@ from placet.schemas.stored import decode_memory, decode_state, encode_memory, en
 from placet.streams.records import Headers
 
 __all__ = [
+    "ARMED_HEADER",
     "CHANGED",
     "COMMIT",
     "DELETED_HEADER",
@@ -40,12 +43,16 @@ __all__ = [
     "STAMP",
     "StateFormat",
     "applied_ledger_key",
+    "armed_keys",
     "change_headers",
     "commit_from_bytes",
     "commit_to_bytes",
     "deleted_key",
+    "disarmed_ledger_key",
+    "due_of",
     "dump_log_time",
     "dump_memory",
+    "dump_needed_by",
     "expiring_keys",
     "keep_change",
     "keep_headers",
@@ -54,6 +61,7 @@ __all__ = [
     "log_time_of",
     "memory_key",
     "memory_ledger_key",
+    "needed_by",
     "position_key",
     "position_writes",
     "remember",
@@ -70,6 +78,7 @@ OFFSET_MARK: Final = "@"
 """Among the headers of a record in the store: its offset, so that one that can't be decoded can be named."""
 MEMORY_HEADER: Final = "placet-memory"
 DELETED_HEADER: Final = "placet-deleted"
+ARMED_HEADER: Final = "placet-armed"
 
 ReadHeaders: TypeAlias = Sequence[tuple[str, Any]]
 """Headers as they lie on the log: bytes, or None in a record that no gate wrote."""
@@ -104,6 +113,33 @@ def ledger_index_key(ledger_key: bytes) -> bytes:
 def deleted_key(entity: bytes) -> bytes:
     """Return the key that reminds of a deleted entity's late tombstone."""
     return b"x" + entity
+
+
+def dump_needed_by(version: int) -> bytes:
+    """Encode what stands under `u` for a timer that fired: its entry is needed until the entity has a later version."""
+    return _u64.pack(0) + _u64.pack(version)
+
+
+def needed_by(value: bytes) -> int:
+    """Return the version in it."""
+    return _u64.unpack_from(value, 8)[0]  # type: ignore[no-any-return]
+
+
+def armed_keys(state: EntityState, entity: bytes) -> set[bytes]:
+    """Return the keys under which an entity is found when its timers are due.
+
+    A restore may leave keys of timers that are armed no more: whoever finds an entity there looks at its state.
+    """
+    return {b"a" + _u64.pack(due) + entity for due in _dues(state)}
+
+
+def due_of(key: bytes) -> tuple[int, bytes]:
+    """Return the time and the entity of such a key."""
+    return _u64.unpack_from(key, 1)[0], key[9:]
+
+
+def _dues(state: EntityState) -> list[int]:
+    return sorted({timer.due for timer in (state.armed or {}).values()})
 
 
 def remember(writes: dict[bytes, bytes | None], key: bytes, value: bytes) -> None:
@@ -167,6 +203,8 @@ def change_headers(change: Change, entity: bytes) -> tuple[Headers, list[tuple[b
         mark = dump_log_time(change.log_time)
         headers.append((DELETED_HEADER, mark))
         kept.append((deleted_key(entity), mark))
+    if change.state.armed:
+        headers.append((ARMED_HEADER, b"".join(_u64.pack(due) for due in _dues(change.state))))
     return headers, kept
 
 
@@ -203,6 +241,9 @@ def keep_headers(
             writes[b"t" + memory[:8] + key] = b""  # as `remember` does, in the hot loop of a restore
         elif name == DELETED_HEADER:
             remember(writes, deleted_key(entity), data)
+        elif name == ARMED_HEADER:
+            for begin in range(0, len(data), 8):
+                writes[b"a" + data[begin : begin + 8] + entity] = b""
         else:
             others.append(header)
 
@@ -215,6 +256,11 @@ def memory_ledger_key(kind: int, entity_id: str, dedup_key: str) -> bytes:
 def applied_ledger_key(entity_id: str, name: str) -> bytes:
     """Return the ledger's key of the newest applied input of a name, where it changed nothing."""
     return f"applied/{entity_id}/{name}".encode()
+
+
+def disarmed_ledger_key(entity_id: str, name: str) -> bytes:
+    """Return the ledger's key of a timer that fired and changed nothing."""
+    return f"disarmed/{entity_id}/{name}".encode()
 
 
 def commit_to_bytes(commit: Commit) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 from placet.processors.judge import Entry
 from placet.schemas.codec.codec import Codec
-from placet.schemas.ledger import AppliedEntry, MemoryEntry
+from placet.schemas.ledger import AppliedEntry, Disarmed, MemoryEntry
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, Change, EntityState
 from placet.streams.records import ProducerRecord
@@ -59,7 +59,9 @@ class ChangeOutput(Output):
 class LedgerOutput(Output):
     """What is remembered of an input that changed nothing."""
 
-    def __init__(self, entry: MemoryEntry | AppliedEntry, key: bytes, kept: list[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, entry: MemoryEntry | AppliedEntry | Disarmed, key: bytes, kept: list[tuple[bytes, bytes]]
+    ) -> None:
         self.key = key
         self.kept = kept
         self.changes = 0
@@ -93,10 +95,16 @@ def _applied(entry: Any, after: EntityState, entity: bytes) -> Output:
     return LedgerOutput(applied, layout.applied_ledger_key(applied.entity_id, applied.name), kept)
 
 
+def _disarmed(entry: Any, after: EntityState, _entity: bytes) -> Output:
+    key = layout.disarmed_ledger_key(entry.entity_id, entry.name)
+    return LedgerOutput(entry, key, [(layout.ledger_index_key(key), layout.dump_needed_by(after.version))])
+
+
 _KINDS: Final[dict[type, Callable[[Any, EntityState, bytes], Output]]] = {
     Change: _change,
     MemoryEntry: _memory,
     AppliedEntry: _applied,
+    Disarmed: _disarmed,
 }
 
 

@@ -1,0 +1,119 @@
+"""Timers through the driver: what happens because time passed, as a user of a definition sees it."""
+
+from __future__ import annotations
+
+from placet.schemas.codec.inputs import made_message
+from placet.schemas.decision import Outcome, Reason
+from placet.schemas.messages import Kind, Message
+from placet.testing import TestDriver
+
+PET = """
+entity: pet
+version: 1
+horizon: 48h
+statuses: [ok, watching, alerted]
+fields:
+  valid_to: timestamp | null
+  alerts: {type: int, default: 0}
+signals:
+  seen: {from: absent, to: ok}
+  odd: {from: ok, to: watching}
+  still_odd: {from: watching}
+  calm: {from: watching, to: ok}
+  until: {payload: {valid_to: timestamp}, from: [ok, alerted], copy: valid_to}
+  gone: {from: [ok, watching, alerted], to: absent}
+proposals:
+  answer: {from: watching, to: ok, fence: none}
+timers:
+  nobody_answered: {from: watching, after: 30s, to: alerted, set: {alerts: state.alerts + 1}}
+  decays: {from: alerted, at: state.valid_to, to: ok, set: {valid_to: null}}
+"""
+
+
+def watching() -> TestDriver:
+    driver = TestDriver.from_text(PET)
+    driver.signal("rex", "seen", signal_id="s-1")
+    driver.signal("rex", "odd", signal_id="s-2")
+    return driver
+
+
+def test_a_timer_fires_when_it_is_due_and_once() -> None:
+    driver = watching()
+    driver.advance(seconds=29)
+    assert driver.read("rex").status == "watching"
+    driver.advance(seconds=2)
+    state = driver.read("rex")
+    assert (state.status, state.fields["alerts"], state.version) == ("alerted", 1, 3)
+    fired = driver.decided[-1]
+    assert (fired.decision.kind, fired.decision.name, fired.decision.outcome) == (
+        Kind.TIMER,
+        "nobody_answered",
+        Outcome.ACCEPTED,
+    )
+    assert (fired.at.topic, fired.at.offset) == ("", -1)
+    driver.advance(hours=25)
+    assert len(driver.decisions) == 3
+
+
+def test_leaving_the_status_takes_it_away_and_staying_does_not() -> None:
+    driver = watching()
+    driver.advance(seconds=20)
+    driver.signal("rex", "still_odd", signal_id="s-3")
+    driver.advance(seconds=11)
+    assert driver.read("rex").status == "alerted"
+    driver = watching()
+    driver.propose("rex", "answer", dedup_key="a-1")
+    driver.advance(minutes=5)
+    assert driver.read("rex").status == "ok"
+    assert len(driver.decisions) == 3
+
+
+def test_a_time_field_moves_its_timer_and_null_does_not_arm_it() -> None:
+    driver = watching()
+    driver.advance(seconds=31)
+    driver.advance(hours=1)
+    assert driver.read("rex").status == "alerted"
+    driver.signal("rex", "until", {"valid_to": driver.now_ms + 60_000}, signal_id="s-3")
+    driver.signal("rex", "until", {"valid_to": driver.now_ms + 120_000}, signal_id="s-4")
+    driver.advance(seconds=90)
+    assert driver.read("rex").status == "alerted"
+    driver.advance(seconds=31)
+    state = driver.read("rex")
+    assert (state.status, state.fields["valid_to"]) == ("ok", None)
+
+
+def test_a_timer_that_is_due_comes_before_a_later_input_of_its_entity() -> None:
+    driver = watching()
+    driver.append(Kind.SIGNAL, b"rex", driver.codec.encode_message(driver_message(driver)))
+    driver.advance(seconds=40)  # the input waits at the time before it
+    driver.run()
+    assert [(d.name, d.reason) for d in driver.decisions[2:]] == [("calm", Reason.NONE)]
+    driver = watching()
+    driver._gate._scheduler.start_ns += 40_000_000_000
+    assert driver.signal("rex", "calm", signal_id="s-9").reason is Reason.ILLEGAL_TRANSITION
+    assert [d.name for d in driver.decisions[2:]] == ["nobody_answered", "calm"]
+
+
+def driver_message(driver: TestDriver) -> Message:
+    return made_message(
+        Kind.SIGNAL, "calm", input_id="s-9", entity_id="rex", payload={}, event_time=driver.now_ms,
+        issued_at=driver.now_ms,
+    )  # fmt: skip
+
+
+def test_timers_are_armed_after_a_restart() -> None:
+    driver = watching()
+    driver.advance(seconds=10)
+    driver.restart()
+    driver.advance(seconds=21)
+    assert driver.read("rex").status == "alerted"
+    driver.restart()
+    driver.advance(hours=30)
+    assert [d.kind for d in driver.decisions].count(Kind.TIMER) == 1
+
+
+def test_a_deleted_entity_has_no_timers() -> None:
+    driver = watching()
+    driver.signal("rex", "gone", signal_id="s-3")
+    driver.advance(minutes=1)
+    assert [d.kind for d in driver.decisions].count(Kind.TIMER) == 0
