@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.broker_fixture"]
@@ -20,9 +21,12 @@ settings.load_profile("placet")
 
 
 @pytest.fixture(autouse=True)
-def log_level_of_before() -> Iterator[None]:
-    """Commands that run in the tests' process quiet the logs of the whole process: only until the test is over."""
-    logger = logging.getLogger("placet")
-    before = logger.level
+def logs_of_before() -> Iterator[None]:
+    """Commands that run in the tests' process set the logs of the whole process: only until the test is over."""
+    loggers = [logging.getLogger(name) for name in ("placet", "placet.librdkafka")]
+    before = [(logger.level, logger.propagate, [*logger.handlers]) for logger in loggers]
     yield
-    logger.setLevel(before)
+    for logger, (level, propagate, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate, logger.handlers = propagate, handlers
+    structlog.reset_defaults()
