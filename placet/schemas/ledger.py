@@ -129,7 +129,7 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 
 
 class Disarmed(msgspec.Struct, frozen=True, gc=False):
-    """A timer that fired and changed nothing: it is armed no more. Reserved: nothing writes it yet.
+    """A timer that fired and changed nothing: it is armed no more.
 
     `armed` is the version that armed it, `incarnation` the life in which that was.
     """

@@ -34,6 +34,7 @@ from placet.streams.kafka.watchdog import Watchdog
 from placet.streams.loop.candidates import Candidates
 from placet.streams.loop.function_watch import FunctionWatch
 from placet.streams.loop.identity import Identity
+from placet.streams.loop.broker_clocks import BrokerClocks
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
@@ -157,7 +158,10 @@ def build(
         host,
         metrics,
         stopping,
-        IdleQuestion(admin, host.now_ms, settings.max_clock_skew_ms),
+        IdleQuestion(
+            admin, BrokerClocks(admin.ask_topics, host.now_ms, host.monotonic_s, settings.max_clock_skew_ms),
+            host.monotonic_s,
+        ),
         SchemaQuestion(host, control, lambda: admin.ask_ends([control_partition])[control_partition], schemas, metrics),
         Identity(admin, rules, metrics, host.monotonic_s, lambda found: _unfit(settings, rules, found)),
         records_max=settings.batch_records_max,

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from unittest.mock import MagicMock
 
 from placet.streams.errors import LogUnreachable, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.loop.broker_clocks import BrokerClocks
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.rules_in_force import RulesInForce
 from placet.streams.loop.unknown_schemas import SchemaQuestion
@@ -98,7 +99,7 @@ class LoopWorld:
         self.worker = Worker(
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
-            IdleQuestion(self, lambda: driver.now_ms, 0),
+            IdleQuestion(self, BrokerClocks(lambda _topics: {}, lambda: driver.now_ms, host.monotonic_s, 0), host.monotonic_s),
             SchemaQuestion(at_once(), cast("Any", control), lambda: answered({self.inputs[0]: 1})[self.inputs[0]],
                 self, MagicMock(),
             ),

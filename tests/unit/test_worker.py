@@ -16,6 +16,8 @@ import pytest
 from placet.schemas.errors import DecodeError, SettingsError
 from placet.streams.errors import FatalError, ProducerFenced, TaskCorrupted, TaskMigrated, TaskStopped
 from placet.streams.host import LocalHost
+from placet.streams.loop.broker_clocks import BrokerClocks
+from placet.streams.loop.due_timers import DueTimers
 from placet.streams.loop.idle import IdleQuestion, _Asked
 from placet.streams.loop.outside import Outside
 from placet.streams.loop.rules_in_force import RulesInForce
@@ -25,7 +27,7 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 from placet.streams.recovery.restore_thread import Restorer
 from placet.streams.rules.rulebook import Rulebook
 from placet.streams.state.rocksdb import RocksDBStore
-from placet.streams.state.store import StoreDamaged
+from placet.streams.state.store import MemoryStore, StoreDamaged
 from placet.streams.topology import TaskId, entity_topics
 from tests.lamp import lamp
 from tests.memory_log import log_of
@@ -88,7 +90,8 @@ class Turn:
             complete=lambda _assigned: {TASK},
         )
         self.clock_ms = CLOCK_MS
-        self.idle = IdleQuestion(self.brokers, lambda: self.clock_ms, SKEW_MS)
+        clocks = BrokerClocks(lambda _topics: {}, lambda: self.clock_ms, lambda: 0.0, SKEW_MS)
+        self.idle = IdleQuestion(self.brokers, clocks, lambda: 0.0)
         self.worker = Worker(
             cast("Any", rules), lambda: self.consumer, MagicMock(), restorer,
             StagedHost(now_ms=lambda: self.clock_ms), MagicMock(), LocalHost().flag(), self.idle, NOTHING_UNKNOWN,
@@ -98,9 +101,11 @@ class Turn:
         positions = {TOPICS.signals: 5, TOPICS.proposals: 7}
         self.task = MagicMock(
             task_id=TASK, positions=positions, next_positions=positions, staged_positions=positions, left=[],
-            oldest_at=CLOCK_MS, asking=SimpleNamespace(number=0), cleaned_ms=0,
+            oldest_at=CLOCK_MS, asking=SimpleNamespace(number=0), cleaned_ms=0, goes_on=False,
+            timers=DueTimers(MemoryStore(), TOPICS.inputs),
         )  # fmt: skip
         self.task.needs_housekeeping.return_value = expired
+        self.task.goes_on_waiting.return_value = False
         self.worker.tasks[TASK] = self.task
 
     def ready(self, records: Iterable[ConsumerRecord] = ()) -> list[tuple[TaskId, list[ConsumerRecord]]]:
@@ -224,7 +229,7 @@ def test_what_a_task_raises_is_about_that_task_alone(raised: Exception, told: ty
     task = MagicMock(task_id=TASK)
     task.process.side_effect = raised
     with pytest.raises(told) as caught:
-        process(task, [], Moment(1_000, 0), 1)
+        process(task, [], Moment(1_000), 1)
     assert str(raised) in str(caught.value)
     assert isinstance(raised, FatalError) or str(caught.value).startswith("order-0: ")
 

@@ -142,7 +142,7 @@ _CHANGE: Final = (
     _column("placet_offset", "long", "Offset of the input."),
     _column("placet_log_time", _TIMESTAMP, "The broker's append time of the input, made monotone per task."),
     _column("placet_event_time", _TIMESTAMP, "When it happened."),
-    _column("placet_kind", "string", "SIGNAL or PROPOSAL: what caused it."),
+    _column("placet_kind", "string", "SIGNAL, PROPOSAL or TIMER: what caused it."),
     _column("placet_name", "string", "Name of the signal or proposal."),
     _column("placet_input_id", "string", "Its id."),
     _column("placet_dedup_key", "string", "The occasion; empty when the entity itself remembers it."),

@@ -23,6 +23,8 @@ class TopicInfo(NamedTuple):
         configs: every setting, with the broker's defaults where the topic has none of its own.
         leaderless: how many partitions have no leader.
         under_replicated: how many partitions have fewer replicas in sync than they should.
+        leaders: the broker that leads each partition; -1 where none does.
+        replicas: the brokers that may lead each partition.
     """
 
     topic_id: str
@@ -31,6 +33,8 @@ class TopicInfo(NamedTuple):
     configs: dict[str, str]
     leaderless: int = 0
     under_replicated: int = 0
+    leaders: tuple[int, ...] = ()
+    replicas: tuple[tuple[int, ...], ...] = ()
 
 
 class ClockReading(NamedTuple):
@@ -47,11 +51,15 @@ def configs_of(entries: Mapping[str, Any]) -> dict[str, str]:
 
 def topic_info(topic_id: object, partitions: Sequence[Any], configs: dict[str, str]) -> TopicInfo:
     """Sum up what the client says of a topic's partitions."""
+    partitions = sorted(partitions, key=lambda partition: partition.id)
+    leaders = tuple(-1 if partition.leader is None else partition.leader.id for partition in partitions)
     return TopicInfo(
         topic_id=str(topic_id),
         partitions=len(partitions),
         replication_factor=min((len(partition.replicas) for partition in partitions), default=0),
         configs=configs,
-        leaderless=sum(partition.leader is None or partition.leader.id < 0 for partition in partitions),
+        leaderless=sum(leader < 0 for leader in leaders),
         under_replicated=sum(len(partition.isr) < len(partition.replicas) for partition in partitions),
+        leaders=leaders,
+        replicas=tuple(tuple(replica.id for replica in partition.replicas) for partition in partitions),
     )

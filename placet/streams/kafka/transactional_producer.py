@@ -75,6 +75,7 @@ class Transaction:
         patience_s: float = _CALL_TIMEOUT_S,
     ) -> None:
         self.written: dict[TopicPartition, int] = {}
+        self.stamped: dict[TopicPartition, tuple[int, float]] = {}  # see `Stamps`
         self.committed = False
         self.sent_at_s = 0.0  # when the first record was
         self.asked_at_s = 0.0  # when the commit was asked for
@@ -195,6 +196,7 @@ class Transaction:
             # The broker's time was read between our two: what lies outside of them is skew, however long that took.
             ahead, behind = self._sent_ms - appended_at, appended_at - self._runtime.now_ms()
             self._skew_ms = max(self._skew_ms, max(ahead, 0) or -max(behind, 0), key=abs)
+            self.stamped[key] = (appended_at, self._runtime.monotonic_s())
 
 
 _LOG_APPEND_TIME: Final = 2

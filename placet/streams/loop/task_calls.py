@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from placet.schemas.errors import PlacetError
@@ -92,15 +93,14 @@ class Moment(NamedTuple):
 
     Attributes:
         clock_ms: the machine's clock, ms since the epoch.
-        idle_ms: where log time moves on to in idle tasks, ms since the epoch.
         log_time_max: the latest time at which an input can have been appended, ms since the epoch.
-        idle: tasks that are read to the end of their input partitions.
+        idle_ms: where log time moves on to in tasks that are read to the ends of their input partitions, ms since the
+            epoch.
     """
 
     clock_ms: int
-    idle_ms: int
     log_time_max: int = sys.maxsize
-    idle: AbstractSet[TaskId] = frozenset()
+    idle_ms: Mapping[TaskId, int] = MappingProxyType({})
 
 
 def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:
@@ -113,8 +113,7 @@ def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: i
     """
     try:
         with _damage_of(task):
-            idle_ms = now.idle_ms if task.task_id in now.idle else 0
-            return task.process(records, now.clock_ms, idle_ms, bytes_max, now.log_time_max)
+            return task.process(records, now.clock_ms, now.idle_ms.get(task.task_id, 0), bytes_max, now.log_time_max)
     except (TaskStopped, TaskCorrupted, FatalError):
         raise
     except PlacetError as error:

@@ -7,7 +7,6 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from placet.schemas.errors import PlacetError
@@ -103,7 +102,6 @@ class Worker:
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
         self._stopped: set[TaskId] = set()
         self._housekeeping_at_s = 0.0
-        self._idle_tasks: AbstractSet[TaskId] = frozenset()
         self._back_off = BackOff(stopping.wait, runtime.monotonic_s)
 
     def run(self) -> None:
@@ -149,13 +147,13 @@ class Worker:
         if not ready:
             return
         began_s, clock_ms, bytes_max = self._monotonic_s(), self._now_ms(), self._bytes_max // len(ready)
-        idle_ms, log_time_max = self._idle.log_time(clock_ms), self._idle.log_time_max(clock_ms)
-        now = Moment(clock_ms, idle_ms, log_time_max, self._idle_tasks)
+        now = Moment(clock_ms, self._idle.log_time_max(clock_ms), self._idle.log_times(clock_ms))
         with self._producer.transaction() as transaction:
             for task, task_records in ready:
                 transaction.send(task_calls.process(task, task_records, now, bytes_max))
             positions = task_calls.positions_of(task for task, _ in ready)
             transaction.commit(positions, self._consumer.metadata_of_this_batch())
+        self._idle.clocks.hear(transaction.stamped)
         damaged = [error for task, _ in ready if (error := task_calls.store(task, transaction))]
         self._report(ready, clock_ms, self._monotonic_s() - began_s)
         for error in damaged:
@@ -193,14 +191,15 @@ class Worker:
         self._ask_for_schemas()
         deciding = {task_id: task for task_id, task in self.tasks.items() if not task.asking.number}
         work = task_calls.lanes_of(records, deciding, self.rules.entity_of)
+        self._idle.clocks.read(work.values())
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
             task_calls.clean(self.tasks.values(), self._now_ms(), self._retention_ms)
             self._idle.ask(self.tasks.values())
         self._idle.ask_in_time(deciding.values())
-        self._idle_tasks = self._idle.take_idle(deciding.values(), self._consumer.reached)
-        return task_calls.ready(work, deciding, self._idle_tasks)
+        idle = self._idle.take_idle(deciding.values(), self._consumer.reached)
+        return task_calls.ready(work, deciding, idle)
 
     def _ask_for_schemas(self) -> None:
         """Let tasks wait whose next input is of an unknown schema, and go on once whoever may know it was asked."""
@@ -255,6 +254,7 @@ class Worker:
             task = Task(task_id, kind.topics, dead_letters_topic(kind.app), kind.rules, result.store, kind.partitions)
             task.open(result.restored.last, result.restored.positions, result.restored.genesis)
             self.tasks[task_id] = task
+            self._idle.clocks.forget()
             self._flow(task)
             self._observer.restored(
                 str(task_id), result.restored.records, self._monotonic_s() - began_s, result.restored.warning
