@@ -50,6 +50,8 @@ LOOK_EVERY: Final = 20
 FEED_S: Final = 600.0
 STOP_S: Final = 60.0
 SETTLE_S: Final = 90.0
+_TIMERS_NS: Final = 12_000_000_000
+"""Longer than the skew that is allowed, with the clocks of brokers and gates off in either direction."""
 """Of simulated time: within it every input is decided once all works again."""
 
 
@@ -259,6 +261,7 @@ class World:
         self.usual_trouble = (200, 1_000, 0)[self.choices.pick(3)] if trouble else 0
         self.cluster.network.trouble = self.usual_trouble
         self.over = False
+        self.due_before_ms = 0
         for spec in required_topics(APP, [DEFINITION], PARTITIONS):
             configs = {need.config: need.wanted or need.value for need in spec.needs}
             self.cluster.create_topic(spec.name, spec.partitions or 1, {"min.insync.replicas": "2", **configs})
@@ -298,12 +301,19 @@ class World:
         self.scheduler.run(self.cluster.is_whole, SETTLE_S, every=LOOK_EVERY)
         self.feeder.feed_each()  # a partition in which nothing comes any more may have been deaf since the last fault
         self.scheduler.run(self.settled, SETTLE_S, every=LOOK_EVERY)
+        self._let_timers_fire()
         self.ending = True
         for gate in self.gates:
             gate.stopping.set()
         self.scheduler.run(
             lambda: all(gate.process.dead for gate in self.gates) and self.settled(), STOP_S, every=LOOK_EVERY
         )
+
+    def _let_timers_fire(self) -> None:
+        """Let time pass: what is due by now, by the clock of any broker, has to have fired then."""
+        self.due_before_ms = min(map(self.cluster.network.clock_ms, self.cluster.network.nodes))
+        until_ns = self.scheduler.now_ns + _TIMERS_NS
+        self.scheduler.run(lambda: self.scheduler.now_ns >= until_ns, SETTLE_S, every=LOOK_EVERY)
 
     def add_gate(self, name: str, *, restarts: bool = True) -> None:
         """Start a gate on a machine of its own."""

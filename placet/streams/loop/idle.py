@@ -103,7 +103,7 @@ class IdleQuestion:
         Raises:
             TaskCorrupted: a task's store is damaged.
         """
-        if any(task.timers.armed for task in tasks):
+        if any(task.rules.machine.arming for task in tasks):
             self.clocks.look(partition for task in tasks for partition in _positions(task))
         self._asked = {}
         self._asked_s = {task.task_id: self._asked_s.get(task.task_id, 0.0) for task in tasks}
