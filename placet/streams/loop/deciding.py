@@ -108,14 +108,17 @@ class Deciding:
                 self.times = then
             come_up_for_air()
 
-    def timers(self, due_before: int, most: int) -> None:
+    def timers(self, due_before: int, most: int, bytes_max: int) -> None:
         """Fire the timers that are due earlier than a time, some of them.
 
         Args:
             due_before: nothing can come any more that was appended before it: log time moves on to it.
             most: of them.
+            bytes_max: none is begun once the batch has this size, but for the first one.
         """
         for key, entity in self._timers.due(due_before, most):
+            if self.decided and self._batch.size_bytes >= bytes_max:
+                return
             entity_id = entity.decode()
             try:
                 while (due := first_due(self._batch.state(entity_id), due_before)) is not None:

@@ -172,7 +172,7 @@ class Task:
         self._batch_left = left = ordered[deciding.taken :]
         if self.timers.armed:
             read_past = self.timers.read_past
-            deciding.timers(min(read_past, left[0].timestamp) if left else read_past, _TIMERS_MAX)
+            deciding.timers(min(read_past, left[0].timestamp) if left else read_past, _TIMERS_MAX, bytes_max)
         decided, times = deciding.decided, deciding.times
         self.oldest_at = min((record.timestamp for record in ordered[: deciding.taken]), default=clock_ms)
         for begin in range(0, len(decided), AT_ONCE):
