@@ -116,14 +116,14 @@ class Deciding:
             most: of them.
             bytes_max: none is begun once the batch has this size, but for the first one.
         """
-        for key, entity in self._timers.due(due_before, most):
+        for key, due, entity in self._timers.due(due_before, most):
             if self.decided and self._batch.size_bytes >= bytes_max:
                 return
             entity_id = entity.decode()
             try:
-                while (due := first_due(self._batch.state(entity_id), due_before)) is not None:
+                while (timer := first_due(self._batch.state(entity_id), due + 1)) is not None:
                     self.times = self.times.at_least(due_before)
-                    self._fire(entity_id, entity, due[1])
+                    self._fire(entity_id, entity, timer[1])
             except UnknownSchema as error:
                 self._asking.wait_for_state(_SWEEP, error)
                 return

@@ -158,7 +158,7 @@ class IdleQuestion:
             ends = {partition: one.read_to() for partition, one in asked.of.items()}
             read = [at for at, end in ends.items() if end is not None and reached(at, positions[at]) >= end]
             for partition in read:
-                task.timers.read_to_end(partition.topic, asked.at_ms)
+                task.timers.read_to_end(partition.topic, asked.at_ms, asked.slack_ms)
             if len(read) == len(positions) and not task.left:
                 self._idle[task.task_id] = asked
         return self._idle.keys()

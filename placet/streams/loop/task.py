@@ -164,6 +164,7 @@ class Task:
         elif ordered[0].timestamp > log_time_max:
             self._hold(ordered[0], clock_ms)
         if self.timers.armed or rules.machine.arming:
+            self.timers.begin_at(clock_ms)
             self.timers.polled(records)
         deciding = Deciding(
             batch, rules, self._kinds, self._place, self.asking, self.timers, times, self._task_epoch, sequence

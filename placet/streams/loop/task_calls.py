@@ -16,6 +16,7 @@ from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
 from placet.streams.kafka.transactional_producer import Transaction
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.recovery.steps import Restored
 from placet.streams.state.state_dir import LOOKS_PER_RETENTION
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
@@ -27,6 +28,7 @@ __all__ = [
     "clean",
     "lanes_of",
     "needs_housekeeping",
+    "open_task",
     "phases_of",
     "positions_of",
     "process",
@@ -101,6 +103,16 @@ class Moment(NamedTuple):
     clock_ms: int
     log_time_max: int = sys.maxsize
     idle_ms: Mapping[TaskId, int] = MappingProxyType({})
+
+
+def open_task(task: Task, restored: Restored) -> None:
+    """Let a task start from what its restore found.
+
+    Raises:
+        TaskCorrupted: its store is damaged.
+    """
+    with _damage_of(task):
+        task.open(restored.last, restored.positions, restored.genesis)
 
 
 def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:

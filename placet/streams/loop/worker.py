@@ -252,8 +252,8 @@ class Worker:
                 continue
             kind = self.rules.entity_types[task_id.entity]
             task = Task(task_id, kind.topics, dead_letters_topic(kind.app), kind.rules, result.store, kind.partitions)
-            task.open(result.restored.last, result.restored.positions, result.restored.genesis)
             self.tasks[task_id] = task
+            task_calls.open_task(task, result.restored)
             self._idle.clocks.forget()
             self._flow(task)
             self._observer.restored(
