@@ -88,9 +88,7 @@ def armed(world: World, timers: int, progress: Progress) -> Armed:
     late_ms = sorted(_alone(world, topics, eyes, gate))
     eyes.close()
     gate.stop()
-    return Armed(
-        idle_cpu, rss_mib, restored_per_s, fired_per_s, beside_p99_ms, late_ms[len(late_ms) // 2], late_ms[-1]
-    )
+    return Armed(idle_cpu, rss_mib, restored_per_s, fired_per_s, beside_p99_ms, late_ms[len(late_ms) // 2], late_ms[-1])
 
 
 def _fire(

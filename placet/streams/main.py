@@ -159,7 +159,8 @@ def build(
         metrics,
         stopping,
         IdleQuestion(
-            admin, BrokerClocks(admin.ask_topics, host.now_ms, host.monotonic_s, settings.max_clock_skew_ms),
+            admin,
+            BrokerClocks(admin.ask_topics, host.now_ms, host.monotonic_s, settings.max_clock_skew_ms),
             host.monotonic_s,
         ),
         SchemaQuestion(host, control, lambda: admin.ask_ends([control_partition])[control_partition], schemas, metrics),

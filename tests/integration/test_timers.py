@@ -76,7 +76,9 @@ def test_each_fires_once_though_a_gate_is_killed_before_and_another_one_while_th
     done = fired(world)
     assert max(Counter(decision.entity_id for decision, _ in done).values()) == 1
     assert {decision.outcome for decision, _ in done} == {Outcome.ACCEPTED}
-    in_time = {decision.entity_id for decision, _ in world.decisions() if decision.name == "answer" and decision.changed}
+    in_time = {
+        decision.entity_id for decision, _ in world.decisions() if decision.name == "answer" and decision.changed
+    }
     assert {decision.entity_id for decision, _ in done} == set(collars) - in_time
     assert statuses(world) == Counter(alerted=len(done), ok=len(in_time))
     verified(world)

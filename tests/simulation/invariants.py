@@ -169,7 +169,9 @@ def broken_invariants(world: World) -> Iterator[str]:
         verify_task(cast("Any", _Clock(world)), log, past_rules(world), place, report)
         yield from (f"verify: {finding}" for finding in report.findings)
         inputs = sum(len(cluster.log((topic, number)).history()) for topic in TOPICS.inputs)
-        decided = [_CODEC.decode_decision(one.value or b"") for one in cluster.log((TOPICS.decisions, number)).history()]
+        decided = [
+            _CODEC.decode_decision(one.value or b"") for one in cluster.log((TOPICS.decisions, number)).history()
+        ]
         decisions = sum(at.topic != "" for _, at in decided)
         if inputs != decisions:
             yield f"{inputs} inputs and {decisions} decisions in partition {number}"
@@ -248,8 +250,7 @@ def _wrong_stores(world: World) -> Iterator[str]:
             wrong = {
                 key
                 for key in values.keys() | expected.keys()
-                if key[:1] in b"sdu"
-                and _meaning(key, values, live_at) != _meaning(key, expected, live_at)
+                if key[:1] in b"sdu" and _meaning(key, values, live_at) != _meaning(key, expected, live_at)
             }
             wrong |= {armed for key in values if key[:1] == b"s" for armed in _not_found(key, values)}
             reminded = {

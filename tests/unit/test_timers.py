@@ -223,7 +223,9 @@ def encoded(driver: TestDriver, name: str, entity: str) -> bytes:
 
 def test_new_rules_leave_an_armed_timer_its_time_and_decide_what_it_does() -> None:
     driver = watching()
-    newer = PET.replace("version: 1", "version: 2").replace("after: 30s, to: alerted, set", "after: 90s, to: alerted, set")
+    newer = PET.replace("version: 1", "version: 2").replace(
+        "after: 30s, to: alerted, set", "after: 90s, to: alerted, set"
+    )
     driver.restart(parse_definition(newer))
     driver.advance(seconds=31)
     assert driver.read("rex").status == "alerted"
