@@ -101,7 +101,7 @@ class BrokerClocks:
         return self.skew_max_ms if self._slowest is None else 0
 
     def earliest_ms(self) -> int:
-        """Return a time, ms since the epoch: no leader stamps an earlier one from now on. It is not ahead of our clock."""
+        """Return a time, ms since the epoch, not ahead of our clock: no leader stamps an earlier one from now on."""
         if self._asked and all(answer.done() for answer in self._asked.values()):
             self._take()
         now_ms = self._now_ms()
