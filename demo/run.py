@@ -123,7 +123,7 @@ class Run:
             self._next = next(self._coming, None)
 
     def _behind(self) -> int:
-        """Count the facts that the slower advisor has not come to; while it stands still, or a gate, it is not asked to."""
+        """Count the facts that the slower advisor has not come to; none while it, or a gate, stands still."""
         if self._advisors_stand_still or (self.tally.kill and not self.tally.is_taken_over()):
             return 0
         if time.monotonic() >= self._look_at_s:
