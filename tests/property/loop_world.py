@@ -260,6 +260,7 @@ class Transaction:
         self._world = world
         self._records: list[ProducerRecord] = []
         self.written: dict[TopicPartition, int] = {}
+        self.stamped: dict[TopicPartition, tuple[int, float]] = {}
 
     def send(self, records: list[ProducerRecord]) -> None:
         self._records += records
