@@ -425,7 +425,7 @@ TIMED: dict[str, tuple[_Lie, str]] = {
     "a timer passed over": (_passed_over, "'wears' of 'a': it fires before 'forgotten'"),
     "a timer before its time": (_fired("forgotten", "b", log_time=START_MS + 707_999), "before it is due at"),
     "a timer past an undecided input": (_fired("wears", "a", log_time=START_MS + 2_001), "passed the undecided input"),
-    "a timer in the future": (_fired("forgotten", "b", log_time=START_MS + 708_002), "beyond the time of decision"),
+    "a timer in the future": (_fired("forgotten", "b", log_time=START_MS + 713_002), "beyond the time of decision"),
     "a timer whose log time goes back": (_fired("ends", "a", log_time=START_MS + 2_999), "log_time is"),
     "a timer overdue": (_unfired, "the timer 'forgotten' of 'b' was due at"),
     "a refused timer applied": (

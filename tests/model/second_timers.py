@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from tests.model.second_log import LoggedRecord, Row
 
 __all__ = ["FiringOrder"]
+
+_SKEW_MS: Final = 5_000  # a gate whose clock is off the brokers' by more stops
 
 
 class FiringOrder:
@@ -37,7 +40,7 @@ class FiringOrder:
         return self.read_to[topic][offset]
 
     def check_log_time(self, fired: Row, before: int, spans: Sequence[Row]) -> None:
-        """A timer's log time passes no undecided input, and no clock.
+        """A timer's log time passes no undecided input, and no broker's clock.
 
         Args:
             fired: the timer's decision.
@@ -48,7 +51,7 @@ class FiringOrder:
         if log_time <= before:
             return
         # Observed: a timer that has to fire before an input has the log time of this input.
-        clocks = [fired["decided_at"]]
+        clocks = [fired["decided_at"] + _SKEW_MS]
         for topic, offsets in self._offsets.items():
             number = bisect_left(offsets, self._next[topic])
             if number == len(offsets):
