@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from placet.definitions import parse_definition
+from placet.processors.machine import compile_machine
 from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.errors import DefinitionError
@@ -255,6 +256,6 @@ def test_new_rules_leave_an_armed_timer_its_time_and_decide_what_it_does() -> No
 )
 def test_what_no_timer_can_be_is_refused_with_its_place(written: str, said: str) -> None:
     with pytest.raises(DefinitionError) as caught:
-        parse_definition(f"{PET}  {written}\n")
+        compile_machine(parse_definition(f"{PET}  {written}\n"))
     assert said in str(caught.value)
     assert f"timers.{written.partition(':')[0]}" in str(caught.value)
