@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.messages import Kind, Message
+from placet.streams.loop import task_calls
+from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 
 PET = """
@@ -117,3 +121,20 @@ def test_a_deleted_entity_has_no_timers() -> None:
     driver.signal("rex", "gone", signal_id="s-3")
     driver.advance(minutes=1)
     assert [d.kind for d in driver.decisions].count(Kind.TIMER) == 0
+
+
+def test_how_long_a_timer_was_due_is_told_with_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[dict[tuple[Kind, Outcome, Reason], int], list[int]]] = []
+    driver = watching()
+    monkeypatch.setattr(driver._gate._told, "decided", lambda *batch: told.append((dict(batch[2]), list(batch[4]))))
+    next_due = driver.now_ms + 30_000
+    assert task_calls.next_due([driver.task()]) == {TaskId("pet", 0): next_due}
+    driver.advance(seconds=31)
+    fired = (Kind.TIMER, Outcome.ACCEPTED, Reason.NONE)
+    assert told == [({fired: 1}, [1])]
+    assert task_calls.next_due([driver.task()]) == {}
+    driver = watching()
+    monkeypatch.setattr(driver._gate._told, "decided", lambda *batch: told.append((dict(batch[2]), list(batch[4]))))
+    driver._gate._scheduler.start_ns += 40_000_000_000
+    driver.signal("rex", "calm", signal_id="s-9")
+    assert told[1:] == [({fired: 1, (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 1}, [10_000])]
