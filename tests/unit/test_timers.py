@@ -6,10 +6,11 @@ import pytest
 
 from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Outcome, Reason
+from placet.schemas.definition.model import parse_definition
 from placet.schemas.messages import Kind, Message
 from placet.streams.loop import task_calls
 from placet.streams.topology import TaskId
-from placet.testing import TestDriver
+from placet.testing import START_MS, TestDriver
 
 PET = """
 entity: pet
@@ -138,3 +139,25 @@ def test_how_long_a_timer_was_due_is_told_with_its_batch(monkeypatch: pytest.Mon
     driver._gate._scheduler.start_ns += 40_000_000_000
     driver.signal("rex", "calm", signal_id="s-9")
     assert told[1:] == [({fired: 1, (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 1}, [10_000])]
+
+
+def test_advance_takes_a_duration_as_a_definition_does_and_tells_what_fired() -> None:
+    driver = watching()
+    assert driver.advance("29s") == []
+    assert driver.advance("500ms", milliseconds=500) == []
+    [fired] = driver.advance("1s")
+    assert (fired.name, fired.outcome, fired.entity_id) == ("nobody_answered", Outcome.ACCEPTED, "rex")
+    assert driver.now_ms == START_MS + 31_000
+    assert [found.decision for found in driver.take_decided()] == [fired], "it is no less new to others"
+    assert driver.advance("7d") == []
+    for text in ("soon", "1 s", "-1s", ""):
+        with pytest.raises(ValueError, match="is no duration: write 500ms"):
+            driver.advance(text)
+
+
+def test_advance_tells_of_all_partitions() -> None:
+    driver = TestDriver(parse_definition(PET), partitions=3)
+    for name in ("rex", "ben", "tom", "kim"):
+        driver.signal(name, "seen", signal_id=f"s-{name}")
+        driver.signal(name, "odd", signal_id=f"o-{name}")
+    assert sorted(fired.entity_id for fired in driver.advance("31s")) == ["ben", "kim", "rex", "tom"]
