@@ -480,6 +480,38 @@ def test_a_timer_has_one_time(time: str) -> None:
         parse_definition(TIMED.replace("after: 30s, ", time))
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "message", "fix"),
+    [
+        ("after: 30s", "aftr: 30s, after: 30s", 10, "timers.nobody_answered.aftr", "'aftr' is not known", "`after`"),
+        ("after: 30s", "after: 30s, late: true", 10, "timers.nobody_answered.late", "'late' is not known", "`at`"),
+        ("after: 30s", "after: 500ms", 10, "timers.nobody_answered.after", "shorter than a second", "`1s`"),
+        ("after: 30s", "after: soon", 10, "timers.nobody_answered.after", "'soon' is no duration", "60s"),
+        ("at: state.valid_to", "at: valid_to", 11, "timers.decays.at", "no field of the state", "`at: state.<"),
+        ("at: state.valid_to", "at: state.valid_till", 11, "timers.decays.at", "no field 'valid_till'", "`valid_to`"),
+        ("at: state.valid_to", "at: state.alerts", 11, "timers.decays.at", "alerts is int", "type timestamp"),
+        ("from: alerted", "from: [absent, alerted]", 11, "timers.decays.from", "has no timers", "Take `absent` out"),
+        ("to: ok}\n  odd", "to: ok, after: 30s}\n  odd", 6, "signals.seen.after", "for timers only", "below `timers:`"),
+        ("  decays:", "  odd:", 11, "timers.odd", "name of a signal as well", "another name"),
+        ("timers:", "timer:", 9, "timer", "'timer' is not known", "`timers`"),
+    ],
+)
+def test_what_is_wrong_with_a_timer_is_said_with_a_fix(
+    old: str, new: str, line: int, path: str, message: str, fix: str
+) -> None:
+    assert TIMED.count(old) == 1
+    error = only_error(TIMED.replace(old, new))
+    assert (error.line, error.path) == (line, path)
+    assert message in error.message
+    assert fix in error.fix
+
+
+def test_a_timers_time_does_not_stand_in_its_transitions() -> None:
+    inside = "{transitions: [{from: alerted, to: ok, after: 1m}], after: 1m}"
+    error = only_error(TIMED.replace("{from: alerted, at: state.valid_to, to: ok}", inside))
+    assert (error.path, error.message) == ("timers.decays.transitions.0.after", "after is of the timer itself")
+
+
 def test_a_timer_has_no_late_transitions() -> None:
     late = "{transitions: [{from: alerted, to: ok}, {from: alerted, late: true}], after: 1m}"
     text = TIMED.replace("{from: alerted, at: state.valid_to, to: ok}", late)
