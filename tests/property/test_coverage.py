@@ -179,25 +179,25 @@ def expected(written: dict[str, Any], machine: Machine) -> set[tuple[tuple[Any, 
             found.add((("statuses", index), "reaches"))
         if status not in machine.final and all(step.after == status for step in seen.walk(status)):
             found.add((("statuses", index), "leaves"))
-    taken = {(step.rule, step.number) for step in seen.steps}
-    for section in SECTIONS.values():
-        for name, rule in written[section].items():
-            if section == "timers" and name not in seen.armed:
-                found.add(((section, name, "at"), "never armed"))
-                continue
-            for number in range(len(rule["transitions"])):
-                if ((section, name), number) not in taken:
-                    found.add(((section, name, "transitions", number), "tried"))
-    for rule_name in (("proposals", name) for name in written["proposals"]):
-        if _never_changes(seen, rule_name):
-            found.add((rule_name, "can never change"))
-    for rule_name in (("timers", name) for name in written["timers"]):
-        if _never_changes(seen, rule_name):
-            found.add((rule_name, "fires, and never changes"))
+    found.update(_never_tried(written, seen))
+    for section, word in (("proposals", "can never change"), ("timers", "fires, and never changes")):
+        found.update(((section, name), word) for name in written[section] if _never_changes(seen, (section, name)))
     for name, rule in written["signals"].items():
         if missed := _missed(seen, name, rule["dedup"]):
             found.add((("signals", name), f"come in {', '.join(sorted(missed))},"))
     return found
+
+
+def _never_tried(written: dict[str, Any], seen: Seen) -> Iterator[tuple[tuple[Any, ...], str]]:
+    taken = {(step.rule, step.number) for step in seen.steps}
+    for section in SECTIONS.values():
+        for name, rule in written[section].items():
+            if section == "timers" and name not in seen.armed:
+                yield (section, name, "at"), "never armed"
+                continue
+            for number in range(len(rule["transitions"])):
+                if ((section, name), number) not in taken:
+                    yield (section, name, "transitions", number), "tried"
 
 
 def _never_changes(seen: Seen, rule: tuple[str, str]) -> bool:

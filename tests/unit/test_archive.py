@@ -285,8 +285,11 @@ def test_timers_that_wait_are_listed_the_first_that_is_due_first(watched: Watche
     driver.signal("ben", "seen", signal_id="s-3")
     driver.signal("ben", "odd", signal_id="s-4")
     assert listed(placet) == [
-        ("rex", "looked_after", 0), ("ben", "looked_after", 0), ("rex", "nobody_answered", 0), ("ben", "nobody_answered", 0)
-    ]  # fmt: skip
+        ("rex", "looked_after", 0),
+        ("ben", "looked_after", 0),
+        ("rex", "nobody_answered", 0),
+        ("ben", "nobody_answered", 0),
+    ]
     shown = [" ".join(line.split()) for line in placet("timers", "list", "--entity-id", "rex").stdout.splitlines()]
     assert [line for line in shown if line and not line.startswith("─")] == [
         "due entity timer status armed by",

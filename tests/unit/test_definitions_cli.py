@@ -326,6 +326,7 @@ def test_timers_are_shown_by_status_with_when_they_are_due(tmp_path: Path) -> No
     [
         ("after", "2h", True),
         ("after", "soon", False),
+        ("after", None, False),
         ("at", "state.valid_to", False),  # beside `after`
         ("to", "ok", True),
         ("copy", "valid_to", False),

@@ -26,6 +26,9 @@ def json_schema() -> dict[str, Any]:
         _allow_inline(blocks[name], transition, without=("late",))
         blocks[name]["properties"]["payload"].update(_NAMED)
     timer = blocks["TimerRule"]
+    after, at = (timer["properties"][key] for key in ("after", "at"))
+    timer["properties"]["after"] = {**after["anyOf"][0], "description": after["description"]}  # null is no time
+    del at["default"]
     _allow_inline(timer, transition, without=("late", "copy"))
     timer["anyOf"] = [{"required": ["after"]}, {"required": ["at"]}]
     timer["not"] = {"required": ["after", "at"]}

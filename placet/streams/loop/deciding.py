@@ -122,7 +122,7 @@ class Deciding:
             try:
                 while (due := first_due(self._batch.state(entity_id), due_before)) is not None:
                     self.times = self.times.at_least(due_before)
-                    self._fire(entity_id, entity, *due)
+                    self._fire(entity_id, entity, due[0], due[1])
             except UnknownSchema as error:
                 self._asking.wait_for_state(_SWEEP, error)
                 return
@@ -137,7 +137,7 @@ class Deciding:
             if not self._timers.is_past(due[0]):
                 return True
             self.times = then
-            self._fire(entity_id, entity_id.encode(), *due)
+            self._fire(entity_id, entity_id.encode(), due[0], due[1])
             due = first_due(self._batch.state(entity_id), record.timestamp)
         return False
 

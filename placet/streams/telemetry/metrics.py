@@ -53,7 +53,7 @@ METRICS = (
     Metric("placet_timer_overdue_seconds", "histogram", ("entity",), "seconds",
            "How long timers were due when they fired, by the gate's clock; one observation for each timer."),
     Metric("placet_timer_next_due_timestamp_seconds", "gauge", ("entity", "partition"), "seconds",
-           "When the next timer of a task of this gate is due, in seconds since the epoch, as looked up every 5 s; absent "
+           "When the next timer of a task of this gate is due, in seconds since the epoch, looked up every 5 s; absent "
            "where none waits. A time long past says that timers can't fire."),
     Metric("placet_transactions_total", "counter", ("result",), "transactions",
            "Transactions by how they ended: committed, aborted, migrated (the group moved on while one was open)."),
