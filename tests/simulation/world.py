@@ -27,7 +27,7 @@ from placet.streams.publishing import rules_of
 from placet.streams.settings import Settings, load_settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import required_topics
-from placet.streams.topology import dead_letters_topic
+from placet.streams.topology import TaskId, dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
 from tests.simulation.feeder import Feeder
 from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS, VERSIONS, WITH_CODE
@@ -98,8 +98,11 @@ class Notes:
         self.waits_for: dict[str, str] = {}
         self.faults: dict[str, int] = {}  # of topics
 
-    def decided(self, entity: str, partition: int, counts: Counts, _end_to_end_s: float) -> None:
-        self._world.note(self._name, f"decided {sum(counts.values())} of {entity}-{partition}")
+    def decided(
+        self, entity: str, partition: int, counts: Counts, _end_to_end_s: float, overdue_ms: Sequence[int]
+    ) -> None:
+        timers = f", {len(overdue_ms)} timers among them, due for {max(overdue_ms)} ms" if overdue_ms else ""
+        self._world.note(self._name, f"decided {sum(counts.values())} of {entity}-{partition}{timers}")
 
     def transaction(self, result: str, _duration_s: float) -> None:
         self._world.counts[result] = self._world.counts.get(result, 0) + 1
@@ -118,6 +121,8 @@ class Notes:
             self._world.note(self._name, f"restores wait for {waits_for}")
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None: ...
+
+    def next_due(self, at_ms: Mapping[TaskId, int]) -> None: ...
 
     def event(self, name: str, **details: object) -> None:
         told = ", ".join(f"{key}={value}" for key, value in details.items())

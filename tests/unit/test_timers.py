@@ -14,7 +14,9 @@ from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Message
-from placet.testing import TestDriver
+from placet.streams.loop import task_calls
+from placet.streams.topology import TaskId
+from placet.testing import START_MS, TestDriver
 
 PET = """
 entity: pet
@@ -259,3 +261,42 @@ def test_what_no_timer_can_be_is_refused_with_its_place(written: str, said: str)
         compile_machine(parse_definition(f"{PET}  {written}\n"))
     assert said in str(caught.value)
     assert f"timers.{written.partition(':')[0]}" in str(caught.value)
+
+
+def test_how_long_a_timer_was_due_is_told_with_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[dict[tuple[Kind, Outcome, Reason], int], list[int]]] = []
+    driver = watching()
+    monkeypatch.setattr(driver._gate._told, "decided", lambda *batch: told.append((dict(batch[2]), list(batch[4]))))
+    next_due = driver.now_ms + 30_000
+    assert task_calls.next_due([driver.task()]) == {TaskId("pet", 0): next_due}
+    driver.advance(seconds=31)
+    fired = (Kind.TIMER, Outcome.ACCEPTED, Reason.NONE)
+    assert told == [({fired: 1}, [1])]
+    assert task_calls.next_due([driver.task()]) == {}
+    driver = watching()
+    monkeypatch.setattr(driver._gate._told, "decided", lambda *batch: told.append((dict(batch[2]), list(batch[4]))))
+    driver._gate._scheduler.start_ns += 40_000_000_000
+    driver.signal("rex", "calm", signal_id="s-9")
+    assert told[1:] == [({fired: 1, (Kind.SIGNAL, Outcome.REFUSED, Reason.ILLEGAL_TRANSITION): 1}, [10_000])]
+
+
+def test_advance_takes_a_duration_as_a_definition_does_and_tells_what_fired() -> None:
+    driver = watching()
+    assert driver.advance("29s") == []
+    assert driver.advance("500ms", milliseconds=500) == []
+    [fired] = driver.advance("1s")
+    assert (fired.name, fired.outcome, fired.entity_id) == ("nobody_answered", Outcome.ACCEPTED, "rex")
+    assert driver.now_ms == START_MS + 31_000
+    assert [found.decision for found in driver.take_decided()] == [fired], "it is no less new to others"
+    assert driver.advance("7d") == []
+    for text in ("soon", "1 s", "-1s", ""):
+        with pytest.raises(ValueError, match="is no duration: write 500ms"):
+            driver.advance(text)
+
+
+def test_advance_tells_of_all_partitions() -> None:
+    driver = TestDriver(parse_definition(PET), partitions=3)
+    for name in ("rex", "ben", "tom", "kim"):
+        driver.signal(name, "seen", signal_id=f"s-{name}")
+        driver.signal(name, "odd", signal_id=f"o-{name}")
+    assert sorted(fired.entity_id for fired in driver.advance("31s")) == ["ben", "kim", "rex", "tom"]

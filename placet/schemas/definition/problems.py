@@ -22,19 +22,32 @@ class Problem(NamedTuple):
     fix: str
 
 
-_OF_INPUTS = ("after", "approval", "approvals", "effect", "effects", "escalate", "recompute", "shadow")
+_OF_INPUTS = ("approval", "approvals", "effect", "effects", "escalate", "recompute", "shadow")
 _OF_ENTITIES = ("admission", "authority", "limit", "limits", "migrate", "migrations", "rate", "redact", "retention")
-LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES, "timer", "timers"))
+LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES))
 """Keys of later versions: refused by name, never ignored."""
 
 _INLINE = ("from", "to", "guard", "copy", "set")
 _RULE = ("payload", "dedup", "transitions", *_INLINE)
 _FIELD = ("type", "default", "doc", "symbols", "items", "values", "precision", "scale")
 _PROPOSALS_ONLY = ("fence", "valid_for", "max_state_age", "priority")
+_TIMERS_ONLY = ("after", "at")
 _KNOWN: dict[str, tuple[str, ...]] = {
-    "top": ("entity", "version", "horizon", "statuses", "final", "fields", "signals", "proposals", "invariants"),
+    "top": (
+        "entity",
+        "version",
+        "horizon",
+        "statuses",
+        "final",
+        "fields",
+        "signals",
+        "proposals",
+        "timers",
+        "invariants",
+    ),
     "signals": (*_RULE, "late", "elsewhere"),
     "proposals": (*_RULE, *_PROPOSALS_ONLY),
+    "timers": (*_TIMERS_ONLY, "transitions", "from", "to", "guard", "set"),
     "transition": (*_INLINE, "late"),
     "field": _FIELD,
 }
@@ -80,6 +93,9 @@ def _unknown_key(path: Path, key: str) -> Problem:
             f"the key {key!r} belongs to a later version of Placet",
             "Remove it: a key that would be ignored is refused.",
         )
+    if key in _TIMERS_ONLY and section in ("signals", "proposals", "transition"):
+        wrong_place = "of the timer itself" if path[0] == "timers" else "for timers only"
+        return Problem(path, f"{key} is {wrong_place}", "Write it beside `transitions` of a timer, below `timers:`.")
     if section == "signals" and key in _PROPOSALS_ONLY:
         return Problem(path, f"{key} is for proposals only: signals are facts", "Remove it.")
     if section == "proposals" and key in _SIGNALS_ONLY:

@@ -42,6 +42,7 @@ class Deciding:
         decided: what was decided, timers among it.
         taken: how many records.
         times: as they are after the last one.
+        overdue_ms: of each timer that fired, how long it was due by the gate's clock.
 
     Args:
         batch: of the transaction.
@@ -70,6 +71,7 @@ class Deciding:
         self.decided: list[DecidedInput] = []
         self.taken = 0
         self.times = times
+        self.overdue_ms: list[int] = []
         self._batch = batch
         self._rules = rules
         self._kinds = kinds
@@ -123,7 +125,7 @@ class Deciding:
             try:
                 while (timer := first_due(self._batch.state(entity_id), due + 1)) is not None:
                     self.times = self.times.at_least(due_before)
-                    self._fire(entity_id, entity, timer[1])
+                    self._fire(entity_id, entity, timer[0], timer[1])
             except UnknownSchema as error:
                 self._asking.wait_for_state(_SWEEP, error)
                 return
@@ -138,11 +140,12 @@ class Deciding:
             if not self._timers.is_past(due[0]):
                 return True
             self.times = then
-            self._fire(entity_id, entity_id.encode(), due[1])
+            self._fire(entity_id, entity_id.encode(), due[0], due[1])
             due = first_due(self._batch.state(entity_id), record.timestamp)
         return False
 
-    def _fire(self, entity_id: str, entity: bytes, name: str) -> None:
+    def _fire(self, entity_id: str, entity: bytes, due: int, name: str) -> None:
+        self.overdue_ms.append(max(0, self.times.decided_at - due))
         at = self._coordinates("", -1, self.times)
         verdict = fire(self._rules, self._batch, entity_id, name, self.times)
         outputs = outputs_of(consequences(verdict, at), verdict.after, entity)

@@ -67,6 +67,7 @@ class Task:
         asking: whether others have to be asked for a schema before the first of these is decided.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
+        overdue_ms: of each timer of the last batch, how long it was due.
         cleaned_ms: when its store was last told to clean its disk, ms since the epoch.
 
     Args:
@@ -94,6 +95,7 @@ class Task:
         self.positions: dict[str, int] = {}
         self.counts: Counts = Counter()
         self.oldest_at = self.cleaned_ms = 0
+        self.overdue_ms: list[int] = []
         self._dead_letters = dead_letters
         self._place = Place(task_id.partition, partitions)
         self._changelog = TopicPartition(topics.changelog, task_id.partition)
@@ -174,7 +176,7 @@ class Task:
         if self.timers.armed:
             read_past = self.timers.read_past
             deciding.timers(min(read_past, left[0].timestamp) if left else read_past, _TIMERS_MAX, bytes_max)
-        decided, times = deciding.decided, deciding.times
+        decided, times, self.overdue_ms = deciding.decided, deciding.times, deciding.overdue_ms
         self.oldest_at = min((record.timestamp for record in ordered[: deciding.taken]), default=clock_ms)
         for begin in range(0, len(decided), AT_ONCE):
             self._send(batch, decided[begin : begin + AT_ONCE])

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
 from placet.streams.kafka.transactional_producer import Transaction
+from placet.streams.loop.due_timers import NEVER
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
 from placet.streams.recovery.steps import Restored
@@ -28,6 +29,7 @@ __all__ = [
     "clean",
     "lanes_of",
     "needs_housekeeping",
+    "next_due",
     "open_task",
     "phases_of",
     "positions_of",
@@ -190,6 +192,11 @@ def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
 def all_positions(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
     """Return the next position of every input partition of the tasks, as committed."""
     return {TopicPartition(topic, task.task_id.partition): at for task in tasks for topic, at in task.positions.items()}
+
+
+def next_due(tasks: Iterable[Task]) -> dict[TaskId, int]:
+    """Return when the next timer may be due, ms since the epoch, of each task that has any."""
+    return {task.task_id: task.timers.next_due for task in tasks if task.timers.next_due != NEVER}
 
 
 def phases_of(

@@ -196,6 +196,7 @@ class Worker:
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
+            self._observer.next_due(task_calls.next_due(self.tasks.values()))
             task_calls.clean(self.tasks.values(), self._now_ms(), self._retention_ms)
             self._idle.ask(self.tasks.values())
         self._idle.ask_in_time(deciding.values())
@@ -334,8 +335,8 @@ class Worker:
         self._back_off.succeeded()
         self._observer.transaction("committed", duration_s)
         for task, _ in ready:
-            waited_ms = clock_ms - task.oldest_at
-            self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
+            waited_s = max(0.0, (clock_ms - task.oldest_at) / 1000 + duration_s)
+            self._observer.decided(*task.task_id, task.counts, waited_s, task.overdue_ms)
 
     def _show_tasks(self) -> None:
         waiting = self._unknown.waiting if self._unknown.why else ()
