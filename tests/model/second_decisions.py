@@ -142,8 +142,8 @@ class Deciding:
         entity = entity._replace(armed={each: of for each, of in entity.armed.items() if each != name})
         verdict = self.judge.fires(timer, entity, self.log_time, row["decided_at"])
         after = self._after(what, row, verdict, timer, entity, cited)
-        # Observed, and against the word "applied" of the contract: the due time of a refused timer counts too.
-        self.watermark = max(self.watermark, min(armed.due, self.log_time))
+        if row["outcome"] == "ACCEPTED":
+            self.watermark = max(self.watermark, min(armed.due, self.log_time))
         self.judge.entities[entity_id] = after or entity
         if after is None or after is entity:
             return True
