@@ -229,7 +229,7 @@ class Metrics:
 
     def next_due(self, at_ms: Mapping[TaskId, int]) -> None:
         """When the next timer is due, of each task that has any."""
-        due_s = {(task.entity, str(task.partition)): due / 1000 for task, due in at_ms.items()}
+        due_s: dict[_Labels, float] = {(task.entity, str(task.partition)): due / 1000 for task, due in at_ms.items()}
         self._show("placet_timer_next_due_timestamp_seconds", due_s)
 
     def transaction(self, result: str, duration_s: float) -> None:
