@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 from weakref import finalize
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +17,7 @@ from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.codec.inputs import made_message
-from placet.schemas.decision import Coordinates, Decision
+from placet.schemas.decision import Decision
 from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
 from placet.schemas.ledger import LedgerEntry
@@ -31,33 +31,13 @@ from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import dead_letters_topic, entity_topics
 from placet.testing.gate import APP, MemoryGate
+from placet.testing.told import BasedOn, Decided
 
 __all__ = ["START_MS", "BasedOn", "Decided", "TestDriver"]
 
 _DURATION: Final[TypeAdapter[int]] = TypeAdapter(Duration)
 START_MS: Final = 1_767_225_600_000
 """The clock's first time: 2026-01-01T00:00:00Z."""
-
-
-class BasedOn(Protocol):
-    """What a proposal is based on: a state as it was read."""
-
-    @property
-    def version(self) -> int:
-        """The state's version."""
-        ...
-
-    @property
-    def incarnation(self) -> int:
-        """The state's incarnation."""
-        ...
-
-
-class Decided(NamedTuple):
-    """A decision, and where and when it was taken."""
-
-    decision: Decision
-    at: Coordinates
 
 
 class TestDriver:

@@ -156,10 +156,11 @@ class NaiveGate:
         rule = {"transitions": [], **self.rules["timers"][name]}
         waiting = {**before, "timers": {other: timer for other, timer in before["timers"].items() if other != name}}
         given = {"payload": {}, "entity": entity_id, "event_time": due, "proposer": ""}
-        if not self.transitions(rule, before["status"]):
+        transitions = self.transitions(rule, before["status"])
+        if not transitions:
             verdict = _verdict("REFUSED", "ILLEGAL_TRANSITION")
         else:
-            verdict = self.evolved(rule, given, waiting)
+            verdict = self.evolved(rule, given, waiting, transitions)
         after = verdict.pop("after", waiting)
         self.entities[entity_id] = after
         return {

@@ -200,8 +200,7 @@ class Worker:
             task_calls.clean(self.tasks.values(), self._now_ms(), self._retention_ms)
             self._idle.ask(self.tasks.values())
         self._idle.ask_in_time(deciding.values())
-        idle = self._idle.take_idle(deciding.values(), self._consumer.reached)
-        return task_calls.ready(work, deciding, idle)
+        return task_calls.ready(work, deciding, self._idle.take_idle(deciding.values(), self._consumer.reached))
 
     def _ask_for_schemas(self) -> None:
         """Let tasks wait whose next input is of an unknown schema, and go on once whoever may know it was asked."""
