@@ -365,9 +365,10 @@ class _Task:
     def _check_deleted(self, what: str, commit: Row, taken: Transaction, disarmed: dict[int, Row]) -> None:
         """The ledger forgets nothing too early.
 
-        Observed: `disarmed/…` may go as soon as a change came, if the task was opened anew meanwhile, or an older
-        entry with the same key is old enough.
+        Observed: `disarmed/…` may go as soon as a change came, in the first transaction of a task that was opened
+        anew, or if an older entry with the same key is old enough.
         """
+        opened = self._commit is None or self._commit["task_epoch"] != commit["task_epoch"]
         gone = {record.key for record in taken.tombstones}
         for record, name, _ in taken.entries:
             if record.offset in disarmed:
@@ -384,10 +385,9 @@ class _Task:
             elif kind == "disarmed":
                 entity = self.deciding.judge.entities.get(entry["entity_id"], NEVER_SEEN)
                 then = entry["incarnation"], entry["version_after"]
-                restored = commit["task_epoch"] != entry["task_epoch"]
                 if (entity.incarnation, entity.version) == then:
                     self._say(f"{what}: {record.key!r} is deleted, and its entity has no later change")
-                elif not restored and commit["log_time"] - entry["since"] <= self._rules.horizon + AHEAD_MS:
+                elif not opened and commit["log_time"] - entry["since"] <= self._rules.horizon + AHEAD_MS:
                     self._say(f"{what}: {record.key!r} is deleted within the horizon")
 
     @staticmethod

@@ -226,7 +226,7 @@ SIGNED: dict[str, tuple[_Lie, str]] = {
     "a version": (lambda log: log.decision("s-4", version_after=5), "version_after is 5, not 4"),
     "a gap in the versions": (lambda log: log.change("s-4", placet_version=5), "placet_version is 5, not 4"),
     "a change dropped": (lambda log: log.drop("changelog", placet_input_id="s-2"), "no change cites it"),
-    "a change doubled": (lambda log: log.double("changelog", 10), "two changes by the input"),
+    "a change doubled": (lambda log: log.double("changelog", 10), "two changes by"),
     "a change without decision": (lambda log: log.change("s-7", placet_offset=9), "are not those of its accepted"),
     "a change in the next transaction": (lambda log: _producer(log, "changelog", 1, 3), "no change cites it"),
     "a change in another order": (lambda log: _swap(log, "changelog", 3, 4), "in their order"),
