@@ -32,7 +32,7 @@ def _rules(dice: Dice) -> dict[str, Any]:
         rule["dedup"] = dice.pick(("key", "once", "newest"))
     proposals = {name: _rule(dice, statuses, final) for name in ("p", "q", "r")[: dice.pick((2, 3, 1))]}
     timers = {name: _timer(dice, statuses, final) for name in ("y", "z")[: dice.pick((1, 2, 0))]}
-    time = {"type": "timestamp", "default": 7} if dice.pick((False, False, True)) else "timestamp | null"
+    time = {"type": "timestamp | null", "default": 7} if dice.pick((False, False, True)) else "timestamp | null"
     return {
         "entity": "thing", "version": 1, "statuses": list(statuses), "final": final,
         "fields": {"n": {"type": "int", "default": 0}, "t": time}, "signals": signals, "proposals": proposals,
