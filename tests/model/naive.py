@@ -163,6 +163,8 @@ class NaiveGate:
             verdict = self.evolved(rule, given, waiting, transitions)
         after = verdict.pop("after", waiting)
         self.entities[entity_id] = after
+        if after["status"] == ABSENT and after["version"] != before["version"]:
+            self.gone.add(entity_id)
         return {
             **verdict,
             "changed": after["version"] != before["version"],
