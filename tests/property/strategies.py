@@ -72,9 +72,10 @@ class Dice:
         return [option for option in options if self.pick((False, True))]
 
 
-def definitions() -> SearchStrategy[dict[str, Any]]:
-    """Definitions as data: statuses, final, fields, inputs, invariants, horizon_ms."""
-    return st.binary(min_size=150, max_size=150).map(lambda data: _rules(Dice(data)))
+def definitions(*, timers: bool = True) -> SearchStrategy[dict[str, Any]]:
+    """Definitions as data: statuses, final, fields, inputs, timers, invariants, horizon_ms."""
+    made = st.binary(min_size=150, max_size=150).map(lambda data: _rules(Dice(data)))
+    return made if timers else made.map(lambda rules: {**rules, "timers": {}})
 
 
 def histories(steps: int = 30) -> SearchStrategy[list[bytes]]:
