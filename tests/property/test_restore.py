@@ -30,7 +30,6 @@ from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import states_of
 from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
 
-
 FIRED = layout.ledger_index_key(b"disarmed/")
 
 
