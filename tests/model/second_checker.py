@@ -240,8 +240,7 @@ class _Task:
                 digest.update((cited[0].key or b"") + (cited[0].value or b""))
             digest.update((record.key or b"") + (record.value or b""))
             if decision["timer"] is not None:
-                behind = next((each for _, each in taken.decisions[index:] if each["timer"] is None), None)
-                self._order.check_log_time(decision, self.deciding.log_time, behind, commit["spans"])
+                self._order.check_log_time(decision, self.deciding.log_time, commit["spans"])
                 if self.deciding.fire(commit, index, (record, decision), self._partition, cited):
                     disarmed.append(decision)
                 continue

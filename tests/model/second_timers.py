@@ -39,21 +39,16 @@ class FiringOrder:
         self._next[topic] = offset + 1
         return self.read_to[topic][offset]
 
-    def check_log_time(self, fired: Row, before: int, behind: Row | None, spans: Sequence[Row]) -> None:
+    def check_log_time(self, fired: Row, before: int, spans: Sequence[Row]) -> None:
         """A timer's log time passes no undecided input, and no broker's clock.
 
         Args:
             fired: the timer's decision.
             before: the log time before it.
-            behind: the decision on the next input in its transaction.
             spans: what its transaction takes.
         """
         log_time, what = fired["log_time"], f"the timer {fired['name']!r} of {fired['entity_id']!r}"
         if log_time <= before:
-            return
-        # Observed: a timer that has to fire before an input has the log time of this input. That one may pass inputs
-        # of the other topic, as inputs do.
-        if behind is not None and (behind["entity_id"], behind["log_time"]) == (fired["entity_id"], log_time):
             return
         clocks = [fired["decided_at"] + _SKEW_MS]
         for topic, offsets in self._offsets.items():

@@ -149,7 +149,9 @@ def stops_and_deaths(world: World) -> Iterator[str]:
 def broken_invariants(world: World) -> Iterator[str]:
     """Say what does not hold."""
     cluster, log = world.cluster, ClusterLog(world.cluster)
-    yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
+    yield from (
+        f"second checker: {said}" for said in check(history_of(world), settled=True, now_ms=world.due_before_ms)
+    )
     yield from stops_and_deaths(world)
     yield from (f"left behind: {name}" for name in world.left)
     yield from (f"a gate ended without need: {told}" for told in world.ends if not _may_end(world, told))

@@ -139,7 +139,8 @@ class Deciding:
         while due is not None:
             if not self._timers.is_past(due[0]):
                 return True
-            self.times = then
+            # What is read in all partitions may be less than the input's time: log time passes none that waits there.
+            self.times = self.times.at_least(min(self._timers.read_past, record.timestamp))
             self._fire(entity_id, entity_id.encode(), due[0], due[1])
             due = first_due(self._batch.state(entity_id), record.timestamp)
         return False
