@@ -57,9 +57,7 @@ class FiringOrder:
                 continue
             offset = offsets[number]
             time = self.read_to[topic][offset]
-            # Not promised of a partition's very first record: its leader says the same of it, until all replicas have
-            # it, as of an empty partition.
-            if time < log_time and offset > 0:
+            if time < log_time:
                 self._say(f"{what}: its log time {log_time} passed the undecided input {topic}@{offset}")
             if any(span["topic"] == topic and offset < span["end"] for span in spans):
                 clocks.append(time)

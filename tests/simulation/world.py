@@ -14,7 +14,7 @@ from placet.processors.rules import Rules
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError, PlacetError
 from placet.simulation.brokers.cluster import SimulatedCluster
-from placet.simulation.brokers.log import PartitionLog
+from placet.simulation.brokers.log import PartitionLog, Piece, ProducerBatch
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
@@ -274,6 +274,10 @@ class World:
         self._dead_letters = self.cluster.log((dead_letters_topic(APP), 0))
         self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
         self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
+        for at in self.inputs_at:  # of an empty partition its leader can't tell what is not promised either
+            found = self.cluster.topics[at[0]].partitions[at[1]]
+            found.log.append(ProducerBatch(-1, 0, -1, False, [Piece(b"order-1", b"{}", None)]), 0)
+            self.cluster.replicate_soon(found)
         for node in self.cluster.network.nodes.values():
             node.skew_ns = SKEWS[self.choices.pick(5)] * (950_000_000, 200_000_000)[self.choices.pick(2)]
         self.cluster.cleanup_every_ns = (10, 1, 1, 1)[self.choices.pick(4)] * _SECOND_NS

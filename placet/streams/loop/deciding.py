@@ -100,7 +100,7 @@ class Deciding:
                 then = self.times.at_least(record.timestamp)
                 try:
                     checked_input = checked if isinstance(checked, CheckedInput) else None
-                    if checked_input and (timers.armed or batch.armed) and self._must_wait(checked_input, record, then):
+                    if checked_input and (timers.armed or batch.armed) and self._must_wait(checked_input, record):
                         return
                     self._decide(record, checked, then)
                 except UnknownSchema as error:
@@ -132,7 +132,7 @@ class Deciding:
             self._batch.put(key, None)  # one that a restore left behind is of no timer
             self._timers.went_past(key)
 
-    def _must_wait(self, checked: CheckedInput, record: ConsumerRecord, then: Times) -> bool:
+    def _must_wait(self, checked: CheckedInput, record: ConsumerRecord) -> bool:
         """Fire what was due before an input; tell whether one of it can't fire yet."""
         entity_id = checked.message.entity_id
         due = first_due(self._batch.state(entity_id), record.timestamp)
