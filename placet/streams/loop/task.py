@@ -167,7 +167,7 @@ class Task:
         if not ordered:
             times = times.at_least(idle_ms)
         elif ordered[0].timestamp > log_time_max:
-            self._hold(ordered[0], clock_ms)
+            self._hold(ordered[0], clock_ms, log_time_max)
         decided, times = self._decide_in_order(batch, ordered, times, sequence, bytes_max, log_time_max)
         self._batch_left = ordered[len(decided) :]
         self.oldest_at = min((one.record.timestamp for one in decided), default=clock_ms)
@@ -218,7 +218,7 @@ class Task:
             come_up_for_air()
         return decided, times
 
-    def _hold(self, record: ConsumerRecord, clock_ms: int) -> None:
+    def _hold(self, record: ConsumerRecord, clock_ms: int, log_time_max: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
         self._holds = (record.topic, record.offset)
         if self._held == self._holds:
@@ -227,7 +227,8 @@ class Task:
             raise TaskStopped(
                 self.task_id,
                 f"{where} was appended {ahead_s} s ahead of this machine's clock, which agrees with the broker's now: "
-                "decided, it would make later inputs TOO_LATE. Nothing is lost: start a gate again when it is past.",
+                "decided, it would make later inputs TOO_LATE. Nothing is lost: the task goes on when that is past.",
+                clock_ms + record.timestamp - log_time_max,
             )
 
     def committed(self, written: Mapping[str, int]) -> None:
