@@ -354,7 +354,7 @@ class _Task:
                 self._say(f"{what}: {record.key!r} is of no timer that fired and changed nothing, or is the second")
                 continue
             row = found[record.offset] = rows.pop(0)
-            said = {"entity_id": row["entity_id"], "name": row["name"], **row["timer"]}
+            said = {"entity_id": row["entity_id"], "name": row["name"], **row["timer"], "version": row["version_after"]}
             self._compare(f"{what}: {record.key!r}", entry, said | shared)
         for key, rows in wanted.items():
             if rows:
@@ -362,18 +362,11 @@ class _Task:
         return found
 
     def _check_deleted(self, what: str, commit: Row, taken: Transaction, disarmed: dict[int, Row]) -> None:
-        """The ledger forgets nothing too early.
-
-        Observed: `disarmed/…` may go as soon as a change came, in the first transaction of a task that was opened
-        anew, or if an older entry with the same key is old enough.
-        """
-        opened = self._commit is None or self._commit["task_epoch"] != commit["task_epoch"]
+        """The ledger forgets nothing too early."""
         gone = {record.key for record in taken.tombstones}
         for record, name, _ in taken.entries:
             if record.offset in disarmed:
-                row = disarmed[record.offset]
-                _, older = self._kept.get(record.key, ("", {}))
-                self._kept[record.key] = ("disarmed", {**row, "since": older.get("since", row["log_time"])})
+                self._kept[record.key] = ("disarmed", disarmed[record.offset])
             if name:
                 continue
             kind, entry = self._kept.pop(record.key, ("", {}))
@@ -386,8 +379,6 @@ class _Task:
                 then = entry["incarnation"], entry["version_after"]
                 if (entity.incarnation, entity.version) == then:
                     self._say(f"{what}: {record.key!r} is deleted, and its entity has no later change")
-                elif not opened and commit["log_time"] - entry["since"] <= self._rules.horizon + AHEAD_MS:
-                    self._say(f"{what}: {record.key!r} is deleted within the horizon")
 
     @staticmethod
     def _identity(row: Row) -> tuple[str, str, str]:

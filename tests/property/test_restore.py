@@ -103,6 +103,28 @@ def test_in_pieces_it_restores_the_same(rules: dict, history: list[bytes], size:
         assert whole.scan(b"", b"", 9_999) == pieces.scan(b"", b"", 9_999)
 
 
+@thorough(100)
+@given(definitions(), histories(40), st.integers(1, 7), st.integers(1, 40))
+def test_given_up_and_begun_again_it_restores_the_same(
+    rules: dict, history: list[bytes], size: int, steps: int
+) -> None:
+    """The second one reads the ledger from its beginning again, into a store that has all of the changelog."""
+    note(as_yaml(rules))
+    game = Game(rules)
+    game.play(history)
+    for partition in range(PARTITIONS):
+        store, task = MemoryStore(), game.driver.task(partition)
+        job, log = job_of(game.driver, partition, PARTITIONS, store), InPieces(game.driver, size)
+        given_up = restore(job, log)
+        for _ in zip(range(steps), given_up, strict=False):
+            log.poll()
+        given_up.close()
+        restored = restore_at_once(job, InPieces(game.driver, size))
+        assert states_of(store, job.form) == states_of(task.store, job.form)
+        assert restored.last is None or memories(store, restored.last) == memories(task.store, restored.last)
+        assert fired(store, job.form) == fired(task.store, job.form)
+
+
 # Logs that contradict themselves --------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,14 @@ from placet.schemas.decision import Outcome, Reason
 from placet.schemas.errors import DefinitionError
 from placet.schemas.messages import Kind, Message
 from placet.streams.loop import task_calls
+from placet.streams.records import TopicPartition
+from placet.streams.recovery.restore import restore
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore
 from placet.streams.topology import TaskId
 from placet.testing import START_MS, TestDriver
+from tests.lamp import InPieces, job_of
+from tests.memory_log import log_of, restore_at_once
 
 PET = """
 entity: pet
@@ -199,6 +205,34 @@ def test_a_timer_whose_guard_does_not_hold_is_refused_once_and_stays_so_after_re
         driver.advance(hours=30)
     assert len(fired(driver)) == 3
     assert driver.read("rex").version == version
+
+
+def test_a_restore_that_was_given_up_anywhere_forgets_no_timer_that_fired() -> None:
+    """Its successor reads the ledger from the beginning: an entry, its deletion, and the entry again."""
+    driver = TestDriver.from_text(GUARDED.replace("alerts < 1", "alerts < 0"))
+    driver.signal("rex", "seen", signal_id="s-1")
+    for turn in range(2):
+        driver.signal("rex", "odd", signal_id=f"odd-{turn}")
+        driver.advance(seconds=31)
+        assert fired(driver)[-1] == ("nobody_answered", Outcome.REFUSED, Reason.GUARD_FAILED)
+        if turn == 0:
+            driver.signal("rex", "calm", signal_id="c-1")
+            driver.advance(hours=49)
+    key = layout.ledger_index_key(layout.disarmed_ledger_key("rex", "nobody_answered"))
+    entries = [
+        record for record in driver.log.records(TopicPartition(driver.topics.ledger, 0)) if record.key == key[1:]
+    ]
+    assert [record.value is None for record in entries] == [False, True, False]
+    for steps in range(20):
+        job = job_of(driver, 0, 1, MemoryStore())
+        log = InPieces(driver, 1)
+        given_up = restore(job, log)
+        for _ in zip(range(steps), given_up, strict=False):
+            log.poll()
+        given_up.close()
+        restore_at_once(job, log_of(driver))
+        assert not job.form.load(job.store.get(layout.state_key(b"rex")) or b"").armed
+        assert layout.needed_by(job.store.get(key) or b"") == driver.read("rex").version
 
 
 def test_many_that_are_due_at_once_hold_up_nobody_and_fire_once_each() -> None:

@@ -95,12 +95,10 @@ def _take_disarmed(remembered: Remembered, entry: Disarmed, ledger_key: bytes) -
     state = remembered.state(entity)
     timer = (state.armed or {}).get(entry.name)
     is_armed = state.incarnation == entry.incarnation and timer is not None and timer.version == entry.armed
-    key = layout.ledger_index_key(ledger_key)
     if is_armed:
         remembered.put_state(entity, state.disarmed(entry.name))
-        layout.remember(remembered.writes, key, layout.dump_needed_by(state.version))
-    elif remembered.get(key) is None:  # else an earlier restore, which was given up, has taken it in already
-        layout.remember(remembered.writes, key, layout.dump_needed_by(0))
+    # Whether or not it was armed still: an earlier restore, which was given up, may have taken it away.
+    layout.remember(remembered.writes, layout.ledger_index_key(ledger_key), layout.dump_needed_by(entry.version))
 
 
 def _delete_applied(remembered: Remembered, rest: bytes) -> None:
