@@ -182,10 +182,9 @@ def _network_bad(world: World) -> str:
 
 def _gate_clock_jumps(world: World) -> str:
     gate = _some_gate(world)
-    before = gate.skew_ns
     by_ns = (-7_000, -900, 900, 7_000)[world.choices.pick(4)] * _MS
-    gate.set_skew(before + by_ns)
-    world.scheduler.later(_away_ns(world), lambda: gate.set_skew(before))
+    gate.set_skew(gate.usual_skew_ns + by_ns)
+    world.scheduler.later(_away_ns(world), lambda: gate.set_skew(gate.usual_skew_ns))
     return f"the clock of {gate.name} jumps by {by_ns / _SECOND:g} s"
 
 
@@ -259,8 +258,12 @@ def _late_copy_put_back(world: World) -> str:
         _put_back(gate, copies)
         world.note("outside", f"{gate.process.name} is killed; a day later its stores are older copies")
 
+    def they_are_deleted() -> None:
+        world.feeder.remove_each()
+        _once_settled(world, partial(_once_deleted, world, a_day_passes))
+
     after_ns = (1, 2, 4, 6)[world.choices.pick(4)] * _SECOND
-    world.scheduler.later(after_ns, partial(_once_settled, world, partial(_once_deleted, world, a_day_passes)))
+    world.scheduler.later(after_ns, partial(_once_settled, world, they_are_deleted))
     return f"the stores of {gate.name} are copied, and put back more than a day after this"
 
 

@@ -74,6 +74,14 @@ class Feeder:
             entity = next(name for name in ENTITIES if partition_of(name.encode(), PARTITIONS) == number)
             self._append(replace(self._new_message(), entity_id=entity), -1)
 
+    def remove_each(self) -> None:
+        """Have every entity deleted now."""
+        now = self._world.cluster.network.clock_ms(1)
+        for entity in ENTITIES:
+            self._append(
+                Message(Kind.SIGNAL, "removed", f"r-{self.sent}", entity, {}, now, now, None, None, None, 0, 0), -1
+            )
+
     def _transaction(self, many: int) -> None:
         self._open = True
         written = {at: None for at in (self._append(self._message(), _PRODUCER_ID) for _ in range(many)) if at}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["write_markers"]
 
 _RETRY_NS: Final = 100_000_000
-_SLOW: Final = (400, 50, 10, 1, 1, 1, 1, 1)
+_SLOW: Final = (2_000, 400, 50, 10, 1, 1, 1, 1)
 """How many times longer than a request a marker may take: partitions learn of a transaction's end one by one."""
 _TWICE: Final = 16
 """Once in so many times, amid trouble, the answer to a marker is lost."""
