@@ -22,7 +22,7 @@ from placet.streams.topology import entity_topics
 WAITING_MAX, BEHIND_MAX = 6_000, 1_500
 """So many inputs may wait for gates, so many facts for an advisor; then the world stands still. A machine that is too
 slow for the pace must not drown in its past: advisors that read what is long over have nothing to say."""
-STOP_AT, STOP_S = 0.2, 9.0
+STOP_AT, STOP_S = 0.33, 10.0
 """After this share of the flights was announced the advisors stand still, for so long."""
 KILL_AT = 0.5
 """After this share of the flights was announced a gate is killed."""

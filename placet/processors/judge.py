@@ -165,8 +165,7 @@ def consequences(verdict: Verdict, at: Coordinates) -> list[Entry]:
     decision, message, before, after = verdict.decision, verdict.message, verdict.before, verdict.after
     if decision.timer is not None and not decision.changed:
         life, armed = decision.timer
-        version = decision.version_after
-        return [Disarmed(decision.entity_id, life, decision.name, armed, version, at.task_epoch, at.sequence)]
+        return [Disarmed(decision.entity_id, life, decision.name, armed, at.task_epoch, at.sequence)]
     if decision.outcome is not _ACCEPTED or message is None:
         return []
     if decision.changed:

@@ -131,15 +131,13 @@ class Held(msgspec.Struct, frozen=True, gc=False):
 class Disarmed(msgspec.Struct, frozen=True, gc=False):
     """A timer that fired and changed nothing: it is armed no more.
 
-    `armed` is the version that armed it, `incarnation` the life in which that was. `version` is the entity's when it
-    fired: until there is a later one, this entry alone tells that the timer is armed no more.
+    `armed` is the version that armed it, `incarnation` the life in which that was.
     """
 
     entity_id: str
     incarnation: int
     name: str
     armed: int
-    version: int
     task_epoch: int
     sequence: int
 

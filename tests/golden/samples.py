@@ -251,7 +251,7 @@ LEDGER: dict[str, LedgerEntry] = {
         4,
         70_000,
     ),
-    "disarmed": Disarmed("parcel-7", T - 5, "late", 18, 19, 4, 70_000),
+    "disarmed": Disarmed("parcel-7", T - 5, "late", 18, 4, 70_000),
 }
 
 PUBLISHED = Published("parcel", 1, DIGEST, 1, '{"entity":"parcel"}', {"signal": "{}", "change": "{}"}, T, DIGEST)

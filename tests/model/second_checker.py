@@ -354,7 +354,7 @@ class _Task:
                 self._say(f"{what}: {record.key!r} is of no timer that fired and changed nothing, or is the second")
                 continue
             row = found[record.offset] = rows.pop(0)
-            said = {"entity_id": row["entity_id"], "name": row["name"], **row["timer"], "version": row["version_after"]}
+            said = {"entity_id": row["entity_id"], "name": row["name"], **row["timer"]}
             self._compare(f"{what}: {record.key!r}", entry, said | shared)
         for key, rows in wanted.items():
             if rows:

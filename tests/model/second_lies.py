@@ -467,5 +467,4 @@ TIMED: dict[str, tuple[_Lie, str]] = {
     "a disarmed timer of another version": (lambda log: _disarmed(log, armed=1), "armed is 1, not 2"),
     "a disarmed timer's key": (lambda log: _key(log, "ledger", 3, b"disarmed/a/wears"), "is of no timer that fired"),
     "a disarmed timer armed anew": (lambda log: _armed_anew(log, "breaks", 9), "its entity has no later change"),
-    "a disarmed timer that fired later": (lambda log: _disarmed(log, version=9), "version is 9, not 2"),
 }

@@ -39,11 +39,8 @@ class Remembered:
 
     def delete(self, ledger_key: bytes) -> None:
         """Take in that an entry was deleted."""
-        self.writes[layout.ledger_index_key(ledger_key)] = None
         role, _, rest = ledger_key.partition(b"/")
-        kind = _DELETED.get(role)
-        if kind is not None:
-            kind(self, rest)
+        _DELETED.get(role, _delete)(self, layout.ledger_index_key(ledger_key), rest)
 
     def get(self, key: bytes) -> bytes | None:
         """Return what the store will hold under a key."""
@@ -95,14 +92,29 @@ def _take_disarmed(remembered: Remembered, entry: Disarmed, ledger_key: bytes) -
     state = remembered.state(entity)
     timer = (state.armed or {}).get(entry.name)
     is_armed = state.incarnation == entry.incarnation and timer is not None and timer.version == entry.armed
+    key = layout.ledger_index_key(ledger_key)
     if is_armed:
         remembered.put_state(entity, state.disarmed(entry.name))
-    # Whether or not it was armed still: an earlier restore, which was given up, may have taken it away.
-    layout.remember(remembered.writes, layout.ledger_index_key(ledger_key), layout.dump_needed_by(entry.version))
+        layout.remember(remembered.writes, key, layout.dump_needed_by(state.version))
+    elif remembered.get(key) is None:  # else an earlier restore, which was given up, has taken it in already
+        layout.remember(remembered.writes, key, layout.dump_needed_by(0))
 
 
-def _delete_applied(remembered: Remembered, rest: bytes) -> None:
+def _delete(remembered: Remembered, key: bytes, _rest: bytes) -> None:
+    """A memory leaves nothing but its reminder."""
+    remembered.writes[key] = None
+
+
+def _delete_disarmed(remembered: Remembered, key: bytes, rest: bytes) -> None:
+    """No gate deletes what is needed: an earlier restore, which was given up, has read the entry that follows here."""
+    value, version = remembered.get(key), remembered.state(rest.rpartition(b"/")[0]).version
+    if value is None or not 0 < version <= layout.needed_by(value):
+        remembered.writes[key] = None
+
+
+def _delete_applied(remembered: Remembered, key: bytes, rest: bytes) -> None:
     """An entity's tombstone takes with it what it remembered by name: also what the ledger brought back."""
+    remembered.writes[key] = None
     entity = rest.rpartition(b"/")[0]
     if remembered.state(entity).version == 0:
         remembered.writes[layout.state_key(entity)] = remembered.writes[layout.deleted_key(entity)] = None
@@ -118,5 +130,8 @@ _TAKEN: Final[dict[type, Callable[[Remembered, Any, bytes], None]]] = {
     AppliedEntry: _take_applied,
     Disarmed: _take_disarmed,
 }
-_DELETED: Final[dict[bytes, Callable[[Remembered, bytes], None]]] = {b"applied": _delete_applied}
-"""By the first part of the ledger's key; the rest of it is handed over. A memory leaves nothing but its reminder."""
+_DELETED: Final[dict[bytes, Callable[[Remembered, bytes, bytes], None]]] = {
+    b"applied": _delete_applied,
+    b"disarmed": _delete_disarmed,
+}
+"""By the first part of the ledger's key. Handed over: the key in the store, and the rest of the ledger's."""

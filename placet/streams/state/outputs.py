@@ -95,9 +95,9 @@ def _applied(entry: Any, after: EntityState, entity: bytes) -> Output:
     return LedgerOutput(applied, layout.applied_ledger_key(applied.entity_id, applied.name), kept)
 
 
-def _disarmed(entry: Any, _after: EntityState, _entity: bytes) -> Output:
+def _disarmed(entry: Any, after: EntityState, _entity: bytes) -> Output:
     key = layout.disarmed_ledger_key(entry.entity_id, entry.name)
-    return LedgerOutput(entry, key, [(layout.ledger_index_key(key), layout.dump_needed_by(entry.version))])
+    return LedgerOutput(entry, key, [(layout.ledger_index_key(key), layout.dump_needed_by(after.version))])
 
 
 _KINDS: Final[dict[type, Callable[[Any, EntityState, bytes], Output]]] = {
