@@ -146,7 +146,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 WORDS: Final = {
     **dict.fromkeys(("fields", "payload"), "name: type"),
-    **dict.fromkeys(("signals", "proposals"), "name: rule"),
+    **dict.fromkeys(("signals", "proposals", "timers"), "name: rule"),
+    "windows": "name: window",
+    "limits": "expression, or list",
+    "count": "name of an input",
+    "sum": "`input.field`",
+    "at": "`state.field`",
     **dict.fromkeys(("items", "values"), "a scalar type"),
     "invariants": "name: expression",
     "transitions": "list of transitions",
@@ -200,6 +205,8 @@ def definition(page: str) -> str:
         "field": keys_of(blocks["Field"]["anyOf"][1]),
         "signal": keys_of(blocks["SignalRule"], without=inline),
         "proposal": keys_of(blocks["ProposalRule"], without=inline),
+        "timer": keys_of(blocks["TimerRule"], without=inline),
+        "window": keys_of(blocks["WindowRule"]),
         "transition": keys_of(blocks["TransitionRule"]),
         "warnings": table(("warning", "fix"), ((k.message.format("…"), k.fix.format("…")) for k in KINDS_OF_WARNING)),
     }

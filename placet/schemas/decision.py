@@ -139,7 +139,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
     Reason.NOT_AUTHORIZED: ReasonText(
         _N, "The proposer may not propose this.", "Ask the owner of the definition for the right."
     ),
-    Reason.RATE_LIMITED: ReasonText(_L, "The proposer's or the entity's rate is used up.", "Send again later."),
+    Reason.RATE_LIMITED: ReasonText(_L, "A limit is reached; `detail` names it.", "Send again; `detail` says when."),
     Reason.SHED: ReasonText(_L, "The gate is overloaded and let go of low priorities first.", "Send again later."),
     Reason.ILLEGAL_TRANSITION: ReasonText(
         _R,
