@@ -236,7 +236,8 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
         rule["fence"] = dice.pick(("exact", "exact", "none", ["status"], ["n"], ["n", "status"]))
         rule["valid_for_ms"] = dice.pick((None, 30_000, 300_000))
         rule["max_state_age_ms"] = dice.pick((None, None, 30_000))
-        rule["limits"] = [_limit(dice, rules) for _ in range(dice.pick((0, 1, 0, 2)) if rules["windows"] else 0)]
+        limits = [_limit(dice, rules) for _ in range(dice.pick((0, 1, 0, 2)) if rules["windows"] else 0)]
+        rule["limits"] = list(dict.fromkeys(limits))
     rule["transitions"] = _transitions(dice, rules)
     if rule.get("late") == "compensate":
         rule["transitions"] += [{**transition, "late": True} for transition in _transitions(dice, rules)]

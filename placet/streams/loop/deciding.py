@@ -180,7 +180,7 @@ class Deciding:
         batch = self._batch
         if verdict.after is not verdict.before:
             batch.put_state(entity, verdict.after)
-        if verdict.message is not None:
+        if verdict.message is not None and verdict.decision.outcome is _ACCEPTED:
             batch.watermark = max(batch.watermark, min(verdict.message.event_time, at.log_time))
         for output in outputs:
             for key, value in output.kept:
