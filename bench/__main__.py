@@ -10,6 +10,9 @@ Kafka Streams 4.3, exactly once, with one thread and two; and a PostgreSQL proce
 transaction, two connections. Their decisions are checked, too; those of PostgreSQL stay in its outbox. Each is measured
 after the first fifth: with few --records Java is not warm by then. Kafka Streams needs Maven and a JDK (17 or newer),
 and a network the first time; what is not installed is said, and the others are measured. Six minutes.
+
+--only timers arms a timer of each of --entities, all due at one time, restores them on an empty disk, and lets them
+fire; then single ones in idle partitions. Eight minutes.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import phases, throughput
+from bench import phases, throughput, timers
 from bench.count import in_process_us, kept_instructions
 from bench.peers import comparison
 from bench.peers.phase import Comparison
@@ -41,8 +44,8 @@ from placet.streams.telemetry.build import kind_of_build
 Figures: TypeAlias = dict[str, Any]
 Given = TypeVar("Given")
 PHASES = ("throughput", "latency", "memory", "restore")
-ON_DEMAND = ("peers",)
-"""Phases that need more than Python: only where they are named."""
+ON_DEMAND = ("peers", "timers")
+"""Phases that need more than Python, or much time: only where they are named."""
 RATES = (100, 1_000)
 GOALS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("decisions/s, one process", ("one_process", "records_per_s"), "{:,.0f}", ">= 20,000"),
@@ -62,6 +65,13 @@ GOALS: tuple[tuple[str, tuple[str, ...], str, str], ...] = (
     ("RSS, MiB, at all entities", ("rss_mib_at_1m_entities",), "{:.0f}", "<= 400"),
     ("restore, records/s", ("restore_records_per_s",), "{:,.0f}", ">= 150,000"),
     ("ready on warm state, s", ("warm_start_s",), "{:.2f}", "<= 2"),
+    ("armed timers: CPU of an idle gate, of a core", ("timers", "idle_cpu"), "{:.1%}", ""),
+    ("   RSS after a cold restore, MiB", ("timers", "rss_mib"), "{:.0f}", "<= 400"),
+    ("   restore, records/s", ("timers", "restored_per_s"), "{:,.0f}", ">= 150,000"),
+    ("   fired/s, all due at once", ("timers", "fired_per_s"), "{:,.0f}", ""),
+    ("   facts beside them, produce to decision, ms, p99", ("timers", "beside_p99_ms"), "{:.0f}", ""),
+    ("   single ones in idle partitions, late by ms, p50", ("timers", "late_p50_ms"), "{:.0f}", ""),
+    ("      the latest of 20", ("timers", "late_max_ms"), "{:.0f}", "<= 1,000"),
 )
 """Rows of the table: what, where in the figures, how it is written, and the project's goal on two cores."""
 
@@ -90,6 +100,11 @@ class Bench:
             )
             found["rss_mib_at_1m_entities"] = after.rss_mib
             found["restore_records_per_s"], found["warm_start_s"] = after.records_per_s, after.warm_start_s
+        if "timers" in only:
+            found["timers"] = self._shown(
+                f"{self._arguments.entities:,} armed timers",
+                lambda show: timers.armed(self._world, self._arguments.entities, show),
+            )._asdict()
         if "peers" in only:
             found["peers"] = self._peers()
         return found

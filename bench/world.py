@@ -19,6 +19,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from bench.workload import DEFINITION, PARTITIONS, Input
+from placet.definitions import load_definition
 from placet.devbroker.broker import Broker
 from placet.devbroker.settings import free_port
 from placet.streams.topology import EntityTopics, entity_topics
@@ -50,20 +51,22 @@ class World:
         self.broker.close()
         self._temporary.cleanup()
 
-    def topics(self, app: str) -> EntityTopics:
+    def topics(self, app: str, definition: Path = DEFINITION) -> EntityTopics:
         """Make an app's topics."""
-        arguments = ["topics", "apply", "--definition", str(DEFINITION), "--partitions", str(PARTITIONS)]
+        arguments = ["topics", "apply", "--definition", str(definition), "--partitions", str(PARTITIONS)]
         command = [sys.executable, "-m", "placet.cli", *arguments]
         done = subprocess.run(command, env=self._environment(app), capture_output=True, text=True, check=False)
         if done.returncode:
             raise BenchError(f"placet topics apply: {done.stdout}{done.stderr}")
-        return entity_topics(app, "machine")
+        return entity_topics(app, load_definition(definition).entity)
 
-    def gate(self, app: str, instance: str, state: str = "", python: Sequence[str] = ()) -> Gate:
+    def gate(
+        self, app: str, instance: str, state: str = "", python: Sequence[str] = (), definition: Path = DEFINITION
+    ) -> Gate:
         """Start `placet run`, as a user does; `state` names the folder of its stores."""
         port = free_port()
         command = [
-            sys.executable, *python, "-m", "placet.cli", "run", "--definition", str(DEFINITION),
+            sys.executable, *python, "-m", "placet.cli", "run", "--definition", str(definition),
             "--instance", instance, "--state-dir", str(self.folder / (state or f"{app}-{instance}")),
             "--metrics-port", str(port),
         ]  # fmt: skip

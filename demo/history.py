@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 from fastavro import parse_schema, schemaless_reader
 
-from demo.without_a_gate import Input, Read, Row
+from demo.without_a_gate import OF_TIMERS, Input, Read, Row
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.decision import Decision, Outcome
@@ -70,7 +70,8 @@ def join(records: list[Record], decided: list[Decided], changes: list[Change], b
     positions = {record.place: position for position, record in enumerate(records)}
     versions: dict[tuple[str, int], Row] = {}
     for change in changes:
-        row: Row = {"status": change.state.status, **change.state.fields}
+        fields = {name: value for name, value in change.state.fields.items() if name not in OF_TIMERS}
+        row: Row = {"status": change.state.status, **fields}
         versions[change.entity_id, change.state.version] = row
     sent: set[tuple[str, ...]] = set()
     inputs = []
@@ -134,7 +135,8 @@ class Reader:
         decided = []
         for message in self._records(topics.decisions, partition):
             decision, at = self._codec.decode_decision(message.value())
-            decided.append(Decided((at.topic, at.offset), at.decided_at, decision))
+            if decision.kind is not Kind.TIMER:  # nobody sent it
+                decided.append(Decided((at.topic, at.offset), at.decided_at, decision))
         changes = [
             self._codec.decode_change(message.value(), message.headers())
             for message in self._records(topics.changelog, partition)

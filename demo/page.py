@@ -187,7 +187,10 @@ def _advisors(found: Report) -> str:
     )
     return f"""<h2>The two AIs</h2>
 <p>Processes of their own, on the advisor harness. They think for a lognormal time: mostly below a second, now and
-then for many. They may be wrong, and they may crash: only the gate writes.</p>
+then for many. They may be wrong, and they may crash: only the gate writes. Where neither of them had told the
+passengers of a late flight in time, a rule did, a <i>timer</i> of the definition: for {found["fallback"]["told"]:,}
+flights, {found["fallback"]["told_meanwhile"]:,} of them in the {found["fallback"]["seconds"]:.0f} s in which both AIs
+stood still.</p>
 <div class="wide"><table><thead><tr><th>advisor</th><th class="n">proposed</th><th class="n">accepted</th>
 <th class="n">not</th></tr></thead><tbody>{rows}</tbody></table></div>{_learning(found)}"""
 
@@ -255,11 +258,14 @@ def _figure(title: str, keys: Sequence[tuple[str, str]], picture: Callable[[int]
 
 
 def _bands(found: Report) -> list[Band]:
-    killed = found["takeover"]
-    if not killed:
-        return []
-    word = f"{killed['gate']} is dead: {killed['took_s']:.1f} s"
-    return [Band(killed["second"], killed["second"] + killed["took_s"], word)]
+    killed, still = found["takeover"], found["fallback"]
+    bands = []
+    if still["second"] is not None:
+        bands.append(Band(still["second"], still["second"] + still["seconds"], "both AIs stand still"))
+    if killed:
+        word = f"{killed['gate']} is dead: {killed['took_s']:.1f} s"
+        bands.append(Band(killed["second"], killed["second"] + killed["took_s"], word))
+    return bands
 
 
 def _days(found: Report) -> list[tuple[float, str]]:

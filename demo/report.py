@@ -117,11 +117,12 @@ def report(
         ],
         "damage_by_second": _by_second(compared.rows.writes(), tally.began_ms),
         "damage_columns_by_second": _by_second(compared.columns.writes(), tally.began_ms),
-        "decided": tally.decided,
+        "decided": tally.decided + tally.timers,
         "outcomes": tally.outcomes(),
         "by_second": tally.by_second(),
         "latency_ms": tally.latency(),
         "takeover": _takeover(tally),
+        "fallback": _fallback(tally),
         "advisors": [
             {"name": name, "what": what, "proposed": compared.by_proposer[name].total(),
              "answers": dict(compared.by_proposer[name].most_common()),
@@ -146,6 +147,16 @@ def _takeover(tally: Tally) -> dict[str, Any] | None:
         "partitions": [{"partition": n, "took_s": took[n] / 1_000} for n in sorted(took)],
         "took_s": max(took.values(), default=0) / 1_000,
         "restarted_second": (tally.restarted_ms - tally.began_ms) / 1_000 if tally.restarted_ms else None,
+    }  # fmt: skip
+
+
+def _fallback(tally: Tally) -> dict[str, Any]:
+    """What a rule did that no advisor had done in time: in all, and while both of them stood still."""
+    meanwhile = [at_ms for at_ms in tally.told_ms if tally.stopped_ms <= at_ms < tally.went_on_ms]
+    return {
+        "timers": tally.timers, "told": len(tally.told_ms), "told_meanwhile": len(meanwhile),
+        "second": (tally.stopped_ms - tally.began_ms) / 1_000 if tally.stopped_ms else None,
+        "seconds": (tally.went_on_ms - tally.stopped_ms) / 1_000,
     }  # fmt: skip
 
 

@@ -22,6 +22,8 @@ from placet.streams.topology import entity_topics
 WAITING_MAX, BEHIND_MAX = 6_000, 1_500
 """So many inputs may wait for gates, so many facts for an advisor; then the world stands still. A machine that is too
 slow for the pace must not drown in its past: advisors that read what is long over have nothing to say."""
+STOP_AT, STOP_S = 0.2, 6.0
+"""After this share of the flights was announced the advisors stand still, for so long."""
 KILL_AT = 0.5
 """After this share of the flights was announced a gate is killed."""
 SUPERVISOR_S = 3.0
@@ -60,6 +62,7 @@ class Run:
         self._fed = self._announced = self._heard = self._not_come_to = 0
         self._look_at_s = 0.0
         self._asked_again_s = 0.0
+        self._go_on_at_s = 0.0
         self._producer = Producer({"bootstrap.servers": world.servers, "partitioner": "murmur2_random", "linger.ms": 5})
         self._eyes = Consumer({
             "bootstrap.servers": world.servers, "group.id": "demo-eyes", "enable.auto.commit": False,
@@ -105,6 +108,7 @@ class Run:
         messages: list[Any] = self._eyes.consume(1_000, 0.02)
         values = [message.value() for message in messages if message.error() is None]
         self.tally.take(clock_ms(), [self._codec.decode_decision(value) for value in values])
+        self._mind_the_advisors(view)
         self._mind_the_gates(view)
         view.update(self._announced, self._fed)
 
@@ -119,8 +123,8 @@ class Run:
             self._next = next(self._coming, None)
 
     def _behind(self) -> int:
-        """Count the facts that the slower advisor has not come to; while a gate is dead nobody can be expected to."""
-        if self.tally.kill and not self.tally.is_taken_over():
+        """Count the facts that the slower advisor has not come to; none while it, or a gate, stands still."""
+        if self._advisors_stand_still or (self.tally.kill and not self.tally.is_taken_over()):
             return 0
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + LOOK_EACH_S
@@ -148,12 +152,29 @@ class Run:
             day = fact.flight.partition(".")[0]
             self.days = [min(self.days[0], day), max(self.days[1], day)] if self.days else [day, day]
 
+    @property
+    def _advisors_stand_still(self) -> bool:
+        return bool(self.tally.stopped_ms) and not self.tally.went_on_ms
+
+    def _mind_the_advisors(self, view: View) -> None:
+        """Let them stand still for a while, as models do whose provider is away: a rule acts in their place."""
+        tally = self.tally
+        if not tally.stopped_ms and self._announced >= self._flights * STOP_AT:
+            self._world.freeze_advisors()
+            tally.stopped_ms, self._go_on_at_s = clock_ms(), time.monotonic() + STOP_S
+            view.say("[red]Both advisors stand still[/], as if no model answered. Facts go on.")
+        elif self._advisors_stand_still and time.monotonic() >= self._go_on_at_s:
+            self._world.unfreeze_advisors()
+            tally.went_on_ms = clock_ms()
+            told = sum(at_ms >= tally.stopped_ms for at_ms in tally.told_ms)
+            view.say(f"[green]The advisors go on. Meanwhile a rule told the passengers of {told:,} flights.[/]")
+
     def _mind_the_gates(self, view: View) -> None:
         """Kill a gate in the middle; start it again once the other one has taken over."""
         tally, world = self.tally, self._world
         world.check()
         if tally.kill is None:
-            if self._announced >= self._flights * KILL_AT:
+            if self._announced >= self._flights * KILL_AT and self.tally.went_on_ms:
                 self._kill(view)
         elif not tally.restarted_ms and tally.is_taken_over():
             if not self._asked_again_s:

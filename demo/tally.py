@@ -30,6 +30,9 @@ class Tally:
         seconds: the same by second since `began_ms`.
         by_proposer: of proposals, by who proposed; filled in from the log afterwards.
         kill: the gate that was killed, once it was.
+        stopped_ms, went_on_ms: when the advisors stood still, and when they went on; 0 before that.
+        told_ms: when each decision became visible by which a rule acted, as no advisor had.
+        timers: how many decisions on timers were seen.
     """
 
     def __init__(self, began_ms: int) -> None:
@@ -39,6 +42,9 @@ class Tally:
         self.seconds: defaultdict[int, Counter[What]] = defaultdict(Counter)
         self.kill: Kill | None = None
         self.restarted_ms = 0
+        self.stopped_ms = self.went_on_ms = 0
+        self.told_ms: list[int] = []
+        self.timers = 0
         self._waited_ms: defaultdict[int, list[int]] = defaultdict(list)
         self._taken_over_ms: dict[int, int] = {}
         self._now: dict[int, Counter[What]] = {}
@@ -47,6 +53,10 @@ class Tally:
         """Count decisions that became visible now."""
         second = max(0, now_ms - self.began_ms) // 1_000
         for decision, at in decided:
+            if decision.kind is Kind.TIMER:
+                self.timers += 1
+                self.told_ms += [now_ms] if decision.outcome is Outcome.ACCEPTED else []
+                continue
             what = (decision.kind, decision.outcome, decision.reason)
             self.counts[what] += 1
             self.seconds[second][what] += 1

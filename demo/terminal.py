@@ -35,6 +35,11 @@ def summary(found: Report, out: Console) -> None:
             f"{takeover['gate']} was killed with -9; {takeover['took_s']:.1f} s later its partitions were decided on "
             "again."
         )
+    fallback = found["fallback"]
+    out.print(
+        f"A rule told the passengers of {fallback['told']:,} flights, as no AI had in time: "
+        f"{fallback['told_meanwhile']:,} of them in the {fallback['seconds']:.0f} s in which both AIs stood still."
+    )
     out.print(_verified(found["verify"]))
     out.print("No difference." if not found["verify"]["differences"] else f"The first: {found['verify']['first']}")
 

@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 Row = Mapping[str, Any]
-"""A flight: `status` and its fields."""
+"""A flight: `status` and its fields, but for those of timers."""
+OF_TIMERS: Final = frozenset({"tell_by", "told_by_rule"})
+"""Without a gate there are no timers, and nobody writes these."""
 
 
 class Read(NamedTuple):
@@ -68,7 +70,7 @@ class Table(NamedTuple):
                 for source in [sources] if isinstance(sources, str) else sources:
                     arrows.add((source, way.get("to", source)))
         occasions = {name: _occasion_fields(rule.get("dedup")) for name, rule in definition["proposals"].items()}
-        fields = definition["fields"].items()
+        fields = ((name, field) for name, field in definition["fields"].items() if name not in OF_TIMERS)
         blank = {name: field.get("default") if isinstance(field, dict) else None for name, field in fields}
         return cls(frozenset(arrows), final, occasions, {"status": "absent", **blank})
 

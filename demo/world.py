@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from placet.devbroker import guard
 from placet.devbroker.broker import Broker
+from placet.devbroker.frozen_process import freeze, unfreeze
 from placet.devbroker.settings import free_port
 from placet.schemas.errors import PlacetError
 
@@ -63,6 +64,14 @@ class Process:
         """End it as a power cut would."""
         os.kill(int(self._pid_file.read_text()), signal.SIGKILL)
         self._guard.wait(10)
+
+    def freeze(self) -> None:
+        """Let it stand still."""
+        freeze(int(self._pid_file.read_text()))
+
+    def unfreeze(self) -> None:
+        """Let it go on."""
+        unfreeze(int(self._pid_file.read_text()))
 
     def ask_to_leave(self) -> None:
         """Ask it to end in good order."""
@@ -144,6 +153,17 @@ class World:
         """Start a gate again that was killed: same name, same port, same state."""
         gate = next(gate for gate in self._killed if gate.number == number)
         self.gates.append(self._start_gate(number, gate.port))
+
+    def freeze_advisors(self) -> None:
+        """Let them stand still."""
+        self._stack.callback(self.unfreeze_advisors)  # what stands still can't leave
+        for advisor in self.advisors:
+            advisor.freeze()
+
+    def unfreeze_advisors(self) -> None:
+        """Let them go on."""
+        for advisor in self.advisors:
+            advisor.unfreeze()
 
     def ask_advisors_to_leave(self) -> None:
         """Ask them, all at once: they give up their last thoughts after a while."""

@@ -146,12 +146,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 WORDS: Final = {
     **dict.fromkeys(("fields", "payload"), "name: type"),
-    **dict.fromkeys(("signals", "proposals", "timers"), "name: rule"),
+    **dict.fromkeys(("signals", "proposals"), "name: rule"),
+    "timers": "name: timer",
     "windows": "name: window",
     "limits": "expression, or list",
     "count": "name of an input",
     "sum": "`input.field`",
-    "at": "`state.field`",
+    "at": "`state.<field>`",
     **dict.fromkeys(("items", "values"), "a scalar type"),
     "invariants": "name: expression",
     "transitions": "list of transitions",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.soak.run import Event, Seen
-from bench.soak.site import KILLED, Life
+from bench.soak.site import KILLED, SAMPLE_EVERY_S, Life
 from bench.soak.slopes import LONG_ENOUGH_S, MOST_PER_H, WARM_UP_S, Slopes, slopes_of
 from bench.soak.waits import Gap, Wait
 
@@ -137,6 +137,7 @@ def _life(life: Life) -> dict[str, Any]:
         "log": life.log, "exit_code": life.found, "expected": life.expected, "amid": life.amid,
         "seconds": round(last[0].at_s - life.began_s) if last else 0,
         "rss_mib": [round(sample.rss_mib, 1) for sample in first + last],
+        "rss_mib_each_minute": [round(sample.rss_mib) for sample in life.samples[:: round(60 / SAMPLE_EVERY_S)]],
         "files": [sample.files for sample in first + last], "threads": [sample.threads for sample in first + last],
         "per_hour": {name: round(value, 2) for name, value in slopes._asdict().items()} if slopes else None,
     }  # fmt: skip

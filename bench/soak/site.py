@@ -26,7 +26,17 @@ from tests.cluster import CONTROLLER, Cluster
 from tests.integration.gates import Gate, World
 from tests.integration.outage import PARTITIONS, Outage
 
-__all__ = ["BROKER_SESSION_S", "GATES", "GATE_SESSION_S", "Life", "Loaded", "Site", "SoakError", "transactions_of"]
+__all__ = [
+    "BROKER_SESSION_S",
+    "GATES",
+    "GATE_SESSION_S",
+    "SAMPLE_EVERY_S",
+    "Life",
+    "Loaded",
+    "Site",
+    "SoakError",
+    "transactions_of",
+]
 
 BROKER_SESSION_S: Final = 9.0
 GATE_SESSION_S: Final = 45.0

@@ -38,6 +38,7 @@ COMMANDS: dict[str, _Command] = {
     "explain": _Command("placet.cli.explain", "app", "Explain the decision on an input."),
     "state": _Command("placet.cli.state", "app", "Show the state of an entity, now or as it was."),
     "history": _Command("placet.cli.state", "history_app", "Show all versions of an entity."),
+    "timers": _Command("placet.cli.timers", "app", "List the timers that wait, and those that are overdue."),
     "decisions": _Command("placet.cli.decisions", "app", "Show the gate's decisions, and follow them."),
     "topics": _Command("placet.cli.topics", "app", "Plan and apply the topics that an app needs."),
     "top": _Command("placet.cli.top.command", "app", "Watch the gates: throughput, outcomes, lag, latency, restores."),

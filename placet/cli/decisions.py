@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from placet.cli.output import OutputForm
-from placet.cli.shared import Where, decision_form, decision_line, of_entity
+from placet.cli.shared import Where, decision_form, decision_line, input_form, of_entity
 from placet.client.archive import Archive, ArchivedDecision, place_of
 from placet.client.past import iso
 from placet.schemas.codec.dead_letter import DeadLetter
@@ -39,7 +39,8 @@ def tail(
 ) -> None:
     """Show the latest decisions, and with --follow new ones. JSON is one object for each line.
 
-    Of an input whose id could not be read it shows the place: topic, partition and offset.
+    Of an input whose id could not be read it shows the place: topic, partition and offset. A timer that fired has no
+    place; it shows the version that armed it.
 
     Exit code: 0 shown, 3 wrong settings or topics, 4 no broker answered, 130 ended by Ctrl-C.
 
@@ -55,9 +56,9 @@ def tail(
         latest = archive.latest_decisions(count, wanted)
         for decided in latest:
             _print_line(decided, where.output)
-        shown = {_input_of(decided) for decided in latest}
+        shown = {_number_of(decided) for decided in latest}
         for decided in archive.follow_decisions(ends, wanted) if follow else ():
-            if _input_of(decided) not in shown:  # what came between the two looks was shown already
+            if _number_of(decided) not in shown:  # what came between the two looks was shown already
                 _print_line(decided, where.output)
 
 
@@ -116,15 +117,15 @@ def _shown(data: bytes | None) -> str:
     return f"{text} …" if len(data) > _SHOWN_MAX else text
 
 
-def _input_of(decided: ArchivedDecision) -> tuple[str, int, int]:
-    return decided.at.topic, decided.at.partition, decided.at.offset
+def _number_of(decided: ArchivedDecision) -> tuple[int, int, int]:
+    """What tells a decision from all others: timers have no offset."""
+    return decided.at.partition, decided.at.sequence, decided.at.index
 
 
 def _print_line(decided: ArchivedDecision, output: OutputForm) -> None:
     decision, at = decided
     if output is OutputForm.JSON:
-        place = {"topic": at.topic, "partition": at.partition, "offset": at.offset}
-        form = {**decision_form(decision), "decided_at": iso(at.decided_at), "input": place}
+        form = {**decision_form(decision), "decided_at": iso(at.decided_at), "input": input_form(decided)}
         typer.echo(json.dumps(form, ensure_ascii=False))
         return
     typer.echo(decision_line(decided))

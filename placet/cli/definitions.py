@@ -18,7 +18,7 @@ import typer
 from placet.cli.output import OutputForm, OutputOption
 from placet.cli.tables import console_for_people, print_rows
 from placet.definitions import load_definition, parse_definition, problems_of, read_text
-from placet.processors.diagram import mermaid
+from placet.processors.diagram import mermaid, when_due
 from placet.processors.machine import Machine, Transition, compile_machine, compile_problems
 from placet.processors.staleness import made_stale_by
 from placet.schemas.definition.coverage import warnings
@@ -61,7 +61,7 @@ def validate(
     """Check definition files: grammar, names, types, expressions. All errors are listed, each with its fix.
 
     Warnings name what can never happen (a status that nothing reaches, a transition that is never tried, a proposal
-    that changes nothing), and facts that come again and again, but are refused in a status.
+    that changes nothing, a timer that never fires), and facts that come again and again, but are refused in a status.
 
     Exit code: 0 all are fine (there may be warnings), 1 at least one is wrong; with --strict also: has a warning.
 
@@ -79,7 +79,7 @@ def validate(
 
 @app.command()
 def show(file: File, output: OutputOption = OutputForm.TEXT) -> None:
-    """Print the table of transitions, the fields, what makes each proposal stale, and where inputs are refused.
+    """Print the table of transitions, the fields, the timers, what makes each proposal stale, where inputs are refused.
 
     Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
 
@@ -236,10 +236,17 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
         lambda row: f"{row[0]} {row[1]}: {row[2]} -> {row[3]}",
         4,
     )
+    timers = [
+        (status, one.name, when_due(one)) for status in machine.statuses for one in machine.arming.get(status, ())
+    ]
+    if timers:
+        print_rows(console, ("status", "timer", "due"), timers, lambda row: f"{row[0]}: {row[1]} {row[2]}", 3)
     for name in definition.proposals:
         stale = made_stale_by(machine, name)
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)
     for rule in machine.rules.values():
+        if rule.kind is Kind.TIMER:
+            continue  # it is armed in its statuses only
         if holes := [status for status in (ABSENT, *machine.statuses) if status not in rule.transitions]:
             what = "ignored" if rule.ignored_elsewhere else "refused"
             console.print(f"{rule.name} is {what} in: {', '.join(holes)}", soft_wrap=True)

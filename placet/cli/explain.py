@@ -19,10 +19,11 @@ from placet.cli.shared import (
     print_json,
     shown,
 )
+from placet.cli.top.notes import spell_s
 from placet.client.archive import Archive, ArchivedDecision, place_of
 from placet.client.explain import Explanation, Faster, explain
 from placet.client.explain_text import Case
-from placet.client.past import GONE, iso
+from placet.client.past import GONE, cause_of, iso
 from placet.schemas.decision import Outcome
 from placet.schemas.definition.field_types import Field
 
@@ -38,9 +39,12 @@ def explain_command(
     input_id: Annotated[
         str,
         typer.Argument(
-            metavar="PROPOSAL_ID", help="Or a signal's id, or TOPIC-PARTITION@OFFSET of any input.", show_default=False
+            metavar="PROPOSAL_ID",
+            help="Or a signal's or a timer's id, or TOPIC-PARTITION@OFFSET of any input.",
+            show_default=False,
         ),
     ],
+    entity_id: Annotated[str | None, typer.Option(help="Only a decision on this entity.")] = None,
     *,
     where: Where,
 ) -> None:
@@ -49,7 +53,9 @@ def explain_command(
 
     Where other rules are in force now, both sides of each difference are shown.
 
-    An input whose id could not be read is named by its place, as `placet decisions tail` shows it.
+    An input whose id could not be read is named by its place, and a timer that fired by its name, the entity's life and
+    the version that armed it, as `placet decisions tail` shows them. Of a timer it tells how long it was due when it
+    fired. Entities that were created in the same millisecond may have timers of one id: --entity-id says which.
 
     Reads the whole decisions topic. Senders choose ids, so several inputs may have this one, retries or different
     proposals. The latest is explained; the others are listed, the newest first.
@@ -60,6 +66,7 @@ def explain_command(
     """
     with Archive(where.settings, where.wanted) as archive:
         found = archive.decisions_at(input_id) or archive.decisions_on(input_id)
+        found = [decided for decided in found if entity_id in (None, decided.decision.entity_id)]
         if not found:
             typer.echo(f"There is no decision on {input_id}: not yet, or the log has let go of it.", err=True)
             raise typer.Exit(ExitCode.DIFFERENCE)
@@ -79,9 +86,10 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
         "said": None if case.message is None else case.remarks._asdict(),
         "decided": {
             "at": iso(at.decided_at),
-            "input": place_of(at),
+            "input": _place(ArchivedDecision(case.decision, at)),
             "times": len(earlier) + 1,
         },
+        "timer": _timer_form(case),
         "rules": {
             "version": None if case.rules is None else case.rules.version,
             "digest": at.definition_digest.hex(),
@@ -91,7 +99,7 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
             "differences": [difference._asdict() for difference in case.changed],
         },
         "others_of_this_id": [
-            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": place_of(other.at)}}
+            {**decision_form(other.decision), "decided": {"at": iso(other.at.decided_at), "input": _place(other)}}
             for other in earlier
         ],
         "rung": {"number": explanation.rung, "question": explanation.question},
@@ -102,21 +110,40 @@ def _form(case: Case, explanation: Explanation, earlier: list[ArchivedDecision])
     }
 
 
+def _place(decided: ArchivedDecision) -> str | None:
+    return None if decided.decision.timer is not None else place_of(decided.at)
+
+
+def _timer_form(case: Case) -> dict[str, Any] | None:
+    timer, due = case.decision.timer, case.due
+    if timer is None:
+        return None
+    return {
+        "incarnation": timer.incarnation,
+        "armed_by_version": timer.armed,
+        "due": None if due is None else iso(due),
+        "overdue_s": None if due is None else max(0, case.at.decided_at - due) / 1000,
+    }
+
+
 def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]) -> None:
-    decision, at = case.decision, case.at
+    decision = case.decision
     by = f" by {case.message.proposer}" if case.message and case.message.proposer else ""
     reason = "" if decision.outcome is Outcome.ACCEPTED else f", {decision.reason.name}"
     what = f"{decision.kind.name.lower()} {decision.name}".strip()
     lines = [
         f"{what} of {decision.entity_id or 'no entity'}{by}: {decision.outcome.name}{reason}",
-        f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}",
+        *_when(case),
         f"  rules      {_rules(case)}",
         *(f"             {found.path}: {found.change}" for found in case.changed),
     ]
     lines += [f"  {what:<10} {text}" for what, text in _said(case)]
     if earlier:
         lines.append(f"  others     {len(earlier) + 1} inputs have this id; this is the latest, before it came")
-        lines += [f"             {decision_line(other)}, {place_of(other.at)}" for other in earlier[:_OTHERS_MAX]]
+        lines += [
+            f"             {', '.join(filter(None, (decision_line(other), _place(other))))}"
+            for other in earlier[:_OTHERS_MAX]
+        ]
         left = len(earlier) - _OTHERS_MAX
         lines += [f"             and {left} more, see --output json"] if left > 0 else []
     rung = f"rung {explanation.rung}. " if explanation.rung else ""
@@ -130,6 +157,18 @@ def _print(case: Case, explanation: Explanation, earlier: list[ArchivedDecision]
         f"  try again? {'not needed' if decision.applied else RETRY_WORDS[explanation.retry]}. {explanation.advice}"
     )
     typer.echo("\n".join(lines))
+
+
+def _when(case: Case) -> list[str]:
+    """When it was decided, and on what: an input by its place, a timer by when it was due and what armed it."""
+    at, timer, due = case.at, case.decision.timer, case.due
+    if timer is None:
+        return [f"  decided    {iso(at.decided_at)}, {at.topic} partition {at.partition} offset {at.offset}"]
+    late = "" if due is None else f", {spell_s(max(0, at.decided_at - due) / 1000)} after it was due"
+    change = None if case.armed_by is None else case.armed_by.change
+    by = "" if change is None else f", {cause_of(change)}"
+    told = "when is not on the log any more" if due is None else iso(due)
+    return [f"  fired      {iso(at.decided_at)}{late}", f"  due        {told}; armed by version {timer.armed}{by}"]
 
 
 def _rules(case: Case) -> str:

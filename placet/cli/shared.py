@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from placet.cli.options import App, BootstrapServers, Definitions, definitions_of, settings_from
 from placet.cli.output import OutputForm, OutputOption
 from placet.client.archive import ArchivedDecision, place_of, sole_entity
-from placet.client.explain_text import detail_of, todo_of
+from placet.client.explain_text import detail_of, retry_of, todo_of
 from placet.client.past import GONE, iso, shown
 from placet.client.snapshot import Snapshot
 from placet.schemas.decision import Decision, Outcome, Retry
@@ -41,6 +41,7 @@ __all__ = [
     "decision_form",
     "decision_line",
     "duration_of",
+    "input_form",
     "moment_of",
     "of_entity",
     "payload_of",
@@ -211,7 +212,7 @@ def decision_form(decision: Decision) -> dict[str, Any]:
     return {
         "outcome": decision.outcome.name,
         "reason": decision.reason.name,
-        "retry": decision.retry.name,
+        "retry": retry_of(decision).name,
         "applied": decision.applied,
         "kind": decision.kind.name,
         "name": decision.name,
@@ -226,6 +227,9 @@ def decision_form(decision: Decision) -> dict[str, Any]:
         "detail": decision.detail,
         "first": None if first is None else first._asdict(),
         "conflicts": [conflict._asdict() for conflict in decision.conflicts],
+        "timer": None
+        if decision.timer is None
+        else {"incarnation": decision.timer.incarnation, "armed_by_version": decision.timer.armed},
     }
 
 
@@ -296,7 +300,16 @@ def decision_line(decided: ArchivedDecision) -> str:
     """Return a decision on one line."""
     decision, at = decided
     reason = "" if decision.outcome is Outcome.ACCEPTED else decision.reason.name
-    return (
-        f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {_what(decision)} of "
-        f"{decision.entity_id or 'no entity'} ({decision.input_id or place_of(at)})"
-    )
+    what = f"{_what(decision)} of {decision.entity_id or 'no entity'}"
+    if decision.timer is not None:
+        what = f"timer {what}, armed by version {decision.timer.armed}"
+    id_or_place = decision.input_id or place_of(at)
+    return f"{iso(at.decided_at)}  {decision.outcome.name:<9} {reason:<18} {what} ({id_or_place})"
+
+
+def input_form(decided: ArchivedDecision) -> dict[str, Any] | None:
+    """Return where the input of a decision lies, for JSON; a timer has none."""
+    at = decided.at
+    if decided.decision.timer is not None:
+        return None
+    return {"topic": at.topic, "partition": at.partition, "offset": at.offset}

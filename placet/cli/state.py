@@ -10,8 +10,10 @@ import typer
 from placet.cli.exit_codes import ExitCode
 from placet.cli.output import OutputForm
 from placet.cli.shared import EntityId, Where, changes_form, of_entity, print_json, shown, snapshot_form, time_of
+from placet.cli.timers import due_text, timer_form
 from placet.client.archive import Archive
-from placet.client.past import PastVersion, as_of, at_version, iso, newest, steps
+from placet.client.core import clock_ms
+from placet.client.past import PastVersion, as_of, at_version, cause_of, iso, newest, steps
 from placet.client.snapshot import Snapshot
 from placet.schemas.definition.field_types import Field
 
@@ -39,6 +41,8 @@ def get(
 ) -> None:
     """Show an entity's committed state: the current one, or an earlier one within the horizon.
 
+    Of the current one it shows the timers that wait too, and when they are due; in JSON `timers`, where there are any.
+
     Exit code: 0 shown, 1 never seen, or that version or time is no longer on the log, 2 wrong usage, 3 wrong
     settings or topics, 4 no broker answered.
 
@@ -47,7 +51,10 @@ def get(
     if version is not None and time is not None:
         raise typer.BadParameter("give --at-version or --as-of, not both")
     until = None if time is None else time_of(time)
-    history, fields = _history(entity_id, where)
+    now = version is None and until is None
+    with Archive(where.settings, where.wanted) as archive:
+        history, fields = archive.history(entity_id), archive.link.definition.fields
+        timers = archive.timers_of(history[-1:]) if now else []
     if version is not None:
         found = at_version(history, entity_id, version)
     elif until is not None:
@@ -57,9 +64,12 @@ def get(
     if isinstance(found, str):
         raise _not_there(found)
     if where.output is OutputForm.JSON:
-        print_json(snapshot_form(found))
-    else:
-        typer.echo(state_text(found, fields))
+        waiting = {"timers": [timer_form(timer, clock_ms()) for timer in timers]} if timers else {}
+        print_json(snapshot_form(found) | waiting)
+        return
+    typer.echo(state_text(found, fields))
+    for timer in timers:
+        typer.echo(f"  {timer.name} due {iso(timer.due)} ({due_text(timer, clock_ms())})")
 
 
 @history_app.command("history")
@@ -77,7 +87,8 @@ def history(
 
     Example:  placet history order-7
     """
-    found, fields = _history(entity_id, where)
+    with Archive(where.settings, where.wanted) as archive:
+        found, fields = archive.history(entity_id), archive.link.definition.fields
     if not found:
         raise _not_there(str(newest(found, entity_id)))
     made = steps(found, {name: field.default for name, field in fields.items()})
@@ -88,12 +99,6 @@ def history(
         typer.echo(f"      what came before version {found[0].version} is not on the log any more")
     for step in made:
         typer.echo(step_text(step, fields))
-
-
-def _history(entity_id: str, where: Where) -> tuple[list[Snapshot], Mapping[str, Field]]:
-    """Return an entity's states, and the fields of its type."""
-    with Archive(where.settings, where.wanted) as archive:
-        return archive.history(entity_id), archive.link.definition.fields
 
 
 def _not_there(why: str) -> typer.Exit:
@@ -113,7 +118,7 @@ def _why(snapshot: Snapshot) -> str:
     if change is None:
         return "forgotten: it was deleted longer than the horizon ago"
     by = f" by {change.proposer}" if change.proposer else ""
-    return f"{iso(change.decided_at)}: {change.kind.name.lower()} {change.name} ({change.input_id}){by}"
+    return f"{iso(change.decided_at)}: {cause_of(change)}{by}"
 
 
 def _step_form(step: PastVersion) -> dict[str, Any]:

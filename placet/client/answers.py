@@ -87,6 +87,8 @@ class Answers:
         except DecodeError as error:  # of a later release: whoever waits for it is told with the time limit
             self.unread = str(error)
             return
+        if decision.timer is not None:  # nobody sent it
+            return
         decision.by_other_rules = not self._goes_by(at.definition_digest)
         place = RecordId(at.topic, at.partition, at.offset)
         answer = self._placed.get(place)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
 from typing import Final, NamedTuple, Protocol, Self
 
+from placet.client.armed import ArmedTimer, has_timers, timers_of
 from placet.client.connect import connect, empty_rulebook, read_rulebook, reader_options
 from placet.client.explain_text import Case
 from placet.client.link import Link
@@ -19,6 +20,7 @@ from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, DefinitionError, SettingsError, UnknownSchema
+from placet.schemas.ledger import Disarmed
 from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
@@ -29,6 +31,7 @@ from placet.streams.topology import dead_letters_topic
 
 __all__ = ["Archive", "ArchivedDecision", "Placed", "place_of", "sole_entity"]
 
+_FIRED: Final = b"disarmed/"
 _PLACE: Final = re.compile(r".+-\d+@\d+")
 _WAIT_MS: Final = 200
 _LOOK_AGAIN_S: Final = 0.25
@@ -128,6 +131,51 @@ class Archive:
         self._scan(partition, keep)
         return found
 
+    def armed_timers(self, entity_id: str | None = None) -> list[ArmedTimer]:
+        """Return the timers that wait, of all entities or of one, the first that is due first."""
+        if entity_id is not None:
+            return self.timers_of(self.history(entity_id)[-1:])
+        newest = [state for number in range(self.link.partitions) for state in self._states_with_timers(number)]
+        return self.timers_of(newest)
+
+    def _states_with_timers(self, number: int) -> list[Snapshot]:
+        newest: dict[bytes | None, ConsumerRecord] = {}
+
+        def keep(record: ConsumerRecord) -> None:
+            if has_timers(record):
+                newest[record.key] = record
+            else:
+                newest.pop(record.key, None)
+
+        self._scan(TopicPartition(self.link.topics.changelog, number), keep)
+        return [self._snapshot(record) for record in newest.values()]
+
+    def timers_of(self, newest: Sequence[Snapshot]) -> list[ArmedTimer]:
+        """Return the timers of some entities that wait, the first that is due first.
+
+        Args:
+            newest: their newest states.
+        """
+        armed = [state for state in newest if state.state.armed]
+        partitions = {partition_of(state.entity_id.encode(), self.link.partitions) for state in armed}
+        fired: dict[tuple[str, str], Disarmed] = {}
+        for number in sorted(partitions):
+            fired.update(self._fired(number))
+        return sorted(timer for state in armed for timer in timers_of(state, fired))
+
+    def _fired(self, number: int) -> dict[tuple[str, str], Disarmed]:
+        """What a ledger says last of timers that fired and changed nothing, by entity and name."""
+        fired: dict[tuple[str, str], Disarmed] = {}
+
+        def keep(record: ConsumerRecord) -> None:
+            if (record.key or b"").startswith(_FIRED) and record.value is not None:  # deleted ones are of older states
+                entry = self.link.codec.decode_ledger(record.value)
+                if isinstance(entry, Disarmed):
+                    fired[entry.entity_id, entry.name] = entry
+
+        self._scan(TopicPartition(self.link.topics.ledger, number), keep)
+        return fired
+
     def _snapshot(self, record: ConsumerRecord) -> Snapshot:
         try:
             return snapshot_of(self.link.codec, record)
@@ -136,7 +184,7 @@ class Archive:
             return snapshot_of(self.link.codec, record)
 
     def decisions_on(self, input_id: str) -> list[ArchivedDecision]:
-        """Return all decisions on inputs of this id, the latest one last."""
+        """Return all decisions on inputs or timers of this id, the latest one last."""
         needle = input_id.encode()
         return self._decisions(lambda decided: decided.decision.input_id == input_id, needle)
 
@@ -192,7 +240,7 @@ class Archive:
     def case_of(self, decided: ArchivedDecision) -> Case:
         """Return a decision with its input, the proposer's remarks, its definition, and the entity's history."""
         decision, at = decided
-        value = self._input_of(at)
+        value = self._input_of(at) if decision.timer is None else None
         message, remarks = None, Remarks()
         with suppress(DecodeError):  # of an input that does not decode the decision says all that is known
             if value is not None:

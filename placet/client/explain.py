@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from placet.client.explain_text import Case, Compared, compared, todo_of
-from placet.client.past import GONE, PastVersion, differences, iso, steps
+from placet.client.explain_text import Case, Compared, compared, retry_of, todo_of
+from placet.client.past import GONE, PastVersion, cause_of, differences, iso, steps
 from placet.schemas.decision import REASONS, Outcome, Reason, Retry
 from placet.schemas.state import ABSENT
 
@@ -59,7 +59,8 @@ def explain(case: Case) -> Explanation:
     text = REASONS[decision.reason]
     rung = int(decision.reason) // 100
     question = RUNGS.get(rung, "Every rung was passed.")
-    return Explanation(rung, question, text.meaning, compared(case), _commits(case), decision.retry, todo_of(decision))
+    retry = retry_of(decision)
+    return Explanation(rung, question, text.meaning, compared(case), _commits(case), retry, todo_of(decision))
 
 
 def _commits(case: Case) -> list[Faster]:
@@ -99,5 +100,4 @@ def _faster(step: PastVersion) -> Faster:
     change = step.after.change
     if change is None:
         return Faster(step.after.version, "forgotten", "", "", {})
-    cause = f"{change.kind.name.lower()} {change.name} ({change.input_id})"
-    return Faster(step.after.version, cause, change.proposer, iso(change.decided_at), step.changes)
+    return Faster(step.after.version, cause_of(change), change.proposer, iso(change.decided_at), step.changes)

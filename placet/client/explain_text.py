@@ -6,25 +6,28 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from placet.client.armed import due_of
 from placet.client.past import iso, shown
 from placet.client.snapshot import Snapshot
 from placet.processors.dedup import CLOCK_AHEAD_MAX_MS
 from placet.schemas.codec.codec import Remarks
-from placet.schemas.decision import OF_THE_CONTRACT, REASONS, Coordinates, Decision, Reason
+from placet.schemas.decision import OF_THE_CONTRACT, REASONS, Coordinates, Decision, Reason, Retry
 from placet.schemas.definition.diff import Difference, differences
 from placet.schemas.definition.field_types import Field
 from placet.schemas.definition.grammar import ProposalRule, SignalRule, written_ms
-from placet.schemas.definition.model import Definition
+from placet.schemas.definition.model import Definition, TimerRule
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import EVERY_FIELD
 
-__all__ = ["Case", "Compared", "compared", "detail_of", "todo_of"]
+__all__ = ["Case", "Compared", "compared", "detail_of", "retry_of", "todo_of"]
 
 _WATCHED = {"exact": "any change counts", "none": "no change counts"}
 _NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
 _TIME = re.compile(r"(?<![\w.-])\d{12,14}(?![\w.]| ms)")
 _OF_TIMES = (Reason.EXPIRED, Reason.STATE_TOO_OLD, Reason.STALE, Reason.SUPERSEDED)
 """Reasons whose details name times, in ms; others may repeat a sender's numbers."""
+_FOR_PROPOSERS = (Reason.ILLEGAL_TRANSITION, Reason.GUARD_FAILED, Reason.INVARIANT_VIOLATED)
+"""Reasons that a timer has too, and whose advice is to propose anew."""
 
 
 class Case(NamedTuple):
@@ -48,12 +51,37 @@ class Case(NamedTuple):
         return [] if self.rules is None or self.in_force is None else differences(self.rules, self.in_force)
 
     @property
-    def rule(self) -> SignalRule | ProposalRule | None:
+    def rule(self) -> SignalRule | ProposalRule | TimerRule | None:
         """The rule of the input's name."""
-        if self.rules is None:
+        rules, name = self.rules, self.decision.name
+        if rules is None:
             return None
-        section = self.rules.signals if self.decision.kind is Kind.SIGNAL else self.rules.proposals
-        return section.get(self.decision.name)
+        match self.decision.kind:
+            case Kind.SIGNAL:
+                return rules.signals.get(name)
+            case Kind.PROPOSAL:
+                return rules.proposals.get(name)
+            case Kind.TIMER:
+                return rules.timers.get(name)
+
+    @property
+    def due(self) -> int | None:
+        """When the timer was due, ms since the epoch; None of an input, and where no state on the log tells it."""
+        decision = self.decision
+        if decision.timer is None:
+            return None
+        for snapshot in self.history:
+            change = snapshot.change
+            if change is not None and change.kind is Kind.TIMER and change.input_id == decision.input_id:
+                return change.event_time
+        return due_of(self.history, decision.name, *decision.timer)
+
+    @property
+    def armed_by(self) -> Snapshot | None:
+        """The state whose change armed the timer; None of an input, and where it is no longer on the log."""
+        timer = self.decision.timer
+        held = [] if timer is None else [one for one in self.history if (one.incarnation, one.version) == timer]
+        return held[-1] if held else None
 
     @property
     def fields(self) -> Mapping[str, Field]:
@@ -90,11 +118,18 @@ def detail_of(decision: Decision) -> str:
 
 def todo_of(decision: Decision) -> str:
     """Return what to do about a decision. A wrong id is the likeliest reason why nothing is known of an entity."""
+    if decision.timer is not None and decision.reason in _FOR_PROPOSERS:
+        return "Nothing: a timer fires once. It is armed anew when the entity comes to the status again."
     if decision.by_other_rules and decision.reason in OF_THE_CONTRACT:
         return "The gate went by other rules than those in force: later it may fit."
     if decision.reason is Reason.ILLEGAL_TRANSITION and decision.version_before == 0:
         return f"No entity `{decision.entity_id}` is known: is the id right?"
     return REASONS[decision.reason].todo
+
+
+def retry_of(decision: Decision) -> Retry:
+    """Whether sending again can help: nobody sends a timer."""
+    return Retry.NEVER if decision.timer is not None else decision.retry
 
 
 def _as_detail(case: Case) -> list[Compared]:

@@ -9,10 +9,22 @@ from typing import Any, Final, NamedTuple
 
 from placet.client.snapshot import Snapshot
 from placet.schemas.definition.field_types import Field
-from placet.schemas.messages import Value
-from placet.schemas.state import EVERY_FIELD, EntityState
+from placet.schemas.messages import Kind, Value
+from placet.schemas.state import EVERY_FIELD, Change, EntityState
 
-__all__ = ["GONE", "Gone", "PastVersion", "as_of", "at_version", "differences", "iso", "newest", "shown", "steps"]
+__all__ = [
+    "GONE",
+    "Gone",
+    "PastVersion",
+    "as_of",
+    "at_version",
+    "cause_of",
+    "differences",
+    "iso",
+    "newest",
+    "shown",
+    "steps",
+]
 
 
 class Gone(Enum):
@@ -93,6 +105,13 @@ def iso(time_ms: int) -> str:
     except (ValueError, OverflowError, OSError):  # a time that a sender made up
         return str(time_ms)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cause_of(change: Change) -> str:
+    """Return what led to a change: an input by its id, a timer by the time at which it was due."""
+    if change.kind is Kind.TIMER:
+        return f"timer {change.name}, due {iso(change.event_time)}"
+    return f"{change.kind.name.lower()} {change.name} ({change.input_id})"
 
 
 def shown(value: Any, field: Field | None = None) -> str:

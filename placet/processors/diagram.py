@@ -1,6 +1,7 @@
 """A definition as a Mermaid state diagram, drawn from the table that runs, so that the picture cannot drift.
 
-`[*]` is `absent`: before creation and after deletion. A proposal's name ends in `?`, guards stand in brackets.
+`[*]` is `absent`: before creation and after deletion. A proposal's name ends in `?`, behind a timer's stands when it is
+due, and guards stand in brackets.
 See https://mermaid.js.org/syntax/stateDiagram.html.
 """
 
@@ -8,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from placet.processors.arming import Arming
 from placet.processors.machine import Machine, Transition
+from placet.schemas.definition.grammar import written_ms
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT
 
-__all__ = ["GUARD_LENGTH_MAX", "mermaid"]
+__all__ = ["GUARD_LENGTH_MAX", "mermaid", "when_due"]
 
 GUARD_LENGTH_MAX = 80
 """Longest guard in a label; the rest is cut off."""
@@ -49,7 +52,7 @@ def _edges(machine: Machine) -> Iterator[tuple[str, str, str]]:
         for transition in transitions:
             if transition.late not in always:
                 target = status if transition.target is None else transition.target
-                yield _name(status), _name(target), _label(kind, name, transition)
+                yield _name(status), _name(target), _label(_head(machine, kind, name, status, transition), transition)
             if transition.guard is None:
                 always.add(transition.late)
 
@@ -60,8 +63,19 @@ def _name(status: str) -> str:
     return f"{status}_" if status in _WORDS else status
 
 
-def _label(kind: Kind, name: str, transition: Transition) -> str:
-    head = f"{name}?" if kind is Kind.PROPOSAL else f"{name} (late)" if transition.late else name
+def _head(machine: Machine, kind: Kind, name: str, status: str, transition: Transition) -> str:
+    if kind is Kind.TIMER:
+        [arming] = [one for one in machine.arming[status] if one.name == name]
+        return f"{name} {when_due(arming)}"
+    return f"{name}?" if kind is Kind.PROPOSAL else f"{name} (late)" if transition.late else name
+
+
+def when_due(arming: Arming) -> str:
+    """When a timer is due, in words: `after 30s`, or `at state.valid_to`."""
+    return f"at state.{arming.field}" if arming.field else f"after {written_ms(arming.after_ms)}"
+
+
+def _label(head: str, transition: Transition) -> str:
     guard = " ".join(transition.guard_text.split())
     if not guard:
         return head

@@ -12,7 +12,7 @@ __all__ = ["made_stale_by"]
 
 
 def made_stale_by(machine: Machine, name: str) -> list[str]:
-    """The inputs whose acceptance can make a proposal stale, in the order of the definition.
+    """The inputs and timers whose acceptance can make a proposal stale, in the order of the definition.
 
     Fence exact: whatever changes the entity in a status from which the proposal is legal. Fence on fields: whatever
     sets one of them, in any status. Fence none: nothing.

@@ -25,7 +25,7 @@ class DefinitionError(PlacetError):
 
     Args:
         message: what is wrong.
-        file: the path as the user gave it, or "<text>".
+        file: the path as the user gave it, or "<text>"; "" for a published document, which has no lines.
         line: 1-based line in the file, 0 when no line can be named.
         path: dotted path inside the document, such as `proposals.rebook.fence`.
         fix: one sentence that says what to write instead.
@@ -33,7 +33,7 @@ class DefinitionError(PlacetError):
 
     def __init__(self, message: str, *, file: str = "", line: int = 0, path: str = "", fix: str = "") -> None:
         self.message, self.file, self.line, self.path, self.fix = message, file, line, path, fix
-        where = ":".join(str(part) for part in (file, line) if part)
+        where = ":".join(str(part) for part in (file, line) if part) if file else ""
         head = ": ".join(part for part in (where, path, message) if part)
         super().__init__(f"{head}\n  fix: {fix}" if fix else head)
 

@@ -51,7 +51,7 @@ class InForce(NamedTuple):
 @lru_cache(maxsize=64)
 def _parsed(document: str) -> Definition:
     """Parse a published document once: each look at the topic's versions begins with all of them."""
-    return parse_definition(document)
+    return parse_definition(document, "")
 
 
 def in_force(entity: str, published: Iterable[Published]) -> InForce:

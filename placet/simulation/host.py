@@ -92,6 +92,9 @@ class SimulatedHost:
         """See `Runtime`. Called before the simulation runs as well, by whoever builds the process."""
         return _SimulatedThread(self._scheduler, self._process, self._scheduler.spawn(self._process, name, work))
 
+    def give_back_memory(self) -> None:
+        """See `Runtime`. There is none to give."""
+
     def end_process(self, exit_code: int, why: str, /) -> NoReturn:
         """See `Runtime`."""
         self._process.check()

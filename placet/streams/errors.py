@@ -14,6 +14,8 @@ PlacetError
 
 from __future__ import annotations
 
+from math import inf
+
 from placet.schemas.errors import DecodeError, PlacetError, UnknownSchema
 from placet.streams.records import TopicPartition
 from placet.streams.topology import TaskId
@@ -74,10 +76,14 @@ class TaskStopped(PlacetError):
 
     Reaction: abort, take the task out (its partitions are paused), let the others go on. Nothing is repaired silently.
     Operator action: read the reason; run `placet verify`; start again when the cause is gone.
+
+    Attributes:
+        goes_on_ms: the time of this machine's clock at which it is begun again by itself, ms since the epoch.
     """
 
-    def __init__(self, task: TaskId, why: str) -> None:
+    def __init__(self, task: TaskId, why: str, goes_on_ms: float = inf) -> None:
         self.task = task
+        self.goes_on_ms = goes_on_ms
         super().__init__(f"{task}: {why}")
 
 

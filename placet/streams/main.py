@@ -31,10 +31,10 @@ from placet.streams.kafka.plain_producer import produce_durably
 from placet.streams.kafka.schema_registry import Registry, RegistryUnreachable, SchemaTexts
 from placet.streams.kafka.transactional_producer import TransactionalProducer
 from placet.streams.kafka.watchdog import Watchdog
+from placet.streams.loop.broker_clocks import BrokerClocks
 from placet.streams.loop.candidates import Candidates
 from placet.streams.loop.function_watch import FunctionWatch
 from placet.streams.loop.identity import Identity
-from placet.streams.loop.broker_clocks import BrokerClocks
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.namesake import Namesake
 from placet.streams.loop.observer import Observer
@@ -159,7 +159,8 @@ def build(
         metrics,
         stopping,
         IdleQuestion(
-            admin, BrokerClocks(admin.ask_topics, host.now_ms, host.monotonic_s, settings.max_clock_skew_ms),
+            admin,
+            BrokerClocks(admin.ask_topics, host.now_ms, host.monotonic_s, settings.max_clock_skew_ms),
             host.monotonic_s,
         ),
         SchemaQuestion(host, control, lambda: admin.ask_ends([control_partition])[control_partition], schemas, metrics),

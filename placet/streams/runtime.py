@@ -1,4 +1,4 @@
-"""What a gate takes from its machine: clocks, waiting, threads, and the end of the process.
+"""What a gate takes from its machine: clocks, waiting, threads, memory, and the end of the process.
 
 Nothing else in the gate reads a clock, sleeps, or starts a thread: so each of its failures can be staged, and all of it
 can run under a clock and a scheduler of a simulation's own. The real one is `placet.streams.host.LocalHost`.
@@ -56,7 +56,7 @@ class Spawned(Protocol):
 
 
 class Runtime(Protocol):
-    """Time and threads."""
+    """Time, threads and memory."""
 
     def now_ms(self) -> int:
         """Return the wall clock, in ms since the epoch. It may jump."""
@@ -88,6 +88,10 @@ class Runtime(Protocol):
 
     def spawn(self, name: str, work: Callable[[], None], /) -> Spawned:
         """Start work in a thread of its own, which does not keep the process alive."""
+        ...
+
+    def give_back_memory(self) -> None:
+        """Give back what was freed: an allocator keeps most of it. Takes some ms, in which others may have to wait."""
         ...
 
     def end_process(self, exit_code: int, why: str, /) -> NoReturn:

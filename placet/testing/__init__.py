@@ -5,6 +5,7 @@
     seen = driver.read("order-7")
     decision = driver.propose("order-7", "refund", {"amount_minor": 500}, dedup_key="ticket-3", base=seen)
     assert decision.outcome is Outcome.ACCEPTED
+    driver.advance("31s")  # returns the decisions on the timers that fired
 
 The clock stands still until `advance` moves it. Nothing is lost, aborted or rebalanced here, as it could be with Kafka:
 such a test shows what the rules decide. The gate's own tests show that it decides the same when machines fail.

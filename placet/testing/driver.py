@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 from weakref import finalize
+
+from pydantic import TypeAdapter, ValidationError
 
 from placet.definitions import load_definition, parse_definition
 from placet.processors.address import partition_of
@@ -15,7 +17,8 @@ from placet.processors.machine import Machine
 from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.dead_letter import DeadLetter, decode_dead_letter
 from placet.schemas.codec.inputs import made_message
-from placet.schemas.decision import Coordinates, Decision
+from placet.schemas.decision import Decision
+from placet.schemas.definition.grammar import Duration
 from placet.schemas.definition.model import Definition
 from placet.schemas.ledger import LedgerEntry
 from placet.schemas.messages import Kind, Message
@@ -28,32 +31,13 @@ from placet.streams.state import layout
 from placet.streams.state.store import MemoryStore, StateStore
 from placet.streams.topology import dead_letters_topic, entity_topics
 from placet.testing.gate import APP, MemoryGate
+from placet.testing.told import BasedOn, Decided
 
 __all__ = ["START_MS", "BasedOn", "Decided", "TestDriver"]
 
+_DURATION: Final[TypeAdapter[int]] = TypeAdapter(Duration)
 START_MS: Final = 1_767_225_600_000
 """The clock's first time: 2026-01-01T00:00:00Z."""
-
-
-class BasedOn(Protocol):
-    """What a proposal is based on: a state as it was read."""
-
-    @property
-    def version(self) -> int:
-        """The state's version."""
-        ...
-
-    @property
-    def incarnation(self) -> int:
-        """The state's incarnation."""
-        ...
-
-
-class Decided(NamedTuple):
-    """A decision, and where and when it was taken."""
-
-    decision: Decision
-    at: Coordinates
 
 
 class TestDriver:
@@ -130,13 +114,37 @@ class TestDriver:
         return self._gate.entity_type
 
     def advance(
-        self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0, milliseconds: float = 0
-    ) -> None:
-        """Move the clock forward; expired memory is deleted as in an idle gate."""
+        self,
+        duration: str | None = None,
+        *,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        milliseconds: float = 0,
+    ) -> list[Decision]:
+        """Move the clock forward, timers fire and expired memory is deleted as in an idle gate.
+
+        Args:
+            duration: how far, as in a definition: `31s`, `24h`.
+            days, hours, minutes, seconds, milliseconds: how far too.
+
+        Returns:
+            The decisions on the timers that fired meanwhile.
+
+        Raises:
+            ValueError: it is no duration, or less than none.
+            TaskStopped: a task can't go on.
+        """
         step = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
         if step < timedelta():
             raise ValueError("time goes forward only")
-        self._gate.advance(step // timedelta(milliseconds=1))
+        by_ms = step // timedelta(milliseconds=1) + (0 if duration is None else _duration_ms(duration))
+        places = [TopicPartition(self.topics.decisions, number) for number in range(self.partitions)]
+        ends = {place: self.log.end(place) for place in places}
+        self._gate.advance(by_ms)
+        decided = [self._decided(record) for place, end in ends.items() for record in self.log.records(place, end)]
+        return [found.decision for found in decided if found.decision.timer is not None]
 
     def signal(
         self,
@@ -321,6 +329,13 @@ class TestDriver:
 
     def _decided(self, record: ConsumerRecord) -> Decided:
         return Decided(*self.codec.decode_decision(record.value or b""))
+
+
+def _duration_ms(text: str) -> int:
+    try:
+        return _DURATION.validate_python(text)
+    except ValidationError:
+        raise ValueError(f"{text!r} is no duration: write 500ms, 31s, 5m, 24h or 7d") from None
 
 
 def _position_of(found: Decided) -> tuple[TopicPartition, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from threading import get_ident
@@ -230,7 +230,9 @@ class _Told:
         if name == "task stopped":
             self.stopped[str(details["task"])] = str(details["why"])
 
-    def decided(self, entity: str, partition: int, counts: Counts, end_to_end_s: float) -> None: ...
+    def decided(
+        self, entity: str, partition: int, counts: Counts, end_to_end_s: float, overdue_ms: Sequence[int]
+    ) -> None: ...
 
     def transaction(self, result: str, duration_s: float) -> None: ...
 
@@ -239,6 +241,8 @@ class _Told:
     def restoring(self, progress: dict[str, tuple[int, int | None]], waits_for: dict[str, str]) -> None: ...
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None: ...
+
+    def next_due(self, at_ms: Mapping[TaskId, int]) -> None: ...
 
     def looped(self) -> None: ...
 

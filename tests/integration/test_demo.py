@@ -82,7 +82,16 @@ def test_everything_decided_is_verified(run: Ran) -> None:
     _, report, _ = run
     assert report["verify"]["differences"] == 0
     assert sum(task["decisions"] for task in report["verify"]["tasks"]) == report["decided"]
-    assert report["decided"] == report["inputs"]["facts"] + report["inputs"]["proposals"]
+    sent = report["inputs"]["facts"] + report["inputs"]["proposals"]
+    assert report["decided"] == sent + report["fallback"]["timers"]
+
+
+def test_where_no_ai_answers_a_rule_acts(run: Ran) -> None:
+    _, report, said = run
+    assert "Both advisors stand still" in said
+    assert "The advisors go on" in said
+    assert report["fallback"]["told_meanwhile"] > 0
+    assert report["fallback"]["told"] >= report["fallback"]["told_meanwhile"]
 
 
 def test_the_page_is_all_that_is_left(run: Ran) -> None:

@@ -158,15 +158,16 @@ class NaiveGate:
         rule = {"transitions": [], **self.rules["timers"][name]}
         waiting = {**before, "timers": {other: timer for other, timer in before["timers"].items() if other != name}}
         given = {"name": name, "payload": {}, "entity": entity_id, "event_time": due, "proposer": ""}
-        if not self.transitions(rule, before["status"]):
+        transitions = self.transitions(rule, before["status"])
+        if not transitions:
             verdict = _verdict("REFUSED", "ILLEGAL_TRANSITION")
         else:
-            verdict = self.evolved(rule, given, waiting, self.transitions(rule, before["status"]))
+            verdict = self.evolved(rule, given, waiting, transitions)
         after = verdict.pop("after", waiting)
         if verdict["outcome"] == "ACCEPTED":
             after = self.counted(given, after)
         self.entities[entity_id] = after
-        if after["status"] == ABSENT:
+        if after["status"] == ABSENT and after["version"] != before["version"]:
             self.gone.add(entity_id)
         return {
             **verdict,

@@ -3,11 +3,21 @@
 It reads committed records only, in their order, before any compaction. It decides every input again by a judge of its
 own (`second_judge`), written without a look at the gate's code: where both agree, two readers of the docs agree.
 
+Of timers it knows which are armed in each entity, when they are due, and which version armed them. Checked:
+- each decision of a timer names an armed one, which is armed no more after it, and follows from rungs 7 and 10;
+- it comes behind each input of its entity that was appended up to the due time, and before each later one; two timers
+  of an entity come in the order of their due times;
+- its log time is not below the due time, and passed no undecided input;
+- the header `placet-armed`, and the ledger's entries `disarmed/…`: one where a timer fired and changed nothing;
+- at the end, if a time is given, none is overdue.
+
 Not checked:
 - the content of the hidden headers of a change (their presence is), and the control topic;
 - `decided_at` against a clock, and whether a tombstone or the deletion of a memory comes late: only whether early;
 - the order of two inputs of different topics with the same time: the docs name none;
 - that log time moves on in an idle partition: only that it passes no input, and not `decided_at`;
+- how late a timer fires, except at the end; the order of timers of different entities;
+- where the time of a topic steps back: on which side of the input a timer fires that was due between the two times;
 - the partition of a dead letter.
 
 Where the docs were silent, what the gate's output shows was taken over: `observed` marks these places.
@@ -30,20 +40,23 @@ from tests.model.second_log import (
     LoggedRecord,
     Row,
     Transaction,
+    cause_of,
     decoded,
     partition_of,
     transactions,
 )
+from tests.model.second_timers import FiringOrder
 
 __all__ = ["History", "LoggedRecord", "check"]
 
 
-def check(history: History, *, settled: bool) -> list[str]:
+def check(history: History, *, settled: bool, now_ms: int | None = None) -> list[str]:
     """Return a sentence for each violation.
 
     Args:
         history: the committed log.
         settled: nothing fails any more, and every input should be decided.
+        now_ms: each timer that was due before this time should have fired. None: none has to.
     """
     found: list[str] = []
     prefix = f"{history.app}.{history.entity}."
@@ -55,6 +68,8 @@ def check(history: History, *, settled: bool) -> list[str]:
     for partition in range(counts["signals"]):
         task = _Task(history, prefix, partition, counts["signals"], found.append)
         task.check(settled=settled)
+        if now_ms is not None:
+            task.check_overdue(now_ms)
         definitions |= task.definitions
         dead |= task.deciding.dead
     if len(definitions) > 1 + len(history.others):
@@ -112,6 +127,7 @@ class _Task:
         self._commit: Row | None = None
         self._at = dict.fromkeys(self._kinds, 0)  # the positions after the last commit
         self._kept: dict[bytes | None, tuple[str, Row]] = {}  # the ledger's memory
+        self._order = FiringOrder(self._inputs, self._say)
         self.definitions: set[bytes] = set()
 
     def _say(self, text: str) -> None:
@@ -122,7 +138,12 @@ class _Task:
         found, ledger = transactions(
             self._logs, [each.schemas["CHANGE"] for each in (self._first, *self._others.values())], self._say
         )
-        places = Counter((row["topic"], row["offset"]) for each in found.values() for _, row in each.decisions)
+        places = Counter(
+            (row["topic"], row["offset"])
+            for each in found.values()
+            for _, row in each.decisions
+            if row["timer"] is None
+        )
         commits = [(record, row) for record, kind, row in ledger if kind == "Commit"]
         self._check_order([record.producer for record, _ in commits])
         self._check_genesis(ledger, commits[0][0].producer if commits else None)
@@ -197,30 +218,37 @@ class _Task:
         """The commit covers exactly what its transaction wrote, and that follows from the inputs."""
         what = f"commit {commit['sequence']}"
         self._rules = self.deciding.judge.rules = self._others.get(commit["definition_digest"], self._first)
-        cites: dict[tuple[str, int], tuple[LoggedRecord, Row]] = {}
+        cites: dict[tuple[str, Any], tuple[LoggedRecord, Row]] = {}
         self.definitions.add(commit["definition_digest"])
         counts = {"decisions": len(taken.decisions), "changes": len(taken.changes)}  # observed: no tombstones
         self._compare(what, commit, counts)
         for record, row in taken.changes:
-            place = row["placet_topic"], row["placet_offset"]
+            place = cause_of(row, "placet_")
             if cites.setdefault(place, (record, row))[0] is not record:
-                self._say(f"{what}: two changes by the input {place}")
+                self._say(f"{what}: two changes by {place}")
         for record in [*(each for each, _ in taken.changes), *taken.tombstones]:
             if record.key is None or partition_of(record.key, self._count) != self._partition:
                 self._say(f"{what}: the changelog's record {record.offset} has a key of another partition")
         self._check_taken(what, commit, taken)
         digest, used = blake2b(digest_size=16), []
         applied: list[tuple[Row, Message]] = []
+        disarmed: list[Row] = []
         for index, (record, decision) in enumerate(taken.decisions):
-            place = decision["topic"], decision["offset"]
-            cited = cites.get(place)
+            cited = cites.get(cause_of(decision))
             if decision["outcome"] == "ACCEPTED" and decision["changed"] and cited is not None:
                 used.append(cited[0])
                 digest.update((cited[0].key or b"") + (cited[0].value or b""))
             digest.update((record.key or b"") + (record.value or b""))
-            asked = self._inputs.get(decision["topic"], {}).get(decision["offset"])
+            if decision["timer"] is not None:
+                self._order.check_log_time(decision, self.deciding.log_time, commit["spans"])
+                if self.deciding.fire(commit, index, (record, decision), self._partition, cited):
+                    disarmed.append(decision)
+                continue
+            topic, offset = decision["topic"], decision["offset"]
+            asked = self._inputs.get(topic, {}).get(offset)
             if asked is not None:
-                at = Place(self._kinds[decision["topic"]], decision["topic"], self._partition, self._count)
+                read_to = self._order.take(topic, offset)
+                at = Place(self._kinds[topic], topic, self._partition, self._count, read_to)
                 applied += self.deciding.check(commit, index, (record, decision), asked, at, cited)
         if [record.offset for record, _ in taken.changes] != [record.offset for record in used]:
             self._say(f"{what}: its changes are not those of its accepted decisions, in their order")
@@ -230,6 +258,7 @@ class _Task:
             self._say(f"{what}: its digest is not that of its decisions and changes")
         self._check_times(what, commit)
         self._check_memory(what, commit, taken, applied)
+        self._check_deleted(what, commit, taken, self._check_disarmed(what, commit, taken, disarmed))
         self._check_tombstones(what, commit, taken)
 
     def _check_taken(self, what: str, commit: Row, taken: Transaction) -> None:
@@ -273,7 +302,7 @@ class _Task:
         self.deciding.log_time = max(self.deciding.log_time, commit["log_time"])
 
     def _check_memory(self, what: str, commit: Row, taken: Transaction, applied: list[tuple[Row, Message]]) -> None:
-        """Each accepted input that changed nothing is remembered on the ledger, and nothing else is; none too short."""
+        """Each accepted input that changed nothing is remembered on the ledger, and nothing else is."""
         shared = {"task_epoch": commit["task_epoch"], "sequence": commit["sequence"]}
         # Two of one occasion may be accepted in one transaction: where a horizon lies between them.
         kept: dict[tuple[str, str, str], list[Row]] = {}
@@ -307,13 +336,58 @@ class _Task:
             newest.discard(said)
         for said in newest:
             self._say(f"{what}: no entry keeps the newest applied input {said}")
+
+    def _check_disarmed(self, what: str, commit: Row, taken: Transaction, disarmed: list[Row]) -> dict[int, Row]:
+        """The ledger says of each timer that fired and changed nothing that it is armed no more, and of no other.
+
+        Returns:
+            the decisions that the entries are about, by the entries' offsets.
+        """
+        shared = {"task_epoch": commit["task_epoch"], "sequence": commit["sequence"]}
+        found: dict[int, Row] = {}
+        wanted: dict[bytes, list[Row]] = {}  # one may fire twice in a transaction, if an input arms it in between
+        for row in disarmed:
+            wanted.setdefault(f"disarmed/{row['entity_id']}/{row['name']}".encode(), []).append(row)
+        for record, entry in taken.entries_of("Disarmed"):
+            rows = wanted.get(record.key or b"")
+            if not rows:
+                self._say(f"{what}: {record.key!r} is of no timer that fired and changed nothing, or is the second")
+                continue
+            row = found[record.offset] = rows.pop(0)
+            said = {"entity_id": row["entity_id"], "name": row["name"], **row["timer"]}
+            self._compare(f"{what}: {record.key!r}", entry, said | shared)
+        for key, rows in wanted.items():
+            if rows:
+                self._say(f"{what}: {key!r} is missing: a timer fired and changed nothing")
+        return found
+
+    def _check_deleted(self, what: str, commit: Row, taken: Transaction, disarmed: dict[int, Row]) -> None:
+        """The ledger forgets nothing too early.
+
+        Observed: `disarmed/…` may go as soon as a change came, in the first transaction of a task that was opened
+        anew, or if an older entry with the same key is old enough.
+        """
+        opened = self._commit is None or self._commit["task_epoch"] != commit["task_epoch"]
         gone = {record.key for record in taken.tombstones}
-        for record, _ in taken.entries_of(""):
+        for record, name, _ in taken.entries:
+            if record.offset in disarmed:
+                row = disarmed[record.offset]
+                _, older = self._kept.get(record.key, ("", {}))
+                self._kept[record.key] = ("disarmed", {**row, "since": older.get("since", row["log_time"])})
+            if name:
+                continue
             kind, entry = self._kept.pop(record.key, ("", {}))
             if kind == "memory" and commit["log_time"] - entry["memory"]["log_time"] <= self._rules.horizon + AHEAD_MS:
                 self._say(f"{what}: the memory {record.key!r} is deleted within the horizon")
             elif kind == "applied" and entry["entity_id"].encode() not in gone:
                 self._say(f"{what}: {record.key!r} is deleted, and its entity is not")
+            elif kind == "disarmed":
+                entity = self.deciding.judge.entities.get(entry["entity_id"], NEVER_SEEN)
+                then = entry["incarnation"], entry["version_after"]
+                if (entity.incarnation, entity.version) == then:
+                    self._say(f"{what}: {record.key!r} is deleted, and its entity has no later change")
+                elif not opened and commit["log_time"] - entry["since"] <= self._rules.horizon + AHEAD_MS:
+                    self._say(f"{what}: {record.key!r} is deleted within the horizon")
 
     @staticmethod
     def _identity(row: Row) -> tuple[str, str, str]:
@@ -345,8 +419,24 @@ class _Task:
                     self._say(f"the input {topic}@{offset} has {count} decisions, with the position at {position}")
                 elif settled and not count:
                     self._say(f"the input {topic}@{offset} has no decision, and all is settled")
+                if offset >= position:
+                    self._check_waiting(topic, offset)
         for topic, offset in places:
             self._say(f"a decision on {topic}@{offset}, which is no input")
+
+    def _check_waiting(self, topic: str, offset: int) -> None:
+        """No timer fired that has to wait for this undecided input."""
+        asked, kind = self._inputs[topic][offset], self._kinds[topic]
+        fault, message = self.deciding.judge.read(kind, asked.key, asked.value, self._partition, self._count)
+        if message is not None and not fault:
+            self.deciding.check_in_time(f"{topic}@{offset}", message, self._order.read_to[topic][offset])
+
+    def check_overdue(self, now_ms: int) -> None:
+        """Each timer that was due has fired."""
+        for entity_id, entity in self.deciding.judge.entities.items():
+            for name, armed in entity.armed.items():
+                if armed.due < now_ms:
+                    self._say(f"the timer {name!r} of {entity_id!r} was due at {armed.due}, and has not fired")
 
 
 def _memory(row: Row) -> dict[str, Any]:

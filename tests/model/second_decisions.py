@@ -32,6 +32,7 @@ class Place(NamedTuple):
     topic: str
     partition: int
     partitions: int  # how many there are
+    read_to: int  # the newest time in the topic, up to the input
 
 
 class Deciding:
@@ -43,6 +44,7 @@ class Deciding:
         self.dead: dict[tuple[str, int, int], tuple[LoggedRecord, Row, LoggedRecord]] = {}
         self._said: dict[str, bytes] = {}  # name and payload, and their digest
         self._digests: set[bytes] = set()
+        self._fired: dict[str, int] = {}  # of each entity the latest due time of those of its timers that fired
         self._say = say
 
     def compare(self, what: str, actual: Row, wanted: Row) -> None:
@@ -68,7 +70,7 @@ class Deciding:
         (record, row), what = answer, f"{at.topic}@{asked.offset}"
         self.log_time = max(self.log_time, asked.timestamp)
         wanted = {name: commit[name] for name in _SHARED} | {"log_time": self.log_time, "kind": at.kind}
-        self.compare(what, row, wanted | {"partition": at.partition, "index": index})
+        self.compare(what, row, wanted | {"partition": at.partition, "index": index, "timer": None})
         if record.key != asked.key:
             self._say(f"{what}: the decision's key is {record.key!r}, the input's {asked.key!r}")
         fault, message = self.judge.read(at.kind, asked.key, asked.value, at.partition, at.partitions)
@@ -82,24 +84,90 @@ class Deciding:
         if verdict.reason == "INVALID_PAYLOAD":
             self.compare(what, row, _before_rung_2(verdict.reason, message, asked))
             return []
+        for name, armed in entity.armed.items():
+            if armed.due < asked.timestamp:
+                self._say(f"{what}: it is decided before the timer {name!r}, which was due at {armed.due}")
+        self.check_in_time(what, message, at.read_to)
+        after = self._after(what, row, verdict, message, entity, cited)
+        self._check_payload(what, message, row["payload_digest"])
+        if after is None:
+            return []
+        self.judge.accept(message, row["dedup_key"], after, self.log_time)
+        self.watermark = max(self.watermark, min(message.event_time, self.log_time))
+        if after is entity:
+            return [(row, message)]
+        self._check_change(what, cited, row, message, after)
+        return []
+
+    def check_in_time(self, what: str, message: Message, read_to: int) -> None:
+        """An input that was appended before a timer of its entity was due, or at that time, is decided before it.
+
+        Observed: where a topic's time steps back, a timer that was due meanwhile fires before the input or after it.
+        """
+        if read_to <= self._fired.get(message.entity_id, read_to - 1):
+            self._say(f"{what}: it was appended in time, and a timer of {message.entity_id!r} fired before it")
+
+    def fire(self, commit: Row, index: int, answer: _Change, partition: int, cited: _Change | None) -> bool:
+        """Fire a timer again, and compare; return whether it was armed and changed nothing.
+
+        Args:
+            commit: of the transaction.
+            index: which of the transaction's decisions this is.
+            answer: the decision's record, and what it says.
+            partition: where the entity lives.
+            cited: the change that names the timer as its cause.
+        """
+        record, row = answer
+        name, entity_id, fired = row["name"], row["entity_id"], row["timer"]
+        what = f"the timer {name!r} of {entity_id!r}"
+        self.log_time = max(self.log_time, row["log_time"])
+        wanted = {each: commit[each] for each in _SHARED} | {"log_time": self.log_time, "kind": "TIMER"}
+        wanted |= {"topic": "", "partition": partition, "offset": -1, "index": index, "payload_digest": b""}
+        self.compare(what, row, wanted)
+        if record.key != entity_id.encode():
+            self._say(f"{what}: the decision's key is {record.key!r}")
+        entity = self.judge.entities.get(entity_id, NEVER_SEEN)
+        armed = entity.armed.get(name)
+        if armed is None or fired != {"incarnation": entity.incarnation, "armed": armed.version}:
+            self._say(f"{what}: it fires by {fired}, and is not armed by that")
+            if row["outcome"] == "ACCEPTED":
+                self.judge.entities[entity_id] = self._logged(cited, entity)
+            return False
+        if row["log_time"] < armed.due:
+            self._say(f"{what}: it fires at {row['log_time']}, before it is due at {armed.due}")
+        self._check_first(what, name, entity)
+        self._fired[entity_id] = max(self._fired.get(entity_id, armed.due), armed.due)
+        input_id = f"{name}/{entity.incarnation}/{armed.version}"  # observed
+        timer = Message("TIMER", name, input_id, entity_id, armed.due, armed.due, "", {}, {})
+        entity = entity._replace(armed={each: of for each, of in entity.armed.items() if each != name})
+        verdict = self.judge.fires(timer, entity, self.log_time, row["decided_at"])
+        after = self._after(what, row, verdict, timer, entity, cited)
+        if row["outcome"] == "ACCEPTED":
+            self.watermark = max(self.watermark, min(armed.due, self.log_time))
+        self.judge.entities[entity_id] = after or entity
+        if after is None or after is entity:
+            return True
+        self._check_change(what, cited, row, timer, after)
+        return False
+
+    def _check_first(self, what: str, name: str, entity: Entity) -> None:
+        """Observed: an entity's timers fire in the order of their due times, and where these are equal, of names."""
+        turn = entity.armed[name].due, name
+        for other, armed in entity.armed.items():
+            if (armed.due, other) < turn:
+                self._say(f"{what}: it fires before {other!r}, which was due at {armed.due}")
+
+    def _after(
+        self, what: str, row: Row, verdict: Verdict, message: Message, entity: Entity, cited: _Change | None
+    ) -> Entity | None:
+        """Compare a decision with the verdict; return the entity as it is after it, or None if it was not accepted."""
         after = verdict.after
         if after is None and row["outcome"] == "ACCEPTED":
             after = self._logged(cited, entity)  # a wrong decision, or one that is not judged: go on from there
         if verdict.reason == "?" and row["reason"] in _LAST_RUNG:
             verdict = verdict._replace(reason=row["reason"], after=after)
         self.compare(what, row, _columns(verdict, message, entity))
-        self._check_payload(what, message, row["payload_digest"])
-        if row["outcome"] != "ACCEPTED" or after is None:
-            return []
-        self.judge.accept(message, row["dedup_key"], after, self.log_time)
-        self.watermark = max(self.watermark, min(message.event_time, self.log_time))
-        if after is entity:
-            return [(row, message)]
-        if cited is None:
-            self._say(f"{what}: the accepted input changed the state, and no change cites it")
-        else:
-            self._check_change(f"the change by {what}", cited, row, message, after)
-        return []
+        return after if row["outcome"] == "ACCEPTED" else None
 
     def is_newest(self, row: Row, message: Message) -> bool:
         """Say whether only a ledger entry can keep that an input was applied: no later change carries it."""
@@ -115,8 +183,11 @@ class Deciding:
         fields = {name: cited[1][name] for name in self.judge.rules.defaults}
         return self.judge.moved(entity, cited[1]["placet_status"], fields, self.log_time)
 
-    def _check_change(self, what: str, cited: _Change, row: Row, message: Message, after: Entity) -> None:
-        record, change = cited
+    def _check_change(self, what: str, cited: _Change | None, row: Row, message: Message, after: Entity) -> None:
+        if cited is None:
+            self._say(f"{what}: what was accepted changed the state, and no change cites it")
+            return
+        what, (record, change) = f"the change by {what}", cited
         wanted = {f"placet_{name}": row[name] for name in _REPEATED}
         wanted |= {"placet_event_time": message.event_time, "placet_proposer": message.proposer}
         wanted |= {f"placet_{name}": getattr(after, name) for name in _OF_STATE}
@@ -125,9 +196,15 @@ class Deciding:
             self._say(f"{what}: its key is {record.key!r}, its entity {message.entity_id!r}")
         memory = ["placet-memory"] if row["dedup_key"] else []
         deleted = ["placet-deleted"] if after.deleted_at is not None else []
+        armed = ["placet-armed"] if after.armed else []
         headers = [name for name, _ in record.headers]
-        if headers != ["placet-state", *memory, *deleted]:
+        if headers != ["placet-state", *memory, *deleted, *armed]:
             self._say(f"{what}: it has the headers {headers}")
+        elif armed:
+            # Observed: a time at which several are due stands there once.
+            due, said = sorted({each.due for each in after.armed.values()}), record.headers[-1][1]
+            if said != b"".join(each.to_bytes(8, "big") for each in due):
+                self._say(f"{what}: its header placet-armed is {said.hex()}, due are {due}")
 
     def _check_payload(self, what: str, message: Message, digest: bytes) -> None:
         """Equal digests for equal names and payloads, and only for them."""

@@ -17,7 +17,7 @@ import yaml
 from fastavro import parse_schema
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-__all__ = ["BEYOND", "Rule", "Rules", "Transition", "marker", "rules_of"]
+__all__ = ["BEYOND", "Rule", "Rules", "Timer", "Transition", "marker", "rules_of"]
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _AVRO: Final = {"timestamp": "long", "decimal": "bytes"}
@@ -79,6 +79,12 @@ class Rule(NamedTuple):
     max_age: int | None  # of the state that it is based on
 
 
+class Timer(NamedTuple):
+    after: int | None
+    at: str | None  # the field that holds the time
+    table: dict[str, list[Transition]]
+
+
 class Rules(NamedTuple):
     """A definition, ready to judge by, with the schemas that follow from it."""
 
@@ -86,6 +92,7 @@ class Rules(NamedTuple):
     defaults: dict[str, Any]
     bounds: dict[str, int]  # of each field that is a whole number
     rules: dict[tuple[str, str], Rule]
+    timers: dict[str, Timer]
     invariants: list[CodeType | object]
     schemas: dict[str, tuple[bytes, Any]]  # SIGNAL, PROPOSAL, CHANGE: how its records begin, and the schema
 
@@ -224,11 +231,20 @@ def rules_of(text: str) -> Rules:
     declared = {name: _declared(field) for name, field in fields.items()}
     states = {name: ["null", avro] for name, (avro, _, _) in declared.items()}
     forms["CHANGE"] = _record(f"{space}.Change", _columns(_CHANGE, "placet_") | states)
+    timers = {
+        name: Timer(
+            after=_duration(rule.get("after")),
+            at=rule["at"].removeprefix("state.") if "at" in rule else None,
+            table=_transitions(rule, document),
+        )
+        for name, rule in (document.get("timers") or {}).items()
+    }
     return Rules(
         horizon=_duration(document.get("horizon", "24h")) or 0,
         defaults={name: default for name, (_, _, default) in declared.items()},
         bounds={name: 1 << (31 if avro == "int" else 63) for name, (avro, _, _) in declared.items() if avro in _WHOLE},
         rules=rules,
+        timers=timers,
         invariants=[_code(each) for each in (document.get("invariants") or {}).values()],
         schemas={name: (marker(form), parse_schema(form)) for name, form in forms.items()},
     )

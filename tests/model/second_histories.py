@@ -15,7 +15,7 @@ from placet.testing import TestDriver
 from tests.model.second_checker import History, LoggedRecord
 from tests.model.second_log import partition_of
 
-__all__ = ["RICH", "Recorded", "rich", "told"]
+__all__ = ["RICH", "TICKING", "Recorded", "rich", "ticking", "timed", "told"]
 
 RICH = """
 entity: lamp
@@ -48,6 +48,45 @@ invariants:
   few: state.hits <= 8
 """
 
+TICKING = """
+entity: lamp
+version: 1
+horizon: 10m
+statuses: [off, lit, dim, broken]
+final: [broken]
+fields: {until: timestamp | null, hits: {type: int, default: 0}}
+signals:
+  installed: {payload: {hits: int}, from: absent, to: off, copy: hits}
+  lit: {from: [off, dim, lit], to: lit}
+  hit: {payload: {hits: int}, from: any, copy: hits}
+  till: {payload: {until: timestamp | null}, from: any, copy: until}
+  broke: {from: lit, to: broken}
+  removed: {from: [off, lit, dim, broken], to: absent}
+proposals:
+  dim: {from: lit, to: dim}
+  touch: {from: any, fence: none}
+timers:
+  forgotten: {from: lit, after: 1s, to: dim, guard: state.hits > 0}
+  wears: {from: [lit, dim], after: 1500ms, set: {hits: state.hits + 1}}
+  ends:
+    at: state.until
+    transitions:
+      - {from: [lit, dim], to: off, guard: state.hits > 2, set: {until: null}}
+      - {from: lit, set: {hits: 0, until: "event_time + duration('40s')"}}
+  waits: {from: dim, after: 2s, to: dim}
+  again: {from: off, at: state.until, guard: state.hits < 4, set: {until: event_time, hits: state.hits + 1}}
+  breaks: {from: any, after: 10s, to: broken, guard: state.hits > 6}
+  vanishes: {from: broken, after: 1m, to: absent}
+invariants:
+  few: state.hits <= 8
+"""
+_OTHER_TIMERS = (
+    ("version: 1", "version: 2"),
+    ("  forgotten: {from: lit, after: 1s, to: dim, guard: state.hits > 0}\n", ""),
+    ("from: [lit, dim], after: 1500ms", "from: lit, after: 5s"),
+    ("from: dim, after: 2s, to: dim", "from: [off, dim], at: state.until, to: lit"),
+)
+
 
 class Recorded:
     """A test driver, and what it wrote."""
@@ -55,24 +94,44 @@ class Recorded:
     def __init__(self, definition: str, partitions: int) -> None:
         self.driver = TestDriver(parse_definition(definition), partitions=partitions)
         self.definition, self.partitions = definition, partitions
+        self.others: dict[bytes, str] = {}
         self.places = [TopicPartition(topic, each) for topic in self.driver.topics for each in range(partitions)]
         self.places.append(TopicPartition("test.dead-letters", 0))
         self.idle_ms = self.driver.now_ms  # to where log time went on without inputs: no broker gives an earlier time
+        self.looked_ms = self.driver.now_ms  # when the gate may have asked last whether anything waits
 
     def __call__(self, method: str, *args: Any, **kwargs: Any) -> Any:
         before = self._written()
         result = getattr(self.driver, method)(*args, **kwargs)
         written = self._written() > before
+        self.looked_ms = self.driver.now_ms
         if method == "advance" and written:
             self.idle_ms = self.driver.now_ms
         return result
 
-    def put(self, message: Message, age: int = 0) -> None:
-        """Put an input on its topic, with the time that a broker gave it; `run` decides it."""
-        driver, key = self.driver, message.entity_id.encode()
+    def sleep(self, milliseconds: int) -> None:
+        """Let time pass without the gate: what is due meanwhile waits."""
+        self.driver._gate._scheduler.start_ns += milliseconds * 1_000_000
+
+    def follow(self, definition: str) -> None:
+        """Start the gate anew with other rules."""
+        rules = parse_definition(definition)
+        self.others[rules.digest] = definition
+        self("restart", rules)
+
+    def put(self, message: Message, age: int = 0, **record: bytes | None) -> None:
+        """Put an input on its topic, with the time that a broker gave it; `run` decides it.
+
+        Args:
+            message: the input.
+            age: how long ago the broker stamped it.
+            record: a `key` or `value` other than those of the message.
+        """
+        driver, own = self.driver, message.entity_id.encode()
         topic = driver.topics.signals if message.kind is Kind.SIGNAL else driver.topics.proposals
-        place = TopicPartition(topic, partition_of(key, self.partitions))
-        driver.log.append(place, driver.now_ms - age, key, driver.codec.encode_message(message))
+        place = TopicPartition(topic, partition_of(own, self.partitions))
+        value = record.get("value", driver.codec.encode_message(message))
+        driver.log.append(place, driver.now_ms - age, record.get("key", own), value)
 
     def _written(self) -> int:
         return sum(len(self.driver.log.records(place)) for place in self.places)
@@ -105,7 +164,7 @@ class Recorded:
             (place.topic, place.partition): at for place, at in log.committed(inputs).items() if at is not None
         }
         ends = {(place.topic, place.partition): log.end(place) for place in inputs}
-        return History(found, positions, ends, "test", "lamp", self.definition)
+        return History(found, positions, ends, "test", "lamp", self.definition, self.others)
 
 
 def _message(draw: random.Random, driver: TestDriver, number: int) -> Message:
@@ -211,4 +270,74 @@ def told() -> Recorded:
     gate("advance", milliseconds=660_001)  # a tombstone, and memory is deleted
     gate("signal", "b", "changed", {"watts": 2}, signal_id="s-9")
     gate("propose", "b", "light", proposal_id="p-6")  # names no occasion
+    return gate
+
+
+def ticking(seed: int, inputs: int = 40) -> Recorded:
+    """A random history with timers: inputs before and after their due times, outages, restarts, other rules."""
+    draw = random.Random(seed)
+    gate = Recorded(TICKING, draw.choice((1, 2)))
+    number = 0
+    while number < inputs:
+        for _ in range(draw.choice((1, 1, 2, 3, 6))):
+            number += 1
+            age = min(draw.choice((0, 0, 3, 700, 1_000, 2_500)), gate.driver.now_ms - gate.looked_ms)
+            gate.put(_nudge(draw, gate.driver, number), age)
+        gate("run")
+        unlikely = draw.randrange(30)
+        if unlikely == 0:
+            gate("advance", milliseconds=draw.choice((599_999, 660_000, 660_001, 700_000)))
+        elif unlikely == 1:
+            gate("restart")
+        elif unlikely == 2:
+            of: dict[str, bytes | None] = draw.choice(({"key": b"a"}, {"key": None}, {"value": b"{}"}, {"value": None}))
+            gate.put(_nudge(draw, gate.driver, number), **of)
+        elif unlikely == 3 and not gate.others:
+            text = TICKING
+            for old, new in _OTHER_TIMERS:
+                text = text.replace(old, new)
+            gate.follow(text)
+        elif draw.randrange(2):
+            gate("advance", milliseconds=draw.choice((0, 1, 2, 500, 1_000, 1_001, 30_000)))
+        else:
+            gate.sleep(draw.choice((1, 500, 999, 1_000, 1_001, 3_000, 30_000)))
+    gate("run")
+    gate("advance", milliseconds=draw.choice((1, 5_000, 700_000)))
+    return gate
+
+
+def _nudge(draw: random.Random, driver: TestDriver, number: int) -> Message:
+    """Return an input of the ticking lamp."""
+    entity, now = draw.choice("abc"), driver.now_ms
+    state = driver.read(entity)
+    facts = ("installed", "installed") if state.status == "absent" else ("lit", "lit", "hit", "till", "till")
+    name = draw.choice((*facts, *facts, "dim", "touch", "broke", "removed"))
+    kind = Kind.PROPOSAL if name in ("dim", "touch") else Kind.SIGNAL
+    payload = {
+        "installed": {"hits": draw.randrange(9)},
+        "hit": {"hits": draw.randrange(9)},
+        "till": {"until": draw.choice((None, now - 5, now, now + 999, now + 1_500, now + 40_000))},
+    }.get(name, {})
+    base = {"base_version": state.version} if kind is Kind.PROPOSAL else {}
+    return Message(kind, name, f"i-{number}", entity, payload, now, now, dedup_key=f"k-{number}", **base)
+
+
+def timed() -> Recorded:
+    """A short history in which timers fire in each way: what a lie about them is planted in."""
+    gate = Recorded(TICKING, 1)
+    now = gate.driver.now_ms
+    gate("signal", "a", "installed", {"hits": 0}, signal_id="s-1")
+    gate("signal", "a", "lit", signal_id="s-2")
+    gate("advance", milliseconds=2_000)  # `forgotten` is refused, `wears` accepted
+    gate("signal", "a", "till", {"until": now + 2_600}, signal_id="s-3")  # `ends` is due at 3,000
+    gate.sleep(5_000)
+    gate.put(Message(Kind.SIGNAL, "hit", "s-4", "a", {"hits": 3}, now, now), age=4_000)  # at 3,000: in time
+    gate.put(Message(Kind.SIGNAL, "hit", "s-5", "a", {"hits": 4}, now, now), age=3_500)  # at 3,500: later
+    gate("run")
+    gate("advance", milliseconds=700_000)  # `breaks` is refused; the ledger forgets about `forgotten`
+    gate("signal", "b", "installed", {"hits": 1}, signal_id="s-6")
+    gate("signal", "b", "lit", signal_id="s-7")
+    gate("signal", "c", "installed", {"hits": 1}, signal_id="s-8")
+    gate("signal", "c", "removed", signal_id="s-9")  # with its timers
+    gate("advance", milliseconds=1_100)  # `forgotten` is accepted, and arms others
     return gate

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from tests.model.second_definition import BEYOND, Rule, Rules, Transition
 from tests.model.second_log import CONTRACTS, decoded, partition_of
 
-__all__ = ["AHEAD_MS", "NEVER_SEEN", "REASONS", "Entity", "Judge", "Memory", "Message", "Verdict"]
+__all__ = ["AHEAD_MS", "NEVER_SEEN", "REASONS", "Armed", "Entity", "Judge", "Memory", "Message", "Verdict"]
 
 # reason -> number, retry, outcome: docs/reasons.md. Only what this version gives.
 REASONS: Final[dict[str, tuple[int, str, str]]] = {
@@ -48,6 +48,7 @@ REASONS: Final[dict[str, tuple[int, str, str]]] = {
     "STATE_TOO_LARGE": (1004, "NEVER", "REFUSED"),
 }
 AHEAD_MS: Final = 60_000  # observed: memory outlasts the horizon by as much as `issued_at` may lie ahead
+_SOONEST_MS: Final = 1_000  # between what arms a timer and its due time
 
 
 class _UnjudgedError(Exception):
@@ -67,6 +68,13 @@ class Memory(NamedTuple):
     event_time: int
 
 
+class Armed(NamedTuple):
+    """An armed timer: when it is due, and the version that armed it."""
+
+    due: int
+    version: int
+
+
 class Entity(NamedTuple):
     """An entity's state. `last`: the version that last changed each field; `reborn`: that of the newest re-creation."""
 
@@ -78,13 +86,14 @@ class Entity(NamedTuple):
     reborn: int
     applied: Mapping[str, Memory]
     deleted_at: int | None
+    armed: Mapping[str, Armed]
 
 
-NEVER_SEEN: Final = Entity(0, 0, "absent", {}, {}, 0, {}, None)
+NEVER_SEEN: Final = Entity(0, 0, "absent", {}, {}, 0, {}, None, {})
 
 
 class Message(NamedTuple):
-    """An input that decoded: its columns, and what follows from them."""
+    """An input that decoded: its columns, and what follows from them. Or a timer that fires, at the time it was due."""
 
     kind: str
     name: str
@@ -203,6 +212,17 @@ class Judge:
         except _UnjudgedError:
             return Verdict("?", key)
 
+    def fires(self, timer: Message, entity: Entity, log_time: int, decided_at: int) -> Verdict:
+        """Climb the two rungs that a timer has: 7 and 10. The entity has the timer armed no more."""
+        rule = self.rules.timers.get(timer.name)
+        rows = rule.table.get(entity.status) if rule else None
+        if not rows:
+            return Verdict("ILLEGAL_TRANSITION")
+        try:
+            return self._evolve(rows, timer, entity, log_time, decided_at)
+        except _UnjudgedError:
+            return Verdict("?")
+
     def _first(self, rule: Rule, message: Message, entity: Entity, key: str | None, log_time: int) -> Memory | None:
         """Return the input that was applied for the same occasion, while it is remembered."""
         applied = entity.applied.get(message.name)
@@ -265,7 +285,31 @@ class Judge:
             last=last,
             reborn=version if created and entity.version else entity.reborn,
             deleted_at=log_time if status == "absent" else None,
+            armed=self._armed(entity, status, fields, differ, log_time) if self.rules.timers or entity.armed else {},
         )
+
+    def _armed(
+        self, entity: Entity, status: str, fields: Mapping[str, Any], differ: list[str], log_time: int
+    ) -> Mapping[str, Armed]:
+        """Return what is armed after a change, by the rules in force; what stays armed keeps its time under any rules.
+
+        Args:
+            entity: before the change.
+            status: after it.
+            fields: after it.
+            differ: the fields that the change gave other values.
+            log_time: of what led to the change.
+        """
+        entered = status != entity.status
+        armed = {} if entered else dict(entity.armed)
+        for name, timer in self.rules.timers.items():
+            if status not in timer.table or not (entered or timer.at in differ):
+                continue
+            armed.pop(name, None)
+            at = log_time + (timer.after or 0) if timer.at is None else fields[timer.at]
+            if at is not None:
+                armed[name] = Armed(max(at, log_time + _SOONEST_MS), entity.version + 1)
+        return armed
 
     def accept(self, message: Message, key: str, after: Entity, log_time: int) -> None:
         """Take an accepted input over."""

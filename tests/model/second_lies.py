@@ -16,9 +16,9 @@ from fastavro import schemaless_writer
 from placet.testing import START_MS
 from tests.model.second_checker import History, LoggedRecord
 from tests.model.second_definition import rules_of
-from tests.model.second_log import CONTRACTS, decoded, partition_of
+from tests.model.second_log import CONTRACTS, cause_of, decoded, partition_of
 
-__all__ = ["SIGNED", "UNSIGNED", "Log", "undecided"]
+__all__ = ["SIGNED", "TIMED", "UNSIGNED", "Log", "undecided"]
 
 COMMIT: Final = {"is": "Commit"}
 
@@ -93,9 +93,8 @@ class Log:
                     row, decisions = self.row("decisions", each), decisions + 1
                     if not row:
                         continue
-                    place = row["topic"], row["offset"]
                     for change, columns in rows:
-                        if columns and (columns["placet_topic"], columns["placet_offset"]) == place and row["changed"]:
+                        if columns and cause_of(columns, "placet_") == cause_of(row) and row["changed"]:
                             pieces += (change.key or b"") + (change.value or b"")
                     pieces += (each.key or b"") + (each.value or b"")
             pieces += b"".join(each.key or b"" for each, columns in rows if not columns)
@@ -227,7 +226,7 @@ SIGNED: dict[str, tuple[_Lie, str]] = {
     "a version": (lambda log: log.decision("s-4", version_after=5), "version_after is 5, not 4"),
     "a gap in the versions": (lambda log: log.change("s-4", placet_version=5), "placet_version is 5, not 4"),
     "a change dropped": (lambda log: log.drop("changelog", placet_input_id="s-2"), "no change cites it"),
-    "a change doubled": (lambda log: log.double("changelog", 10), "two changes by the input"),
+    "a change doubled": (lambda log: log.double("changelog", 10), "two changes by"),
     "a change without decision": (lambda log: log.change("s-7", placet_offset=9), "are not those of its accepted"),
     "a change in the next transaction": (lambda log: _producer(log, "changelog", 1, 3), "no change cites it"),
     "a change in another order": (lambda log: _swap(log, "changelog", 3, 4), "in their order"),
@@ -346,4 +345,130 @@ UNSIGNED: dict[str, tuple[_Lie, str]] = {
     "a count of decisions": (lambda log: log.commit(10, decisions=2), "commit 10: decisions is 2, not 3"),
     "a count of changes": (lambda log: log.commit(10, changes=2), "commit 10: changes is 2, not 3"),
     "a transaction torn": (lambda log: log.drop("decisions", input_id="p-5"), "commit 10: decisions is 3, not 2"),
+}
+
+
+def _fired(timer: str, entity: str, /, **columns: Any) -> _Lie:
+    """The decision of a timer says something else."""
+    return lambda log: log.alter("decisions", log.find("decisions", name=timer, entity_id=entity), **columns)
+
+
+def _again(log: Log) -> None:
+    """A timer that was refused fires once more, in the transaction of the next one."""
+    log.double("decisions", 2)
+    _producer(log, "decisions", -1, log.of("decisions")[3].producer)
+
+
+def _stamp(log: Log, offset: int, milliseconds: int) -> None:
+    """A broker gave an input another time, and so the input's log time is another."""
+    records, time = log.of("signals"), START_MS + milliseconds
+    records[offset] = replace(records[offset], timestamp=time)
+    log.alter("decisions", log.find("decisions", topic=SIGNALS, offset=offset), log_time=time)
+    log.alter("changelog", log.find("changelog", placet_topic=SIGNALS, placet_offset=offset), placet_log_time=time)
+
+
+def _answered(log: Log) -> None:
+    """One more fact about `b` lies there from before its timer was due."""
+    records = log.of("signals")
+    records.append(replace(records[6], offset=records[-1].offset + 1))
+    log.ends[SIGNALS, 0] += 1
+
+
+def _passed_over(log: Log) -> None:
+    """The first of two timers has not fired."""
+    log.drop("decisions", name="forgotten", entity_id="a")
+    log.drop("ledger", **{"is": "Disarmed"}, name="forgotten")
+
+
+def _armed(log: Log, number: int, *milliseconds: int) -> None:
+    """The header of a change says other due times."""
+    record = log.of("changelog")[number]
+    headers = [each for each in record.headers if each[0] != "placet-armed"]
+    if milliseconds:
+        headers.append(("placet-armed", b"".join((START_MS + each).to_bytes(8, "big") for each in milliseconds)))
+    log.of("changelog")[number] = replace(record, headers=tuple(headers))
+
+
+def _disarmed(log: Log, /, **columns: Any) -> None:
+    log.alter("ledger", log.find("ledger", **{"is": "Disarmed"}), **columns)
+
+
+def _armed_anew(log: Log, name: str, sequence: int) -> None:
+    """The ledger forgets in another transaction that a timer fired."""
+    commit, disarmed = log.find("ledger", **COMMIT, sequence=sequence), log.find("ledger", name=name)
+    ledger = log.of("ledger")
+    gone = replace(ledger[disarmed], offset=ledger[commit].offset, value=None, producer=ledger[commit].producer)
+    ledger.insert(commit, gone)
+
+
+def _unfired(log: Log) -> None:
+    log.drop("decisions", name="forgotten", entity_id="b")
+    log.drop("changelog", placet_name="forgotten")
+
+
+# As above, in a history with timers, of which each must have fired that was due at its end.
+TIMED: dict[str, tuple[_Lie, str]] = {
+    "a timer that fired twice": (_again, "'forgotten' of 'a': it fires by"),
+    "a timer never armed": (_fired("ends", "a", name="again"), "'again' of 'a': it fires by"),
+    "a timer of another version": (
+        _fired("ends", "a", timer={"incarnation": START_MS, "armed": 3}),
+        "'ends' of 'a': it fires by {'incarnation': 1767225600000, 'armed': 3}, and is not armed by that",
+    ),
+    "a timer of another life": (
+        _fired("ends", "a", timer={"incarnation": START_MS + 1, "armed": 4}),
+        "'ends' of 'a': it fires by",
+    ),
+    "a timer of another entity": (_fired("ends", "a", entity_id="b"), "'ends' of 'b': it fires by"),
+    "a timer before an answer in time": (lambda log: _stamp(log, 4, 3_000), "signals@4: it was appended in time"),
+    "a timer before an answer that waits": (_answered, "signals@9: it was appended in time"),
+    "a timer after a later input": (lambda log: _stamp(log, 3, 3_001), "signals@3: it is decided before the timer"),
+    "a timer passed over": (_passed_over, "'wears' of 'a': it fires before 'forgotten'"),
+    "a timer before its time": (_fired("forgotten", "b", log_time=START_MS + 707_999), "before it is due at"),
+    "a timer past an undecided input": (_fired("wears", "a", log_time=START_MS + 2_001), "passed the undecided input"),
+    "a timer in the future": (_fired("forgotten", "b", log_time=START_MS + 713_002), "beyond the time of decision"),
+    "a timer whose log time goes back": (_fired("ends", "a", log_time=START_MS + 2_999), "log_time is"),
+    "a timer overdue": (_unfired, "the timer 'forgotten' of 'b' was due at"),
+    "a refused timer applied": (
+        _fired("breaks", "a", outcome="ACCEPTED", reason="NONE", reason_code=0, retry="NEVER"),
+        "reason is 'NONE', not 'GUARD_FAILED'",
+    ),
+    "an applied timer refused": (
+        _fired("wears", "a", outcome="REFUSED", reason="GUARD_FAILED", reason_code=1001, retry="RECOMPUTE"),
+        "reason is 'GUARD_FAILED', not 'NONE'",
+    ),
+    "a timer's topic": (_fired("wears", "a", topic=SIGNALS), "topic is 'test.lamp.signals', not ''"),
+    "a timer's offset": (_fired("breaks", "a", offset=0), "offset is 0, not -1"),
+    "a timer's kind": (_fired("breaks", "a", kind="SIGNAL"), "kind is 'SIGNAL', not 'TIMER'"),
+    "a timer's id": (_fired("wears", "a", input_id="wears"), "input_id is 'wears'"),
+    "a timer's dedup key": (_fired("breaks", "a", dedup_key="breaks"), "dedup_key is 'breaks', not ''"),
+    "a timer's payload": (_fired("breaks", "a", payload_digest=b"x" * 16), "payload_digest is"),
+    "a timer's index": (_fired("ends", "a", index=1), "index is 1, not 0"),
+    "a timer's key": (lambda log: _key(log, "decisions", 3, b"b"), "the decision's key is b'b'"),
+    "an input that says it is none": (_fired("till", "a", timer=None, topic="", offset=-1), "which is no input"),
+    "an input that says it is a timer": (
+        _fired("till", "a", timer={"incarnation": START_MS, "armed": 3}),
+        "'till' of 'a': it fires by",
+    ),
+    "a timer's change dropped": (lambda log: log.drop("changelog", placet_name="wears"), "no change cites it"),
+    "a timer's change doubled": (lambda log: log.double("changelog", 2), "two changes by"),
+    "a timer's change at another time": (
+        lambda log: log.alter("changelog", 2, placet_event_time=START_MS + 1_501),
+        "placet_event_time is",
+    ),
+    "a timer's change by somebody": (lambda log: log.alter("changelog", 2, placet_proposer="p"), "placet_proposer is"),
+    "a field that a timer set": (lambda log: log.alter("changelog", 2, hits=2), "hits is 2, not 1"),
+    "a header of due times dropped": (lambda log: _armed(log, 1), "it has the headers"),
+    "a header of due times altered": (lambda log: _armed(log, 1, 1_000, 1_501, 10_000), "its header placet-armed is"),
+    "a header of due times swapped": (lambda log: _armed(log, 1, 1_500, 1_000, 10_000), "its header placet-armed is"),
+    "a header of due times too many": (lambda log: _armed(log, 10, 9_000), "it has the headers"),
+    "a header with a timer that fired": (lambda log: _armed(log, 2, 1_000, 10_000), "its header placet-armed is"),
+    "a disarmed timer dropped": (lambda log: log.drop("ledger", **{"is": "Disarmed"}), "forgotten' is missing"),
+    "a disarmed timer doubled": (lambda log: log.double("ledger", 3), "or is the second"),
+    "a disarmed timer of another version": (lambda log: _disarmed(log, armed=1), "armed is 1, not 2"),
+    "a disarmed timer's key": (lambda log: _key(log, "ledger", 3, b"disarmed/a/wears"), "is of no timer that fired"),
+    "a disarmed timer armed anew": (lambda log: _armed_anew(log, "breaks", 9), "its entity has no later change"),
+    "a disarmed timer deleted early": (
+        lambda log: _armed_anew(log, "forgotten", 4),
+        "disarmed/a/forgotten' is deleted within the horizon",
+    ),
 }

@@ -24,6 +24,7 @@ __all__ = [
     "LoggedRecord",
     "Row",
     "Transaction",
+    "cause_of",
     "decoded",
     "partition_of",
     "transactions",
@@ -32,7 +33,13 @@ __all__ = [
 Row: TypeAlias = Mapping[str, Any]
 _Form: TypeAlias = tuple[bytes, Any]  # how the records of a schema begin, and the schema
 _FOLDER: Final = Path(__file__).parents[2] / "placet/schemas/contracts"
-_WORDS: Final = {"Genesis": b"genesis", "Commit": b"commit", "MemoryEntry": b"memory/", "AppliedEntry": b"applied/"}
+_WORDS: Final = {
+    "Genesis": b"genesis",
+    "Commit": b"commit",
+    "MemoryEntry": b"memory/",
+    "AppliedEntry": b"applied/",
+    "Disarmed": b"disarmed/",
+}
 TOPICS: Final = ("signals", "proposals", "changelog", "decisions", "ledger")
 
 
@@ -100,6 +107,14 @@ def decoded(value: bytes | None, form: _Form, *, named: bool = False) -> Any:
     except Exception:  # noqa: BLE001, whatever fastavro makes of hostile bytes
         return None
     return record if stream.tell() == len(value) else None
+
+
+def cause_of(row: Row, prefix: str = "") -> tuple[str, Any]:
+    """Return what a decision or a change names as its cause: an input's place, or an entity's timer."""
+    topic, offset = row[f"{prefix}topic"], row[f"{prefix}offset"]
+    if topic or row[f"{prefix}kind"] != "TIMER":
+        return topic, offset
+    return topic, (row[f"{prefix}entity_id"], row[f"{prefix}input_id"])
 
 
 def partition_of(key: bytes, partitions: int) -> int:

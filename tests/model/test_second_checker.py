@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.lamp import LAMP
 from tests.model.second_checker import check
-from tests.model.second_histories import Recorded, rich, told
-from tests.model.second_lies import SIGNED, UNSIGNED, Log, undecided
+from tests.model.second_histories import Recorded, rich, ticking, timed, told
+from tests.model.second_lies import SIGNED, TIMED, UNSIGNED, Log, undecided
 
 
 @pytest.mark.parametrize("seed", range(200))
 def test_an_honest_history_passes(seed: int) -> None:
     assert check(rich(seed).history(), settled=True) == []
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_an_honest_history_with_timers_passes(seed: int) -> None:
+    gate = ticking(seed)
+    assert check(gate.history(), settled=True, now_ms=gate.driver.now_ms) == []
 
 
 def test_the_plain_lamp_passes() -> None:
@@ -48,11 +55,30 @@ def test_a_lie_is_found(name: str) -> None:
     assert any(said in sentence for sentence in found), found
 
 
-def test_the_history_for_the_lies_is_honest() -> None:
-    log = Log(told().history())
+@pytest.mark.parametrize("name", TIMED)
+def test_a_lie_about_timers_is_found(name: str) -> None:
+    gate = timed()
+    log, (lie, said) = Log(gate.history()), TIMED[name]
+    lie(log)
+    log.sign()
+    found = check(log.told(), settled=True, now_ms=gate.driver.now_ms)
+    assert any(said in sentence for sentence in found), found
+
+
+@pytest.mark.parametrize("history", [told, timed])
+def test_the_history_for_the_lies_is_honest(history: Callable[[], Recorded]) -> None:
+    gate = history()
+    log = Log(gate.history())
     log.sign()
     assert log.told().topics["test.lamp.ledger"][0] == list(log.history.topics["test.lamp.ledger"][0])
-    assert check(log.told(), settled=True) == []
+    assert check(log.told(), settled=True, now_ms=gate.driver.now_ms) == []
+
+
+def test_a_timer_that_waits_is_no_lie_unless_a_time_is_given() -> None:
+    gate = timed()
+    assert check(gate.history(), settled=True) == []
+    late = check(gate.history(), settled=True, now_ms=gate.driver.now_ms + 1_402)
+    assert late == ["partition 0: the timer 'wears' of 'b' was due at 1767226309501, and has not fired"]
 
 
 def test_what_waits_is_no_lie_until_all_is_settled() -> None:

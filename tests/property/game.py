@@ -64,7 +64,7 @@ class Game:
             reborn_at = changed_at.pop("", 0)
             found = (state.status, state.version, state.incarnation, fields, changed_at, reborn_at, state.deleted_at)
             names = ("status", "version", "incarnation", "fields", "changed_at", "reborn_at", "deleted_at")
-            assert found == tuple(expected[name] for name in names), entity_id
+            assert found == tuple(expected[name] for name in names), (entity_id, found, expected)
 
     # Steps ------------------------------------------------------------------------------------------------------------
 

@@ -96,10 +96,11 @@ class LoopWorld:
         rules = RulesInForce(
             {driver.machine.entity: self.kind}, cast("Any", control), MagicMock(), MagicMock(), lambda: 0.0
         )
+        clocks = BrokerClocks(lambda _topics: {}, lambda: driver.now_ms, host.monotonic_s, 0)
         self.worker = Worker(
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
-            IdleQuestion(self, BrokerClocks(lambda _topics: {}, lambda: driver.now_ms, host.monotonic_s, 0), host.monotonic_s),
+            IdleQuestion(self, clocks, host.monotonic_s),
             SchemaQuestion(at_once(), cast("Any", control), lambda: answered({self.inputs[0]: 1})[self.inputs[0]],
                 self, MagicMock(),
             ),
@@ -259,6 +260,7 @@ class Transaction:
         self._world = world
         self._records: list[ProducerRecord] = []
         self.written: dict[TopicPartition, int] = {}
+        self.stamped: dict[TopicPartition, tuple[int, float]] = {}
 
     def send(self, records: list[ProducerRecord]) -> None:
         self._records += records

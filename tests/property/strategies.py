@@ -72,9 +72,10 @@ class Dice:
         return [option for option in options if self.pick((False, True))]
 
 
-def definitions() -> SearchStrategy[dict[str, Any]]:
+def definitions(*, timers: bool = True) -> SearchStrategy[dict[str, Any]]:
     """Definitions as data: statuses, final, fields, inputs, timers, windows, invariants, horizon_ms."""
-    return st.binary(min_size=180, max_size=180).map(lambda data: _rules(Dice(data)))
+    made = st.binary(min_size=180, max_size=180).map(lambda data: _rules(Dice(data)))
+    return made if timers else made.map(lambda rules: {**rules, "timers": {}})
 
 
 def histories(steps: int = 30) -> SearchStrategy[list[bytes]]:

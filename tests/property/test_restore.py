@@ -30,6 +30,8 @@ from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import states_of
 from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
 
+FIRED = layout.ledger_index_key(b"disarmed/")
+
 
 def copy_of(store: StateStore) -> MemoryStore:
     copy = MemoryStore()
@@ -40,7 +42,18 @@ def copy_of(store: StateStore) -> MemoryStore:
 def memories(store: StateStore, last: Commit) -> list[tuple[bytes, bytes]]:
     """What counts at the last commit: a restore may bring back more, which housekeeping then deletes once more."""
     pairs = store.scan(b"d", b"d", 9_999) + store.scan(b"u", b"u", 9_999)
+    pairs = [pair for pair in pairs if not pair[0].startswith(FIRED)]
     return [pair for pair in pairs if layout.log_time_of(pair[1]) >= last.log_time - HORIZON_MS - AHEAD_MAX_MS]
+
+
+def fired(store: StateStore, form: layout.StateFormat) -> list[bytes]:
+    """The timers of which the ledger alone tells that they fired: the entity's last change has them armed."""
+    found = []
+    for key, value in store.scan(FIRED, FIRED, 9_999):
+        state = store.get(layout.state_key(key[len(FIRED) :].rpartition(b"/")[0]))
+        if state is not None and form.load(state).version <= layout.needed_by(value):
+            found.append(key)
+    return found
 
 
 # A store that decides as the one that was lost ------------------------------------------------------------------------
@@ -72,6 +85,7 @@ def test_a_store_behind_the_log_catches_up(rules: dict, before: list[bytes], aft
         assert restored.positions == task.positions
         assert states_of(store, job.form) == states_of(task.store, job.form)
         assert restored.last is None or memories(store, restored.last) == memories(task.store, restored.last)
+        assert fired(store, job.form) == fired(task.store, job.form)
         assert store.get(layout.COMMIT) == task.store.get(layout.COMMIT)
 
 

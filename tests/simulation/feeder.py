@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Feeder"]
 
 _NAMES: Final = (
-    "opened", "opened", "opened", "counted", "counted", "noted", "seen", "greeted", "hold", "release", "annotate",
-    "removed",
+    "opened", "opened", "opened", "counted", "counted", "noted", "seen", "greeted", "planned", "hold", "hold",
+    "release", "annotate", "removed",
 )  # fmt: skip
 _RETRIED_MAX: Final = 16
 """Of the inputs that were sent last, any may be sent again, byte by byte: its sender had heard no answer."""
@@ -146,6 +146,7 @@ class Feeder:
         payload = {
             "counted": {"count": count}, "seen": {"count": count}, "noted": {"note": note}, "annotate": {"note": note},
             "greeted": {"note": None},
+            "planned": {"until": (now - 5_000, now + 300, now + 2_500, now + 20_000, None)[number % 5]},
         }.get(name, {})  # fmt: skip
         input_id = f"i-{number}" if choices.pick(12) else f"i-{max(0, number - 3)}"
         happened = now - (2_000, 40, 0, 0)[choices.pick(4)] if kind is Kind.SIGNAL else now

@@ -149,7 +149,9 @@ def stops_and_deaths(world: World) -> Iterator[str]:
 def broken_invariants(world: World) -> Iterator[str]:
     """Say what does not hold."""
     cluster, log = world.cluster, ClusterLog(world.cluster)
-    yield from (f"second checker: {said}" for said in check(history_of(world), settled=True))
+    yield from (
+        f"second checker: {said}" for said in check(history_of(world), settled=True, now_ms=world.due_before_ms)
+    )
     yield from stops_and_deaths(world)
     yield from (f"left behind: {name}" for name in world.left)
     yield from (f"a gate ended without need: {told}" for told in world.ends if not _may_end(world, told))
@@ -169,7 +171,10 @@ def broken_invariants(world: World) -> Iterator[str]:
         verify_task(cast("Any", _Clock(world)), log, past_rules(world), place, report)
         yield from (f"verify: {finding}" for finding in report.findings)
         inputs = sum(len(cluster.log((topic, number)).history()) for topic in TOPICS.inputs)
-        decisions = len(cluster.log((TOPICS.decisions, number)).history())
+        decided = [
+            _CODEC.decode_decision(one.value or b"") for one in cluster.log((TOPICS.decisions, number)).history()
+        ]
+        decisions = sum(at.topic != "" for _, at in decided)
         if inputs != decisions:
             yield f"{inputs} inputs and {decisions} decisions in partition {number}"
         for topic in TOPICS:
@@ -217,6 +222,7 @@ _CODEC: Final = Codec(NEWER)
 """Reads what gates of both versions wrote."""
 for _schema in contracts(DEFINITION):
     _CODEC.learn(_schema)
+_DISARMED: Final = layout.ledger_index_key(b"disarmed/")
 _FORM: Final = layout.StateFormat(_CODEC, _MACHINE.decimal_fields)
 
 
@@ -246,9 +252,9 @@ def _wrong_stores(world: World) -> Iterator[str]:
             wrong = {
                 key
                 for key in values.keys() | expected.keys()
-                if key[:1] in b"sdu"
-                and _meaning(key, values.get(key), live_at) != _meaning(key, expected.get(key), live_at)
+                if key[:1] in b"sdu" and _meaning(key, values, live_at) != _meaning(key, expected, live_at)
             }
+            wrong |= {armed for key in values if key[:1] == b"s" for armed in _not_found(key, values)}
             reminded = {
                 (at[:9], key)
                 for at, others in values.items()
@@ -290,8 +296,18 @@ def _brought_up(cluster: SimulatedCluster, number: int, values: Mapping[bytes, b
     return dict(store.scan(b"", b"", 1_000_000))
 
 
-def _meaning(key: bytes, value: bytes | None, log_time: int) -> object:
+def _not_found(key: bytes, values: Mapping[bytes, bytes]) -> set[bytes]:
+    """Return the keys that are missing under which an entity's armed timers are found when they are due."""
+    return layout.armed_keys(_FORM.load(values[key]), key[1:]) - values.keys()
+
+
+def _meaning(key: bytes, values: Mapping[bytes, bytes], log_time: int) -> object:
     """Return what a gate would make of a value: memory that counts no more is none."""
+    value = values.get(key)
+    if key.startswith(_DISARMED):  # one that no state needs any more may go, or stay
+        state = values.get(layout.state_key(key[len(_DISARMED) :].rpartition(b"/")[0]))
+        version = 0 if state is None else _FORM.load(state).version
+        return value is not None and 0 < version <= layout.needed_by(value)
     if value is None:
         return None
     if key[:1] == b"s":

@@ -31,7 +31,7 @@ entity: order
 version: 1
 horizon: 10m
 statuses: [open, held]
-fields: {count: {type: int, default: 0}, missed: {type: int, default: 0}, note: string | null}
+fields: {count: {type: int, default: 0}, missed: {type: int, default: 0}, until: timestamp | null, note: string | null}
 signals:
   opened: {from: absent, to: open}
   counted:
@@ -43,11 +43,16 @@ signals:
   noted: {payload: {note: string | null}, from: [open, held], copy: note}
   seen: {payload: {count: int}, from: [open, held], dedup: newest, elsewhere: ignore, copy: count}
   greeted: {payload: {note: string | null}, from: [open, held], dedup: once}
+  planned: {payload: {until: timestamp | null}, from: [open, held], copy: until}
   removed: {from: [open, held], to: absent}
 proposals:
   hold: {from: open, to: held, fence: [status], max_state_age: 5m}
   release: {from: held, to: open}
   annotate: {payload: {note: string | null}, from: any, fence: none, copy: note}
+timers:
+  idle: {from: open, after: 2s, guard: state.count < 4}
+  lapsed: {from: held, after: 3s, to: open, set: {missed: state.missed + 1}}
+  ends: {from: [open, held], at: state.until, set: {until: null, missed: state.missed + 1}}
 """
 _CHANGES: Final = {
     "version: 1": "version: 2",
@@ -59,10 +64,12 @@ _CHANGES: Final = {
     "removed: {from: [open, held]": "removed: {from: [open, held, parked]",
     "hold: {from: open, to: held,": "hold: {from: open, to: parked,",
     "release: {from: held,": "release: {from: [held, parked],",
+    "  idle: {from: open, after: 2s, guard: state.count < 4}\n": "",
+    "lapsed: {from: held, after: 3s": "lapsed: {from: [held, parked], after: 4s",
 }
 NEWER_RULES: Final = reduce(lambda text, change: text.replace(*change), _CHANGES.items(), RULES)
 """A version that goes with the one before: a field and a status more, which inputs of both versions lead to, and a
-signal that nobody sends: so producers of this version write another schema."""
+signal that nobody sends: so producers of this version write another schema. A timer is gone, and one is due later."""
 NEWER: Final = parse_definition(NEWER_RULES)
 DEFINITION: Final = parse_definition(RULES)
 _WITHDRAWN: Final = RULES.replace("version: 1", "version: 3")

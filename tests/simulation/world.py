@@ -14,7 +14,7 @@ from placet.processors.rules import Rules
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DefinitionError, PlacetError
 from placet.simulation.brokers.cluster import SimulatedCluster
-from placet.simulation.brokers.log import PartitionLog
+from placet.simulation.brokers.log import PartitionLog, Piece, ProducerBatch
 from placet.simulation.choices import Choices
 from placet.simulation.disk import SimulatedDisk, StoreFolder
 from placet.simulation.host import SimulatedHost
@@ -27,7 +27,7 @@ from placet.streams.publishing import rules_of
 from placet.streams.settings import Settings, load_settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import required_topics
-from placet.streams.topology import dead_letters_topic
+from placet.streams.topology import TaskId, dead_letters_topic
 from tests.simulation.faults import FAULTS, Aim, heal
 from tests.simulation.feeder import Feeder
 from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS, VERSIONS, WITH_CODE
@@ -50,6 +50,8 @@ LOOK_EVERY: Final = 20
 FEED_S: Final = 600.0
 STOP_S: Final = 60.0
 SETTLE_S: Final = 90.0
+_TIMERS_NS: Final = 12_000_000_000
+"""Longer than the skew that is allowed, with the clocks of brokers and gates off in either direction."""
 """Of simulated time: within it every input is decided once all works again."""
 
 
@@ -96,8 +98,11 @@ class Notes:
         self.waits_for: dict[str, str] = {}
         self.faults: dict[str, int] = {}  # of topics
 
-    def decided(self, entity: str, partition: int, counts: Counts, _end_to_end_s: float) -> None:
-        self._world.note(self._name, f"decided {sum(counts.values())} of {entity}-{partition}")
+    def decided(
+        self, entity: str, partition: int, counts: Counts, _end_to_end_s: float, overdue_ms: Sequence[int]
+    ) -> None:
+        timers = f", {len(overdue_ms)} timers among them, due for {max(overdue_ms)} ms" if overdue_ms else ""
+        self._world.note(self._name, f"decided {sum(counts.values())} of {entity}-{partition}{timers}")
 
     def transaction(self, result: str, _duration_s: float) -> None:
         self._world.counts[result] = self._world.counts.get(result, 0) + 1
@@ -116,6 +121,8 @@ class Notes:
             self._world.note(self._name, f"restores wait for {waits_for}")
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None: ...
+
+    def next_due(self, at_ms: Mapping[TaskId, int]) -> None: ...
 
     def event(self, name: str, **details: object) -> None:
         told = ", ".join(f"{key}={value}" for key, value in details.items())
@@ -259,6 +266,7 @@ class World:
         self.usual_trouble = (200, 1_000, 0)[self.choices.pick(3)] if trouble else 0
         self.cluster.network.trouble = self.usual_trouble
         self.over = False
+        self.due_before_ms = 0
         for spec in required_topics(APP, [DEFINITION], PARTITIONS):
             configs = {need.config: need.wanted or need.value for need in spec.needs}
             self.cluster.create_topic(spec.name, spec.partitions or 1, {"min.insync.replicas": "2", **configs})
@@ -266,6 +274,10 @@ class World:
         self._dead_letters = self.cluster.log((dead_letters_topic(APP), 0))
         self.compacted_at = [at for at in self.logs if at[0] in (TOPICS.changelog, TOPICS.ledger)]
         self.inputs_at = [at for at in self.logs if at[0] in TOPICS.inputs]
+        for at in self.inputs_at:  # of an empty partition its leader can't tell what is not promised either
+            found = self.cluster.topics[at[0]].partitions[at[1]]
+            found.log.append(ProducerBatch(-1, 0, -1, False, [Piece(b"order-1", b"{}", None)]), 0)
+            self.cluster.replicate_soon(found)
         for node in self.cluster.network.nodes.values():
             node.skew_ns = SKEWS[self.choices.pick(5)] * (950_000_000, 200_000_000)[self.choices.pick(2)]
         self.cluster.cleanup_every_ns = (10, 1, 1, 1)[self.choices.pick(4)] * _SECOND_NS
@@ -298,12 +310,19 @@ class World:
         self.scheduler.run(self.cluster.is_whole, SETTLE_S, every=LOOK_EVERY)
         self.feeder.feed_each()  # a partition in which nothing comes any more may have been deaf since the last fault
         self.scheduler.run(self.settled, SETTLE_S, every=LOOK_EVERY)
+        self._let_timers_fire()
         self.ending = True
         for gate in self.gates:
             gate.stopping.set()
         self.scheduler.run(
             lambda: all(gate.process.dead for gate in self.gates) and self.settled(), STOP_S, every=LOOK_EVERY
         )
+
+    def _let_timers_fire(self) -> None:
+        """Let time pass: what is due by now, by the clock of any broker, has to have fired then."""
+        self.due_before_ms = min(map(self.cluster.network.clock_ms, self.cluster.network.nodes))
+        until_ns = self.scheduler.now_ns + _TIMERS_NS
+        self.scheduler.run(lambda: self.scheduler.now_ns >= until_ns, SETTLE_S, every=LOOK_EVERY)
 
     def add_gate(self, name: str, *, restarts: bool = True) -> None:
         """Start a gate on a machine of its own."""

@@ -15,10 +15,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from placet.cli import app
-from placet.client.archive import Archive
+from placet.cli.explain import _when
+from placet.client.archive import Archive, ArchivedDecision
 from placet.client.connect import empty_rulebook
+from placet.client.explain_text import Case
 from placet.client.link import Link, follow
 from placet.schemas.codec.codec import Codec
+from placet.schemas.decision import Reason
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import SettingsError
 from placet.schemas.messages import Kind, Message
@@ -225,3 +228,220 @@ def test_an_app_without_a_topic_of_dead_letters(placet: Callable[..., Result], d
     archive = Archive(load_settings({"app": "other"}), driver.definition)
     with archive, pytest.raises(SettingsError, match=r"There is no topic other\.dead-letters"):
         archive.dead_letters(1)
+
+
+# -- timers ------------------------------------------------------------------------------------------------------------
+
+WATCHED = """
+entity: pet
+version: 1
+statuses: [ok, watching, alerted]
+fields:
+  valid_to: timestamp | null
+  alerts: {type: int, default: 0}
+signals:
+  seen: {from: absent, to: ok}
+  odd: {from: ok, to: watching}
+  fed: {from: watching, set: {alerts: state.alerts + 1}}
+timers:
+  nobody_answered: {from: watching, after: 30s, to: alerted}
+  looked_after: {from: watching, after: 10s, guard: state.alerts > 0, to: ok}
+  decays: {from: alerted, after: 1h, to: absent}
+"""
+NOBODY, LOOKED = f"nobody_answered/{START_MS}/2", f"looked_after/{START_MS}/2"
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[TestDriver, Callable[..., Result]]:
+    """A pet that is watched since the clock's first time, and the shell."""
+    driver = TestDriver.from_text(WATCHED)
+    driver.signal("rex", "seen", signal_id="s-1")
+    driver.signal("rex", "odd", signal_id="s-2")
+    rulebook = empty_rulebook(load_settings({"app": APP}))
+    entry = published(driver.definition, base=rulebook.base_of("pet"))
+    rulebook.take([control_record(entry, 0)], 1)
+    link = Link(driver.definition, driver.codec, driver.topics, driver.partitions, rulebook)
+    monkeypatch.setattr("placet.client.archive.Admin", lambda *_: AdminOfTheDriver(driver))
+    monkeypatch.setattr("placet.client.archive.LogReader", lambda *_: ReaderOfTheDriver(driver))
+    monkeypatch.setattr("placet.client.archive.connect", lambda *_: link)
+    for module in ("timers", "state"):
+        monkeypatch.setattr(f"placet.cli.{module}.clock_ms", lambda: driver.now_ms)
+    (tmp_path / "pet.yaml").write_text(WATCHED)
+    where = ["-d", str(tmp_path / "pet.yaml"), "--app", APP]
+    return driver, lambda *arguments: CliRunner().invoke(app, [*arguments, *where], catch_exceptions=False)
+
+
+Watched = tuple[TestDriver, Callable[..., Result]]
+
+
+def listed(placet: Callable[..., Result], *arguments: str) -> list[tuple[str, str, float]]:
+    form = json.loads(placet("timers", "list", *arguments, "--output", "json").stdout)
+    return [(timer["entity_id"], timer["name"], timer["overdue_s"]) for timer in form]
+
+
+def test_timers_that_wait_are_listed_the_first_that_is_due_first(watched: Watched) -> None:
+    driver, placet = watched
+    driver.advance(seconds=5)
+    driver.signal("ben", "seen", signal_id="s-3")
+    driver.signal("ben", "odd", signal_id="s-4")
+    assert listed(placet) == [
+        ("rex", "looked_after", 0),
+        ("ben", "looked_after", 0),
+        ("rex", "nobody_answered", 0),
+        ("ben", "nobody_answered", 0),
+    ]
+    shown = [" ".join(line.split()) for line in placet("timers", "list", "--entity-id", "rex").stdout.splitlines()]
+    assert [line for line in shown if line and not line.startswith("─")] == [
+        "due entity timer status armed by",
+        "2026-01-01T00:00:10.000Z in 5 s rex looked_after watching version 2",
+        "2026-01-01T00:00:30.000Z in 25 s rex nobody_answered watching version 2",
+    ]
+    [first] = json.loads(placet("timers", "list", "--limit", "1", "--output", "json").stdout)
+    assert first == {
+        "due": "2026-01-01T00:00:10.000Z", "overdue_s": 0.0, "entity_id": "rex", "name": "looked_after",
+        "status": "watching", "armed_by_version": 2,
+    }  # fmt: skip
+    assert placet("timers", "list", "--limit", "1").stderr == "3 more: see --limit\n"
+    assert placet("timers", "list", "--entity-id", "nobody").stdout == "no timer waits\n"
+    assert placet("timers", "list", "--overdue").stdout == "no timer is overdue\n"
+
+
+def test_a_timer_that_fired_and_changed_nothing_waits_no_more(watched: Watched) -> None:
+    driver, placet = watched
+    driver.advance(seconds=11)
+    refused = driver.decisions[-1]
+    assert (refused.name, refused.reason, refused.changed) == ("looked_after", Reason.GUARD_FAILED, False)
+    change = driver.changelog[-1]
+    assert change is not None
+    assert "looked_after" in (change.state.armed or {}), "the changelog has it armed still"
+    assert listed(placet) == [("rex", "nobody_answered", 0)]
+    assert listed(placet, "--entity-id", "rex") == [("rex", "nobody_answered", 0)]
+    driver.advance(seconds=20)
+    assert listed(placet) == [("rex", "decays", 0)]
+    driver.advance(hours=2)
+    assert listed(placet) == [], "the pet is gone"
+
+
+def test_a_timer_that_is_armed_anew_waits_again(watched: Watched) -> None:
+    driver, placet = watched
+    driver.advance(seconds=31)
+    driver.advance(hours=2)
+    driver.signal("rex", "seen", signal_id="s-5")
+    driver.signal("rex", "odd", signal_id="s-6")
+    assert listed(placet) == [("rex", "looked_after", 0), ("rex", "nobody_answered", 0)]
+
+
+def test_overdue_timers_are_those_that_are_due_by_the_clock_here(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, placet = watched
+    monkeypatch.setattr("placet.cli.timers.clock_ms", lambda: driver.now_ms + 25_000)
+    assert listed(placet, "--overdue") == [("rex", "looked_after", 15.0)]
+    assert "overdue by 15 s" in placet("timers", "list", "--overdue").stdout
+
+
+def test_a_state_is_shown_with_its_timers(watched: Watched) -> None:
+    driver, placet = watched
+    driver.advance(seconds=18)
+    shown = placet("state", "get", "rex").stdout.splitlines()
+    assert shown[-1] == "  nobody_answered due 2026-01-01T00:00:30.000Z (in 12 s)"
+    assert not [line for line in shown if "looked_after" in line], "it fired"
+    form = json.loads(placet("state", "get", "rex", "--output", "json").stdout)
+    assert [(timer["name"], timer["armed_by_version"]) for timer in form["timers"]] == [("nobody_answered", 2)]
+    assert "due" not in placet("state", "get", "rex", "--at-version", "2").stdout
+    assert "timers" not in json.loads(placet("state", "get", "rex", "--at-version", "2", "--output", "json").stdout)
+
+
+def test_a_change_of_a_timer_names_it_and_when_it_was_due(watched: Watched) -> None:
+    driver, placet = watched
+    driver.advance(seconds=31)
+    caused = "timer nobody_answered, due 2026-01-01T00:00:30.000Z"
+    assert placet("history", "rex").stdout.splitlines()[-2:] == [
+        f"   3  alerted      2026-01-01T00:00:30.001Z: {caused}",
+        "      status: watching -> alerted",
+    ]
+    assert caused in placet("state", "get", "rex").stdout
+    form = json.loads(placet("history", "rex", "--output", "json").stdout)[-1]
+    assert form["cause"] == {"kind": "TIMER", "name": "nobody_answered", "input_id": NOBODY}
+
+
+def test_decisions_of_timers_have_no_place_and_none_is_taken_for_another(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver, placet = watched
+    driver.advance(seconds=31)
+    lines = placet("decisions", "tail").stdout.splitlines()
+    assert lines[-1].split(maxsplit=2)[2] == f"timer nobody_answered of rex, armed by version 2 ({NOBODY})"
+    assert "REFUSED   GUARD_FAILED       timer looked_after of rex" in lines[-2]
+    [refused] = map(json.loads, placet("decisions", "tail", "--refused", "--output", "json").stdout.splitlines())
+    assert (refused["kind"], refused["input"], refused["retry"]) == ("TIMER", None, "NEVER")
+    assert refused["timer"] == {"incarnation": START_MS, "armed_by_version": 2}
+
+    def follow(archive: Archive, _ends: object, wanted: Callable[[ArchivedDecision], bool]) -> list[ArchivedDecision]:
+        """All of them again, and one that is new."""
+        driver.advance(hours=2)
+        return archive.latest_decisions(100, wanted)
+
+    monkeypatch.setattr(Archive, "follow_decisions", follow)
+    followed = placet("decisions", "tail", "--follow").stdout.splitlines()
+    assert followed[:-1] == lines
+    assert "timer decays of rex, armed by version 3" in followed[-1]
+
+
+def test_a_timer_that_fired_is_explained(watched: Watched) -> None:
+    driver, placet = watched
+    driver._gate._scheduler.start_ns += 30_400_000_000
+    driver.advance(seconds=1)
+    shown = placet("explain", NOBODY).stdout.splitlines()
+    assert shown[:4] == [
+        "timer nobody_answered of rex: ACCEPTED",
+        "  fired      2026-01-01T00:00:30.400Z, 400 ms after it was due",
+        "  due        2026-01-01T00:00:30.000Z; armed by version 2, signal odd (s-2)",
+        "  rules      version 1, in force still",
+    ]
+    assert "\n".join(shown[:3]) in (Path(__file__).parents[2] / "docs" / "definition.md").read_text()
+    assert shown[-2:] == [
+        "             status: watching -> alerted",
+        "  try again? not needed. Nothing: it is applied.",
+    ]
+    form = json.loads(placet("explain", NOBODY, "--output", "json").stdout)
+    assert form["decided"]["input"] is None
+    assert form["timer"] == {
+        "incarnation": START_MS, "armed_by_version": 2, "due": "2026-01-01T00:00:30.000Z", "overdue_s": 0.4
+    }  # fmt: skip
+
+
+def test_a_timer_that_was_refused_is_explained_and_nobody_is_told_to_send_it_again(watched: Watched) -> None:
+    driver, placet = watched
+    driver.advance(seconds=11)
+    shown = placet("explain", LOOKED).stdout.splitlines()
+    assert shown[0] == "timer looked_after of rex: REFUSED, GUARD_FAILED"
+    assert shown[2] == "  due        2026-01-01T00:00:10.000Z; armed by version 2, signal odd (s-2)"
+    assert "  compared   state.alerts: 0 at version 2" in shown
+    assert shown[-1] == (
+        "  try again? no. Nothing: a timer fires once. It is armed anew when the entity comes to the status again."
+    )
+
+
+def test_timers_of_one_id_are_told_apart_by_their_entity(watched: Watched) -> None:
+    driver, placet = watched
+    driver.signal("ben", "seen", signal_id="s-3")
+    driver.signal("ben", "odd", signal_id="s-4")
+    driver.advance(seconds=31)
+    assert "2 inputs have this id" in placet("explain", NOBODY).stdout
+    shown = placet("explain", NOBODY, "--entity-id", "ben").stdout
+    assert shown.startswith("timer nobody_answered of ben: ACCEPTED")
+    assert "have this id" not in shown
+    assert placet("explain", NOBODY, "--entity-id", "tom").exit_code == 1
+
+
+def test_where_the_log_has_let_go_of_what_armed_a_timer_the_rest_is_said() -> None:
+    driver = TestDriver.from_text(WATCHED)
+    driver.signal("rex", "seen", signal_id="s-1")
+    driver.signal("rex", "odd", signal_id="s-2")
+    driver.advance(seconds=11)
+    decided = ArchivedDecision(*driver.decided[-1])
+    case = Case(decided.decision, decided.at, None, driver.definition)
+    assert (case.due, case.armed_by) == (None, None)
+    assert case.rule == driver.definition.timers["looked_after"]
+    assert _when(case)[1] == "  due        when is not on the log any more; armed by version 2"

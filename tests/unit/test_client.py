@@ -25,7 +25,7 @@ from placet.client.errors import NotDelivered
 from placet.client.explain import explain
 from placet.client.explain_text import Case, Compared, compared
 from placet.client.mirror import Mirror
-from placet.client.past import GONE, as_of, at_version, differences, iso, newest, steps
+from placet.client.past import GONE, as_of, at_version, cause_of, differences, iso, newest, steps
 from placet.client.tracing import trace_headers
 from placet.schemas.codec.codec import Codec, Remarks
 from placet.schemas.codec.contracts import contracts
@@ -426,6 +426,65 @@ def test_those_who_let_go_are_forgotten_and_the_end_is_told(driver: TestDriver) 
     assert not gone.done()
     with pytest.raises(NotConnected):
         stays.result(0)
+
+
+# -- timers ----------------------------------------------------------------------------------------------------------
+
+TIMED = parse_definition(DOOR + "timers:\n  falls_shut: {from: open, after: 30s, to: closed}\n")
+
+
+def test_a_timer_answers_nobody_and_takes_no_place_of_an_answer() -> None:
+    driver = TestDriver(TIMED)
+    answers = Answers(driver.codec)
+    mine, unplaced = answers.expect("d-1"), answers.expect("d-1")
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k")
+    driver.advance(seconds=31)
+    driver.signal("d-1", "slammed", signal_id="s-2")
+    assert [found.decision.kind for found in driver.decided] == [Kind.SIGNAL, Kind.PROPOSAL, Kind.TIMER, Kind.SIGNAL]
+    for record in decisions(driver):
+        answers.take(record)
+    assert {place.offset for place in answers._early[b"d-1"]} == {0, 1}, "of the inputs"
+    answers.place("d-1", mine, place_of(driver, 3))
+    assert mine.result(0).reason is Reason.ILLEGAL_TRANSITION, "it had fallen shut"
+    assert not unplaced.done()
+
+
+def test_what_a_timer_changed_is_read_and_foretold_from() -> None:
+    driver = TestDriver(TIMED)
+    world = World(driver)
+    world.mirror.use(TIMED, driver.codec)
+    world.mirror.reached_end(0)
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k")
+    world.feed()
+    composer = Composer(TIMED, Codec(TIMED), "me")
+    opened = world.mirror.read("d-1", 2).result(0)
+    assert not composer.would_accept(opened, "open", {"by": "me"}, driver.now_ms).applied
+    waiting = world.mirror.read("d-1", 3)
+    driver.advance(seconds=31)
+    world.feed()
+    shut = waiting.result(0)
+    assert (shut.status, shut.version) == ("closed", 3)
+    assert shut.change is not None
+    assert (shut.change.kind, shut.change.topic, shut.change.offset) == (Kind.TIMER, "", -1)
+    assert composer.would_accept(shut, "open", {"by": "me"}, driver.now_ms).applied
+    assert not composer.would_accept(opened, "open", {"by": "me"}, driver.now_ms).applied
+    caused = "timer falls_shut, due 2026-01-01T00:00:30.000Z"
+    assert cause_of(shut.change) == caused
+
+
+def test_a_proposal_that_a_timer_made_stale_is_explained_by_the_timer() -> None:
+    driver = TestDriver(TIMED)
+    driver.signal("d-1", "built", signal_id="s-1")
+    driver.propose("d-1", "open", {"by": "me"}, dedup_key="k")
+    seen_open = driver.read("d-1")
+    driver.advance(seconds=31)
+    driver.propose("d-1", "open", {"by": "you"}, base=seen_open, dedup_key="l", proposal_id="p-9")
+    found = explain(case_of(driver, "p-9"))
+    assert [(one.version, one.cause) for one in found.conflicts] == [
+        (3, "timer falls_shut, due 2026-01-01T00:00:30.000Z")
+    ]
 
 
 # -- explain ---------------------------------------------------------------------------------------------------------

@@ -400,6 +400,126 @@ def test_a_status_without_a_way_out_behind_one_that_always_holds() -> None:
     assert found_in(text) == [(3, "statuses.1", "nothing leaves lit")]
 
 
+TIMED = """\
+entity: pet
+version: 1
+statuses: [ok, watching, alerted]
+fields: {valid_to: timestamp | null, alerts: {type: int, default: 0}}
+signals:
+  seen: {from: absent, to: ok}
+  odd: {from: ok, to: watching}
+  still_odd: {payload: {valid_to: timestamp}, elsewhere: ignore, from: watching, copy: valid_to}
+timers:
+  nobody_answered: {from: watching, after: 30s, to: alerted}
+  decays: {from: alerted, at: state.valid_to, to: ok}
+"""
+NOT_ARMED = (11, "timers.decays.at", "is never armed: nothing sets valid_to, so that it is always null")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("", "", []),
+        ("copy: valid_to", "set: {alerts: 1}", [(3, "statuses.2", "nothing leaves alerted"), NOT_ARMED]),
+        ("copy: valid_to", "set: {valid_to: null}", [(3, "statuses.2", "nothing leaves alerted"), NOT_ARMED]),
+        ("copy: valid_to", "set: {valid_to: payload.valid_to}", []),
+        ("timestamp | null, alerts", "{type: timestamp, default: 0}, alerts", []),
+        (  # a timer leads to where another one's field is set
+            "watching, copy: valid_to}",
+            "watching}\n  said: {payload: {valid_to: timestamp}, dedup: once, from: alerted, copy: valid_to}",
+            [],
+        ),
+        (
+            "  still_odd: {payload: {valid_to: timestamp}, elsewhere: ignore, from: watching, copy: valid_to}\n",
+            "  first: {from: watching, to: ok}\n",
+            [(3, "statuses.2", "nothing leaves alerted"), NOT_ARMED],
+        ),
+        (
+            "after: 30s, to: alerted}",
+            "after: 30s}",
+            [
+                (3, "statuses.1", "nothing leaves watching"),
+                (3, "statuses.2", "nothing reaches alerted"),
+                (11, "timers.decays", "is never tried: the entity never comes to alerted"),
+                (
+                    10,
+                    "timers.nobody_answered",
+                    "nobody_answered fires, and never changes anything: it stays where it is, and sets no field",
+                ),
+            ],
+        ),
+        (
+            "decays: {from: alerted, at: state.valid_to, to: ok}",
+            "decays: {transitions: [{from: alerted, to: ok}, {from: [ok, alerted], to: watching}], after: 1m}",
+            [],
+        ),
+    ],
+)
+def test_timers_lead_on_as_inputs_do_and_those_that_never_fire_are_named(
+    old: str, new: str, found: list[tuple[int, str, str]]
+) -> None:
+    assert TIMED.count(old) == 1 or not old
+    assert found_in(TIMED.replace(old, new) if old else TIMED) == found
+
+
+def test_a_timer_of_a_field_that_only_its_own_consequence_sets_is_never_armed() -> None:
+    text = TIMED.replace("from: watching, copy: valid_to", "from: alerted, copy: valid_to")
+    found = found_in(text.replace("after: 30s", "at: state.valid_to"))
+    assert (10, "timers.nobody_answered.at") in [(line, path) for line, path, _ in found]
+    assert (3, "statuses.2", "nothing reaches alerted") in found
+
+
+def test_a_fact_is_expected_where_a_timer_leads() -> None:
+    text = TIMED.replace("signals:", "signals:\n  fed: {from: watching, set: {alerts: 0}}")
+    missed = "may come in ok, alerted, and has no transition there: it is refused each time, with an alarm"
+    assert (6, "signals.fed", missed) in found_in(text)
+
+
+@pytest.mark.parametrize("time", ["", "after: null, ", "after: 1m, at: state.valid_to, "])
+def test_a_timer_has_one_time(time: str) -> None:
+    with pytest.raises(DefinitionError, match="a timer has one time"):
+        parse_definition(TIMED.replace("after: 30s, ", time))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "path", "message", "fix"),
+    [
+        ("after: 30s", "aftr: 30s, after: 30s", 10, "timers.nobody_answered.aftr", "'aftr' is not known", "`after`"),
+        ("after: 30s", "after: 30s, late: true", 10, "timers.nobody_answered.late", "'late' is not known", "`at`"),
+        ("after: 30s", "after: 500ms", 10, "timers.nobody_answered.after", "shorter than a second", "`1s`"),
+        ("after: 30s", "after: soon", 10, "timers.nobody_answered.after", "'soon' is no duration", "60s"),
+        ("at: state.valid_to", "at: valid_to", 11, "timers.decays.at", "no field of the state", "`at: state.<"),
+        ("at: state.valid_to", "at: state.valid_till", 11, "timers.decays.at", "no field 'valid_till'", "`valid_to`"),
+        ("at: state.valid_to", "at: state.alerts", 11, "timers.decays.at", "alerts is int", "type timestamp"),
+        ("from: alerted", "from: [absent, alerted]", 11, "timers.decays.from", "has no timers", "Take `absent` out"),
+        ("to: ok}\n  odd", "to: ok, after: 30s}\n  odd", 6, "signals.seen.after", "for timers only", "below `timers:`"),
+        ("  decays:", "  odd:", 11, "timers.odd", "name of a signal as well", "another name"),
+        ("timers:", "timer:", 9, "timer", "'timer' is not known", "`timers`"),
+    ],
+)
+def test_what_is_wrong_with_a_timer_is_said_with_a_fix(
+    old: str, new: str, line: int, path: str, message: str, fix: str
+) -> None:
+    assert TIMED.count(old) == 1
+    error = only_error(TIMED.replace(old, new))
+    assert (error.line, error.path) == (line, path)
+    assert message in error.message
+    assert fix in error.fix
+
+
+def test_a_timers_time_does_not_stand_in_its_transitions() -> None:
+    inside = "{transitions: [{from: alerted, to: ok, after: 1m}], after: 1m}"
+    error = only_error(TIMED.replace("{from: alerted, at: state.valid_to, to: ok}", inside))
+    assert (error.path, error.message) == ("timers.decays.transitions.0.after", "after is of the timer itself")
+
+
+def test_a_timer_has_no_late_transitions() -> None:
+    late = "{transitions: [{from: alerted, to: ok}, {from: alerted, late: true}], after: 1m}"
+    text = TIMED.replace("{from: alerted, at: state.valid_to, to: ok}", late)
+    with pytest.raises(DefinitionError, match="late is for signals only"):
+        parse_definition(text)
+
+
 def test_without_a_creation_there_is_one_warning() -> None:
     text = changed("from: absent\n    to: dark", "from: dark\n    to: lit")
     assert found_in(text) == [(1, "", "nothing creates the entity: each input is refused")]

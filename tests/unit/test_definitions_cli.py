@@ -283,6 +283,76 @@ def test_what_late_facts_do_is_shown_drawn_and_compared(tmp_path: Path) -> None:
     ]
 
 
+PET = """entity: pet
+version: 1
+statuses: [ok, watching, alerted]
+fields: {valid_to: timestamp | null, alerts: {type: int, default: 0}}
+signals:
+  seen: {from: absent, to: ok}
+  odd: {payload: {valid_to: timestamp}, from: ok, to: watching, copy: valid_to}
+proposals:
+  answer: {from: watching, to: ok}
+timers:
+  nobody_answered: {from: watching, after: 30s, to: alerted, set: {alerts: state.alerts + 1}}
+  decays: {from: alerted, at: state.valid_to, to: ok, set: {valid_to: null}}
+  gone: {from: [ok, watching], after: 90d, to: absent}
+"""
+
+
+def test_timers_are_shown_by_status_with_when_they_are_due(tmp_path: Path) -> None:
+    file = tmp_path / "pet.yaml"
+    file.write_text(PET)
+    found = call("show", file)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in found.stdout.splitlines()]
+
+    assert found.exit_code == 0, found.stderr
+    assert ["timer", "nobody_answered", "watching", "alerted", "alerts = state.alerts + 1"] in rows
+    first = rows.index(["status", "timer", "due"]) + 2
+    assert rows[first : first + 4] == [
+        ["ok", "gone", "after 90d"],
+        ["watching", "nobody_answered", "after 30s"],
+        ["watching", "gone", "after 90d"],
+        ["alerted", "decays", "at state.valid_to"],
+    ]
+    assert "answer is made stale by: answer, nobody_answered, gone" in found.stdout
+    assert "nobody_answered is refused in" not in found.stdout
+    assert "    watching --> alerted: nobody_answered after 30s\n" in call("diagram", file).stdout
+    form = json.loads(call("show", file, "--output", "json").stdout)
+    assert form["timers"]["decays"]["at"] == "state.valid_to"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("after", "2h", True),
+        ("after", "soon", False),
+        ("after", None, False),
+        ("at", "state.valid_to", False),  # beside `after`
+        ("to", "ok", True),
+        ("copy", "valid_to", False),
+        ("late", True, False),
+        ("payload", {}, False),
+    ],
+)
+def test_the_json_schema_knows_timers(key: str, value: object, right: bool) -> None:
+    data = read_yaml(PET).data
+    assert fits(SCHEMA, data)
+    timer = data["timers"]["nobody_answered"]
+    timer[key] = value
+    assert fits(SCHEMA, data) is right
+    if not right:
+        with pytest.raises(DefinitionError):
+            parse_definition(json.dumps(data))
+
+
+def test_the_json_schema_wants_one_time_of_a_timer() -> None:
+    data = read_yaml(PET).data
+    del data["timers"]["nobody_answered"]["after"]
+    assert not fits(SCHEMA, data)
+    assert {"from", "after", "at", "transitions"} <= SCHEMA["$defs"]["TimerRule"]["properties"].keys()
+    assert all(form.get("description") for form in SCHEMA["$defs"]["TimerRule"]["properties"].values())
+
+
 def test_show_says_where_a_fact_is_ignored() -> None:
     assert "heart_rate is ignored in: absent" in call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
 

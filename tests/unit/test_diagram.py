@@ -99,3 +99,26 @@ def test_guards_are_escaped_and_cut() -> None:
     for code in ("#59;", "#58;", "#35;", "#37;", "#34;"):
         label = label.replace(code, "_")
     assert len(label) == GUARD_LENGTH_MAX
+
+
+def test_a_timer_is_an_edge_that_says_when() -> None:
+    lines = drawn("""
+entity: pet
+version: 1
+statuses: [ok, watching]
+fields: {valid_to: timestamp | null}
+signals: {seen: {from: absent, to: ok, set: {valid_to: decided_at}}}
+timers:
+  looks: {from: ok, after: 90s, to: watching}
+  decays:
+    at: state.valid_to
+    transitions: [{from: watching, guard: version > 3, to: ok}, {from: [ok, watching], to: absent}]
+""")
+
+    assert [line for line in lines if "-->" in line] == [
+        "[*] --> ok: seen",
+        "ok --> watching: looks after 90s",
+        "watching --> ok: decays at state.valid_to [version #62; 3]",
+        "watching --> [*]: decays at state.valid_to",
+        "ok --> [*]: decays at state.valid_to",
+    ]

@@ -452,5 +452,7 @@ def test_made_stale_by_follows_the_fence() -> None:
 
 
 def test_a_deletion_makes_every_fenced_proposal_stale() -> None:
-    assert made_stale_by(example("wearable"), "escalate") == ["heart_rate", "all_clear", "device_unpaired", "escalate"]
+    assert made_stale_by(example("wearable"), "escalate") == [
+        "heart_rate", "all_clear", "device_unpaired", "escalate", "gone_silent", "nobody_escalated",
+    ]  # fmt: skip
     assert made_stale_by(example("refund"), "pay") == ["order_corrected", "pay"]

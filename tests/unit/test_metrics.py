@@ -26,6 +26,7 @@ from placet.streams.telemetry.build import kind_of_build
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.log import client_logger, configure_logs, get_logger, log_thread_errors
 from placet.streams.telemetry.metrics import METRICS, Metrics
+from placet.streams.topology import TaskId
 from tests.staged import StagedHost
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +85,7 @@ def test_names_follow_prometheus_practice(metric: object) -> None:
     name, kind, labels, unit, text = metric
     assert re.fullmatch(r"placet_[a-z]+(_[a-z]+)*", name)
     assert (kind == "counter") == name.endswith("_total")
-    assert (kind == "histogram") == name.endswith("_seconds")
+    assert (kind == "histogram") == (name.endswith("_seconds") and not name.endswith("_timestamp_seconds"))
     assert (unit == "") == name.endswith(("_info", "_phase"))
     assert text.endswith(".")
     assert not {"entity_id", "key", "id"} & set(labels), "an id has no bound"
@@ -151,6 +152,35 @@ def test_what_was_processed_is_counted_by_partition_of_the_input_topics() -> Non
     name = "placet_records_processed_total"
     assert value(told, name, topic="a.lamp.signals", partition="1") == 5
     assert value(told, name, topic="a.lamp.proposals", partition="1") == 3
+
+
+def test_a_timer_is_a_decision_that_came_from_no_topic() -> None:
+    told = metrics()
+    told.decided("lamp", 1, {(Kind.TIMER, Outcome.ACCEPTED, Reason.NONE): 2}, 0.1, [400, 70_000])
+    labels = {"entity": "lamp", "kind": "TIMER", "outcome": "ACCEPTED", "reason": "NONE"}
+    assert value(told, "placet_decisions_total", **labels) == 2
+    for topic in ("a.lamp.signals", "a.lamp.proposals"):
+        assert value(told, "placet_records_processed_total", topic=topic, partition="1") is None
+    assert value(told, "placet_decision_latency_seconds_count", entity="lamp") is None, "nobody waited for it"
+    assert value(told, "placet_timer_overdue_seconds_count", entity="lamp") == 2
+    assert value(told, "placet_timer_overdue_seconds_sum", entity="lamp") == pytest.approx(70.4)
+    assert value(told, "placet_timer_overdue_seconds_bucket", entity="lamp", le="0.5") == 1
+
+
+def test_a_timer_that_is_refused_is_no_refused_fact() -> None:
+    told = metrics()
+    told.decided("lamp", 1, {(Kind.TIMER, Outcome.REFUSED, Reason.GUARD_FAILED): 1}, 0.1, [0])
+    assert value(told, "placet_refused_facts_total", entity="lamp", reason="GUARD_FAILED") == 0
+
+
+def test_the_next_timer_of_each_task_is_told_while_there_is_one() -> None:
+    told = metrics()
+    name = "placet_timer_next_due_timestamp_seconds"
+    told.next_due({TaskId("lamp", 0): 1_795_521_600_500, TaskId("lamp", 1): 1_795_521_700_000})
+    assert value(told, name, entity="lamp", partition="0") == 1_795_521_600.5
+    told.next_due({TaskId("lamp", 1): 1_795_521_700_000})
+    assert value(told, name, entity="lamp", partition="0") is None
+    assert value(told, name, entity="lamp", partition="1") == 1_795_521_700
 
 
 def test_what_an_alert_asks_for_is_there_before_it_happens() -> None:

@@ -9,9 +9,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from placet.schemas.decision import Outcome, Reason
+from placet.schemas.messages import Kind
 from placet.streams.host import LocalHost
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.metrics import METRICS
+from placet.streams.topology import TaskId
 from tests.unit.top_sample import FACT, USUAL, TestGate
 
 pytestmark = pytest.mark.promtool
@@ -27,6 +29,8 @@ def scrape() -> str:
     gate.told.restored("flight-1", 3, 0.1, "odd")
     gate.told.restoring({"flight-2": (3, 4)})
     gate.told.event("task stopped")
+    gate.told.decided("flight", 0, {(Kind.TIMER, Outcome.ACCEPTED, Reason.NONE): 1}, 0.1, [500])
+    gate.told.next_due({TaskId("flight", 0): 1_795_521_600_000})
     gate.told.unfit_topics({"app.order.ledger": 1})
     gate.told.can_not_run({"flight": "it lacks a function"}, outside=False)
     endpoint = Endpoint(LocalHost(), gate.told, "127.0.0.1", 0)

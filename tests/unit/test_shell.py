@@ -62,6 +62,7 @@ COMMANDS = [
     ("propose",),
     ("state", "get"),
     ("history",),
+    ("timers", "list"),
     ("decisions", "tail"),
     ("decisions", "dead-letters"),
     ("explain",),

@@ -214,6 +214,7 @@ def test_a_run_without_trouble_holds_and_is_told(tmp_path: Path, capsys: pytest.
     ]
     assert found["faults"][0]["longest"]["gates"] == {"partition": 0, "came_s": 0.0}
     assert found["gates"][0]["per_hour"]["rss_mib"] == pytest.approx(10, abs=0.2)
+    assert found["gates"][0]["rss_mib_each_minute"][::30] == [50, 255]
     assert json.loads(json.dumps(found)) == found
     print_report(Console(width=200), seen, "Under trouble")
     said = capsys.readouterr().out

@@ -13,6 +13,7 @@ from placet.cli.top.watch import FORGET_AFTER_S, Watch
 from placet.schemas import decision
 from placet.schemas.decision import Reason
 from placet.schemas.messages import Kind
+from placet.streams.topology import TaskId
 from tests.unit.top_sample import FLIGHT, NOON_S, USUAL, TestGate, look, sample
 
 ACCEPTED = {(Kind.SIGNAL, decision.Outcome.ACCEPTED, Reason.NONE): 100}
@@ -292,6 +293,30 @@ def test_two_apps_do_not_mix() -> None:
     assert frame.apps == ("prod", "test")
     assert [(row.app, row.gates) for row in frame.partitions] == [("prod", ("a",)), ("test", ("a",))]
     assert not notes(frame, NoteLevel.BAD), "one name in two apps is no conflict"
+
+
+def test_decisions_on_timers_are_counted_apart() -> None:
+    watch, one = Watch(), TestGate("a").runs(0, of=1)
+    look(watch, 0.0, {"a": one})
+    one.decides(0, {**ACCEPTED, (Kind.TIMER, decision.Outcome.ACCEPTED, Reason.NONE): 20})
+    frame = look(watch, 2.0, {"a": one})
+    row = outcome(frame, "NONE")
+    assert (row.facts, row.proposals, row.timers, row.timers_per_s) == (100, 0, 20, 10.0)
+    assert frame.total.decisions == 120
+    assert [part.decisions_per_s for part in frame.partitions] == [50.0], "of records"
+
+
+def test_timers_that_do_not_fire_are_said() -> None:
+    watch, one = Watch(), TestGate("a").runs(0, 1, of=2)
+    one.told.next_due({TaskId("flight", 0): round(NOON_S * 1000) - 1_000, TaskId("flight", 1): round(NOON_S * 1000)})
+    assert notes(look(watch, 59.0, {"a": one}), NoteLevel.ODD) == []
+    late = look(watch, 300.0, {"a": one})
+    assert notes(late, NoteLevel.ODD) == [
+        "timers have been due for up to 5 min in flight-0, flight-1: inputs wait there, or a broker does not answer"
+    ]
+    assert [part.timer_overdue_s for part in late.partitions] == [301.0, 300.0]
+    one.told.next_due({})
+    assert look(watch, 302.0, {"a": one}).notes == ()
 
 
 # -- what to look at -------------------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ import pytest
 
 from placet.cli.top.frame import Frame
 from placet.cli.top.watch import Watch
-from tests.unit.top_sample import PICTURE, TestGate, drawn, look, picture, sample
+from placet.schemas.decision import Outcome, Reason
+from placet.schemas.messages import Kind
+from tests.unit.top_sample import PICTURE, USUAL, TestGate, drawn, look, picture, sample
 
 
 def lines(frame: Frame, width: int = 80, height: int | None = None) -> list[str]:
@@ -30,6 +32,19 @@ def test_eighty_columns_hold_every_number() -> None:
     assert "flight-0 gate-0 658 ━━━━━━━━━━ 151" in text
     assert "flight-4 gate-1 ━━━━━━━━╸━ ↻ 84%, 80,000 left, 1.5 s" in text
     assert "flight-5 – ✕ nobody has it" in text
+
+
+def test_timers_have_a_column_where_any_fired() -> None:
+    one = TestGate("a").runs(0, of=1)
+    one.decides(0, {**USUAL, (Kind.TIMER, Outcome.ACCEPTED, Reason.NONE): 2_000})
+    watch = Watch()
+    look(watch, 0.0, {"a": one})
+    one.decides(0, {**USUAL, (Kind.TIMER, Outcome.ACCEPTED, Reason.NONE): 20})
+    shown = lines(look(watch, 2.0, {"a": one}))
+    assert max(map(len, shown)) <= 80
+    text = [" ".join(line.split()) for line in shown]
+    assert "outcome reason facts/s prop./s timers/s share since start" in text
+    assert "ACCEPTED 406 56 10 92% 3,870" in text
 
 
 @pytest.mark.parametrize("height", [24, 30, 50])

@@ -322,3 +322,19 @@ def test_each_store_is_told_to_clean_its_disk_eight_times_within_the_retention()
         turn.worker._housekeeping_at_s = 0.0
         turn.ready()
     assert told.call_args_list == [call(302_400)] * 6, "at 0, 21, 42, 63, 1 and 30"
+
+
+def test_a_task_that_stopped_until_a_time_is_begun_again_when_that_is_past() -> None:
+    turn = Turn(expired=False)
+    restorer = cast("MagicMock", turn.worker._restorer)
+    turn.worker._react_to(TaskStopped(TASK, "an input is ahead of the clock", CLOCK_MS + 1_000))
+    turn.ready()
+    assert not restorer.submit.called
+    turn.clock_ms += 1_000
+    turn.ready()
+    assert [call.args[0].task_id for call in restorer.submit.call_args_list] == [TASK]
+    turn.worker._restoring.clear()
+    turn.worker._name_stopped(TASK, "its log contradicts itself")
+    turn.clock_ms += 10**9
+    turn.ready()
+    assert restorer.submit.call_count == 1

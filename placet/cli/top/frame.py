@@ -106,8 +106,10 @@ class OutcomeRate(Struct, frozen=True, kw_only=True):
     reason: str
     facts: int
     proposals: int
+    timers: int = 0
     facts_per_s: float | None = None
     proposals_per_s: float | None = None
+    timers_per_s: float | None = None
     share: float | None = None
 
 
@@ -121,7 +123,11 @@ class Restore(Struct, frozen=True, kw_only=True):
 
 
 class Partition(Struct, frozen=True, kw_only=True):
-    """One task, wherever it runs."""
+    """One task, wherever it runs.
+
+    Attributes:
+        timer_overdue_s: how long its next timer is due already; a gate looks every 5 s.
+    """
 
     app: str
     entity: str
@@ -130,6 +136,7 @@ class Partition(Struct, frozen=True, kw_only=True):
     gates: tuple[str, ...] = ()
     decisions_per_s: float | None = None
     lag_records: int | None = None
+    timer_overdue_s: float = 0.0
     restore: Restore | None = None
 
 

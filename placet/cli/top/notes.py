@@ -12,6 +12,7 @@ __all__ = ["Rises", "notes_on", "rules_of_gates", "spell_s"]
 
 _NAMED_MAX = 6
 _YOUNG_S = 60.0
+_OVERDUE_S = 60.0
 
 
 class Rises(NamedTuple):
@@ -29,7 +30,8 @@ def notes_on(
     gates, partitions = list(gates), list(partitions)
     tasks = [*_stopped(partitions), *_waiting(partitions), *_without_a_gate(partitions)]
     bad = [*_silent(gates), *_can_not_run(gates), *tasks, *_same_names(gates)]
-    odd = [*_of_several_versions(gates), *_restarted(gates), *_aborted(gates), *_rising(rises, window_s or 0.0)]
+    gates_alone = [*_of_several_versions(gates), *_restarted(gates), *_aborted(gates)]
+    odd = [*gates_alone, *_overdue(partitions), *_rising(rises, window_s or 0.0)]
     levels = [*((NoteLevel.BAD, text) for text in bad), *((NoteLevel.ODD, text) for text in odd)]
     return tuple(Note(level=level, text=text) for level, text in levels)
 
@@ -127,6 +129,14 @@ def _aborted(gates: list[Gate]) -> Iterator[str]:
     for gate in gates:
         if gate.aborted:
             yield f"{gate.gate} lost {_many(gate.aborted, 'transaction')} and decides again: its log says why"
+
+
+def _overdue(partitions: list[Partition]) -> Iterator[str]:
+    late = [row for row in partitions if row.timer_overdue_s > _OVERDUE_S]
+    if late:
+        names = _names([f"{row.entity}-{row.partition}" for row in late])
+        most = spell_s(max(row.timer_overdue_s for row in late))
+        yield f"timers have been due for up to {most} in {names}: inputs wait there, or a broker does not answer"
 
 
 def _rising(rises: Rises, window_s: float) -> Iterator[str]:

@@ -16,8 +16,13 @@ __all__ = ["partitions_of"]
 _Task: TypeAlias = tuple[str, str, int]  # app, entity type, partition
 
 
-def partitions_of(answering: Sequence[Known]) -> tuple[Partition, ...]:
-    """Return every partition that is known of, with the gates that have it."""
+def partitions_of(answering: Sequence[Known], clock_s: float) -> tuple[Partition, ...]:
+    """Return every partition that is known of, with the gates that have it.
+
+    Args:
+        answering: the gates.
+        clock_s: the time of the look, in seconds since the epoch.
+    """
     rows: dict[_Task, Partition] = {}
     for one in answering:
         for (entity,), count in by(one.numbers, "placet_partitions", "entity").items():
@@ -25,7 +30,7 @@ def partitions_of(answering: Sequence[Known]) -> tuple[Partition, ...]:
                 task = (one.name[0], entity, n)
                 rows.setdefault(task, Partition(app=task[0], entity=entity, partition=n, phase=PartitionPhase.NOBODY))
     for one in answering:
-        for row in _tasks(one):
+        for row in _tasks(one, clock_s):
             task = (row.app, row.entity, row.partition)
             rows[task] = _both(rows[task], row) if task in rows and rows[task].gates else row
     return tuple(rows[task] for task in sorted(rows))
@@ -41,11 +46,12 @@ def _both(one: Partition, other: Partition) -> Partition:
     )
 
 
-def _tasks(one: Known) -> Iterator[Partition]:
+def _tasks(one: Known, clock_s: float) -> Iterator[Partition]:
     """The tasks of one gate."""
     app, name, _ = one.name
     rates = _by_task(one.grown, "placet_records_processed_total", app)
     lags = _by_task(one.numbers, "placet_lag_records", app)
+    due_s = by(one.numbers, "placet_timer_next_due_timestamp_seconds", "entity", "partition")
     for (entity, partition, phase), is_in in by(
         one.numbers, "placet_task_phase", "entity", "partition", "phase"
     ).items():
@@ -59,6 +65,7 @@ def _tasks(one: Known) -> Iterator[Partition]:
                 gates=(name,),
                 decisions_per_s=one.rate(rates.get(task, 0.0)),
                 lag_records=rounded(lags.get(task)),
+                timer_overdue_s=max(0.0, clock_s - due_s.get((entity, partition), clock_s)),
                 restore=_restore(one, entity, partition) if phase == PartitionPhase.RESTORING else None,
             )
 

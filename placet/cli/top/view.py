@@ -196,7 +196,9 @@ def _tasks(gate: Gate) -> Text:
 
 
 def _outcomes(rows: list[OutcomeRate], frame: Frame) -> Table:
-    table = _table("outcome", "reason", "facts/s >", "prop./s >", "share >", "", "since start >")
+    timed = any(row.timers for row in frame.outcomes)  # there is room for their column, or for the bar
+    between = ("timers/s >", "share >") if timed else ("share >", "")
+    table = _table("outcome", "reason", "facts/s >", "prop./s >", *between, "since start >")
     for row in rows:
         style = _STYLES.get(row.outcome, "default")
         facts = _quiet_rate(row.facts_per_s)
@@ -204,8 +206,9 @@ def _outcomes(rows: list[OutcomeRate], frame: Frame) -> Table:
             facts.stylize("bold red")
         table.add_row(
             Text(row.outcome, style), Text("" if row.reason == "NONE" else row.reason, style), facts,
-            _quiet_rate(row.proposals_per_s), _share(row.share) if row.share else "",
-            _bar(row.share or 0.0, style), _count(row.facts + row.proposals),
+            _quiet_rate(row.proposals_per_s), *([_quiet_rate(row.timers_per_s)] if timed else []),
+            _share(row.share) if row.share else "",
+            *([] if timed else [_bar(row.share or 0.0, style)]), _count(row.facts + row.proposals + row.timers),
         )  # fmt: skip
     return _with_rest(table, len(frame.outcomes) - len(rows))
 

@@ -55,7 +55,7 @@ class Watch:
         known = list(once_each(self._known.values()))
         answering = [one for one in known if one.answers]
         gates = tuple(sorted((_gate(one, now_s, clock_s) for one in known), key=_by_name))
-        partitions = partitions_of(answering)
+        partitions = partitions_of(answering, clock_s)
         rises = _rises(answering)
         total_flow = _total(answering)
         if total_flow.decisions_per_s is not None:
@@ -162,19 +162,29 @@ def _outcomes(answering: list[Known]) -> tuple[OutcomeRate, ...]:
                 row = table.setdefault((outcome, reason), {})
                 row[kind] = row.get(kind, 0.0) + count / (scale or 1.0)
     all_s = sum(sum(row.values()) for row in rates.values())
-    rows = [
-        OutcomeRate(
-            outcome=outcome,
-            reason=reason,
-            facts=round(row.get("SIGNAL", 0)),
-            proposals=round(row.get("PROPOSAL", 0)),
-            facts_per_s=rates.get((outcome, reason), {}).get("SIGNAL", 0.0) if rates else None,
-            proposals_per_s=rates.get((outcome, reason), {}).get("PROPOSAL", 0.0) if rates else None,
-            share=sum(rates[outcome, reason].values()) / all_s if all_s and (outcome, reason) in rates else None,
-        )
-        for (outcome, reason), row in counts.items()
-    ]
-    return tuple(sorted(rows, key=lambda row: (-row.facts - row.proposals, row.outcome, row.reason)))
+    rows = [_outcome(key, row, rates.get(key, {}) if rates else None, all_s) for key, row in counts.items()]
+    return tuple(sorted(rows, key=lambda row: (-row.facts - row.proposals - row.timers, row.outcome, row.reason)))
+
+
+def _outcome(
+    key: tuple[str, str], counts: dict[str, float], rates: dict[str, float] | None, all_s: float
+) -> OutcomeRate:
+    """One row, from counts and rates by kind."""
+
+    def per_s(kind: str) -> float | None:
+        return None if rates is None else rates.get(kind, 0.0)
+
+    return OutcomeRate(
+        outcome=key[0],
+        reason=key[1],
+        facts=round(counts.get("SIGNAL", 0)),
+        proposals=round(counts.get("PROPOSAL", 0)),
+        timers=round(counts.get("TIMER", 0)),
+        facts_per_s=per_s("SIGNAL"),
+        proposals_per_s=per_s("PROPOSAL"),
+        timers_per_s=per_s("TIMER"),
+        share=sum(rates.values()) / all_s if all_s and rates else None,
+    )
 
 
 def _accepted_share(answering: list[Known]) -> float | None:

@@ -164,6 +164,8 @@ def _check_timer(definition: Definition, path: Path, timer: TimerRule) -> Iterat
             yield Problem((*at, "from"), "an absent entity has no timers", "Take `absent` out of `from`.")
         if transition.copied:
             yield Problem((*at, "copy"), "a timer carries no payload", "Use `set`.")
+        if transition.late:
+            yield Problem((*at, "late"), "late is for signals only", "Remove it.")
         yield from _check_transition(definition, at, timer.payload, transition)
     yield from _check_shadowed(definition, path, timer)
 

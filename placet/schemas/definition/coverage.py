@@ -2,6 +2,8 @@
 
     definition ─► where each transition can be chosen ─► which statuses are entered ─► the rows below, one for each kind
 
+A timer leads on as an input does. One of a time field that nothing sets is never armed, so that it leads nowhere.
+
 Guards are not looked into: one that is there may hold or not, `"false"` too, so what a later version retired is quiet.
 
 **Facts.** A fact in a status without a transition for it is refused, and each refusal raises an alarm: of a reading a
@@ -46,11 +48,12 @@ class Way(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """How far the transitions of a definition reach."""
+    """How far the transitions of a definition reach; `never_armed` are timers whose transitions are none of these."""
 
     definition: Definition
     ways: list[Way]
     entered: frozenset[str]
+    never_armed: frozenset[str]
 
     def of(self, path: Path) -> Iterator[Way]:
         """The transitions of one input."""
@@ -67,8 +70,7 @@ class KindOfWarning(NamedTuple):
 
 def warnings(definition: Definition) -> list[Problem]:
     """Everything that may be meant, but is worth a look; in the order of paths."""
-    ways = list(_ways(definition))
-    reach = Reach(definition, ways, _entered(ways, {ABSENT}))
+    reach = _reach(definition)
     if reach.entered == {ABSENT}:
         return [Problem((), "nothing creates the entity: each input is refused", "Add a transition `from: absent`.")]
     return sorted(
@@ -79,6 +81,30 @@ def warnings(definition: Definition) -> list[Problem]:
         ),
         key=lambda problem: problem.path,
     )
+
+
+def _reach(definition: Definition) -> Reach:
+    """Follow all transitions. What sets a time field may itself be led to by a timer: so ask until nothing is new."""
+    every = list(_ways(definition))
+    never_armed = frozenset(
+        name
+        for name, timer in definition.timers.items()
+        if timer.field and definition.fields[timer.field].default is None
+    )
+    while True:
+        ways = [way for way in every if way.path[0] != "timers" or way.path[1] not in never_armed]
+        entered = _entered(ways, {ABSENT})
+        may_be_set = {field for way in ways if way.steps(entered) for field in _may_set(way.transition)}
+        still = frozenset(name for name in never_armed if definition.timers[name].field not in may_be_set)
+        if still == never_armed:
+            return Reach(definition, ways, entered, never_armed)
+        never_armed = still
+
+
+def _may_set(transition: TransitionRule) -> Iterator[str]:
+    """The fields to which it may give a value."""
+    yield from transition.copied
+    yield from (name for name, value in transition.assigned.items() if value is not None)
 
 
 def _ways(definition: Definition) -> Iterator[Way]:
@@ -123,9 +149,23 @@ def _never_tried(reach: Reach) -> Iterator[tuple[Path, str]]:
             yield way.path, ", ".join(way.statuses) or "a status that `any` means (it leaves out final ones)"
 
 
+def _never_armed(reach: Reach) -> Iterator[tuple[Path, str]]:
+    for name, timer in reach.definition.timers.items():
+        if name in reach.never_armed:
+            yield ("timers", name, "at"), timer.field
+
+
 def _changes_nothing(reach: Reach) -> Iterator[tuple[Path, str]]:
-    for name in reach.definition.proposals:
-        path: Path = ("proposals", name)
+    return _without_effect(reach, "proposals", reach.definition.proposals)
+
+
+def _fires_for_nothing(reach: Reach) -> Iterator[tuple[Path, str]]:
+    return _without_effect(reach, "timers", reach.definition.timers)
+
+
+def _without_effect(reach: Reach, section: str, names: Iterable[str]) -> Iterator[tuple[Path, str]]:
+    for name in names:
+        path: Path = (section, name)
         tried = [(way.transition, step) for way in reach.of(path) for step in way.steps(reach.entered)]
         if tried and not any(of.copied or of.assigned or status != to for of, (status, to) in tried):
             yield path, name
@@ -180,6 +220,16 @@ KINDS_OF_WARNING: Final = (
         _changes_nothing,
         "{0} can never change anything: it stays where it is, and sets no field",
         "Add `to`, `copy` or `set`, or remove it.",
+    ),
+    KindOfWarning(
+        _fires_for_nothing,
+        "{0} fires, and never changes anything: it stays where it is, and sets no field",
+        "Add `to` or `set`, or remove it.",
+    ),
+    KindOfWarning(
+        _never_armed,
+        "is never armed: nothing sets {0}, so that it is always null",
+        "Set or copy {0} in a transition, or remove the timer.",
     ),
     KindOfWarning(
         _missed,

@@ -6,6 +6,7 @@ checked by `placet definitions validate`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from placet.schemas.definition.checks import NAME
@@ -22,7 +23,15 @@ def json_schema() -> dict[str, Any]:
     blocks = schema["$defs"]
     transition = blocks["TransitionRule"]
     for name in ("SignalRule", "ProposalRule"):
-        _allow_inline(blocks[name], transition)
+        _allow_inline(blocks[name], transition, without=("late",))
+        blocks[name]["properties"]["payload"].update(_NAMED)
+    timer = blocks["TimerRule"]
+    after, at = (timer["properties"][key] for key in ("after", "at"))
+    timer["properties"]["after"] = {**after["anyOf"][0], "description": after["description"]}  # null is no time
+    del at["default"]
+    _allow_inline(timer, transition, without=("late", "copy"))
+    timer["anyOf"] = [{"required": ["after"]}, {"required": ["at"]}]
+    timer["not"] = {"required": ["after", "at"]}
     properties = schema["properties"]
     del properties["sources"]  # written by Placet into the published document, not by people
     properties["entity"]["pattern"] = f"^{NAME}$"
@@ -34,15 +43,14 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **untitled,
         "title": "Placet definition",
-        "description": "One entity type: statuses, fields, signals (facts), proposals (what an AI would like).",
+        "description": "One entity type: statuses, fields, signals (facts), proposals (what an AI would like), timers.",
     }
 
 
-def _allow_inline(rule: dict[str, Any], transition: dict[str, Any]) -> None:
+def _allow_inline(rule: dict[str, Any], transition: dict[str, Any], *, without: Collection[str]) -> None:
     """A rule's single transition may stand inline: its keys beside the rule's own."""
-    inline = {key: form for key, form in transition["properties"].items() if key != "late"}
+    inline = {key: form for key, form in transition["properties"].items() if key not in without}
     rule["properties"] = {**rule["properties"], **inline}
-    rule["properties"]["payload"].update(_NAMED)
     rule["properties"]["transitions"]["minItems"] = 1
     del rule["required"]
     rule["oneOf"] = [

@@ -22,21 +22,22 @@ class Problem(NamedTuple):
     fix: str
 
 
-_OF_INPUTS = ("after", "approval", "approvals", "effect", "effects", "escalate", "recompute", "shadow")
+_OF_INPUTS = ("approval", "approvals", "effect", "effects", "escalate", "recompute", "shadow")
 _OF_ENTITIES = ("admission", "authority", "migrate", "migrations", "rate", "redact", "retention")
-LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES, "timer", "timers"))
+LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES))
 """Keys of later versions: refused by name, never ignored."""
 
 _INLINE = ("from", "to", "guard", "copy", "set")
 _RULE = ("payload", "dedup", "transitions", *_INLINE)
 _FIELD = ("type", "default", "doc", "symbols", "items", "values", "precision", "scale")
 _PROPOSALS_ONLY = ("fence", "valid_for", "max_state_age", "limits", "priority")
+_TIMERS_ONLY = ("after", "at")
 _TOP = ("entity", "version", "horizon", "statuses", "final", "fields", "signals", "proposals")
 _KNOWN: dict[str, tuple[str, ...]] = {
     "top": (*_TOP, "timers", "windows", "invariants"),
     "signals": (*_RULE, "late", "elsewhere"),
     "proposals": (*_RULE, *_PROPOSALS_ONLY),
-    "timers": ("after", "at", "transitions", *_INLINE),
+    "timers": (*_TIMERS_ONLY, "transitions", "from", "to", "guard", "set"),
     "windows": ("count", "sum", "within", "by", "start"),
     "transition": (*_INLINE, "late"),
     "field": _FIELD,
@@ -85,6 +86,9 @@ def _unknown_key(path: Path, key: str) -> Problem:
         )
     if section == "top" and key in _PROPOSALS_ONLY:
         return Problem(path, f"{key} is a proposal's", "Move it to the proposals that it is of.")
+    if key in _TIMERS_ONLY and section in ("signals", "proposals", "transition"):
+        wrong_place = "of the timer itself" if path[0] == "timers" else "for timers only"
+        return Problem(path, f"{key} is {wrong_place}", "Write it beside `transitions` of a timer, below `timers:`.")
     if section == "signals" and key in _PROPOSALS_ONLY:
         return Problem(path, f"{key} is for proposals only: signals are facts", "Remove it.")
     if section == "proposals" and key in _SIGNALS_ONLY:

@@ -42,7 +42,7 @@ class TimerRule(Ways):
     @model_validator(mode="before")
     @classmethod
     def _has_one_time(cls, written: object) -> object:
-        if isinstance(written, dict) and ("after" in written) == ("at" in written):
+        if isinstance(written, dict) and (written.get("after") is None) == (written.get("at") is None):
             raise problem("a timer has one time", "Write `after: 30s`, or `at: state.<timestamp field>`.")
         return written
 

@@ -22,7 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 
 from placet.schemas.errors import PlacetError, SettingsError
-from placet.streams.kafka.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, BrokerUnreachable, refusal
+from placet.streams.kafka.admin_errors import ABSENT, TOO_OLD, UNREACHABLE, BrokerUnreachable, LastSeen, refusal
 from placet.streams.kafka.broker_clock import BrokerClock, made
 from placet.streams.kafka.client_errors import kafka_errors_ignored
 from placet.streams.kafka.clients import AdminCalls, Clients
@@ -61,7 +61,7 @@ class Admin:
         self._options = {**options, **_LEADERS}
         self._timeout_s = timeout_s
         self._try_s = min(timeout_s, _TRY_S)
-        self._seen: list[str] = []
+        self._seen = LastSeen()
         self._client = self._new_client()
 
     def __enter__(self) -> Self:
@@ -215,7 +215,7 @@ class Admin:
             SettingsError: the topic has no LogAppendTime, or transactions are refused.
             BrokerUnreachable: no answer in time.
         """
-        clock = BrokerClock(self.clients, self._options, self._timeout_s, self._note)
+        clock = BrokerClock(self.clients, self._options, self._timeout_s, self._seen)
         try:
             return clock.read(topic, transactional_id)
         except KafkaException as error:
@@ -308,7 +308,7 @@ class Admin:
                 self._client = self._new_client()
 
     def _new_client(self) -> AdminCalls:
-        return made(self.clients.admin, {**self._options, "error_cb": self._note})
+        return made(self.clients.admin, {**self._options, "error_cb": self._seen})
 
     def _raw_result(self, future: Future[Result]) -> Result:
         if not self.clients.wait([future], self._try_s + 2 * _GRACE_S):
@@ -338,12 +338,8 @@ class Admin:
 
     def _unreachable(self, what: str) -> BrokerUnreachable:
         self._client.poll(0)  # serves error_cb, which tells why
-        last = f" Last seen: {self._seen[-1]}." if self._seen else ""
+        last = f" Last seen: {self._seen.what}." if self._seen.what else ""
         return BrokerUnreachable(
             f"No Kafka broker answered at {self._options['bootstrap.servers']} within {self._timeout_s:g} s ({what})."
             f"{last} Is it running, and is the address right (--bootstrap-servers or KAFKA_BOOTSTRAP_SERVERS)?"
         )
-
-    def _note(self, error: KafkaError) -> None:
-        if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._seen = [error.str()]

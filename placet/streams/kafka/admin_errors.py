@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError
 from placet.schemas.errors import SettingsError
 from placet.streams.errors import LogUnreachable
 
-__all__ = ["ABSENT", "TOO_OLD", "UNREACHABLE", "BrokerUnreachable", "UnknownTopic", "refusal"]
+__all__ = ["ABSENT", "TOO_OLD", "UNREACHABLE", "BrokerUnreachable", "LastSeen", "UnknownTopic", "refusal"]
 
 UNREACHABLE: Final = frozenset({
     KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE,
@@ -37,6 +37,25 @@ class BrokerUnreachable(LogUnreachable):
 
 class UnknownTopic(BrokerUnreachable):
     """The broker that was asked knows no such topic, or not yet. Reaction: ask again; in the end it is gone."""
+
+
+class LastSeen:
+    """Hears a client's errors, and keeps the last that says something.
+
+    It does not know who asks the client: both would hold each other until Python looks for such rings, and a gate
+    seldom does.
+
+    Attributes:
+        what: librdkafka's words, "" while there are none.
+    """
+
+    def __init__(self) -> None:
+        self.what = ""
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take note of an error."""
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self.what = error.str()
 
 
 def refusal(reason: KafkaError, what: str) -> SettingsError:

@@ -16,7 +16,8 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["LogReader", "close_quietly", "committed_positions", "reader_client"]
 
-_METADATA_TIMEOUT_S: Final = 10.0
+_METADATA_TRIES: Final = 3
+_METADATA_TRY_S: Final = 3.5
 _COMMITTED_TIMEOUT_S: Final = 2.0
 _NEW_RECORDS_MAX: Final = 1_000
 
@@ -29,13 +30,25 @@ def reader_client(clients: Clients, options: Mapping[str, object], topics: Itera
     """
     consumer = clients.consumer(options)
     try:
-        with kafka_errors_as(LogUnreachable, "metadata"):
-            for topic in topics:
-                consumer.list_topics(topic, _METADATA_TIMEOUT_S)
+        for topic in topics:
+            _learn(consumer, topic)
     except LogUnreachable:
         clients.spawn("close a reader", lambda: close_quietly(consumer))
         raise
     return consumer
+
+
+def _learn(consumer: ConsumerCalls, topic: str) -> None:
+    """Ask for a topic, several times: librdkafka asks one broker, and goes on asking it after it has stopped."""
+    for left in reversed(range(_METADATA_TRIES)):
+        try:
+            with kafka_errors_as(LogUnreachable, "metadata"):
+                consumer.list_topics(topic, _METADATA_TRY_S)
+        except LogUnreachable:
+            if not left:
+                raise
+        else:
+            return
 
 
 def close_quietly(consumer: ConsumerCalls) -> None:

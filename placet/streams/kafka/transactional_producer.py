@@ -53,6 +53,7 @@ _MIGRATED: Final = frozenset({
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
     KafkaError.STALE_MEMBER_EPOCH, KafkaError.FENCED_MEMBER_EPOCH,
 })  # fmt: skip
+_LOG_APPEND_TIME: Final = 2
 _HOPELESS: Final = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "grant WRITE on the transactional id",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant WRITE on the gate's topics",
@@ -197,9 +198,6 @@ class Transaction:
             ahead, behind = self._sent_ms - appended_at, appended_at - self._runtime.now_ms()
             self._skew_ms = max(self._skew_ms, max(ahead, 0) or -max(behind, 0), key=abs)
             self.stamped[key] = (appended_at, self._runtime.monotonic_s())
-
-
-_LOG_APPEND_TIME: Final = 2
 
 
 class TransactionalProducer:

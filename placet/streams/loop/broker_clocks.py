@@ -20,9 +20,10 @@ from placet.streams.records import ConsumerRecord, TopicPartition
 
 __all__ = ["BrokerClocks", "Stamps"]
 
-_DRIFT_MS: Final = 100
-"""More than two clocks drift apart within the time for which a measure counts."""
-_COUNTS_FOR_S: Final = 600.0
+_DRIFT_MS: Final = 50.0
+_DRIFT_MS_A_SECOND: Final = 0.5
+"""Clocks go wrong by less, and are set right no faster (NTP: 500 ppm)."""
+_COUNTS_FOR_S: Final = 1_200.0
 _LOOK_WITHIN_S: Final = 15.0
 """Between two looks that are further apart a leader may have gone and come back."""
 _EQUAL_LOOKS: Final = 2
@@ -100,20 +101,22 @@ class BrokerClocks:
         return self.skew_max_ms if self._slowest is None else 0
 
     def earliest_ms(self) -> int:
-        """Return a time, ms since the epoch: no leader stamps an earlier one from now on. It is not ahead of our clock."""
+        """Return a time, ms since the epoch, not ahead of our clock: no leader stamps an earlier one from now on."""
         if self._asked and all(answer.done() for answer in self._asked.values()):
             self._take()
         now_ms = self._now_ms()
         proven_ms = now_ms - self.skew_max_ms
         if self._slowest is None:
             return proven_ms
-        return min(now_ms, max(proven_ms, int(self._monotonic_s() * 1000 + self._slowest) - _DRIFT_MS))
+        return min(now_ms, max(proven_ms, int(self._monotonic_s() * 1000 + self._slowest)))
 
     def _take(self) -> None:
         asked, self._asked = self._asked, {}
         infos = {name: answer.result() for name, answer in asked.items() if answer.exception() is None}
         leaders = {
-            TopicPartition(name, number): leader for name, info in infos.items() for number, leader in enumerate(info.leaders)
+            TopicPartition(name, number): leader
+            for name, info in infos.items()
+            for number, leader in enumerate(info.leaders)
         }
         measured: dict[int, float] = {}
         for partition, ahead in self._heard_before.items():
@@ -140,5 +143,6 @@ class BrokerClocks:
                 ahead, at_s = self._ahead.get(broker, (0.0, float("-inf")))
                 if now_s - at_s > _COUNTS_FOR_S:
                     return None
+                ahead -= _DRIFT_MS + (now_s - at_s) * _DRIFT_MS_A_SECOND
                 slowest = ahead if slowest is None else min(slowest, ahead)
         return slowest

@@ -42,6 +42,7 @@ class Deciding:
         decided: what was decided, timers among it.
         taken: how many records.
         times: as they are after the last one.
+        overdue_ms: of each timer that fired, how long it was due by the gate's clock.
 
     Args:
         batch: of the transaction.
@@ -70,6 +71,7 @@ class Deciding:
         self.decided: list[DecidedInput] = []
         self.taken = 0
         self.times = times
+        self.overdue_ms: list[int] = []
         self._batch = batch
         self._rules = rules
         self._kinds = kinds
@@ -98,7 +100,7 @@ class Deciding:
                 then = self.times.at_least(record.timestamp)
                 try:
                     checked_input = checked if isinstance(checked, CheckedInput) else None
-                    if checked_input and (timers.armed or batch.armed) and self._must_wait(checked_input, record, then):
+                    if checked_input and (timers.armed or batch.armed) and self._must_wait(checked_input, record):
                         return
                     self._decide(record, checked, then)
                 except UnknownSchema as error:
@@ -108,38 +110,43 @@ class Deciding:
                 self.times = then
             come_up_for_air()
 
-    def timers(self, due_before: int, most: int) -> None:
+    def timers(self, due_before: int, most: int, bytes_max: int) -> None:
         """Fire the timers that are due earlier than a time, some of them.
 
         Args:
             due_before: nothing can come any more that was appended before it: log time moves on to it.
             most: of them.
+            bytes_max: none is begun once the batch has this size, but for the first one.
         """
-        for key, entity in self._timers.due(due_before, most):
+        for key, due, entity in self._timers.due(due_before, most):
+            if self.decided and self._batch.size_bytes >= bytes_max:
+                return
             entity_id = entity.decode()
             try:
-                while (due := first_due(self._batch.state(entity_id), due_before)) is not None:
+                while (timer := first_due(self._batch.state(entity_id), due + 1)) is not None:
                     self.times = self.times.at_least(due_before)
-                    self._fire(entity_id, entity, due[1])
+                    self._fire(entity_id, entity, timer[0], timer[1])
             except UnknownSchema as error:
                 self._asking.wait_for_state(_SWEEP, error)
                 return
             self._batch.put(key, None)  # one that a restore left behind is of no timer
             self._timers.went_past(key)
 
-    def _must_wait(self, checked: CheckedInput, record: ConsumerRecord, then: Times) -> bool:
+    def _must_wait(self, checked: CheckedInput, record: ConsumerRecord) -> bool:
         """Fire what was due before an input; tell whether one of it can't fire yet."""
         entity_id = checked.message.entity_id
         due = first_due(self._batch.state(entity_id), record.timestamp)
         while due is not None:
             if not self._timers.is_past(due[0]):
                 return True
-            self.times = then
-            self._fire(entity_id, entity_id.encode(), due[1])
+            # What is read in all partitions may be less than the input's time: log time passes none that waits there.
+            self.times = self.times.at_least(min(self._timers.read_past, record.timestamp))
+            self._fire(entity_id, entity_id.encode(), due[0], due[1])
             due = first_due(self._batch.state(entity_id), record.timestamp)
         return False
 
-    def _fire(self, entity_id: str, entity: bytes, name: str) -> None:
+    def _fire(self, entity_id: str, entity: bytes, due: int, name: str) -> None:
+        self.overdue_ms.append(max(0, self.times.decided_at - due))
         at = self._coordinates("", -1, self.times)
         verdict = fire(self._rules, self._batch, entity_id, name, self.times)
         outputs = outputs_of(consequences(verdict, at), verdict.after, entity)

@@ -39,7 +39,8 @@ class DueTimers:
         self.next_due = NEVER
         self.waits_past = 0
         self._store = store
-        self._read_past = dict.fromkeys(topics, 0)
+        self._polled = dict.fromkeys(topics, 0)
+        self._asked = dict.fromkeys(topics, (0, 0))
         self._cursor = self._seen = _FIRST
 
     def begin(self) -> None:
@@ -50,16 +51,27 @@ class DueTimers:
     def polled(self, records: Iterable[ConsumerRecord]) -> None:
         """Take note of how far the partitions are read, per topic in order."""
         for record in records:
-            self._read_past[record.topic] = max(self._read_past[record.topic], record.timestamp)
+            self._polled[record.topic] = max(self._polled[record.topic], record.timestamp)
 
-    def read_to_end(self, topic: str, at_ms: int) -> None:
-        """Take note that nothing was left to read in a partition at a time: no input that is still to come is older."""
-        self._read_past[topic] = max(self._read_past[topic], at_ms)
+    def read_to_end(self, topic: str, at_ms: int, slack_ms: int) -> None:
+        """Take note that nothing was left to read in a partition: no input that is still to come is older than a time.
+
+        Args:
+            topic: of the partition.
+            at_ms: the time, ms since the epoch.
+            slack_ms: how far it was behind this machine's clock, where only that was known.
+        """
+        self._asked[topic] = max(self._asked[topic], (at_ms, slack_ms))
+
+    def begin_at(self, clock_ms: int) -> None:
+        """Forget what a clock told that was ahead, and is set right since: a commit proves that it is right now."""
+        for topic, (at_ms, slack_ms) in self._asked.items():
+            self._asked[topic] = (min(at_ms, clock_ms - slack_ms), slack_ms)
 
     @property
     def read_past(self) -> int:
         """How far all input partitions are read, ms since the epoch: what is due earlier may fire."""
-        return min(self._read_past.values())
+        return min(max(polled, self._asked[topic][0]) for topic, polled in self._polled.items())
 
     def is_past(self, due: int) -> bool:
         """Tell whether a timer may fire; else its entity's input waits for that."""
@@ -80,13 +92,13 @@ class DueTimers:
         """Tell whether something fires, or an input waits no longer, if the partitions are read to their ends now."""
         return self.next_due < at_ms or (self.must_wait and self.waits_past < at_ms)
 
-    def due(self, before: int, most: int) -> Iterator[tuple[bytes, bytes]]:
-        """Give key and entity of what is due earlier than a time, in order."""
+    def due(self, before: int, most: int) -> Iterator[tuple[bytes, int, bytes]]:
+        """Give key, time and entity of what is due earlier than a time, in order."""
         for key, _ in self._store.scan(_FIRST, self._cursor, most):
             due, entity = layout.due_of(key)
             if due >= before:
                 break
-            yield key, entity
+            yield key, due, entity
 
     def went_past(self, key: bytes) -> None:
         """Take note that the transaction takes a key away."""
@@ -105,7 +117,8 @@ class DueTimers:
     def discard(self) -> None:
         """Forget what an aborted transaction did, and what was polled."""
         self._seen, self.waits_past = self._cursor, 0
-        self._read_past = dict.fromkeys(self._read_past, 0)
+        self._polled = dict.fromkeys(self._polled, 0)
+        self._asked = dict.fromkeys(self._asked, (0, 0))
 
     def _look(self) -> None:
         found = self._store.scan(_FIRST, self._cursor, 1) if self.armed else []

@@ -103,7 +103,7 @@ class IdleQuestion:
         Raises:
             TaskCorrupted: a task's store is damaged.
         """
-        if any(task.timers.armed for task in tasks):
+        if any(task.rules.machine.arming for task in tasks):
             self.clocks.look(partition for task in tasks for partition in _positions(task))
         self._asked = {}
         self._asked_s = {task.task_id: self._asked_s.get(task.task_id, 0.0) for task in tasks}
@@ -158,7 +158,7 @@ class IdleQuestion:
             ends = {partition: one.read_to() for partition, one in asked.of.items()}
             read = [at for at, end in ends.items() if end is not None and reached(at, positions[at]) >= end]
             for partition in read:
-                task.timers.read_to_end(partition.topic, asked.at_ms)
+                task.timers.read_to_end(partition.topic, asked.at_ms, asked.slack_ms)
             if len(read) == len(positions) and not task.left:
                 self._idle[task.task_id] = asked
         return self._idle.keys()

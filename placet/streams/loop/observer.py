@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from placet.streams.loop.task import Counts
+from placet.streams.topology import TaskId
 
 __all__ = ["Observer"]
 
@@ -13,8 +14,10 @@ __all__ = ["Observer"]
 class Observer(Protocol):
     """Who is told what happens: metrics and log. Called once per batch or less, never per record."""
 
-    def decided(self, entity: str, partition: int, counts: Counts, end_to_end_s: float) -> None:
-        """A task's batch was committed."""
+    def decided(
+        self, entity: str, partition: int, counts: Counts, end_to_end_s: float, overdue_ms: Sequence[int]
+    ) -> None:
+        """A task's batch was committed; `overdue_ms`: of each timer among it, how long it was due."""
 
     def transaction(self, result: str, duration_s: float) -> None:
         """A transaction ended: committed, aborted or migrated."""
@@ -31,6 +34,9 @@ class Observer(Protocol):
 
     def lag(self, records: Mapping[tuple[str, int], int]) -> None:
         """How many inputs wait, by topic and partition."""
+
+    def next_due(self, at_ms: Mapping[TaskId, int]) -> None:
+        """When the next timer is due, ms since the epoch, of each task that has any."""
 
     def event(self, name: str, **details: object) -> None:
         """Something that an operator wants to read about. From any thread."""

@@ -129,7 +129,7 @@ class RulesInForce:
         try:
             why = _of_a_later_ladder(published)
             if not why:
-                self._make_rules(parse_definition(published.document))
+                self._make_rules(parse_definition(published.document, ""))
         except (DefinitionError, SettingsError) as error:
             return str(error)
         return why

@@ -68,6 +68,7 @@ class Task:
         asking: whether others have to be asked for a schema before the first of these is decided.
         counts: what the last batch decided.
         oldest_at: log time of the oldest input of the last batch, ms since the epoch; its clock where it had none.
+        overdue_ms: of each timer of the last batch, how long it was due.
         cleaned_ms: when its store was last told to clean its disk, ms since the epoch.
 
     Args:
@@ -95,6 +96,7 @@ class Task:
         self.positions: dict[str, int] = {}
         self.counts: Counts = Counter()
         self.oldest_at = self.cleaned_ms = 0
+        self.overdue_ms: list[int] = []
         self._dead_letters = dead_letters
         self._place = Place(task_id.partition, partitions)
         self._changelog = TopicPartition(topics.changelog, task_id.partition)
@@ -167,8 +169,9 @@ class Task:
         if not ordered:
             times = times.at_least(idle_ms)
         elif ordered[0].timestamp > log_time_max:
-            self._hold(ordered[0], clock_ms)
+            self._hold(ordered[0], clock_ms, log_time_max)
         if self.timers.armed or rules.machine.arming:
+            self.timers.begin_at(clock_ms)
             self.timers.polled(records)
         deciding = Deciding(
             batch, rules, self._kinds, self._place, self.asking, self.timers, times, self._task_epoch, sequence
@@ -177,8 +180,8 @@ class Task:
         self._batch_left = left = ordered[deciding.taken :]
         if self.timers.armed:
             read_past = self.timers.read_past
-            deciding.timers(min(read_past, left[0].timestamp) if left else read_past, _TIMERS_MAX)
-        decided, times = deciding.decided, deciding.times
+            deciding.timers(min(read_past, left[0].timestamp) if left else read_past, _TIMERS_MAX, bytes_max)
+        decided, times, self.overdue_ms = deciding.decided, deciding.times, deciding.overdue_ms
         self.oldest_at = min((record.timestamp for record in ordered[: deciding.taken]), default=clock_ms)
         for begin in range(0, len(decided), AT_ONCE):
             self._send(batch, decided[begin : begin + AT_ONCE])
@@ -208,7 +211,7 @@ class Task:
             batch.put(layout.WINDOWS, layout.dump_windows(kept))
         return Times(times.log_time, times.decided_at, {window.name: window.since for window in kept})
 
-    def _hold(self, record: ConsumerRecord, clock_ms: int) -> None:
+    def _hold(self, record: ConsumerRecord, clock_ms: int, log_time_max: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
         self._holds = (record.topic, record.offset)
         if self._held == self._holds:
@@ -217,7 +220,8 @@ class Task:
             raise TaskStopped(
                 self.task_id,
                 f"{where} was appended {ahead_s} s ahead of this machine's clock, which agrees with the broker's now: "
-                "decided, it would make later inputs TOO_LATE. Nothing is lost: start a gate again when it is past.",
+                "decided, it would make later inputs TOO_LATE. Nothing is lost: the task goes on when that is past.",
+                clock_ms + record.timestamp - log_time_max,
             )
 
     def committed(self, written: Mapping[str, int]) -> None:

@@ -14,8 +14,10 @@ from typing import Final, NamedTuple
 from placet.schemas.errors import PlacetError
 from placet.streams.errors import FatalError, TaskCorrupted, TaskStopped
 from placet.streams.kafka.transactional_producer import Transaction
+from placet.streams.loop.due_timers import NEVER
 from placet.streams.loop.task import Task
 from placet.streams.records import ConsumerRecord, ProducerRecord, TopicPartition
+from placet.streams.recovery.steps import Restored
 from placet.streams.state.state_dir import LOOKS_PER_RETENTION
 from placet.streams.state.store import StoreDamaged
 from placet.streams.topology import TaskId
@@ -27,6 +29,8 @@ __all__ = [
     "clean",
     "lanes_of",
     "needs_housekeeping",
+    "next_due",
+    "open_task",
     "phases_of",
     "positions_of",
     "process",
@@ -101,6 +105,16 @@ class Moment(NamedTuple):
     clock_ms: int
     log_time_max: int = sys.maxsize
     idle_ms: Mapping[TaskId, int] = MappingProxyType({})
+
+
+def open_task(task: Task, restored: Restored) -> None:
+    """Let a task start from what its restore found.
+
+    Raises:
+        TaskCorrupted: its store is damaged.
+    """
+    with _damage_of(task):
+        task.open(restored.last, restored.positions, restored.genesis)
 
 
 def process(task: Task, records: list[ConsumerRecord], now: Moment, bytes_max: int) -> Iterable[ProducerRecord]:
@@ -178,6 +192,11 @@ def positions_of(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
 def all_positions(tasks: Iterable[Task]) -> dict[TopicPartition, int]:
     """Return the next position of every input partition of the tasks, as committed."""
     return {TopicPartition(topic, task.task_id.partition): at for task in tasks for topic, at in task.positions.items()}
+
+
+def next_due(tasks: Iterable[Task]) -> dict[TaskId, int]:
+    """Return when the next timer may be due, ms since the epoch, of each task that has any."""
+    return {task.task_id: task.timers.next_due for task in tasks if task.timers.next_due != NEVER}
 
 
 def phases_of(

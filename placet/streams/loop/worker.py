@@ -7,6 +7,7 @@ callbacks have nothing to commit; they only take notes, and `_follow_assignment`
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from placet.schemas.errors import PlacetError
@@ -100,7 +101,7 @@ class Worker:
         self._retention_ms, self._bytes_max = retention_ms, bytes_max
         self.tasks: dict[TaskId, Task] = {}
         self._restoring: dict[TaskId, tuple[Job, float]] = {}
-        self._stopped: set[TaskId] = set()
+        self._stopped: dict[TaskId, float] = {}  # with the time at which each is begun again
         self._housekeeping_at_s = 0.0
         self._back_off = BackOff(stopping.wait, runtime.monotonic_s)
 
@@ -181,9 +182,9 @@ class Worker:
         revoked = {self.rules.task_of(partition) for partition in self._consumer.take_revoked()}
         for task_id in sorted(revoked):
             self._close_task(task_id)
-        for task_id in sorted(
-            self.rules.complete(self._consumer.assigned) - self.tasks.keys() - self._restoring.keys() - self._stopped
-        ):
+        now_ms = self._now_ms()
+        known = {*self.tasks, *self._restoring, *(one for one, at_ms in self._stopped.items() if now_ms < at_ms)}
+        for task_id in sorted(self.rules.complete(self._consumer.assigned) - known):
             self._restore(task_id, None)
         self._start_restored()
         self._stop_unreadable()
@@ -195,11 +196,11 @@ class Worker:
         if self._monotonic_s() >= self._housekeeping_at_s:
             self._housekeeping_at_s = self._monotonic_s() + _HOUSEKEEPING_EVERY_S
             self._observer.lag(self._consumer.lag(task_calls.all_positions(self.tasks.values())))
+            self._observer.next_due(task_calls.next_due(self.tasks.values()))
             task_calls.clean(self.tasks.values(), self._now_ms(), self._retention_ms)
             self._idle.ask(self.tasks.values())
         self._idle.ask_in_time(deciding.values())
-        idle = self._idle.take_idle(deciding.values(), self._consumer.reached)
-        return task_calls.ready(work, deciding, idle)
+        return task_calls.ready(work, deciding, self._idle.take_idle(deciding.values(), self._consumer.reached))
 
     def _ask_for_schemas(self) -> None:
         """Let tasks wait whose next input is of an unknown schema, and go on once whoever may know it was asked."""
@@ -229,6 +230,7 @@ class Worker:
                 raise TaskStopped(task.task_id, why)
 
     def _restore(self, task_id: TaskId, store: StateStore | None, damage: str = "") -> None:
+        self._stopped.pop(task_id, None)
         job = Job(task_id, self.rules.entity_types[task_id.entity], store, damage)
         self._restoring[task_id] = (job, self._monotonic_s())
         self._restorer.submit(job)
@@ -252,8 +254,8 @@ class Worker:
                 continue
             kind = self.rules.entity_types[task_id.entity]
             task = Task(task_id, kind.topics, dead_letters_topic(kind.app), kind.rules, result.store, kind.partitions)
-            task.open(result.restored.last, result.restored.positions, result.restored.genesis)
             self.tasks[task_id] = task
+            task_calls.open_task(task, result.restored)
             self._idle.clocks.forget()
             self._flow(task)
             self._observer.restored(
@@ -271,7 +273,7 @@ class Worker:
         task = self.tasks.pop(task_id, None)
         if task is not None:
             task.close()
-        self._stopped.discard(task_id)
+        self._stopped.pop(task_id, None)
         self._show_tasks()
 
     def _restore_all(self, error: TransactionAborted) -> None:
@@ -289,7 +291,7 @@ class Worker:
         task = self.tasks.pop(error.task)
         self._consumer.pause(self.rules.inputs_of(error.task))
         task.close()
-        self._name_stopped(error.task, str(error))
+        self._name_stopped(error.task, str(error), error.goes_on_ms)
         self._read_again()
 
     def _rebuild(self, error: TaskCorrupted) -> None:
@@ -306,8 +308,8 @@ class Worker:
             task.discard()
             self._flow(task)
 
-    def _name_stopped(self, task_id: TaskId, why: str) -> None:
-        self._stopped.add(task_id)
+    def _name_stopped(self, task_id: TaskId, why: str, goes_on_ms: float = inf) -> None:
+        self._stopped[task_id] = goes_on_ms
         self._observer.event("task stopped", task=str(task_id), why=why)
         self._show_tasks()
 
@@ -332,8 +334,8 @@ class Worker:
         self._back_off.succeeded()
         self._observer.transaction("committed", duration_s)
         for task, _ in ready:
-            waited_ms = clock_ms - task.oldest_at
-            self._observer.decided(*task.task_id, task.counts, max(0.0, waited_ms / 1000 + duration_s))
+            waited_s = max(0.0, (clock_ms - task.oldest_at) / 1000 + duration_s)
+            self._observer.decided(*task.task_id, task.counts, waited_s, task.overdue_ms)
 
     def _show_tasks(self) -> None:
         waiting = self._unknown.waiting if self._unknown.why else ()

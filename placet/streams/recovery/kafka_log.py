@@ -103,10 +103,15 @@ class KafkaRestoreLog:
         self._reader.poll()
 
     def close(self) -> None:
-        """See `RestoreLog`. In a thread of its own: closing can block (confluent-kafka-python #1667)."""
+        """See `RestoreLog`. In a thread of its own: closing can block (confluent-kafka-python #1667).
+
+        It is closed when no restore runs any more. They have freed what they read and the buffers by which the stores
+        were filled, up to 80 MiB of two partitions, and the allocator would keep it for more of the same.
+        """
         self._group.close()
         self._runtime.spawn("close a restore's clients", self._close)
 
     def _close(self) -> None:
         self._reader.close()
         self._admin.close()
+        self._runtime.give_back_memory()

@@ -95,10 +95,12 @@ def _take_disarmed(remembered: Remembered, entry: Disarmed, ledger_key: bytes) -
     state = remembered.state(entity)
     timer = (state.armed or {}).get(entry.name)
     is_armed = state.incarnation == entry.incarnation and timer is not None and timer.version == entry.armed
+    key = layout.ledger_index_key(ledger_key)
     if is_armed:
         remembered.put_state(entity, state.disarmed(entry.name))
-    needed = layout.dump_needed_by(state.version if is_armed else 0)
-    layout.remember(remembered.writes, layout.ledger_index_key(ledger_key), needed)
+        layout.remember(remembered.writes, key, layout.dump_needed_by(state.version))
+    elif remembered.get(key) is None:  # else an earlier restore, which was given up, has taken it in already
+        layout.remember(remembered.writes, key, layout.dump_needed_by(0))
 
 
 def _take_counted(remembered: Remembered, entry: Counted, ledger_key: bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -23,7 +23,7 @@ from placet.streams.settings import Settings
 from placet.streams.telemetry.build import installed_version, kind_of_build
 from placet.streams.telemetry.endpoint import Endpoint
 from placet.streams.telemetry.log import get_logger
-from placet.streams.topology import entity_topics
+from placet.streams.topology import TaskId, entity_topics
 
 __all__ = ["METRICS", "Metric", "Metrics"]
 
@@ -50,6 +50,11 @@ METRICS = (
            "Inputs that did not decode; their bytes are in the dead letters."),
     Metric("placet_decision_latency_seconds", "histogram", ("entity",), "seconds",
            "From the log time of a batch's oldest input to the commit; one observation for each batch."),
+    Metric("placet_timer_overdue_seconds", "histogram", ("entity",), "seconds",
+           "How long timers were due when they fired, by the gate's clock; one observation for each timer."),
+    Metric("placet_timer_next_due_timestamp_seconds", "gauge", ("entity", "partition"), "seconds",
+           "When the next timer of a task of this gate is due, in seconds since the epoch, looked up every 5 s; absent "
+           "where none waits. A time long past says that timers can't fire."),
     Metric("placet_transactions_total", "counter", ("result",), "transactions",
            "Transactions by how they ended: committed, aborted, migrated (the group moved on while one was open)."),
     Metric("placet_transaction_duration_seconds", "histogram", (), "seconds",
@@ -93,6 +98,7 @@ METRICS = (
 _FINE_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10)
 _BUCKETS_S = {
     "placet_decision_latency_seconds": (*_FINE_S, 30, 60, 300, 3600),
+    "placet_timer_overdue_seconds": (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400),
     "placet_transaction_duration_seconds": _FINE_S,
     "placet_restore_duration_seconds": (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
 }
@@ -196,20 +202,35 @@ class Metrics:
         gauge.labels(*labels).set(1)
 
     def decided(
-        self, entity: str, partition: int, counts: Mapping[tuple[Kind, Outcome, Reason], int], end_to_end_s: float
+        self,
+        entity: str,
+        partition: int,
+        counts: Mapping[tuple[Kind, Outcome, Reason], int],
+        end_to_end_s: float,
+        overdue_ms: Sequence[int] = (),
     ) -> None:
         """A task's batch was committed, `end_to_end_s` after its oldest input was appended to the log."""
-        topics = entity_topics(self._settings.app, entity)
+        names = entity_topics(self._settings.app, entity)
+        topics = {Kind.SIGNAL: names.signals, Kind.PROPOSAL: names.proposals}
         for (kind, outcome, reason), count in counts.items():
             self._count("placet_decisions_total", entity, kind.name, outcome.name, reason.name, by=count)
-            topic = topics.signals if kind is Kind.SIGNAL else topics.proposals
-            self._count("placet_records_processed_total", topic, str(partition), by=count)
+            if kind in topics:
+                self._count("placet_records_processed_total", topics[kind], str(partition), by=count)
             if reason in _DID_NOT_DECODE:
                 self._count("placet_dead_letters_total", entity, reason.name, by=count)
             if kind is Kind.SIGNAL and outcome is Outcome.REFUSED and reason not in _NO_ALARM:
                 self._count("placet_refused_facts_total", entity, reason.name, by=count)
-        if counts:
+        if any(kind in topics for kind, _, _ in counts):
             self._histograms["placet_decision_latency_seconds"].labels(entity).observe(end_to_end_s)
+        if overdue_ms:
+            overdue = self._histograms["placet_timer_overdue_seconds"].labels(entity)
+            for one_ms in overdue_ms:
+                overdue.observe(one_ms / 1000)
+
+    def next_due(self, at_ms: Mapping[TaskId, int]) -> None:
+        """When the next timer is due, of each task that has any."""
+        due_s: dict[_Labels, float] = {(task.entity, str(task.partition)): due / 1000 for task, due in at_ms.items()}
+        self._show("placet_timer_next_due_timestamp_seconds", due_s)
 
     def transaction(self, result: str, duration_s: float) -> None:
         """A transaction ended: committed, aborted or migrated."""
