@@ -15,6 +15,7 @@ from placet.processors.refusal import Refusal
 from placet.processors.timers import armed_after
 from placet.processors.windows import counts_after
 from placet.schemas.decision import Reason
+from placet.schemas.ledger import KeptWindow
 from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind, Value
 from placet.schemas.state import ABSENT, EVERY_FIELD, EntityState
@@ -36,6 +37,7 @@ def evolve(
     transition: Transition,
     scope: Scope,
     checked: CheckedInput,
+    kept: dict[str, KeptWindow],
     log_time: int,
 ) -> EntityState | Refusal:
     """Return the state after a transition, or why there is none.
@@ -46,7 +48,8 @@ def evolve(
         transition: the one whose guard holds.
         scope: what its expressions see; `scope.fields` are the old fields, complete.
         checked: the input.
-        log_time: its log time, ms.
+        kept: the windows that the task keeps, by name.
+        log_time: the input's, ms.
 
     Returns:
         A new state with version + 1 where status or fields changed; one of the same version where only `applied`
@@ -71,7 +74,7 @@ def evolve(
     applied = _applied_after(state, checked, version, log_time)
     counts = state.counts
     if checked.rule.is_counted or (changed and counts is not None):
-        counts = counts_after(machine.windows, counts, checked.message, log_time)
+        counts = counts_after(machine.windows, counts, checked.message, kept, log_time)
     if changed:
         versions = {**state.field_versions, **dict.fromkeys(changed, version)}
         incarnation = state.incarnation

@@ -15,6 +15,7 @@ from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, 
 from placet.processors.refusal import Refusal
 from placet.processors.windows import KEPT_ALWAYS, NO_VALUES, first_limit_broken, values_of
 from placet.schemas.decision import Conflict, Decision, Fired, First, Outcome, Reason
+from placet.schemas.ledger import KeptWindow
 from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import EVERY_FIELD, EntityState
@@ -52,17 +53,17 @@ class Times:
     Attributes:
         log_time: the broker's append time of the input, made monotone per task.
         decided_at: the gate's clock, read once for the whole batch, made monotone too.
-        since: the log time from which on the task keeps each window, by name.
+        kept: the windows that the task keeps, by name.
     """
 
-    def __init__(self, log_time: int, decided_at: int, since: dict[str, int] = KEPT_ALWAYS) -> None:
+    def __init__(self, log_time: int, decided_at: int, kept: dict[str, KeptWindow] = KEPT_ALWAYS) -> None:
         self.log_time = log_time
         self.decided_at = decided_at
-        self.since = since
+        self.kept = kept
 
     def at_least(self, log_time: int) -> Times:
         """Return the times of an input with this append time: log time never steps back."""
-        return self if log_time <= self.log_time else Times(log_time, self.decided_at, self.since)
+        return self if log_time <= self.log_time else Times(log_time, self.decided_at, self.kept)
 
 
 def refuse_undecoded(
@@ -115,7 +116,7 @@ def _judged(
             return refusal
     if rule.limits:
         scope = _scope(machine, state, message, times)
-        refusal = first_limit_broken(rule.limits, state.counts, times.since, scope, log_time)
+        refusal = first_limit_broken(rule.limits, state.counts, times.kept, scope, log_time)
         if refusal is not None:
             return refusal
     newer = _newer(rule, state, message) if rule.asks_for_late else None
@@ -167,7 +168,7 @@ def _moved(
     transition = _first_that_holds(transitions, scope)
     if isinstance(transition, Refusal):
         return transition
-    return evolve(machine, state, transition, scope, checked, times.log_time)
+    return evolve(machine, state, transition, scope, checked, times.kept, times.log_time)
 
 
 def _scope(machine: Machine, state: EntityState, message: Message, times: Times) -> Scope:
@@ -184,7 +185,7 @@ def _scope(machine: Machine, state: EntityState, message: Message, times: Times)
         message.event_time,
         times.decided_at,
         message.proposer,
-        values_of(windows, state.counts, message.proposer, times.log_time) if windows else NO_VALUES,
+        values_of(windows, state.counts, message.proposer, times.kept, times.log_time) if windows else NO_VALUES,
     )
 
 

@@ -113,18 +113,19 @@ class Replay:
         self._states[entity_id] = verdict.after
         return self._taken_in(verdict, at, rules.machine.horizon_ms)
 
-    def keep_windows(self, rules: Rules, begin: int) -> bool:
+    def keep_windows(self, rules: Rules, begin: int, memory_since: int) -> bool:
         """Keep the windows of the rules in force from now on; tell whether they are others than before.
 
         Args:
             rules: of the next transaction.
             begin: the earliest log time that is not decided yet.
+            memory_since: of the ledger's genesis, in the first transaction.
         """
-        before, self.windows = self.windows, windows_kept(rules.machine.windows, self.windows, begin)
+        before, self.windows = self.windows, windows_kept(rules.machine.windows, self.windows, begin, memory_since)
         return self.windows != before
 
     def _times(self, at: Coordinates) -> Times:
-        return Times(at.log_time, at.decided_at, {window.name: window.since for window in self.windows})
+        return Times(at.log_time, at.decided_at, {window.name: window for window in self.windows})
 
     def armed(self, entity_id: str, name: str, fired: Fired) -> Armed | None:
         """Return the timer that a decision names, if it is armed."""

@@ -52,12 +52,16 @@ class Genesis(msgspec.Struct, frozen=True, gc=False):
 
 
 class KeptWindow(NamedTuple):
-    """One window of the rules: what it counts, for how long, and the log time from which on all of it is there."""
+    """One window of the rules: what it counts, and for how long.
+
+    It counts what was accepted from the log time `since` on; from `complete_since` on that is all there was.
+    """
 
     name: str
     what: str
     within_ms: int
     since: int
+    complete_since: int
 
 
 class Windows(msgspec.Struct, frozen=True, gc=False):

@@ -141,10 +141,10 @@ class TaskCheck:
             if recorded is not None:
                 replay.adopt_entry(recorded.entry)
             elif in_force is not None:
-                replay.keep_windows(in_force, log_time + 1)
+                replay.keep_windows(in_force, log_time + 1, 0)
             return
         since = [found.entry.memory_since for found in transaction.entries if isinstance(found.entry, Genesis)]
-        others = replay.keep_windows(in_force, max(log_time + 1, *since, 0))
+        others = replay.keep_windows(in_force, log_time + 1, max([*since, 0]))
         if recorded is not None and isinstance(recorded.entry, Windows):
             if not others or recorded.entry.windows != replay.windows:
                 wanted = shown(replay.windows) if others else "nothing, as they are those of before"

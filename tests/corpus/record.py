@@ -343,6 +343,17 @@ def windows() -> Recording:
     driver.advance(minutes=3)
     driver.restart()
     asks("alert", Reason.NONE)  # what was seen has left the window at this very moment
+    for number in range(2):
+        driver.signal("a-1", "seen", signal_id=f"s-5-{number}")
+    asks("alert", Reason.RATE_LIMITED)
+    lacking = other.replace(", limits: window.alerts < 2", "").replace("  alerts: {count: seen, within: 3m}\n", "")
+    driver.restart(parse_definition(lacking.replace("version: 2", "version: 3")))
+    driver.signal("a-2", "seen", signal_id="s-5-3")
+    again = other.replace("version: 2", "version: 4").replace("seen, within: 3m", "seen, within: 3m, start: empty")
+    driver.restart(parse_definition(again))
+    asks("alert", Reason.NONE)  # it begins anew, though nothing has changed the entity since
+    driver.restart(parse_definition(again.replace("version: 4", "version: 5").replace("3m, start: empty", "4m")))
+    asks("alert", Reason.RATE_LIMITED)  # it reaches back further than it was kept
     driver.signal("a-1", "closed", signal_id="s-6")
     driver.advance(minutes=12)  # all is forgotten
     driver.restart()

@@ -271,7 +271,7 @@ LEDGER: dict[str, LedgerEntry] = {
     "disarmed": Disarmed("parcel-7", T - 5, "late", 18, 4, 70_000),
 }
 LEDGER_WINDOWS: dict[str, LedgerEntry] = {
-    "windows": Windows((KeptWindow("scans_1h", "count scanned by proposer", 3_600_000, T - 9),), 4, 70_000),
+    "windows": Windows((KeptWindow("scans_1h", "count scanned by proposer", 3_600_000, T - 9, T - 8),), 4, 70_000),
     "counted": Counted(
         "parcel-7",
         T - 5,

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from placet.cli.shared import decision_form
+from placet.client import Snapshot
+from placet.client.compose import Composer
+from placet.client.explain_text import detail_of
+from placet.client.past import iso
 from placet.definitions import parse_definition, problems_of
 from placet.processors.machine import compile_problems
 from placet.processors.windows import COUNTED_MAX, PROPOSERS_MAX
+from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.inputs import made_message
 from placet.schemas.decision import Decision, Outcome, Reason, Retry
 from placet.schemas.definition.diff import differences
@@ -15,11 +23,18 @@ from placet.schemas.ledger import Counted, Windows
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN
 from placet.streams.records import ConsumerRecord, TopicPartition
+from placet.streams.recovery.steps import Restoration
+from placet.streams.state import layout
+from placet.streams.state.store import MemoryStore
+from placet.streams.topology import TaskId
 from placet.testing import TestDriver
 from tests.corpus.check import verified
 from tests.corpus.record import recorded_of
+from tests.corpus.recording import Recording
+from tests.memory_log import restore_at_once
 
 HOUR_MS = 3_600_000
+EXAMPLES = Path(__file__).parents[2] / "placet/schemas/examples"
 
 ACCOUNT = """
 entity: account
@@ -109,7 +124,50 @@ def test_a_repeat_does_not_count_and_is_told_so_though_the_limit_is_reached() ->
 def test_a_limit_that_holds_at_no_time_says_so() -> None:
     refused = ask(opened(), "refund", minor=501)
     assert refused.reason is Reason.RATE_LIMITED
-    assert refused.detail.endswith("window.spent_24h is 0; nothing is counted: it holds at no time")
+    assert refused.detail.endswith("window.spent_24h is 0; nothing is counted that could leave")
+
+
+def test_a_decision_says_until_when_by_its_own_and_people_read_it_as_a_time() -> None:
+    driver = opened()
+    ask(driver)
+    ask(driver)
+    refused = ask(driver)
+    assert refused.not_before == driver.now_ms + HOUR_MS
+    assert decision_form(refused)["not_before"] == driver.now_ms + HOUR_MS
+    assert detail_of(refused).endswith(f"window.alerts_1h is 2; not before {iso(driver.now_ms + HOUR_MS)}")
+    assert ask(driver, "refund", minor=501).not_before is None
+    assert driver.decisions[0].not_before is None
+
+
+def test_a_client_foresees_what_changes_tell() -> None:
+    driver, rules = opened(), parse_definition(ACCOUNT)
+    composer = Composer(rules, Codec(rules), "ann")
+    ask(driver, "refund", minor=400, proposer="ann")
+    record = driver.log.records(TopicPartition(driver.topics.changelog, 0))[-1]
+    seen = Snapshot.from_record(driver.codec, b"a", record.value, record.headers)
+    for minor, reason in ((100, Reason.NONE), (101, Reason.RATE_LIMITED)):
+        assert composer.would_accept(seen, "refund", {"minor": minor}, driver.now_ms).reason is reason
+    foreseen = composer.would_accept(seen, "refund", {"minor": 101}, driver.now_ms)
+    assert foreseen.detail == ask(driver, "refund", minor=101, proposer="ann").detail
+
+
+def test_a_sum_of_more_than_64_bits_refuses_what_reads_it() -> None:
+    """It must not stop the partition, as a value that can't be written does."""
+    text = ACCOUNT.replace("seen: {from: [", "big: {payload: {minor: long}, from: open}\n  seen: {from: [").replace(
+        "thawed: {from", "kept: {from: open, set: {spent: window.big_1h}}\n  thawed: {from"
+    ).replace("window.alerts_1h < 2", "window.big_1h < 2")  # fmt: skip
+    driver = opened(text + "  big_1h: {sum: big.minor, within: 1h}\n")
+    for number in range(3):
+        driver.signal("a", "big", {"minor": 2**63 - 1}, signal_id=f"b-{number}")
+    kept = driver.signal("a", "kept", signal_id="s-2")
+    assert (kept.reason, kept.detail) == (
+        Reason.GUARD_ERROR, "value of `spent`: expected long, got 27670116110564327421",
+    )  # fmt: skip
+    assert ask(driver).reason is Reason.GUARD_ERROR
+    driver.restart()
+    assert ask(driver).reason is Reason.GUARD_ERROR
+    driver.advance(hours=1)
+    assert ask(driver).outcome is Outcome.ACCEPTED
 
 
 def test_a_limit_that_can_not_be_evaluated_refuses() -> None:
@@ -177,6 +235,22 @@ def test_a_counted_entry_of_the_ledger_is_deleted_though_the_entity_lives() -> N
     assert [one.value is None for one in ledger_of(driver, b"counted/a")] == [False, True]
     driver.restart()
     assert ask(driver).outcome is Outcome.ACCEPTED
+
+
+def test_the_wearable_calls_people_five_times_an_hour_and_then_the_timer_does() -> None:
+    driver = TestDriver.from_file(EXAMPLES / "wearable.yaml")
+    driver.signal("watch-1", "device_paired", signal_id="s-1")
+    for episode in range(1, 7):
+        driver.advance(seconds=10)
+        driver.signal("watch-1", "heart_rate", {"bpm": 180}, signal_id=f"h-{episode}")
+        said = {"episode": episode, "responder": "doctor", "summary": "180 at rest"}
+        answer = driver.propose("watch-1", "escalate", said, proposal_id=f"p-{episode}")
+        if answer.reason is Reason.NONE:
+            driver.signal("watch-1", "all_clear", {"by": "nurse"}, signal_id=f"c-{episode}")
+    assert (episode, answer.reason, answer.retry) == (6, Reason.RATE_LIMITED, Retry.LATER)
+    driver.advance("31s")
+    state = driver.read("watch-1")
+    assert (state.status, state.fields["responder"]) == ("escalated", "caregiver")
 
 
 # Guards, values, timers -----------------------------------------------------------------------------------------------
@@ -289,6 +363,98 @@ def test_what_was_counted_by_other_rules_does_not_count() -> None:
     assert not verified(recorded_of(driver), 0).findings
 
 
+def test_a_window_that_comes_back_has_counted_nothing_though_states_hold_it_still() -> None:
+    driver = opened(ACCOUNT.replace("alert: {", "alert: {set: {asked: window.alerts_1h}, "))
+    ask(driver)
+    ask(driver)
+    assert (driver.read("a").counts or {})["count alert"], "nothing has changed it since"
+    driver.restart(parse_definition(BEFORE.replace("version: 1", "version: 2")))
+    driver.signal("b", "opened", signal_id="s-2")
+    empty = "count: alert, within: 1h, start: empty"
+    driver.restart(
+        parse_definition(SECOND.replace("version: 2", "version: 3").replace("count: alert, within: 1h", empty))
+    )
+    assert [ask(driver).reason for _ in range(3)] == [Reason.NONE, Reason.NONE, Reason.RATE_LIMITED]
+    driver.restart()
+    assert ask(driver).reason is Reason.RATE_LIMITED
+    assert not verified(recorded_of(driver), 0).findings
+
+
+def test_what_left_a_window_does_not_come_back_when_it_is_widened() -> None:
+    driver = opened()
+    ask(driver)
+    driver.advance(minutes=70)
+    driver.signal("b", "opened", signal_id="s-2")
+    wide = "count: alert, within: 2h, start: empty"
+    driver.restart(second(wide))
+    assert [ask(driver).reason for _ in range(3)] == [Reason.NONE, Reason.NONE, Reason.RATE_LIMITED]
+
+
+def test_after_weeks_the_log_tells_still_since_when_and_what_was_counted() -> None:
+    driver = opened(BEFORE)
+    ask(driver)
+    driver.advance(days=1)
+    driver.restart(parse_definition(SECOND))
+    for day in range(40):
+        ask(driver, "refund", minor=day + 8) if day % 3 == 0 else ask(driver)
+        driver.signal("never", "seen", signal_id=f"n-{day}")
+        driver.advance(hours=10 + day % 17)
+        if day % 7 == 0:
+            driver.restart()
+    before = driver.task().store.get(layout.WINDOWS)
+    recording = recorded_of(driver)
+    for topic in (driver.topics.changelog, driver.topics.ledger):
+        compact(recording.records[TopicPartition(topic, 0)], driver.now_ms - recording.lag_ms)
+    assert not verified(recording, 0).findings
+    store = restored(recording, driver)
+    assert store.get(layout.WINDOWS) == before
+    for entity in ("a", "never"):
+        held = driver._form().load(store.get(layout.state_key(entity.encode())) or b"")
+        assert held.counts == driver.read(entity).counts
+
+
+def test_verify_starts_later_where_compaction_took_what_told_since_when() -> None:
+    """Without the commits before, nobody knows how far log time was when the windows changed: it goes on when idle."""
+    driver = opened()
+    ask(driver)
+    for version, alerts in ((2, "count: seen, within: 3h"), (3, "count: alert, within: 2h")):
+        driver.advance(hours=49)  # what expires is deleted in transactions without inputs: log time goes on
+        text = SECOND.replace("version: 2", f"version: {version}").replace("count: alert, within: 1h", alerts)
+        driver.restart(parse_definition(text))
+        for _ in range(2):
+            assert ask(driver).reason is Reason.RATE_LIMITED
+        driver.signal("b", "seen", signal_id=f"b-{version}")
+    driver.advance(days=6)
+    ask(driver)
+    recording = recorded_of(driver)
+    assert not verified(recording, 0).findings
+    for topic in (driver.topics.changelog, driver.topics.ledger):
+        compact(recording.records[TopicPartition(topic, 0)], driver.now_ms - recording.lag_ms)
+    report = verified(recording, 0)
+    assert not report.findings
+    assert report.since is not None
+    assert report.since.why == "since when windows were kept is compacted away"
+
+
+def compact(records: list[ConsumerRecord], before_ms: int) -> None:
+    """Compact as Kafka does; tombstones go at once."""
+    last = {record.key: record.offset for record in records if record.timestamp < before_ms}
+    records[:] = [
+        one for one in records if one.timestamp >= before_ms or (last[one.key] == one.offset and one.value is not None)
+    ]
+
+
+def restored(recording: Recording, driver: TestDriver) -> MemoryStore:
+    """A store that was restored from what a log holds."""
+    store, topic_ids = MemoryStore(), driver.entity_type.topic_ids
+    form = layout.StateFormat(driver.codec, driver.machine.decimal_fields)
+    task_id = TaskId("account", 0)
+    restore_at_once(
+        Restoration(task_id, driver.topics, topic_ids, 1, driver.codec, form, store, driver.now_ms), recording.log()
+    )
+    return store
+
+
 # Bounds ---------------------------------------------------------------------------------------------------------------
 
 
@@ -352,7 +518,7 @@ def test_verify_finds_what_a_window_has_not_counted() -> None:
     [windows] = [one for one in whole if one.key == b"windows"]
     entry = driver.codec.decode_ledger(windows.value or b"")
     assert isinstance(entry, Windows)
-    late = Windows(tuple(one._replace(since=5) for one in entry.windows), entry.task_epoch, entry.sequence)
+    late = Windows(tuple(one._replace(complete_since=5) for one in entry.windows), entry.task_epoch, entry.sequence)
     recording.records[place] = [windows._replace(value=driver.codec.encode_ledger(late)), *whole[1:]]
     assert "windows of 1/1: it should say" in str(verified(recording, 0).findings[0])
 

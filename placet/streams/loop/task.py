@@ -203,13 +203,13 @@ class Task:
         return batch.records
 
     def _keep_windows(self, batch: Batch, times: Times, sequence: int) -> Times:
-        """Return the times of a batch, with since when windows are kept: others than before begin with it."""
-        begin = max(times.log_time + 1, self._genesis.memory_since if self._genesis else 0)
-        kept = batch.windows = windows_kept(self.rules.machine.windows, self._windows, begin)
+        """Return the times of a batch, with the windows that are kept: others than before begin with it."""
+        memory_since = self._genesis.memory_since if self._genesis else 0
+        kept = batch.windows = windows_kept(self.rules.machine.windows, self._windows, times.log_time + 1, memory_since)
         if kept != self._windows:
             batch.send(self._ledger_record(b"windows", Windows(kept, self._task_epoch, sequence)))
             batch.put(layout.WINDOWS, layout.dump_windows(kept))
-        return Times(times.log_time, times.decided_at, {window.name: window.since for window in kept})
+        return Times(times.log_time, times.decided_at, {window.name: window for window in kept})
 
     def _hold(self, record: ConsumerRecord, clock_ms: int, log_time_max: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
