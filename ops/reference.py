@@ -148,6 +148,10 @@ WORDS: Final = {
     **dict.fromkeys(("fields", "payload"), "name: type"),
     **dict.fromkeys(("signals", "proposals"), "name: rule"),
     "timers": "name: timer",
+    "windows": "name: window",
+    "limits": "expression, or list",
+    "count": "name of an input",
+    "sum": "`input.field`",
     "at": "`state.<field>`",
     **dict.fromkeys(("items", "values"), "a scalar type"),
     "invariants": "name: expression",
@@ -203,6 +207,7 @@ def definition(page: str) -> str:
         "signal": keys_of(blocks["SignalRule"], without=inline),
         "proposal": keys_of(blocks["ProposalRule"], without=inline),
         "timer": keys_of(blocks["TimerRule"], without=inline),
+        "window": keys_of(blocks["WindowRule"]),
         "transition": keys_of(blocks["TransitionRule"]),
         "warnings": table(("warning", "fix"), ((k.message.format("…"), k.fix.format("…")) for k in KINDS_OF_WARNING)),
     }

@@ -79,7 +79,8 @@ def validate(
 
 @app.command()
 def show(file: File, output: OutputOption = OutputForm.TEXT) -> None:
-    """Print the table of transitions, the fields, the timers, what makes each proposal stale, where inputs are refused.
+    """Print the table of transitions, the fields, timers, windows and limits, what makes each proposal stale, and where
+    inputs are refused.
 
     Exit code: 0 printed, 1 the definition is wrong (the reason is on stderr).
 
@@ -241,6 +242,12 @@ def _print_definition(definition: Definition, machine: Machine) -> None:
     ]
     if timers:
         print_rows(console, ("status", "timer", "due"), timers, lambda row: f"{row[0]}: {row[1]} {row[2]}", 3)
+    windows = [(name, one.what, written_ms(one.within_ms)) for name, one in definition.windows.items()]
+    if windows:
+        print_rows(console, ("window", "counts", "within"), windows, lambda row: f"{row[0]}: {row[1]} in {row[2]}", 3)
+    for name, proposal in definition.proposals.items():
+        for text in proposal.limits:
+            console.print(f"limit of {name}: {text}", soft_wrap=True)
     for name in definition.proposals:
         stale = made_stale_by(machine, name)
         console.print(f"{name} is made stale by: {', '.join(stale) or 'nothing'}", soft_wrap=True)

@@ -225,6 +225,7 @@ def decision_form(decision: Decision) -> dict[str, Any]:
         "status_before": decision.status_before,
         "status_after": decision.status_after,
         "detail": decision.detail,
+        "not_before": decision.not_before,
         "first": None if first is None else first._asdict(),
         "conflicts": [conflict._asdict() for conflict in decision.conflicts],
         "timer": None

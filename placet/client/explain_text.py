@@ -24,6 +24,8 @@ __all__ = ["Case", "Compared", "compared", "detail_of", "retry_of", "todo_of"]
 _WATCHED = {"exact": "any change counts", "none": "no change counts"}
 _NAMES = re.compile(r"\b(payload|state)\.([A-Za-z_]\w*)")
 _TIME = re.compile(r"(?<![\w.-])\d{12,14}(?![\w.]| ms)")
+_TIME_OF_WINDOW = re.compile(r"(is kept since |; not before )(\d{1,15})(?=; not before |$)")
+"""Windows may add up to numbers that look like times: those that are times are named."""
 _OF_TIMES = (Reason.EXPIRED, Reason.STATE_TOO_OLD, Reason.STALE, Reason.SUPERSEDED)
 """Reasons whose details name times, in ms; others may repeat a sender's numbers."""
 _FOR_PROPOSERS = (Reason.ILLEGAL_TRANSITION, Reason.GUARD_FAILED, Reason.INVARIANT_VIOLATED)
@@ -111,6 +113,8 @@ def compared(case: Case) -> list[Compared]:
 
 def detail_of(decision: Decision) -> str:
     """Return a decision's detail as a person reads it: its times as ISO 8601."""
+    if decision.reason is Reason.RATE_LIMITED:
+        return _TIME_OF_WINDOW.sub(lambda found: f"{found[1]}{iso(int(found[2]))}", decision.detail)
     if decision.reason not in _OF_TIMES:
         return decision.detail
     return _TIME.sub(lambda found: iso(int(found[0])), decision.detail)

@@ -13,7 +13,9 @@ from placet.processors.dedup import CheckedInput
 from placet.processors.machine import Dedup, Failed, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
 from placet.processors.timers import armed_after
+from placet.processors.windows import counts_after
 from placet.schemas.decision import Reason
+from placet.schemas.ledger import KeptWindow
 from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind, Value
 from placet.schemas.state import ABSENT, EVERY_FIELD, EntityState
@@ -35,6 +37,7 @@ def evolve(
     transition: Transition,
     scope: Scope,
     checked: CheckedInput,
+    kept: dict[str, KeptWindow],
     log_time: int,
 ) -> EntityState | Refusal:
     """Return the state after a transition, or why there is none.
@@ -45,11 +48,12 @@ def evolve(
         transition: the one whose guard holds.
         scope: what its expressions see; `scope.fields` are the old fields, complete.
         checked: the input.
-        log_time: its log time, ms.
+        kept: the windows that the task keeps, by name.
+        log_time: the input's, ms.
 
     Returns:
         A new state with version + 1 where status or fields changed; one of the same version where only `applied`
-        did; the very same object where nothing did.
+        or what windows count did; the very same object where nothing did.
     """
     status = state.status if transition.target is None else transition.target
     fields = _fields_after(machine, transition, scope, status)
@@ -68,27 +72,34 @@ def evolve(
     if broken is not None:
         return broken
     applied = _applied_after(state, checked, version, log_time)
-    if not changed:
+    counts = state.counts
+    if checked.rule.is_counted or (changed and counts is not None):
+        counts = counts_after(machine.windows, counts, checked.message, kept, log_time)
+    if changed:
+        versions = {**state.field_versions, **dict.fromkeys(changed, version)}
+        incarnation = state.incarnation
+        if state.status == ABSENT and status != ABSENT:
+            incarnation = max(log_time, incarnation + 1)  # two lives may begin in the same millisecond
+            if state.version:
+                versions[EVERY_FIELD] = version
+        after = EntityState(
+            version,
+            incarnation,
+            status,
+            fields,
+            versions,
+            applied,
+            log_time if status == ABSENT else 0,
+            carried,
+            armed_after(machine, state, status, fields, changed, version, log_time)
+            if machine.arming or state.armed
+            else None,
+            counts,
+        )
+    elif counts is not state.counts:
+        after = state.remembering(applied).counting(counts)
+    else:
         return state if applied is state.applied else state.remembering(applied)
-    versions = {**state.field_versions, **dict.fromkeys(changed, version)}
-    incarnation = state.incarnation
-    if state.status == ABSENT and status != ABSENT:
-        incarnation = max(log_time, incarnation + 1)  # two lives may begin in the same millisecond
-        if state.version:
-            versions[EVERY_FIELD] = version
-    after = EntityState(
-        version,
-        incarnation,
-        status,
-        fields,
-        versions,
-        applied,
-        log_time if status == ABSENT else 0,
-        carried,
-        armed_after(machine, state, status, fields, changed, version, log_time)
-        if machine.arming or state.armed
-        else None,
-    )
     size = len(encode_state(after)) - (carried is None)  # an empty place is not counted: the limit stays where it was
     if size > STATE_BYTES_MAX:
         return Refusal(Reason.STATE_TOO_LARGE, f"{size} bytes; at most {STATE_BYTES_MAX}")

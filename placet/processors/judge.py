@@ -13,7 +13,7 @@ from placet.processors.rules import Rules
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.timers import TimerRule
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
-from placet.schemas.ledger import AppliedEntry, Disarmed, MemoryEntry
+from placet.schemas.ledger import AppliedEntry, Counted, Disarmed, MemoryEntry, counted_parts
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import UNSEEN, Change, EntityState
@@ -65,7 +65,7 @@ class Verdict:
         self.after = after
 
 
-Entry: TypeAlias = Change | MemoryEntry | AppliedEntry | Disarmed
+Entry: TypeAlias = Change | MemoryEntry | AppliedEntry | Disarmed | Counted
 """What follows from an accepted input besides its decision."""
 
 
@@ -165,7 +165,8 @@ def consequences(verdict: Verdict, at: Coordinates) -> list[Entry]:
     decision, message, before, after = verdict.decision, verdict.message, verdict.before, verdict.after
     if decision.timer is not None and not decision.changed:
         life, armed = decision.timer
-        return [Disarmed(decision.entity_id, life, decision.name, armed, at.task_epoch, at.sequence)]
+        fired = Disarmed(decision.entity_id, life, decision.name, armed, at.task_epoch, at.sequence)
+        return [fired] if after.counts is before.counts else [fired, _counted(after, decision.entity_id, at)]
     if decision.outcome is not _ACCEPTED or message is None:
         return []
     if decision.changed:
@@ -199,7 +200,14 @@ def consequences(verdict: Verdict, at: Coordinates) -> list[Entry]:
         entries.append(
             AppliedEntry(message.entity_id, after.incarnation, message.name, newest, at.task_epoch, at.sequence)
         )
+    if after.counts is not before.counts:
+        entries.append(_counted(after, message.entity_id, at))
     return entries
+
+
+def _counted(after: EntityState, entity_id: str, at: Coordinates) -> Counted:
+    parts = counted_parts(after.counts or {})
+    return Counted(entity_id, after.incarnation, after.version, at.log_time, parts, at.task_epoch, at.sequence)
 
 
 def _undecoded(

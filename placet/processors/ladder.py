@@ -13,9 +13,11 @@ from placet.processors.dedup import CLOCK_AHEAD_MAX_MS, CheckedInput, memory_is_
 from placet.processors.evolve import evolve
 from placet.processors.machine import Dedup, Failed, Fence, InputRule, Machine, Scope, Transition
 from placet.processors.refusal import Refusal
+from placet.processors.windows import KEPT_ALWAYS, NO_VALUES, first_limit_broken, values_of
 from placet.schemas.decision import Conflict, Decision, Fired, First, Outcome, Reason
+from placet.schemas.ledger import KeptWindow
 from placet.schemas.memory import Applied, Memory
-from placet.schemas.messages import Kind, Message, Value
+from placet.schemas.messages import Kind, Message
 from placet.schemas.state import EVERY_FIELD, EntityState
 
 __all__ = ["LADDER", "LADDERS", "Times", "decide", "decide_timer", "refuse_undecoded"]
@@ -51,15 +53,17 @@ class Times:
     Attributes:
         log_time: the broker's append time of the input, made monotone per task.
         decided_at: the gate's clock, read once for the whole batch, made monotone too.
+        kept: the windows that the task keeps, by name.
     """
 
-    def __init__(self, log_time: int, decided_at: int) -> None:
+    def __init__(self, log_time: int, decided_at: int, kept: dict[str, KeptWindow] = KEPT_ALWAYS) -> None:
         self.log_time = log_time
         self.decided_at = decided_at
+        self.kept = kept
 
     def at_least(self, log_time: int) -> Times:
         """Return the times of an input with this append time: log time never steps back."""
-        return self if log_time <= self.log_time else Times(log_time, self.decided_at)
+        return self if log_time <= self.log_time else Times(log_time, self.decided_at, self.kept)
 
 
 def refuse_undecoded(
@@ -110,6 +114,11 @@ def _judged(
         refusal = _state_too_old(rule.max_state_age_ms, message, times)
         if refusal is not None:
             return refusal
+    if rule.limits:
+        scope = _scope(machine, state, message, times)
+        refusal = first_limit_broken(rule.limits, state.counts, times.kept, scope, log_time)
+        if refusal is not None:
+            return refusal
     newer = _newer(rule, state, message) if rule.asks_for_late else None
     transitions = (rule.transitions if newer is None else rule.compensating).get(state.status)
     if transitions is None:
@@ -155,9 +164,20 @@ def _moved(
     machine: Machine, state: EntityState, transitions: tuple[Transition, ...], checked: CheckedInput, times: Times
 ) -> EntityState | Refusal:
     """Rung 10: the state after the first transition whose guard holds."""
-    message = checked.message
-    scope = Scope(
-        _fields_of(machine, state),
+    scope = _scope(machine, state, checked.message, times)
+    transition = _first_that_holds(transitions, scope)
+    if isinstance(transition, Refusal):
+        return transition
+    return evolve(machine, state, transition, scope, checked, times.kept, times.log_time)
+
+
+def _scope(machine: Machine, state: EntityState, message: Message, times: Times) -> Scope:
+    """What expressions see. An earlier version may have had fewer fields, or others: they are as this one has them."""
+    fields, initial, windows = state.fields, machine.initial_fields, machine.windows
+    if fields.keys() != initial.keys():
+        fields = {name: fields.get(name, default) for name, default in initial.items()}
+    return Scope(
+        fields,
         message.payload,
         state.status,
         state.version,
@@ -165,19 +185,8 @@ def _moved(
         message.event_time,
         times.decided_at,
         message.proposer,
+        values_of(windows, state.counts, message.proposer, times.kept, times.log_time) if windows else NO_VALUES,
     )
-    transition = _first_that_holds(transitions, scope)
-    if isinstance(transition, Refusal):
-        return transition
-    return evolve(machine, state, transition, scope, checked, times.log_time)
-
-
-def _fields_of(machine: Machine, state: EntityState) -> dict[str, Value]:
-    """The state's fields as this definition has them: an earlier version may have had fewer, or others."""
-    initial = machine.initial_fields
-    if state.fields.keys() == initial.keys():
-        return state.fields
-    return {name: state.fields.get(name, default) for name, default in initial.items()}
 
 
 def _repeated(

@@ -22,8 +22,9 @@ from placet.processors.expressions.compile import compile_expression
 from placet.processors.expressions.functions import function_digest
 from placet.processors.expressions.scope import Compiled, Evaluate, Failed, FunctionCall, Scope, Variable
 from placet.processors.expressions.units import refuse_wrong_units
-from placet.processors.expressions.variables import BUILT_IN, payload_variables, state_variables
+from placet.processors.expressions.variables import BUILT_IN, payload_variables, state_variables, window_variables
 from placet.processors.payloads import canonical_form, payload_check
+from placet.processors.windows import Limit, Window, windows_of
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.definition.field_types import Field, in_scale
 from placet.schemas.definition.model import Definition, ProposalRule, SignalRule, TransitionRule
@@ -107,6 +108,7 @@ class InputRule:
         canonical: gives what the payload digest covers: (name, value) pairs in sorted field order, fields at their
             default left out, so that a new field with a default does not make an old retry look different.
         check_payload: gives "" or names the field whose value, as it was decoded, is none of the field.
+        is_counted: whether a window counts it.
     """
 
     def __init__(self, kind: Kind, name: str, written: SignalRule | ProposalRule | TimerRule) -> None:
@@ -128,13 +130,15 @@ class InputRule:
         self.compensating: dict[str, tuple[Transition, ...]] = {}
         self.canonical = canonical_form(written.payload)
         self.check_payload = payload_check(written.payload)
+        self.limits: tuple[Limit, ...] = ()
+        self.is_counted = False
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A compiled definition. `initial_fields` are the state fields of an absent entity: defaults, else None.
 
-    `arming` holds by status the timers that belong to it.
+    `arming` holds by status the timers that belong to it, `windows` by name what is counted.
     `decimal_fields` are the state fields whose values local storage carries as text; `known_fields` sorts what a
     state of another version holds. `functions` are the calls of `python:` functions, by the place of their expression.
     """
@@ -151,6 +155,7 @@ class Machine:
     decimal_fields: frozenset[str]
     known_fields: KnownFields
     arming: dict[str, tuple[Arming, ...]]
+    windows: dict[str, Window]
     functions: tuple[tuple[str, FunctionCall], ...]
 
     @property
@@ -199,6 +204,8 @@ class _Compiler:
         self._functions: list[tuple[str, FunctionCall]] = []
         self._initial: dict[str, Value] = {name: _initial(field) for name, field in definition.fields.items()}
         self._state = state_variables(definition.fields)
+        self._windows = windows_of(definition)
+        self._counted = window_variables(self._windows)
 
     def machine(self) -> Machine:
         definition = self._definition
@@ -208,6 +215,8 @@ class _Compiler:
         for section, name, written in (*definition.rules(), *timers):
             kind = KINDS[section]
             rule = rules[kind, name] = InputRule(kind, name, written)
+            rule.is_counted = any(window.input_name == name for window in self._windows.values())
+            rule.limits = tuple(self._limits((section, name, "limits"), written))
             for index, transition in enumerate(written.transitions):
                 compiled = self._transition((section, name, "transitions", index), written, transition)
                 rows = rule.compensating if transition.late else rule.transitions
@@ -226,6 +235,7 @@ class _Compiler:
             decimal_fields=frozenset(name for name, field in definition.fields.items() if field.type == "decimal"),
             known_fields=KnownFields(definition.fields),
             arming=arming_of(definition),
+            windows=self._windows,
             functions=tuple(self._functions),
         )
 
@@ -245,7 +255,7 @@ class _Compiler:
     def _transition(
         self, path: Path, rule: SignalRule | ProposalRule | TimerRule, written: TransitionRule
     ) -> Transition:
-        names = {**self._state, **payload_variables(rule.payload), **BUILT_IN}
+        names = self._names(rule)
         creates = ABSENT in written.from_
         guard = self._guard((*path, "guard"), written.guard, names, creates=creates)
         fields = self._definition.fields
@@ -259,9 +269,24 @@ class _Compiler:
         number, late = int(path[-1]), written.late
         return Transition(written.to, guard, written.guard or "", assignments, tuple(texts), number, late)
 
+    def _names(self, rule: SignalRule | ProposalRule | TimerRule) -> dict[str, Variable]:
+        return {**self._state, **payload_variables(rule.payload), **self._counted, **BUILT_IN}
+
+    def _limits(self, path: Path, rule: SignalRule | ProposalRule | TimerRule) -> Iterator[Limit]:
+        for index, text in enumerate(rule.limits if isinstance(rule, ProposalRule) else ()):
+            at = (*path, index)
+            compiled = self._boolean(at, text, self._names(rule), creates=True)  # it is asked before the status is
+            if compiled is not None:
+                limit = Limit(text, compiled, self._windows)
+                if not limit.windows:
+                    self.problems.append(Problem(at, "a limit reads no window", "Make it a guard."))
+                yield limit
+
     def _guard(self, path: Path, text: str | None, names: Mapping[str, Variable], *, creates: bool) -> Evaluate | None:
-        if text is None:
-            return None
+        compiled = None if text is None else self._boolean(path, text, names, creates=creates)
+        return compiled and compiled.evaluate
+
+    def _boolean(self, path: Path, text: str, names: Mapping[str, Variable], *, creates: bool) -> Compiled | None:
         try:
             compiled = self._compiled(path, text, names)
             is_boolean(compiled)
@@ -269,7 +294,7 @@ class _Compiler:
         except DefinitionError as error:
             self.problems.append(Problem(path, error.message, error.fix))
             return None
-        return compiled.evaluate
+        return compiled
 
     def _value(
         self,

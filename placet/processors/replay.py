@@ -15,9 +15,10 @@ from placet.processors.judge import Entry, Verdict, consequences, fire, judge
 from placet.processors.ladder import Times
 from placet.processors.rules import Rules
 from placet.processors.timers import first_due
+from placet.processors.windows import windows_kept
 from placet.schemas.codec.carried import KnownFields
 from placet.schemas.decision import Coordinates, Decision, Fired, Outcome
-from placet.schemas.ledger import AppliedEntry, Disarmed, LedgerEntry
+from placet.schemas.ledger import AppliedEntry, Counted, Disarmed, KeptWindow, LedgerEntry, Windows
 from placet.schemas.memory import Applied, Armed, Memory
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, Change, EntityState
@@ -47,6 +48,10 @@ class Replay:
 
     Args:
         place: the task's partition, of how many.
+
+    Attributes:
+        watermark: the newest event_time applied.
+        windows: those that the task keeps.
     """
 
     def __init__(self, place: Place) -> None:
@@ -57,9 +62,12 @@ class Replay:
         self._older: dict[_MemoryKey, Memory] = {}
         self._younger_since = 0
         self._known_fields: KnownFields | None = None
+        self.windows: tuple[KeptWindow, ...] = ()
         self._adopted: dict[type, Callable[[Any], None]] = {
             AppliedEntry: self._adopt_applied,
             Disarmed: self._adopt_disarmed,
+            Counted: self._adopt_counted,
+            Windows: self._adopt_windows,
         }
 
     def state(self, entity_id: str) -> EntityState:
@@ -88,7 +96,7 @@ class Replay:
             at: where and when it was decided, as recorded.
         """
         self._known_fields, horizon_ms = rules.machine.known_fields, rules.machine.horizon_ms
-        verdict = judge(rules, self, kind, key, value, self._place, Times(at.log_time, at.decided_at))
+        verdict = judge(rules, self, kind, key, value, self._place, self._times(at))
         return self._taken_in(verdict, at, horizon_ms)
 
     def rerun_timer(self, rules: Rules, entity_id: str, name: str, at: Coordinates) -> Rerun:
@@ -101,9 +109,23 @@ class Replay:
             at: when it fired, as recorded.
         """
         self._known_fields = rules.machine.known_fields
-        verdict = fire(rules, self, entity_id, name, Times(at.log_time, at.decided_at))
+        verdict = fire(rules, self, entity_id, name, self._times(at))
         self._states[entity_id] = verdict.after
         return self._taken_in(verdict, at, rules.machine.horizon_ms)
+
+    def keep_windows(self, rules: Rules, begin: int, memory_since: int) -> bool:
+        """Keep the windows of the rules in force from now on; tell whether they are others than before.
+
+        Args:
+            rules: of the next transaction.
+            begin: the earliest log time that is not decided yet.
+            memory_since: of the ledger's genesis, in the first transaction.
+        """
+        before, self.windows = self.windows, windows_kept(rules.machine.windows, self.windows, begin, memory_since)
+        return self.windows != before
+
+    def _times(self, at: Coordinates) -> Times:
+        return Times(at.log_time, at.decided_at, {window.name: window for window in self.windows})
 
     def armed(self, entity_id: str, name: str, fired: Fired) -> Armed | None:
         """Return the timer that a decision names, if it is armed."""
@@ -161,6 +183,14 @@ class Replay:
         if self.armed(entry.entity_id, entry.name, Fired(entry.incarnation, entry.armed)):
             self._states[entry.entity_id] = self.state(entry.entity_id).disarmed(entry.name)
 
+    def _adopt_counted(self, entry: Counted) -> None:
+        state = self.state(entry.entity_id)
+        if (state.incarnation, state.version) == (entry.incarnation, entry.version):
+            self._states[entry.entity_id] = state.counting(entry.counts)
+
+    def _adopt_windows(self, entry: Windows) -> None:
+        self.windows = entry.windows
+
     def forget(self, entity_id: str) -> None:
         """Know nothing of an entity any more, as after its tombstone."""
         self._states.pop(entity_id, None)
@@ -178,8 +208,7 @@ class Replay:
             return "nothing is known of the entity"
         if state.status != ABSENT:
             return f"the entity is `{state.status}`"
-        remembered_at = max([state.deleted_at, *(applied.log_time for applied in state.applied.values())])
-        left_ms = memory_kept_ms(horizon_ms) - (log_time - remembered_at)
+        left_ms = memory_kept_ms(horizon_ms) - (log_time - state.remembered_at)
         return f"what it remembers counts for another {left_ms} ms" if left_ms >= 0 else ""
 
     def _remember(self, key: _MemoryKey, memory: Memory, horizon_ms: int) -> None:

@@ -13,6 +13,7 @@ from placet.schemas.messages import Kind
 
 __all__ = [
     "BY_DESIGN",
+    "NOT_BEFORE",
     "OF_THE_CONTRACT",
     "REASONS",
     "Conflict",
@@ -139,7 +140,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
     Reason.NOT_AUTHORIZED: ReasonText(
         _N, "The proposer may not propose this.", "Ask the owner of the definition for the right."
     ),
-    Reason.RATE_LIMITED: ReasonText(_L, "The proposer's or the entity's rate is used up.", "Send again later."),
+    Reason.RATE_LIMITED: ReasonText(_L, "A limit is reached; `detail` names it.", "Send again; `detail` says when."),
     Reason.SHED: ReasonText(_L, "The gate is overloaded and let go of low priorities first.", "Send again later."),
     Reason.ILLEGAL_TRANSITION: ReasonText(
         _R,
@@ -182,6 +183,7 @@ REASONS: Final[dict[Reason, ReasonText]] = {
 }
 
 
+NOT_BEFORE: Final = "; not before "
 OF_THE_CONTRACT: Final = frozenset({Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA, Reason.INVALID_PAYLOAD})
 """What depends on the contract of the version that decided, and on nothing else."""
 
@@ -297,6 +299,12 @@ class Decision:
         return Retry.LATER if self.by_other_rules and self.reason in OF_THE_CONTRACT else REASONS[self.reason].retry
 
     @property
+    def not_before(self) -> int | None:
+        """The log time, in ms, before which a RATE_LIMITED one is refused again: what `detail` says last, if known."""
+        time = self.detail.rpartition(NOT_BEFORE)[2] if self.reason is Reason.RATE_LIMITED else ""
+        return int(time) if time.isascii() and time.isdigit() else None
+
+    @property
     def applied(self) -> bool:
         """Whether the input counts: accepted now, or a repeat of an accepted one. Callers should test this."""
         return self.outcome is Outcome.ACCEPTED or self.reason is Reason.REPEATED
@@ -326,18 +334,9 @@ class Coordinates:
     control_position: int
 
     def __init__(
-        self,
-        topic: str,
-        partition: int,
-        offset: int,
-        log_time: int,
-        decided_at: int,
-        task_epoch: int,
-        sequence: int,
-        index: int,
-        definition_digest: bytes,
-        control_position: int,
-    ) -> None:
+        self, topic: str, partition: int, offset: int, log_time: int, decided_at: int, task_epoch: int, sequence: int,
+        index: int, definition_digest: bytes, control_position: int,
+    ) -> None:  # fmt: skip
         self.topic = topic
         self.partition = partition
         self.offset = offset

@@ -1,8 +1,8 @@
 """The ledger: what each transaction covered, and the memory that no change carries. Internal, but a contract.
 
-Keys: `genesis`, `commit`, `memory/<kind>/<entity>/<dedup key>`, `applied/<entity>/<name>`; later `pending/…` and
-`disarmed/…`. Compacted like the changelog, with the same lag: within the horizon every entry is there, after that the
-last of each key.
+Keys: `genesis`, `windows`, `commit`, `memory/<kind>/<entity>/<dedup key>`, `applied/<entity>/<name>`,
+`disarmed/<entity>/<name>`, `counted/<entity>`; later `pending/…`. Compacted like the changelog, with the same lag:
+within the horizon every entry is there, after that the last of each key.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from placet.schemas.memory import Applied, Memory
+from placet.schemas.memory import Applied, Counts, Memory
 
 __all__ = [
     "CONSEQUENCES",
     "AppliedEntry",
     "Commit",
+    "Counted",
+    "CountedPart",
     "Disarmed",
     "Genesis",
     "Held",
+    "KeptWindow",
     "LedgerEntry",
     "MemoryEntry",
     "Span",
+    "Windows",
+    "counted_parts",
 ]
 
 
@@ -44,6 +49,27 @@ class Genesis(msgspec.Struct, frozen=True, gc=False):
     partitions: int
     memory_since: int
     created_at: int
+
+
+class KeptWindow(NamedTuple):
+    """One window of the rules: what it counts, and for how long.
+
+    It counts what was accepted from the log time `since` on; from `complete_since` on that is all there was.
+    """
+
+    name: str
+    what: str
+    within_ms: int
+    since: int
+    complete_since: int
+
+
+class Windows(msgspec.Struct, frozen=True, gc=False):
+    """The windows that a task keeps: written in the first transaction of rules with others than those before."""
+
+    windows: tuple[KeptWindow, ...]
+    task_epoch: int
+    sequence: int
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +173,55 @@ class Disarmed(msgspec.Struct, frozen=True, gc=False):
         return None
 
 
-CONSEQUENCES: Final = (MemoryEntry, AppliedEntry, Held, Disarmed)
+class CountedPart(NamedTuple):
+    """What windows hold that count the same, of one proposer where they do: log times and amounts of inputs."""
+
+    what: str
+    by: str
+    times: list[int]
+    amounts: list[int]
+
+
+class Counted(msgspec.Struct, frozen=True, gc=False):
+    """All that an entity's windows hold, after an input that they count and that changed nothing.
+
+    It counts on top of the change that led to `version`, in the life of that incarnation; a later change carries its
+    own. `log_time` is the input's.
+    """
+
+    entity_id: str
+    incarnation: int
+    version: int
+    log_time: int
+    parts: tuple[CountedPart, ...]
+    task_epoch: int
+    sequence: int
+
+    @property
+    def memory(self) -> Memory | None:
+        """None (see `Change.memory`)."""
+        return None
+
+    @property
+    def counts(self) -> Counts:
+        """All parts, as a state has them."""
+        found: Counts = {}
+        for part in self.parts:
+            pairs = zip(part.times, part.amounts, strict=True)
+            found.setdefault(part.what, {})[part.by] = [number for pair in pairs for number in pair]
+        return found
+
+
+def counted_parts(counts: Counts) -> tuple[CountedPart, ...]:
+    """Return what windows hold as parts, in order: equal counts, equal bytes."""
+    return tuple(
+        CountedPart(what, by, entries[::2], entries[1::2])
+        for what, proposers in sorted(counts.items())
+        for by, entries in sorted(proposers.items())
+    )
+
+
+CONSEQUENCES: Final = (MemoryEntry, AppliedEntry, Held, Disarmed, Counted)
 """The kinds that follow from an input; the others tell of the ledger itself."""
 
-LedgerEntry: TypeAlias = Genesis | Commit | MemoryEntry | AppliedEntry | Held | Disarmed
+LedgerEntry: TypeAlias = Genesis | Windows | Commit | MemoryEntry | AppliedEntry | Held | Disarmed | Counted

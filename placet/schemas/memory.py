@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
-__all__ = ["Applied", "Armed", "Memory", "StateRow"]
+__all__ = ["Applied", "Armed", "Counts", "Memory", "StateRow"]
+
+Counts: TypeAlias = dict[str, dict[str, list[int]]]
+"""What windows hold of an entity, by what they count (`WindowRule.what`) and by proposer ("" where they count all): log
+time and amount of each accepted input, the next one's, and so on, in order of time. None of it is empty."""
 
 
 class Applied(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -47,3 +51,4 @@ class StateRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     deleted_at: int
     carried: dict[str, Any] | None = None
     armed: dict[str, Armed] | None = None
+    counts: Counts | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Final, final
 
-from placet.schemas.memory import Applied, Armed, Memory
+from placet.schemas.memory import Applied, Armed, Counts, Memory
 from placet.schemas.messages import Kind
 
 __all__ = ["ABSENT", "EVERY_FIELD", "UNSEEN", "Change", "EntityState"]
@@ -29,7 +29,8 @@ class EntityState:
     it survives the deletion until the entity is forgotten. `deleted_at` is the log
     time of the deletion, else 0. `fields` holds `Value`s; msgspec decodes no union of str, Decimal and bytes.
     `carried` holds values of fields that the definition does not have (`schemas/codec/carried.py`), None without any.
-    `armed` holds the timers that wait, by name, None without any.
+    `armed` holds the timers that wait, by name, None without any. `counts` is what windows hold, None where it is
+    nothing; it outlives the deletion as `applied` does.
     """
 
     version: int
@@ -41,6 +42,7 @@ class EntityState:
     deleted_at: int
     carried: dict[str, Any] | None
     armed: dict[str, Armed] | None
+    counts: Counts | None
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class EntityState:
         deleted_at: int = 0,
         carried: dict[str, Any] | None = None,
         armed: dict[str, Armed] | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self.version = version
         self.incarnation = incarnation
@@ -63,6 +66,7 @@ class EntityState:
         self.deleted_at = deleted_at
         self.carried = carried
         self.armed = armed
+        self.counts = counts
 
     def remembering(self, applied: dict[str, Applied]) -> EntityState:
         """Return the same state with other memory by name: no change, so that the version stays."""
@@ -76,12 +80,25 @@ class EntityState:
             self.deleted_at,
             self.carried,
             self.armed,
+            self.counts,
         )
 
     def disarmed(self, name: str) -> EntityState:
         """Return the same state without an armed timer: no change either."""
         armed = {other: timer for other, timer in (self.armed or {}).items() if other != name}
         return replace(self, armed=armed or None)
+
+    def counting(self, counts: Counts | None) -> EntityState:
+        """Return the same state with something else in its windows: no change either."""
+        return replace(self, counts=counts)
+
+    @property
+    def remembered_at(self) -> int:
+        """Log time of the newest that an absent entity remembers: its deletion, or what it accepted since."""
+        times = [self.deleted_at, *(applied.log_time for applied in self.applied.values())]
+        for by in (self.counts or {}).values():
+            times += [entries[-2] for entries in by.values()]
+        return max(times)
 
 
 UNSEEN: Final = EntityState()
@@ -93,8 +110,8 @@ UNSEEN: Final = EntityState()
 class Change:
     """One committed change: the state after it, its cause, and where it stands in the ledger.
 
-    Written to the changelog as flat columns (state and `placet_…` columns); `field_versions`, `applied` and what is
-    carried of the state travel in a header. `dedup_key` is empty where the name has no dedup memory (`dedup: newest`).
+    Written to the changelog as flat columns (state and `placet_…` columns); what no column holds of the state
+    travels in a header. `dedup_key` is empty where the name has no dedup memory (`dedup: newest`).
     """
 
     entity_id: str

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from placet.processors.address import Place
-from placet.processors.dedup import memory_is_live
+from placet.processors.dedup import memory_is_live, memory_kept_ms
 from placet.processors.ladder import LADDERS
 from placet.processors.replay import Replay
+from placet.processors.rules import Rules
 from placet.schemas.errors import SettingsError
-from placet.schemas.ledger import CONSEQUENCES, Commit
+from placet.schemas.ledger import CONSEQUENCES, Commit, Counted, Genesis, Windows
 from placet.schemas.memory import Memory
 from placet.streams.records import ConsumerRecord
 from placet.verify.changes import Changes
@@ -28,6 +29,7 @@ from placet.verify.report import Check, Since, TaskReport
 from placet.verify.rules import PastRules
 from placet.verify.scope import VerifyScope
 from placet.verify.timers import Timers
+from placet.verify.values import shown
 
 __all__ = ["TaskCheck"]
 
@@ -53,7 +55,10 @@ class TaskCheck:
         self._decisions = Decisions(scope, rules, self._replay, self._timers, inputs, report)
         self._changes = Changes(scope, rules, self._replay, report)
         self._memories: dict[str, Memory] = {}
-        self._why_kept = {"applied": self._why_applied_kept, "memory": self._why_memory_kept}
+        self._counted_at: dict[str, int] = {}
+        self._why_kept = {
+            "applied": self._why_applied_kept, "memory": self._why_memory_kept, "counted": self._why_counted_kept,
+        }  # fmt: skip
         self._chain = Chain(report, scope.topic_ids, scope.partitions, scope.uncompacted_since)
         start = scope.start
         if start.commit is not None:
@@ -111,6 +116,7 @@ class TaskCheck:
                 "Verify with the release that decided it."
             )
         log_time = self._decisions.log_time
+        self._keep_windows(transaction, log_time)
         steps = self._decisions.check(transaction)
         counted = self._changes.check(transaction, steps)
         self._check_entries(transaction, steps)
@@ -127,6 +133,42 @@ class TaskCheck:
         if newest.timestamp >= self._scope.uncompacted_since:
             self._report.find(Check.CHAIN, newest, f"the ledger holds no commit of its transaction {transaction}")
 
+    def _keep_windows(self, transaction: RecordedTransaction, log_time: int) -> None:
+        """Compare since when windows are kept; where a transaction before is not known, what is recorded counts."""
+        recorded = next((found for found in transaction.entries if isinstance(found.entry, Windows)), None)
+        in_force, replay = self._rules_of(transaction), self._replay
+        if in_force is None or transaction.sequence != self._decisions.sequence + 1:
+            if recorded is not None:
+                replay.adopt_entry(recorded.entry)
+            elif in_force is not None:
+                replay.keep_windows(in_force, log_time + 1, 0)
+            return
+        since = [found.entry.memory_since for found in transaction.entries if isinstance(found.entry, Genesis)]
+        others = replay.keep_windows(in_force, log_time + 1, max([*since, 0]))
+        if recorded is not None and isinstance(recorded.entry, Windows):
+            if not others or recorded.entry.windows != replay.windows:
+                wanted = shown(replay.windows) if others else "nothing, as they are those of before"
+                self._report.find(Check.LEDGER, recorded.record, f"windows of {transaction}: it should say {wanted}")
+                replay.adopt_entry(recorded.entry)
+        elif others and transaction.commit is not None and self._is_held(transaction.commit[0]):
+            self._report.find(Check.LEDGER, transaction.commit[0], f"windows of {transaction} are missing")
+
+    def _rules_of(self, transaction: RecordedTransaction) -> Rules | None:
+        """Return the rules that a transaction was decided by: its commit names them, and each decision."""
+        if transaction.commit is not None:
+            record, commit = transaction.commit
+            digest, position = commit.definition_digest, commit.control_position
+        elif transaction.decisions:
+            record, _, at = transaction.decisions[0]
+            digest, position = at.definition_digest, at.control_position
+        else:
+            return None
+        return self._rules.in_force(digest, position, (record.value or b"\xc3")[0])
+
+    def _is_held(self, record: ConsumerRecord) -> bool:
+        """Tell whether compaction can't have taken anything of a record's transaction."""
+        return record.timestamp >= self._scope.uncompacted_since
+
     def _check_entries(self, transaction: RecordedTransaction, steps: list[RerunStep]) -> None:
         """Compare the memory that no change carries, and what the ledger deletes."""
         ledger = self._scope.topics.ledger
@@ -135,7 +177,7 @@ class TaskCheck:
         missing, strays = differing_entries(due, written)
         for record, _ in strays:
             self._report.find(Check.LEDGER, record, f"{_name(record.key)}: no input of {transaction} leads to it")
-        if transaction.commit is not None and transaction.commit[0].timestamp >= self._scope.uncompacted_since:
+        if transaction.commit is not None and self._is_held(transaction.commit[0]):
             for key, _ in missing:
                 self._report.find(Check.LEDGER, transaction.commit[0], f"{_name(key)} of {transaction} is missing")
         self._note_memories(transaction)
@@ -149,6 +191,8 @@ class TaskCheck:
         for record, entry in transaction.entries:
             if isinstance(entry, CONSEQUENCES) and entry.memory is not None:
                 self._memories[_name(record.key)] = entry.memory
+            elif isinstance(entry, Counted):
+                self._counted_at[_name(record.key)] = entry.log_time
 
     def _why_not_deleted(self, record: ConsumerRecord, transaction: RecordedTransaction) -> str:
         """Say why a ledger's key may not be deleted yet; "" when it may, or when that is not known any more."""
@@ -161,6 +205,12 @@ class TaskCheck:
     def _why_applied_kept(self, key: str, _commit: Commit) -> str:
         entity_id, _, name = key.partition("/")[2].rpartition("/")
         return "the entity is not forgotten" if name in self._replay.state(entity_id).applied else ""
+
+    def _why_counted_kept(self, key: str, commit: Commit) -> str:
+        counted_at = self._counted_at.pop(key, None)
+        keep_ms = memory_kept_ms(self._rules.horizon_ms(commit.definition_digest))
+        live = counted_at is not None and commit.log_time - counted_at <= keep_ms
+        return "it may still count in a window" if live else ""
 
     def _why_memory_kept(self, key: str, commit: Commit) -> str:
         memory = self._memories.pop(key, None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
-from placet.schemas.ledger import Commit, Genesis
+from placet.schemas.ledger import Commit, Genesis, Windows
 from placet.streams.records import ConsumerRecord
 from placet.verify.decisions import RerunStep
 from placet.verify.records import RecordedEntry, RecordedTransaction
@@ -16,7 +16,7 @@ from placet.verify.values import shown
 __all__ = ["Chain", "differing_entries", "wrong_in_commit"]
 
 
-_KEYS: Final[dict[type, bytes]] = {Genesis: b"genesis", Commit: b"commit"}
+_KEYS: Final[dict[type, bytes]] = {Genesis: b"genesis", Windows: b"windows", Commit: b"commit"}
 
 
 class Chain:

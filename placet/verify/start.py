@@ -1,6 +1,7 @@
 """From where on a task can be checked: retention and compaction took away what was before. Pure.
 
-whole     inputs and decisions reach back to the first transaction: start from nothing
+whole     inputs and decisions reach back to the first transaction: start from nothing, unless windows changed and the
+          ledger is compacted before: it alone told since when they were kept
 later     after the first commit from which on the changelog is whole, inputs are held, and decisions are held for
           as long before as dedup memory counts: start from the changelog, and remember what the decisions say
 nothing   else: only what is newer than the last commit, which is what a restore would start from
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from placet.processors.dedup import memory_kept_ms
-from placet.schemas.ledger import Commit, LedgerEntry, Span
+from placet.schemas.ledger import Commit, LedgerEntry, Span, Windows
 from placet.streams.records import ConsumerRecord
 
 __all__ = ["LogStart", "Start", "StartSearch"]
@@ -64,16 +65,21 @@ class StartSearch:
         self._positions = positions
         self._held = held
         self._memory_ms = memory_kept_ms(horizon_ms)
+        self._gap = self._lost_windows = False
         self._first: Commit | None = None
         self._found: Commit | None = None
 
     def take(self, record: ConsumerRecord, entry: LedgerEntry) -> None:
         """Look at the next entry of the ledger."""
+        known = 0 if self.last is None else self.last.sequence
+        if isinstance(entry, Windows):
+            self._lost_windows |= entry.sequence > 1 and (self._gap or entry.sequence != known + 1)
         if not isinstance(entry, Commit):
             return
+        self._gap |= entry.sequence != known + 1
         if self.last is None:
             self._first = entry
-        elif entry.sequence != self.last.sequence + 1:
+        elif entry.sequence != known + 1:
             self._found = None  # whether compaction or a fault made the gap is not for here
         self.last = entry
         if entry.decisions and all(self._is_below(span) for span in entry.spans):
@@ -107,7 +113,9 @@ class StartSearch:
         first = self._first if self._first is not None and self._first.sequence == 1 else None
         begun = {span.topic: span.start for span in first.spans} if first else {}
         gone = [topic for topic, offset in self._held.inputs.items() if offset > begun.get(topic, 0)]
-        return f"earlier inputs of {', '.join(gone)} are deleted by retention" if gone else ""
+        if gone:
+            return f"earlier inputs of {', '.join(gone)} are deleted by retention"
+        return "since when windows were kept is compacted away" if self._lost_windows else ""
 
     def _fits(self, record: ConsumerRecord, commit: Commit) -> bool:
         held = self._held

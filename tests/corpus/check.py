@@ -56,6 +56,8 @@ def state_digest(recording: Recording, partition: int) -> str:
         digest.update(repr((key, state.version, state.incarnation, state.status, state.deleted_at)).encode())
         digest.update(repr(sorted(state.fields.items())).encode())
         digest.update(repr((sorted(state.field_versions.items()), sorted(state.applied.items()))).encode())
+        if state.counts:
+            digest.update(repr(sorted((what, sorted(by.items())) for what, by in state.counts.items())).encode())
     return digest.hexdigest()
 
 

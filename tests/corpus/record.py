@@ -31,9 +31,9 @@ HERE: Final = Path(__file__).parent
 HORIZON_MS: Final = 600_000
 LAG_MS: Final = HORIZON_MS + 86_400_000
 APP_OF_DRIVER: Final = "test"
-NOT_YET: Final = {Reason.NOT_AUTHORIZED, Reason.RATE_LIMITED, Reason.SHED, Reason.NEEDS_APPROVAL}
+NOT_YET: Final = {Reason.NOT_AUTHORIZED, Reason.SHED, Reason.NEEDS_APPROVAL}
 """Reasons that nothing leads to yet."""
-RECORDED_APART: Final = {Reason.IGNORED, Reason.STATE_TOO_OLD}
+RECORDED_APART: Final = {Reason.IGNORED, Reason.STATE_TOO_OLD, Reason.RATE_LIMITED}
 """Reasons of keys that came after the first recording of this ladder: each key has a recording of its own."""
 
 EVERY_REASON: Final = """
@@ -122,7 +122,7 @@ def every_reason() -> Recording:
     driver.signal("l-1", "noted", signal_id="s-2")  # its first one is forgotten
     given = {decision.reason for decision in driver.decisions}
     assert set(Reason) - given == NOT_YET | RECORDED_APART, set(Reason) - given - NOT_YET
-    return _recorded_of(driver)
+    return recorded_of(driver)
 
 
 def _send_broken(driver: TestDriver) -> None:
@@ -177,7 +177,7 @@ def elsewhere() -> Recording:
     reports(4, Reason.IGNORED)
     driver.restart(parse_definition(ELSEWHERE.replace("version: 1", "version: 2").replace("elsewhere: ignore, ", "")))
     reports(3, Reason.ILLEGAL_TRANSITION)
-    return _recorded_of(driver)
+    return recorded_of(driver)
 
 
 LATE: Final = """
@@ -232,7 +232,7 @@ def late() -> Recording:
     counts(1, Reason.NONE)
     state = driver.read("m-1")
     assert (state.version, state.fields) == (11, {"kwh": 5, "missed": 2}), state
-    return _recorded_of(driver)
+    return recorded_of(driver)
 
 
 AGED: Final = """
@@ -271,10 +271,99 @@ def max_state_age() -> Recording:
     said = driver.codec.encode_message(replace(waits, dedup_key="k-3", base_version=3, read_at=1))
     driver.restart(parse_definition(AGED.replace("version: 1", "version: 3")))
     assert driver.send_raw(Kind.PROPOSAL, b"p-1", said).reason is Reason.NONE
-    return _recorded_of(driver)
+    return recorded_of(driver)
 
 
-def _recorded_of(driver: TestDriver) -> Recording:
+LIMITED: Final = """
+entity: account
+version: 1
+horizon: 10m
+statuses: [open, frozen]
+fields: {spent: {type: long, default: 0}}
+signals:
+  opened: {from: absent, to: open}
+  seen: {from: [open, frozen, absent]}
+  thawed: {from: frozen, to: open}
+  closed: {from: [open, frozen], to: absent}
+proposals:
+  alert: {from: open, fence: none, limits: window.alerts < 2}
+  refund:
+    payload: {minor: long}
+    fence: none
+    limits: ["window.spent + payload.minor <= 500"]
+    from: open
+    set: {spent: state.spent + payload.minor}
+timers:
+  lapses: {from: open, after: 30s, to: frozen, guard: window.lapses < 2}
+windows:
+  alerts: {count: alert, within: 1m}
+  spent: {sum: refund.minor, within: 10m, by: proposer}
+  lapses: {count: lapses, within: 5m}
+  sights: {count: seen, within: 2m}
+"""
+
+
+def windows() -> Recording:
+    """Windows over signals, proposals and timers, by changes and without, over lives, restarts and versions."""
+    driver = TestDriver(parse_definition(LIMITED), partitions=1)
+
+    def asks(name: str, expected: Reason, minor: int | None = None, proposer: str = "ann") -> None:
+        payload, key = {} if minor is None else {"minor": minor}, f"k-{len(driver.decisions)}"
+        found = driver.propose("a-1", name, payload, dedup_key=key, proposer=proposer)
+        assert found.reason is expected, (found.reason, found.detail)
+
+    for number in range(3):
+        driver.signal("a-9", "seen", signal_id=f"n-{number}")  # of one that was never created
+    driver.signal("a-1", "opened", signal_id="s-1")
+    asks("alert", Reason.NONE)
+    asks("refund", Reason.NONE, 400)
+    asks("refund", Reason.RATE_LIMITED, 101)
+    asks("refund", Reason.NONE, 500, "bob")
+    asks("alert", Reason.NONE)
+    asks("alert", Reason.RATE_LIMITED)
+    driver.restart()
+    asks("alert", Reason.RATE_LIMITED)
+    driver.signal("a-1", "seen", signal_id="s-2")
+    for number in range(3):
+        driver.advance(seconds=31)
+        driver.signal("a-1", "thawed", signal_id=f"t-{number}")
+    asks("alert", Reason.NONE)
+    driver.signal("a-1", "closed", signal_id="s-3")
+    asks("refund", Reason.RATE_LIMITED, 101)
+    driver.restart()
+    driver.signal("a-1", "opened", signal_id="s-4")
+    asks("refund", Reason.RATE_LIMITED, 101)
+    other = LIMITED.replace("version: 1", "version: 2").replace("count: alert, within: 1m", "count: seen, within: 3m")
+    driver.restart(parse_definition(other.replace("sum: refund.minor, within: 10m, by: proposer", (
+        "sum: refund.minor, within: 9m, by: proposer, start: empty"
+    ))))  # fmt: skip
+    asks("alert", Reason.RATE_LIMITED)  # it is kept for too short a time
+    driver.signal("a-1", "seen", signal_id="s-5")
+    asks("refund", Reason.NONE, 100)
+    driver.advance(minutes=3)
+    driver.restart()
+    asks("alert", Reason.NONE)  # what was seen has left the window at this very moment
+    for number in range(2):
+        driver.signal("a-1", "seen", signal_id=f"s-5-{number}")
+    asks("alert", Reason.RATE_LIMITED)
+    lacking = other.replace(", limits: window.alerts < 2", "").replace("  alerts: {count: seen, within: 3m}\n", "")
+    driver.restart(parse_definition(lacking.replace("version: 2", "version: 3")))
+    driver.signal("a-2", "seen", signal_id="s-5-3")
+    again = other.replace("version: 2", "version: 4").replace("seen, within: 3m", "seen, within: 3m, start: empty")
+    driver.restart(parse_definition(again))
+    asks("alert", Reason.NONE)  # it begins anew, though nothing has changed the entity since
+    driver.restart(parse_definition(again.replace("version: 4", "version: 5").replace("3m, start: empty", "4m")))
+    asks("alert", Reason.RATE_LIMITED)  # it reaches back further than it was kept
+    driver.signal("a-1", "closed", signal_id="s-6")
+    driver.advance(minutes=12)  # all is forgotten
+    driver.restart()
+    driver.signal("a-1", "opened", signal_id="s-7")
+    asks("refund", Reason.NONE, 500)
+    return recorded_of(driver)
+
+
+def recorded_of(driver: TestDriver) -> Recording:
+    """Return what a driver's gate left on the log."""
     ids, partitions = driver.entity_type.topic_ids, driver.partitions
     return _recorded(driver.log, APP_OF_DRIVER, driver.machine.entity, ids, partitions, driver.now_ms)
 
@@ -310,6 +399,7 @@ ALL: Final[dict[str, Callable[[], Recording]]] = {
     "late": late,
     "max-state-age": max_state_age,
     "rolling": rolling,
+    "windows": windows,
 }
 
 

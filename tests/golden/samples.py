@@ -20,7 +20,20 @@ from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import Published, encode_control
 from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Conflict, Coordinates, Decision, Fired, First, Outcome, Reason, Resolved
-from placet.schemas.ledger import AppliedEntry, Commit, Disarmed, Genesis, Held, LedgerEntry, MemoryEntry, Span
+from placet.schemas.ledger import (
+    AppliedEntry,
+    Commit,
+    Counted,
+    CountedPart,
+    Disarmed,
+    Genesis,
+    Held,
+    KeptWindow,
+    LedgerEntry,
+    MemoryEntry,
+    Span,
+    Windows,
+)
 from placet.schemas.memory import Applied, Memory
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import Change, EntityState
@@ -176,6 +189,10 @@ CARRYING = replace(
     CHANGE,
     state=replace(CHANGE.state, carried={"tax": "1.50", "owner": None, "rooms": {"b": 1.5, "a": -1}}),
 )
+COUNTING = replace(
+    CHANGE,
+    state=CHANGE.state.counting({"sum scanned.n by proposer": {"depot ü": [T - 7, 1, T, -(2**40)], "": [T - 9, 1]}}),
+)
 DELETION = Change(
     "parcel-8",
     EntityState(
@@ -253,6 +270,18 @@ LEDGER: dict[str, LedgerEntry] = {
     ),
     "disarmed": Disarmed("parcel-7", T - 5, "late", 18, 4, 70_000),
 }
+LEDGER_WINDOWS: dict[str, LedgerEntry] = {
+    "windows": Windows((KeptWindow("scans_1h", "count scanned by proposer", 3_600_000, T - 9, T - 8),), 4, 70_000),
+    "counted": Counted(
+        "parcel-7",
+        T - 5,
+        18,
+        T,
+        (CountedPart("sum scanned.n by proposer", "depot ü", [T - 7, T], [1, -(2**40)]),),
+        4,
+        7,
+    ),
+}
 
 PUBLISHED = Published("parcel", 1, DIGEST, 1, '{"entity":"parcel"}', {"signal": "{}", "change": "{}"}, T, DIGEST)
 POISON = ConsumerRecord("demo.parcel.signals", 3, 2**40, T, b"\xff", b"\x00poison", [("traceparent", b"00-1")])
@@ -275,8 +304,10 @@ def golden() -> dict[str, str]:
         "decision.undecodable": codec.encode_decision(UNDECODABLE, AT),
         "change.change": _with_headers(codec.encode_change(CHANGE)),
         "change.carrying": _with_headers(codec.encode_change(CARRYING)),
+        "change.counting": _with_headers(codec.encode_change(COUNTING)),
         "change.deletion": _with_headers(codec.encode_change(DELETION)),
         **{f"ledger.{name}": codec.encode_ledger(entry) for name, entry in LEDGER.items()},
+        **{f"ledger_windows.{name}": codec.encode_ledger(entry) for name, entry in LEDGER_WINDOWS.items()},
         "control.published": encode_control(PUBLISHED),
         "dead_letter.poison": encode_dead_letter(POISON, UNDECODABLE, AT),
     }

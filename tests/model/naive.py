@@ -29,7 +29,7 @@ def value_of(tree: tuple, scope: dict[str, Any]) -> Any:
     kind, *parts = tree
     if kind == "lit":
         return parts[0]
-    if kind in ("state", "payload"):
+    if kind in ("state", "payload", "window"):
         return scope[kind][parts[0]]
     if kind == "name":
         return scope[parts[0]]
@@ -88,7 +88,8 @@ class NaiveGate:
     """One partition's gate.
 
     Args:
-        rules: horizon_ms, statuses, final, fields, invariants, and inputs by name (see tests/property/strategies.py).
+        rules: horizon_ms, statuses, final, fields, invariants, timers, windows, and inputs by name (see
+            tests/property/strategies.py).
     """
 
     def __init__(self, rules: dict[str, Any]) -> None:
@@ -111,6 +112,7 @@ class NaiveGate:
             "applied": {},
             "deleted_at": 0,
             "timers": {},
+            "history": [],
             "due": [],
         }
 
@@ -155,13 +157,15 @@ class NaiveGate:
         self.log_time = log_time
         rule = {"transitions": [], **self.rules["timers"][name]}
         waiting = {**before, "timers": {other: timer for other, timer in before["timers"].items() if other != name}}
-        given = {"payload": {}, "entity": entity_id, "event_time": due, "proposer": ""}
+        given = {"name": name, "payload": {}, "entity": entity_id, "event_time": due, "proposer": ""}
         transitions = self.transitions(rule, before["status"])
         if not transitions:
             verdict = _verdict("REFUSED", "ILLEGAL_TRANSITION")
         else:
             verdict = self.evolved(rule, given, waiting, transitions)
         after = verdict.pop("after", waiting)
+        if verdict["outcome"] == "ACCEPTED":
+            after = self.counted(given, after)
         self.entities[entity_id] = after
         if after["status"] == ABSENT and after["version"] != before["version"]:
             self.gone.add(entity_id)
@@ -189,6 +193,41 @@ class NaiveGate:
                     timers[name] = (max(after["fields"]["until"], self.log_time + 1_000), after["version"])
         return timers
 
+    def counted(self, given: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+        """Return the entity with an accepted input in its history, if a window counts it."""
+        if given["name"] not in [window["input"] for window in self.rules.get("windows", {}).values()]:
+            return after
+        entry = {"at": self.log_time, **{name: given[name] for name in ("name", "payload", "proposer")}}
+        return {**after, "history": [*after["history"], entry]}
+
+    def within(self, name: str, entity: dict[str, Any], proposer: str) -> list[tuple[int, int]]:
+        """Return when, and how much, an entity's window counts as of now."""
+        window = self.rules["windows"][name]
+        return [
+            (entry["at"], entry["payload"][window["field"]] if window["field"] else 1)
+            for entry in entity["history"]
+            if entry["name"] == window["input"]
+            and self.log_time - entry["at"] < window["within_ms"]
+            and (not window["by"] or entry["proposer"] == proposer)
+        ]
+
+    def scope(self, given: dict[str, Any], entity: dict[str, Any]) -> dict[str, Any]:
+        """Return what expressions see."""
+        windows = self.rules.get("windows", {})
+        return {
+            "state": entity["fields"],
+            "status": entity["status"],
+            "version": entity["version"],
+            "payload": given["payload"],
+            "window": {
+                name: sum(amount for _, amount in self.within(name, entity, given["proposer"])) for name in windows
+            },
+            "entity_id": given["entity"],
+            "event_time": given["event_time"],
+            "decided_at": self.decided_at,
+            "proposer": given["proposer"],
+        }
+
     def remember(self, given: dict[str, Any], before: dict[str, Any], after: dict[str, Any]) -> None:
         """Keep the state, and what tells a repeat from something new."""
         rule = self.rules["inputs"][given["name"]]
@@ -204,6 +243,7 @@ class NaiveGate:
         newest = known is None or known["event_time"] <= given["event_time"]
         if rule["dedup"] == "once" or (rule["kind"] == "SIGNAL" and newest):
             after = {**after, "applied": {**after["applied"], given["name"]: seen}}
+        after = self.counted(given, after)
         occasion = self.occasion(rule, given)
         if occasion:
             self.memory[given["kind"], given["entity"], occasion] = seen
@@ -278,6 +318,7 @@ class NaiveGate:
         return (
             self.repeated(rule, given, entity)
             or self.out_of_time(rule, given)
+            or self.limited(rule, given, entity)
             or self.illegal_or_stale(rule, given, entity)
             or self.superseded(rule, given, entity)
             or self.evolved(rule, given, entity, self.fitting(rule, given, entity))
@@ -314,6 +355,20 @@ class NaiveGate:
         told = given["read_at"] is not None and given["read_at"] <= self.decided_at + AHEAD_MAX_MS
         fresh = told and given["read_at"] + rule["max_state_age_ms"] >= self.decided_at
         return None if fresh else _verdict("REFUSED", "STATE_TOO_OLD")
+
+    def limited(self, rule: dict, given: dict, entity: dict) -> dict | None:
+        for tree in rule.get("limits", ()):
+            kept = value_of(tree, self.scope(given, entity))
+            if kept is ERROR:
+                return _verdict("REFUSED", "GUARD_ERROR")
+            if not kept:
+                leaves = [
+                    at + self.rules["windows"][name]["within_ms"]
+                    for name in _windows_in(tree)
+                    for at, _ in self.within(name, entity, given["proposer"])
+                ]
+                return _verdict("REFUSED", "RATE_LIMITED", until=min(leaves, default=None))
+        return None
 
     def illegal_or_stale(self, rule: dict, given: dict, entity: dict) -> dict | None:
         if not (self.fitting(rule, given, entity) or self.in_time(rule, entity)):
@@ -364,16 +419,7 @@ class NaiveGate:
 
     def evolved(self, rule: dict, given: dict, entity: dict, transitions: list[dict]) -> dict:
         """Guards, values, invariants; in the end acceptance."""
-        scope = {
-            "state": entity["fields"],
-            "status": entity["status"],
-            "version": entity["version"],
-            "payload": given["payload"],
-            "entity_id": given["entity"],
-            "event_time": given["event_time"],
-            "decided_at": self.decided_at,
-            "proposer": given["proposer"],
-        }
+        scope = self.scope(given, entity)
         chosen = None
         for transition in transitions:
             held = value_of(transition["guard"], scope) if transition.get("guard") else True
@@ -421,7 +467,15 @@ class NaiveGate:
 
 
 def _remembered_at(entity: dict) -> int:
-    return max([entity["deleted_at"], *(applied["log_time"] for applied in entity["applied"].values())])
+    applied = [one["log_time"] for one in entity["applied"].values()]
+    return max([entity["deleted_at"], *applied, *(entry["at"] for entry in entity["history"])])
+
+
+def _windows_in(tree: tuple) -> set[str]:
+    """Return the windows that an expression reads."""
+    if tree[0] == "window":
+        return {tree[1]}
+    return {name for part in tree[1:] if isinstance(part, tuple) for name in _windows_in(part)}
 
 
 def _gone_at(entity: dict) -> int:
@@ -432,5 +486,7 @@ def _first(applied: dict) -> tuple:
     return applied["id"], applied["version"], applied["log_time"]
 
 
-def _verdict(outcome: str, reason: str, *, first: tuple | None = None, conflicts: list | None = None) -> dict:
-    return {"outcome": outcome, "reason": reason, "first": first, "conflicts": conflicts or []}
+def _verdict(
+    outcome: str, reason: str, *, first: tuple | None = None, conflicts: list | None = None, until: int | None = None
+) -> dict:
+    return {"outcome": outcome, "reason": reason, "first": first, "conflicts": conflicts or [], "until": until}

@@ -11,6 +11,13 @@ Of timers it knows which are armed in each entity, when they are due, and which 
 - the header `placet-armed`, and the ledger's entries `disarmed/…`: one where a timer fired and changed nothing;
 - at the end, if a time is given, none is overdue.
 
+Of windows it knows which the rules in force have, since when each is kept, and what each entity accepted that they
+count: inputs and timers, whether they changed something or not. Checked:
+- each limit of a proposal, and until when it refuses; what guards and values read;
+- the ledger's entries `windows`: one where the windows are others than before, and `counted/…`: one where something was
+  counted and changed nothing;
+- that nothing of it is forgotten while it may count.
+
 Not checked:
 - the content of the hidden headers of a change (their presence is), and the control topic;
 - `decided_at` against a clock, and whether a tombstone or the deletion of a memory comes late: only whether early;
@@ -127,6 +134,8 @@ class _Task:
         self._commit: Row | None = None
         self._at = dict.fromkeys(self._kinds, 0)  # the positions after the last commit
         self._kept: dict[bytes | None, tuple[str, Row]] = {}  # the ledger's memory
+        self._windows: list[Row] = []  # as the ledger has them
+        self._memory_since = 0
         self._order = FiringOrder(self._inputs, self._say)
         self.definitions: set[bytes] = set()
 
@@ -188,6 +197,8 @@ class _Task:
         if kinds and (kinds[0] != "Genesis" or "Genesis" in kinds[1:]):
             self._say("the ledger has not one genesis, before its first commit")
         for record, kind, row in ledger[: next((n for n, each in enumerate(ledger) if each[1] == "Genesis"), 0) + 1]:
+            if kind == "Genesis":
+                self._memory_since = row["memory_since"]
             if kind != "Genesis" and record.producer != first:
                 self._say(f"record {record.offset} of the ledger lies before the genesis")
             elif kind == "Genesis" and (
@@ -230,6 +241,7 @@ class _Task:
             if record.key is None or partition_of(record.key, self._count) != self._partition:
                 self._say(f"{what}: the changelog's record {record.offset} has a key of another partition")
         self._check_taken(what, commit, taken)
+        self._check_windows(what, commit, taken)
         digest, used = blake2b(digest_size=16), []
         applied: list[tuple[Row, Message]] = []
         disarmed: list[Row] = []
@@ -258,6 +270,7 @@ class _Task:
             self._say(f"{what}: its digest is not that of its decisions and changes")
         self._check_times(what, commit)
         self._check_memory(what, commit, taken, applied)
+        self._check_counted(what, commit, taken)
         self._check_deleted(what, commit, taken, self._check_disarmed(what, commit, taken, disarmed))
         self._check_tombstones(what, commit, taken)
 
@@ -337,6 +350,38 @@ class _Task:
         for said in newest:
             self._say(f"{what}: no entry keeps the newest applied input {said}")
 
+    def _check_windows(self, what: str, commit: Row, taken: Transaction) -> None:
+        """The ledger says since when each window of the rules is kept, where they are others than those before."""
+        begin = self.deciding.log_time + 1
+        complete = max(begin, self._memory_since if self._commit is None else 0)
+        known = {each["name"]: each for each in self._windows}
+        kept: list[Row] = []
+        for window in self._rules.windows.values():
+            before, times = known.get(window.name), {"since": begin, "complete_since": complete}
+            if before is not None and before["what"] == window.what:
+                known_from = 0 if before["within_ms"] >= window.within else begin - before["within_ms"]
+                times = {name: max(before[name], known_from) for name in times}
+            kept.append({"name": window.name, "what": window.what, "within_ms": window.within, **times})
+        shared = {"task_epoch": commit["task_epoch"], "sequence": commit["sequence"]}
+        wanted = [{"windows": kept, **shared}] if kept != self._windows else []
+        found = [row for _, row in taken.entries_of("Windows")]
+        if found != wanted:
+            self._say(f"{what}: its entries of windows are {found}, not {wanted}")
+        self._windows = kept
+        self.deciding.judge.kept = {each["name"]: each for each in kept}
+        self.deciding.counted = []
+
+    def _check_counted(self, what: str, commit: Row, taken: Transaction) -> None:
+        """The ledger has what windows hold after each input that they count and that changed nothing."""
+        shared = {"task_epoch": commit["task_epoch"], "sequence": commit["sequence"]}
+        wanted, found = [{**row, **shared} for row in self.deciding.counted], taken.entries_of("Counted")
+        if [row for _, row in found] != wanted:
+            self._say(f"{what}: its entries of what was counted are {[row for _, row in found]}, not {wanted}")
+        for record, row in found:
+            if record.key != f"counted/{row['entity_id']}".encode():
+                self._say(f"{what}: {record.key!r} has what was counted of {row['entity_id']!r}")
+            self._kept[record.key] = ("counted", row)
+
     def _check_disarmed(self, what: str, commit: Row, taken: Transaction, disarmed: list[Row]) -> dict[int, Row]:
         """The ledger says of each timer that fired and changed nothing that it is armed no more, and of no other.
 
@@ -372,6 +417,11 @@ class _Task:
             kind, entry = self._kept.pop(record.key, ("", {}))
             if kind == "memory" and commit["log_time"] - entry["memory"]["log_time"] <= self._rules.horizon + AHEAD_MS:
                 self._say(f"{what}: the memory {record.key!r} is deleted within the horizon")
+            elif kind == "counted" and not (
+                entry["entity_id"].encode() in gone
+                or commit["log_time"] - entry["log_time"] > self._rules.horizon + AHEAD_MS
+            ):
+                self._say(f"{what}: {record.key!r} is deleted within the horizon")
             elif kind == "applied" and entry["entity_id"].encode() not in gone:
                 self._say(f"{what}: {record.key!r} is deleted, and its entity is not")
             elif kind == "disarmed":
@@ -389,9 +439,11 @@ class _Task:
         for record in taken.tombstones:
             entity = self.deciding.judge.entities.pop((record.key or b"").decode(errors="replace"), NEVER_SEEN)
             wanted = f"{entity.version}/{commit['task_epoch']}/{commit['sequence']}".encode()
-            if entity.deleted_at is None:
+            times = [each.log_time for each in entity.applied.values()]
+            times += [amounts[-1].time for amounts in entity.counted.values()]
+            if entity.status != "absent" or entity is NEVER_SEEN:
                 self._say(f"{what}: the tombstone of {record.key!r}, which is not deleted")
-            elif commit["log_time"] - entity.deleted_at <= self._rules.horizon + AHEAD_MS:
+            elif commit["log_time"] - max(entity.deleted_at or 0, *times, 0) <= self._rules.horizon + AHEAD_MS:
                 self._say(f"{what}: the tombstone of {record.key!r} comes within the horizon")
             if dict(record.headers).get("placet-tombstone") != wanted:
                 self._say(f"{what}: the tombstone of {record.key!r} says {record.headers}, not {wanted!r}")

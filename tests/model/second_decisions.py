@@ -44,6 +44,7 @@ class Deciding:
         self.dead: dict[tuple[str, int, int], tuple[LoggedRecord, Row, LoggedRecord]] = {}
         self._said: dict[str, bytes] = {}  # name and payload, and their digest
         self._digests: set[bytes] = set()
+        self.counted: list[Row] = []  # of the transaction: entries that the ledger must have of windows
         self._fired: dict[str, int] = {}  # of each entity the latest due time of those of its timers that fired
         self._say = say
 
@@ -95,9 +96,18 @@ class Deciding:
         self.judge.accept(message, row["dedup_key"], after, self.log_time)
         self.watermark = max(self.watermark, min(message.event_time, self.log_time))
         if after is entity:
+            self._note_counted(message, entity)
             return [(row, message)]
         self._check_change(what, cited, row, message, after)
         return []
+
+    def _note_counted(self, message: Message, before: Entity) -> None:
+        """An accepted input that changed nothing, and that a window counts, leaves an entry on the ledger."""
+        entity = self.judge.entities[message.entity_id]
+        if entity.counted is not before.counted:
+            said = {"entity_id": message.entity_id, "incarnation": entity.incarnation, "version": entity.version}
+            parts = self.judge.parts(entity, self.log_time)
+            self.counted.append({**said, "log_time": self.log_time, "parts": parts})
 
     def check_in_time(self, what: str, message: Message, read_to: int) -> None:
         """An input that was appended before a timer of its entity was due, or at that time, is decided before it.
@@ -144,8 +154,11 @@ class Deciding:
         after = self._after(what, row, verdict, timer, entity, cited)
         if row["outcome"] == "ACCEPTED":
             self.watermark = max(self.watermark, min(armed.due, self.log_time))
-        self.judge.entities[entity_id] = after or entity
+        accepted = row["outcome"] == "ACCEPTED"
+        held = after or entity
+        self.judge.entities[entity_id] = self.judge.count(timer, held, self.log_time) if accepted else held
         if after is None or after is entity:
+            self._note_counted(timer, entity)
             return True
         self._check_change(what, cited, row, timer, after)
         return False
@@ -167,6 +180,9 @@ class Deciding:
         if verdict.reason == "?" and row["reason"] in _LAST_RUNG:
             verdict = verdict._replace(reason=row["reason"], after=after)
         self.compare(what, row, _columns(verdict, message, entity))
+        time = row["detail"].rpartition("; not before ")[2] if "; not before " in row["detail"] else "None"
+        if verdict.reason == "RATE_LIMITED" and time != str(verdict.not_before):
+            self._say(f"{what}: it says {row['detail']!r}, and may hold at {verdict.not_before}")
         return after if row["outcome"] == "ACCEPTED" else None
 
     def is_newest(self, row: Row, message: Message) -> bool:

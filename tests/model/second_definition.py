@@ -17,7 +17,7 @@ import yaml
 from fastavro import parse_schema
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-__all__ = ["BEYOND", "Rule", "Rules", "Timer", "Transition", "marker", "rules_of"]
+__all__ = ["BEYOND", "Rule", "Rules", "Timer", "Transition", "Window", "marker", "rules_of"]
 
 _UNITS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _AVRO: Final = {"timestamp": "long", "decimal": "bytes"}
@@ -38,7 +38,7 @@ _WORDS: Final = {
     "null": "None",
 }
 _TOKEN: Final = re.compile(
-    r"""\s*('[^'\\\n]*'|"[^"\\\n]*"|\d+\.\d+|\d+|(?:state|payload)\.\w+|\w+|&&|\|\||[=!<>]=|[-+*<>()!,\[\]])\s*"""
+    r"""\s*('[^'\\\n]*'|"[^"\\\n]*"|\d+\.\d+|\d+|(?:state|payload|window)\.\w+|\w+|&&|\|\||[=!<>]=|[-+*<>()!,\[\]])\s*"""
 )
 
 
@@ -68,6 +68,11 @@ class Transition(NamedTuple):
     set_to: tuple[tuple[str, Any], ...]  # a field and code, `BEYOND` or a literal
 
 
+class Limit(NamedTuple):
+    holds: CodeType | object
+    reads: tuple[str, ...]  # the windows
+
+
 class Rule(NamedTuple):
     payload: str  # the full name of the payload's record
     table: dict[str, list[Transition]]
@@ -77,12 +82,23 @@ class Rule(NamedTuple):
     fence: str | list[str]
     valid_for: int | None
     max_age: int | None  # of the state that it is based on
+    limits: tuple[Limit, ...]
 
 
 class Timer(NamedTuple):
     after: int | None
     at: str | None  # the field that holds the time
     table: dict[str, list[Transition]]
+
+
+class Window(NamedTuple):
+    name: str
+    what: str  # it counts; windows that count the same have it in common
+    input: str
+    field: str | None  # None: it counts inputs
+    within: int
+    by_proposer: bool
+    starts_empty: bool
 
 
 class Rules(NamedTuple):
@@ -93,6 +109,7 @@ class Rules(NamedTuple):
     bounds: dict[str, int]  # of each field that is a whole number
     rules: dict[tuple[str, str], Rule]
     timers: dict[str, Timer]
+    windows: dict[str, Window]
     invariants: list[CodeType | object]
     schemas: dict[str, tuple[bytes, Any]]  # SIGNAL, PROPOSAL, CHANGE: how its records begin, and the schema
 
@@ -107,7 +124,7 @@ def _code(text: str) -> CodeType | object:
         word, position = found.group(1), found.end()
         if word in _WORDS:
             word = _WORDS[word]
-        elif word.startswith(("state.", "payload.")):
+        elif word.startswith(("state.", "payload.", "window.")):
             word = "{}[{!r}]".format(*word.split("."))
         elif word[0].isalpha() and word not in _NAMES:
             return BEYOND
@@ -201,6 +218,19 @@ def _transitions(rule: dict[str, Any], document: dict[str, Any]) -> dict[str, li
     return table
 
 
+def _limits(written: str | list[str]) -> tuple[Limit, ...]:
+    texts = [written] if isinstance(written, str) else written
+    return tuple(Limit(_code(text), tuple(re.findall(r"\bwindow\.(\w+)", text))) for text in texts)
+
+
+def _window(name: str, written: Mapping[str, str]) -> Window:
+    counted, _, field = (written.get("sum") or written["count"]).partition(".")
+    what = f"sum {written['sum']}" if field else f"count {counted}"
+    by_proposer, within = "by" in written, _duration(written["within"]) or 0
+    what += " by proposer" if by_proposer else ""
+    return Window(name, what, counted, field or None, within, by_proposer, "start" in written)
+
+
 @lru_cache(maxsize=64)
 def rules_of(text: str) -> Rules:
     """Read a definition that the gate accepts; mistakes in it are not looked for."""
@@ -221,6 +251,7 @@ def rules_of(text: str) -> Rules:
                 fence=rule.get("fence", "exact"),
                 valid_for=_duration(rule.get("valid_for")),
                 max_age=_duration(rule.get("max_state_age")),
+                limits=_limits(rule.get("limits") or []),
             )
         # observed: where the definition has no name of the kind, the payload is null
         asked = any(rule.max_age is not None for (of, _), rule in rules.items() if of == kind)
@@ -245,6 +276,7 @@ def rules_of(text: str) -> Rules:
         bounds={name: 1 << (31 if avro == "int" else 63) for name, (avro, _, _) in declared.items() if avro in _WHOLE},
         rules=rules,
         timers=timers,
+        windows={name: _window(name, written) for name, written in (document.get("windows") or {}).items()},
         invariants=[_code(each) for each in (document.get("invariants") or {}).values()],
         schemas={name: (marker(form), parse_schema(form)) for name, form in forms.items()},
     )

@@ -6,6 +6,7 @@ Each transaction of the test driver is one call: the records that a call adds ha
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Any
 
 from placet.definitions import parse_definition
@@ -15,7 +16,7 @@ from placet.testing import TestDriver
 from tests.model.second_checker import History, LoggedRecord
 from tests.model.second_log import partition_of
 
-__all__ = ["RICH", "TICKING", "Recorded", "rich", "ticking", "timed", "told"]
+__all__ = ["LIMITED", "RICH", "TICKING", "Recorded", "limited", "rationed", "rich", "ticking", "timed", "told"]
 
 RICH = """
 entity: lamp
@@ -80,6 +81,50 @@ timers:
 invariants:
   few: state.hits <= 8
 """
+LIMITED = """
+entity: lamp
+version: 1
+horizon: 10m
+statuses: [off, lit]
+fields: {spent: {type: long, default: 0}, note: string | null}
+signals:
+  installed: {from: absent, to: off}
+  seen: {from: [off, lit, absent]}
+  noted: {payload: {note: string}, from: any, copy: note, guard: window.notes < 3}
+  removed: {from: [off, lit], to: absent}
+proposals:
+  light: {from: off, to: lit, fence: none, limits: window.lights < 2}
+  dim: {from: lit, to: off, fence: none}
+  alert: {from: any, fence: none, limits: ["window.alerts < 2", "window.sights < 4 || window.alerts < 1"]}
+  spend:
+    payload: {minor: long}
+    fence: none
+    from: any
+    limits: window.spent + payload.minor <= 9
+    set: {spent: window.spent + payload.minor}
+timers:
+  fades: {from: lit, after: 2s, to: off, guard: window.fades < 2}
+  ticks: {from: lit, after: 1s, guard: window.ticks < 3}
+windows:
+  lights: {count: light, within: 5s}
+  alerts: {count: alert, within: 3s}
+  sights: {count: seen, within: 4s}
+  notes: {count: noted, within: 6s, by: proposer}
+  spent: {sum: spend.minor, within: 8s, by: proposer}
+  all_spent: {sum: spend.minor, within: 10m}
+  fades: {count: fades, within: 30s}
+  ticks: {count: ticks, within: 8s}
+  long_alerts: {count: alert, within: 1m}
+"""
+_OTHER_WINDOWS = (
+    ("version: 1", "version: 2"),
+    ("guard: window.notes < 3", "guard: window.sights < 5"),
+    ("  notes: {count: noted, within: 6s, by: proposer}\n", ""),
+    ("alerts: {count: alert, within: 3s}", "alerts: {count: alert, within: 6s}"),
+    ("lights: {count: light, within: 5s}", "lights: {count: light, within: 4s}"),
+    ("sights: {count: seen, within: 4s}", "sights: {count: seen, within: 20s, start: empty}"),
+    ("fades: {count: fades, within: 30s}", "fades: {count: ticks, within: 30s}"),
+)
 _OTHER_TIMERS = (
     ("version: 1", "version: 2"),
     ("  forgotten: {from: lit, after: 1s, to: dim, guard: state.hits > 0}\n", ""),
@@ -293,10 +338,7 @@ def ticking(seed: int, inputs: int = 40) -> Recorded:
             of: dict[str, bytes | None] = draw.choice(({"key": b"a"}, {"key": None}, {"value": b"{}"}, {"value": None}))
             gate.put(_nudge(draw, gate.driver, number), **of)
         elif unlikely == 3 and not gate.others:
-            text = TICKING
-            for old, new in _OTHER_TIMERS:
-                text = text.replace(old, new)
-            gate.follow(text)
+            gate.follow(_changed(TICKING, _OTHER_TIMERS))
         elif draw.randrange(2):
             gate("advance", milliseconds=draw.choice((0, 1, 2, 500, 1_000, 1_001, 30_000)))
         else:
@@ -320,6 +362,75 @@ def _nudge(draw: random.Random, driver: TestDriver, number: int) -> Message:
     }.get(name, {})
     base = {"base_version": state.version} if kind is Kind.PROPOSAL else {}
     return Message(kind, name, f"i-{number}", entity, payload, now, now, dedup_key=f"k-{number}", **base)
+
+
+def _changed(text: str, changes: Iterable[tuple[str, str]]) -> str:
+    for old, new in changes:
+        text = text.replace(old, new)
+    return text
+
+
+def rationed(seed: int, inputs: int = 60) -> Recorded:
+    """A random history with windows and limits: inputs at their edges, lives, restarts, rules that come and go."""
+    draw = random.Random(seed)
+    gate = Recorded(LIMITED, draw.choice((1, 2)))
+    other = _changed(LIMITED, _OTHER_WINDOWS)
+    versions = [other, LIMITED.replace("version: 1", "version: 3"), other.replace("version: 2", "version: 4")]
+    number = 0
+    while number < inputs:
+        for _ in range(draw.choice((1, 1, 2, 3, 6))):
+            number += 1
+            age = min(draw.choice((0, 0, 3, 700)), gate.driver.now_ms - gate.looked_ms)
+            gate.put(_wish(draw, gate.driver, number), age)
+        gate("run")
+        unlikely = draw.randrange(24)
+        if unlikely == 0:
+            gate("advance", milliseconds=draw.choice((599_999, 660_000, 660_001, 700_000)))
+        elif unlikely in (1, 2):
+            gate("restart")
+        elif unlikely in (3, 4, 5) and len(gate.others) < len(versions):
+            gate("advance", milliseconds=draw.choice((0, 1, 1_000)))
+            gate.follow(versions[len(gate.others)])
+        else:
+            gate("advance", milliseconds=draw.choice((0, 1, 500, 999, 1_000, 2_999, 3_000, 4_000)))
+    gate("run")
+    gate("advance", milliseconds=draw.choice((1, 5_000, 700_000)))
+    return gate
+
+
+def _wish(draw: random.Random, driver: TestDriver, number: int) -> Message:
+    """Return an input of the lamp with limits."""
+    entity, now = draw.choice("abc"), driver.now_ms
+    state = driver.read(entity)
+    facts = ("installed", "installed", "seen") if state.status == "absent" else ("seen", "noted", "noted")
+    name = draw.choice((*facts, *facts, "light", "light", "dim", "alert", "alert", "spend", "spend", "removed"))
+    kind = Kind.PROPOSAL if name in ("light", "dim", "alert", "spend") else Kind.SIGNAL
+    payload = {"noted": {"note": draw.choice("xy")}, "spend": {"minor": draw.choice((0, 1, 3, 4, -1))}}.get(name, {})
+    base = {"base_version": state.version} if kind is Kind.PROPOSAL else {}
+    key = f"k-{draw.choice((number, number, number, max(0, number - 2)))}"
+    return Message(kind, name, f"i-{number}", entity, payload, now, now, key, proposer=draw.choice("pq"), **base)
+
+
+def limited() -> Recorded:
+    """A short history in which windows count each kind of input: what a lie about them is planted in."""
+    gate = Recorded(LIMITED, 1)
+    gate("signal", "a", "installed", signal_id="s-1")
+    gate("propose", "a", "alert", proposal_id="p-1", dedup_key="p-1")  # changes nothing: counted on the ledger
+    gate("advance", milliseconds=10)
+    gate("propose", "a", "alert", proposal_id="p-2", dedup_key="p-2")
+    gate("propose", "a", "alert", proposal_id="p-3", dedup_key="p-3")  # too many
+    gate("propose", "a", "spend", {"minor": 4}, proposal_id="p-4", dedup_key="p-4", proposer="ann")
+    gate("propose", "a", "spend", {"minor": 6}, proposal_id="p-5", dedup_key="p-5", proposer="ann")  # too much
+    gate("propose", "a", "spend", {"minor": 6}, proposal_id="p-6", dedup_key="p-6", proposer="bob")
+    gate("restart")
+    gate("propose", "a", "light", proposal_id="p-7", dedup_key="p-7")
+    gate("advance", milliseconds=1_500)  # `ticks` fires: it changes nothing, and is counted
+    gate.follow(_changed(LIMITED, _OTHER_WINDOWS))
+    gate("propose", "a", "alert", proposal_id="p-8", dedup_key="p-8")  # the window is not known so far back
+    gate("signal", "z", "seen", signal_id="s-2")  # of one that was never created
+    gate("advance", milliseconds=700_000)  # it is forgotten, and what the ledger counted
+    gate("signal", "a", "seen", signal_id="s-3")
+    return gate
 
 
 def timed() -> Recorded:

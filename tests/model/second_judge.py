@@ -6,7 +6,8 @@ Not judged:
 - an expression with more in it than names, literals, comparisons, `+ - *`, `&&`, `||`, `!`, `in` and lists; one on
   which Python raises; a definition's `python:` functions. Then ACCEPTED and every reason of rung 10 pass;
 - the size of a state (`STATE_TOO_LARGE`), symbols and other limits of a payload's values except the input's id;
-- the words in `detail`.
+- more than 1,000 inputs or 64 proposers in a window, and sums of more than 64 bits;
+- the words in `detail`, but for the time in the end of that of a RATE_LIMITED one.
 
 Where the docs were silent, what the gate's output shows was taken over: `observed` marks these places.
 """
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from tests.model.second_definition import BEYOND, Rule, Rules, Transition
+from tests.model.second_definition import BEYOND, Rule, Rules, Transition, Window
 from tests.model.second_log import CONTRACTS, decoded, partition_of
 
 __all__ = ["AHEAD_MS", "NEVER_SEEN", "REASONS", "Armed", "Entity", "Judge", "Memory", "Message", "Verdict"]
@@ -37,6 +38,7 @@ REASONS: Final[dict[str, tuple[int, str, str]]] = {
     "CLOCK_AHEAD": (302, "LATER", "REFUSED"),
     "EXPIRED": (401, "RECOMPUTE", "REFUSED"),
     "STATE_TOO_OLD": (402, "RECOMPUTE", "REFUSED"),
+    "RATE_LIMITED": (601, "LATER", "REFUSED"),
     "ILLEGAL_TRANSITION": (701, "RECOMPUTE", "REFUSED"),
     "IGNORED": (702, "NEVER", "REFUSED"),
     "STALE": (801, "RECOMPUTE", "REFUSED"),
@@ -75,6 +77,13 @@ class Armed(NamedTuple):
     version: int
 
 
+class Amount(NamedTuple):
+    """What one accepted input counts in a window, and as of when."""
+
+    time: int
+    amount: int
+
+
 class Entity(NamedTuple):
     """An entity's state. `last`: the version that last changed each field; `reborn`: that of the newest re-creation."""
 
@@ -87,9 +96,10 @@ class Entity(NamedTuple):
     applied: Mapping[str, Memory]
     deleted_at: int | None
     armed: Mapping[str, Armed]
+    counted: Mapping[tuple[str, str], tuple[Amount, ...]]  # by what windows count, and by proposer, in order
 
 
-NEVER_SEEN: Final = Entity(0, 0, "absent", {}, {}, 0, {}, None, {})
+NEVER_SEEN: Final = Entity(0, 0, "absent", {}, {}, 0, {}, None, {}, {})
 
 
 class Message(NamedTuple):
@@ -114,6 +124,7 @@ class Verdict(NamedTuple):
     first: Memory | None = None
     conflicts: Conflicts = ()
     after: Entity | None = None
+    not_before: int | None = None  # of a RATE_LIMITED one; None: waiting does not help
 
 
 def _value(code: Any, scope: dict[str, Any]) -> Any:
@@ -133,6 +144,7 @@ class Judge:
     def __init__(self, rules: Rules, others: Iterable[Rules] = ()) -> None:
         self.entities: dict[str, Entity] = {}
         self.rules = rules
+        self.kept: Mapping[str, Mapping[str, Any]] = {}  # by name, since when the task keeps each window
         self._published = [rules, *others]
         self._memory: dict[tuple[str, str, str], Memory] = {}
 
@@ -191,10 +203,11 @@ class Judge:
         proposal = message.kind == "PROPOSAL"
         if proposal and any(decided_at > until for until in _ends(rule, message)):
             return Verdict("EXPIRED", key)
-        if rule.max_age is not None:
-            read_at = message.columns.get("read_at")
-            if read_at is None or not -AHEAD_MS <= decided_at - read_at <= rule.max_age:
-                return Verdict("STATE_TOO_OLD", key)
+        if rule.max_age is not None and _is_too_old(rule.max_age, message, decided_at):
+            return Verdict("STATE_TOO_OLD", key)
+        limited = self._limited(rule, message, entity, log_time, decided_at)
+        if limited is not None:
+            return limited._replace(key=key)
         newest = entity.applied.get(message.name)
         late = rule.late and newest is not None and message.event_time < newest.event_time
         rows = rule.table.get(entity.status, [])
@@ -240,11 +253,7 @@ class Judge:
     ) -> Verdict:
         """Rung 10: the first transition whose guard holds; then its new state must keep the invariants."""
         fields = {**self.rules.defaults, **entity.fields}  # those of a newer definition are kept
-        scope = {
-            "state": fields, "payload": message.payload, "status": entity.status, "version": entity.version,
-            "entity_id": message.entity_id, "event_time": message.event_time, "decided_at": decided_at,
-            "proposer": message.proposer,
-        }  # fmt: skip
+        scope = self._scope(fields, message, entity, log_time, decided_at)
         for taken in rows:
             if taken.guard is None or _value(taken.guard, scope):
                 break
@@ -265,6 +274,80 @@ class Judge:
         if status != "absent" and not all(_value(each, scope) for each in self.rules.invariants):
             return Verdict("INVARIANT_VIOLATED")
         return Verdict("NONE", after=after)
+
+    def _scope(
+        self, fields: Mapping[str, Any], message: Message, entity: Entity, log_time: int, decided_at: int
+    ) -> dict[str, Any]:
+        windows = self.rules.windows.values()
+        return {
+            "state": fields, "payload": message.payload, "status": entity.status, "version": entity.version,
+            "entity_id": message.entity_id, "event_time": message.event_time, "decided_at": decided_at,
+            "proposer": message.proposer,
+            "window": {
+                each.name: sum(one.amount for one in self._counts(each, message, entity, log_time)) for each in windows
+            },
+        }  # fmt: skip
+
+    def _begins(self, window: Window, log_time: int) -> int:
+        return max(log_time - window.within + 1, self.kept[window.name]["since"])
+
+    def _counts(self, window: Window, message: Message, entity: Entity, log_time: int) -> list[Amount]:
+        """Return what a window counts before an input."""
+        begin = self._begins(window, log_time)
+        return [one for one in entity.counted.get(_place(window, message), ()) if one.time >= begin]
+
+    def _limited(self, rule: Rule, message: Message, entity: Entity, log_time: int, decided_at: int) -> Verdict | None:
+        """Rung 6: each limit holds, and its windows were kept for as long as they reach back."""
+        for limit in rule.limits:
+            read = [self.rules.windows[name] for name in self.rules.windows if name in limit.reads]
+            for window in read:
+                known_from = self.kept[window.name]["complete_since"] + window.within - 1
+                if log_time < known_from and not window.starts_empty:
+                    return Verdict("RATE_LIMITED", not_before=known_from)
+            fields = {**self.rules.defaults, **entity.fields}
+            try:
+                holds = _value(limit.holds, self._scope(fields, message, entity, log_time, decided_at))
+            except _UnjudgedError:
+                return Verdict("?")
+            if not holds:
+                leaves = [
+                    one.time + window.within
+                    for window in read
+                    for one in self._counts(window, message, entity, log_time)
+                ]
+                return Verdict("RATE_LIMITED", not_before=min(leaves, default=None))
+        return None
+
+    def count(self, message: Message, entity: Entity, log_time: int) -> Entity:
+        """Return the entity after an accepted input, or a timer, as its windows have it; the same if none counts it."""
+        counted = dict(entity.counted)
+        for window in self.rules.windows.values():
+            place = _place(window, message)
+            if window.input != message.name or counted.get(place) is not entity.counted.get(place):
+                continue
+            alike = [self.kept[each.name]["since"] for each in self.rules.windows.values() if each.what == window.what]
+            held = entity.counted.get(place, ())
+            time = max(log_time, *alike, held[-1].time if held else 0)
+            amount = 1 if window.field is None else message.payload[window.field]
+            counted[place] = (*held, Amount(time, amount))
+        return entity._replace(counted=counted) if counted != entity.counted else entity
+
+    def parts(self, entity: Entity, log_time: int) -> list[dict[str, Any]]:
+        """Return what windows hold of an entity, as the ledger has it."""
+        begins: dict[str, int] = {}
+        for window in self.rules.windows.values():
+            begin = self._begins(window, log_time)
+            begins[window.what] = min(begin, begins.get(window.what, begin))
+        held = {
+            (what, by): [one for one in amounts if one.time >= begins[what]]
+            for (what, by), amounts in sorted(entity.counted.items())
+            if what in begins
+        }
+        return [
+            {"what": what, "by": by, "times": [one.time for one in left], "amounts": [one.amount for one in left]}
+            for (what, by), left in held.items()
+            if left
+        ]
 
     def moved(self, entity: Entity, status: str, fields: Mapping[str, Any], log_time: int) -> Entity:
         """Return the entity in a new state; the same entity if nothing differs."""
@@ -319,9 +402,19 @@ class Judge:
         newest = after.applied.get(message.name)
         if kept and (newest is None or message.event_time >= newest.event_time):
             after = after._replace(applied={**after.applied, message.name: memory})
+        after = self.count(message, after, log_time)
         if key:
             self._memory[message.kind, message.entity_id, key] = memory
         self.entities[message.entity_id] = after
+
+
+def _place(window: Window, message: Message) -> tuple[str, str]:
+    return window.what, message.proposer[:64] if window.by_proposer else ""
+
+
+def _is_too_old(most: int, message: Message, decided_at: int) -> bool:
+    read_at = message.columns.get("read_at")
+    return read_at is None or not -AHEAD_MS <= decided_at - read_at <= most
 
 
 def _ends(rule: Rule, message: Message) -> list[int]:

@@ -16,9 +16,9 @@ from fastavro import schemaless_writer
 from placet.testing import START_MS
 from tests.model.second_checker import History, LoggedRecord
 from tests.model.second_definition import rules_of
-from tests.model.second_log import CONTRACTS, cause_of, decoded, partition_of
+from tests.model.second_log import CONTRACTS, cause_of, decoded, entry_of, partition_of
 
-__all__ = ["SIGNED", "TIMED", "UNSIGNED", "Log", "undecided"]
+__all__ = ["COUNTED", "SIGNED", "TIMED", "UNSIGNED", "Log", "undecided"]
 
 COMMIT: Final = {"is": "Commit"}
 
@@ -41,7 +41,7 @@ class Log:
 
     def row(self, name: str, record: LoggedRecord) -> Any:
         if name == "ledger":
-            entry = decoded(record.value, CONTRACTS["ledger"], named=True)
+            entry = entry_of(record.value)
             return {} if entry is None else {"is": entry["entry"][0].rpartition(".")[2], **entry["entry"][1]}
         return decoded(record.value, self.forms[name]) or {}
 
@@ -53,7 +53,8 @@ class Log:
         record, stream = self.of(name)[number], BytesIO()
         row = self.row(name, record) | columns
         if name == "ledger":
-            schemaless_writer(stream, CONTRACTS["ledger"][1], {"entry": (f"placet.ledger.{row.pop('is')}", row)})
+            contract = CONTRACTS["ledger_windows" if row["is"] in ("Windows", "Counted") else "ledger"]
+            schemaless_writer(stream, contract[1], {"entry": (f"placet.ledger.{row.pop('is')}", row)})
         else:
             schemaless_writer(stream, self.forms[name][1], row)
         self.of(name)[number] = replace(record, value=(record.value or b"")[:10] + stream.getvalue())
@@ -467,4 +468,131 @@ TIMED: dict[str, tuple[_Lie, str]] = {
     "a disarmed timer of another version": (lambda log: _disarmed(log, armed=1), "armed is 1, not 2"),
     "a disarmed timer's key": (lambda log: _key(log, "ledger", 3, b"disarmed/a/wears"), "is of no timer that fired"),
     "a disarmed timer armed anew": (lambda log: _armed_anew(log, "breaks", 9), "its entity has no later change"),
+}
+
+
+def _entry(log: Log, kind: str, number: int = 0) -> int:
+    """Which record of the ledger holds an entry of a kind."""
+    return [n for n, record in enumerate(log.of("ledger")) if log.row("ledger", record).get("is") == kind][number]
+
+
+def _windows(log: Log, /, **parts: Any) -> None:
+    """The first entry of windows says something else of the first of them."""
+    number = _entry(log, "Windows")
+    first, *others = log.row("ledger", log.of("ledger")[number])["windows"]
+    log.alter("ledger", number, windows=[first | parts, *others])
+
+
+def _counted(log: Log, /, **parts: list[int]) -> None:
+    """The second entry of what was counted says something else: two alerts, of one and the same part."""
+    number = _entry(log, "Counted", 1)
+    (first,) = log.row("ledger", log.of("ledger")[number])["parts"]
+    log.alter("ledger", number, parts=[first | parts])
+
+
+def _inserted(log: Log, number: int, at: int, /, **parts: Any) -> None:
+    """An entry of the ledger stands there once more, in the transaction of another one."""
+    ledger = log.of("ledger")
+    ledger.insert(at, replace(ledger[number], offset=ledger[at].offset, producer=ledger[at].producer, **parts))
+
+
+def _refusal_counted(log: Log) -> None:
+    """The proposal that was too much is counted, as the two before."""
+    commit = log.find("ledger", **COMMIT, sequence=4)
+    _inserted(log, _entry(log, "Counted", 1), commit)
+    (part,) = log.row("ledger", log.of("ledger")[commit])["parts"]
+    more = {"times": [*part["times"], START_MS + 10], "amounts": [1, 1, 1]}
+    log.alter("ledger", commit, parts=[part | more], sequence=4)
+
+
+def _commit_of_tombstone(log: Log, /, **columns: Any) -> None:
+    (gone,) = [record for record in log.of("changelog") if record.value is None]
+    commits = [n for n, record in enumerate(log.of("ledger")) if record.key == b"commit"]
+    log.alter("ledger", next(n for n in commits if log.of("ledger")[n].producer == gone.producer), **columns)
+
+
+_ACCEPTED: Final = {"outcome": "ACCEPTED", "reason": "NONE", "reason_code": 0, "retry": "NEVER", "detail": ""}
+_TOO_MUCH: Final = {"outcome": "REFUSED", "reason": "RATE_LIMITED", "reason_code": 601, "retry": "LATER"}
+# As above, in a history with windows and limits.
+COUNTED: dict[str, tuple[_Lie, str]] = {
+    "a proposal beyond its limit accepted": (
+        lambda log: log.decision("p-3", **_ACCEPTED),
+        "reason is 'NONE', not 'RATE_LIMITED'",
+    ),
+    "a proposal within its limit refused": (
+        lambda log: log.decision("p-2", **_TOO_MUCH),
+        "reason is 'RATE_LIMITED', not 'NONE'",
+    ),
+    "a sum beyond its limit accepted": (
+        lambda log: log.decision("p-5", **_ACCEPTED),
+        "reason is 'NONE', not 'RATE_LIMITED'",
+    ),
+    "a limit of another's window": (
+        lambda log: log.decision("p-6", **_TOO_MUCH),
+        "reason is 'RATE_LIMITED', not 'NONE'",
+    ),
+    "a limit on a window that is not known": (
+        lambda log: log.decision("p-8", **_ACCEPTED),
+        "reason is 'NONE', not 'RATE_LIMITED'",
+    ),
+    "a time too early": (
+        lambda log: log.decision("p-3", detail=f"limit `x` is false: x; not before {START_MS + 2_999}"),
+        f"and may hold at {START_MS + 3_000}",
+    ),
+    "no time": (lambda log: log.decision("p-8", detail="limit `x`"), "and may hold at"),
+    "a value that reads a window": (lambda log: log.change("p-4", spent=5), "spent is 5, not 4"),
+    "windows not told": (lambda log: log.of("ledger").pop(_entry(log, "Windows")), "its entries of windows are []"),
+    "other windows not told": (
+        lambda log: log.of("ledger").pop(_entry(log, "Windows", 1)),
+        "its entries of windows are []",
+    ),
+    "windows told once more": (
+        lambda log: _inserted(log, _entry(log, "Windows"), log.find("ledger", **COMMIT, sequence=2)),
+        "commit 2: its entries of windows are",
+    ),
+    "a window kept since before": (lambda log: _windows(log, since=0), "commit 1: its entries of windows are"),
+    "a window of another time": (lambda log: _windows(log, within_ms=5_001), "commit 1: its entries of windows are"),
+    "a window of another input": (lambda log: _windows(log, what="count dim"), "commit 1: its entries of windows are"),
+    "what was counted dropped": (
+        lambda log: log.of("ledger").pop(_entry(log, "Counted")),
+        "commit 2: its entries of what was counted are []",
+    ),
+    "what was counted doubled": (
+        lambda log: _inserted(log, _entry(log, "Counted"), _entry(log, "Counted")),
+        "commit 2: its entries of what was counted are",
+    ),
+    "a refused proposal counted": (_refusal_counted, "commit 4: its entries of what was counted are"),
+    "one counted at another time": (
+        lambda log: _counted(log, times=[START_MS, START_MS + 11]),
+        "commit 3: its entries of what was counted are",
+    ),
+    "one counted twice": (lambda log: _counted(log, amounts=[1, 2]), "commit 3: its entries of what was counted are"),
+    "one forgotten": (
+        lambda log: _counted(log, times=[START_MS + 10], amounts=[1]),
+        "commit 3: its entries of what was counted are",
+    ),
+    "what was counted on another version": (
+        lambda log: log.alter("ledger", _entry(log, "Counted"), version=2),
+        "commit 2: its entries of what was counted are",
+    ),
+    "what was counted in another transaction": (
+        lambda log: log.alter("ledger", _entry(log, "Counted"), sequence=3),
+        "commit 2: its entries of what was counted are",
+    ),
+    "a timer not counted": (
+        lambda log: log.of("ledger").pop(_entry(log, "Counted", 2)),
+        "its entries of what was counted are []",
+    ),
+    "what was counted under another key": (
+        lambda log: _key(log, "ledger", _entry(log, "Counted"), b"counted/b"),
+        "b'counted/b' has what was counted of 'a'",
+    ),
+    "what was counted deleted early": (
+        lambda log: _inserted(log, _entry(log, "Counted"), log.find("ledger", **COMMIT, sequence=5), value=None),
+        "b'counted/a' is deleted within the horizon",
+    ),
+    "what was counted forgotten early": (
+        lambda log: _commit_of_tombstone(log, log_time=START_MS + 660_000),
+        "the tombstone of b'z' comes within the horizon",
+    ),
 }

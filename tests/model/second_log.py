@@ -26,6 +26,7 @@ __all__ = [
     "Transaction",
     "cause_of",
     "decoded",
+    "entry_of",
     "partition_of",
     "transactions",
 ]
@@ -39,6 +40,8 @@ _WORDS: Final = {
     "MemoryEntry": b"memory/",
     "AppliedEntry": b"applied/",
     "Disarmed": b"disarmed/",
+    "Counted": b"counted/",
+    "Windows": b"windows",
 }
 TOPICS: Final = ("signals", "proposals", "changelog", "decisions", "ledger")
 
@@ -93,7 +96,7 @@ def _contract(name: str) -> _Form:
     return marker(schema), parse_schema(_plain(schema))
 
 
-CONTRACTS: Final = {name: _contract(name) for name in ("decision", "ledger", "dead_letter")}
+CONTRACTS: Final = {name: _contract(name) for name in ("decision", "ledger", "ledger_windows", "dead_letter")}
 
 
 def decoded(value: bytes | None, form: _Form, *, named: bool = False) -> Any:
@@ -107,6 +110,12 @@ def decoded(value: bytes | None, form: _Form, *, named: bool = False) -> Any:
     except Exception:  # noqa: BLE001, whatever fastavro makes of hostile bytes
         return None
     return record if stream.tell() == len(value) else None
+
+
+def entry_of(value: bytes | None) -> Any:
+    """Return a record of the ledger, with the name of its entry; None where the bytes are none."""
+    entry = decoded(value, CONTRACTS["ledger"], named=True)
+    return decoded(value, CONTRACTS["ledger_windows"], named=True) if entry is None else entry
 
 
 def cause_of(row: Row, prefix: str = "") -> tuple[str, Any]:
@@ -151,7 +160,7 @@ def transactions(
         else:
             found.setdefault(record.producer, Transaction()).changes.append((record, row))
     for record in logs["ledger"]:
-        entry = decoded(record.value, CONTRACTS["ledger"], named=True)
+        entry = entry_of(record.value)
         if record.value is not None and entry is None:
             say(f"the ledger's record {record.offset} is no entry")
             continue

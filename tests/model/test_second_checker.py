@@ -9,8 +9,8 @@ import pytest
 
 from tests.lamp import LAMP
 from tests.model.second_checker import check
-from tests.model.second_histories import Recorded, rich, ticking, timed, told
-from tests.model.second_lies import SIGNED, TIMED, UNSIGNED, Log, undecided
+from tests.model.second_histories import Recorded, limited, rationed, rich, ticking, timed, told
+from tests.model.second_lies import COUNTED, SIGNED, TIMED, UNSIGNED, Log, undecided
 
 
 @pytest.mark.parametrize("seed", range(200))
@@ -21,6 +21,12 @@ def test_an_honest_history_passes(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100))
 def test_an_honest_history_with_timers_passes(seed: int) -> None:
     gate = ticking(seed)
+    assert check(gate.history(), settled=True, now_ms=gate.driver.now_ms) == []
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_an_honest_history_with_limits_passes(seed: int) -> None:
+    gate = rationed(seed)
     assert check(gate.history(), settled=True, now_ms=gate.driver.now_ms) == []
 
 
@@ -65,7 +71,16 @@ def test_a_lie_about_timers_is_found(name: str) -> None:
     assert any(said in sentence for sentence in found), found
 
 
-@pytest.mark.parametrize("history", [told, timed])
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_lie_about_windows_is_found(name: str) -> None:
+    log, (lie, said) = Log(limited().history()), COUNTED[name]
+    lie(log)
+    log.sign()
+    found = check(log.told(), settled=True)
+    assert any(said in sentence for sentence in found), found
+
+
+@pytest.mark.parametrize("history", [told, timed, limited])
 def test_the_history_for_the_lies_is_honest(history: Callable[[], Recorded]) -> None:
     gate = history()
     log = Log(gate.history())

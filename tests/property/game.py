@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import groupby
 from typing import Any, Final
 
@@ -254,6 +255,7 @@ class Game:
             "reason": decision.reason.name,
             "first": tuple(decision.first) if decision.first else None,
             "conflicts": [(conflict.version, list(conflict.fields)) for conflict in decision.conflicts],
+            "until": int(until[1]) if (until := re.search(r"; not before (\d+)$", decision.detail)) else None,
             "changed": decision.changed,
             "versions": (decision.version_before, decision.version_after),
             "statuses": (decision.status_before, decision.status_after),

@@ -73,8 +73,8 @@ class Dice:
 
 
 def definitions(*, timers: bool = True) -> SearchStrategy[dict[str, Any]]:
-    """Definitions as data: statuses, final, fields, inputs, timers, invariants, horizon_ms."""
-    made = st.binary(min_size=150, max_size=150).map(lambda data: _rules(Dice(data)))
+    """Definitions as data: statuses, final, fields, inputs, timers, windows, invariants, horizon_ms."""
+    made = st.binary(min_size=180, max_size=180).map(lambda data: _rules(Dice(data)))
     return made if timers else made.map(lambda rules: {**rules, "timers": {}})
 
 
@@ -109,12 +109,15 @@ def _condition(dice: Dice, names: dict[str, list[tuple]], depth: int = 1) -> tup
     return dice.pick(("<", "<=", "==")), _number(dice, names["number"]), _number(dice, names["number"])
 
 
-def _names(fields: dict[str, Any], *, payload: bool, absent: bool) -> dict[str, list[tuple]]:
+def _names(
+    fields: dict[str, Any], *, payload: bool, absent: bool, windows: Sequence[str] = ()
+) -> dict[str, list[tuple]]:
     """What an expression may read: required fields have no value while the entity is absent."""
     state = [name for name in fields if not (absent and name == "owner")]
     at = [("state", name) for name in state]
     given = [("payload", name) for name in PAYLOAD] if payload else []
     number = [tree for tree in at + given if tree[1] in ("n", "k", "x", "o")]
+    number += [("window", name) for name in windows]
     return {
         "number": number,
         "optional": [tree for tree in at + given if tree[1] in ("o", "note")],
@@ -157,6 +160,7 @@ def _rules(dice: Dice) -> dict[str, Any]:
         "inputs": {},
         "invariants": {},
         "timers": {},
+        "windows": {f"window_{number}": {} for number in range(dice.pick((1, 0, 2, 0)))},
     }
     creation = {"from": ["absent"], "to": "a", "guard": None, "copy": [], "set": _creation(fields)}
     rules["inputs"]["create_it"] = {
@@ -172,9 +176,33 @@ def _rules(dice: Dice) -> dict[str, Any]:
         rules["inputs"][f"{'act' if kind == 'PROPOSAL' else 'sense'}_{number}"] = _input(dice, kind, rules)
     for number in range(dice.pick((0, 1, 2))):
         rules["timers"][f"time_{number}"] = _timer(dice, rules)
+    for name in rules["windows"]:
+        rules["windows"][name] = _window(dice, rules)
     for number in range(dice.pick((0, 0, 1, 2))):
         rules["invariants"][f"law_{number}"] = _law(dice, fields)
     return rules
+
+
+def _window(dice: Dice, rules: dict[str, Any]) -> dict[str, Any]:
+    name = dice.pick([*list(rules["inputs"])[1:], "create_it", *rules["timers"]])
+    timer = name in rules["timers"]
+    return {
+        "input": name,
+        "field": None if timer else dice.pick((None, "x", "n")),
+        "within_ms": dice.pick((61_000, 1_000, 300_000, HORIZON_MS)),
+        "by": not timer and dice.pick((False, True)),
+    }
+
+
+def _limit(dice: Dice, rules: dict[str, Any]) -> tuple:
+    window = ("window", dice.pick(list(rules["windows"])))
+    kind = dice.pick(("<", "<=", "sum", "or"))
+    if kind == "or":
+        names = _names(rules["fields"], payload=True, absent=True, windows=list(rules["windows"]))
+        return "||", _condition(dice, names), ("<", window, ("lit", 1))
+    if kind == "sum":
+        return "<=", ("+", window, ("payload", dice.pick(("x", "o")))), ("lit", 5)
+    return kind, window, ("lit", dice.pick((1, 2, 3)))
 
 
 def _law(dice: Dice, fields: dict[str, Any]) -> tuple:
@@ -209,6 +237,8 @@ def _input(dice: Dice, kind: str, rules: dict[str, Any]) -> dict[str, Any]:
         rule["fence"] = dice.pick(("exact", "exact", "none", ["status"], ["n"], ["n", "status"]))
         rule["valid_for_ms"] = dice.pick((None, 30_000, 300_000))
         rule["max_state_age_ms"] = dice.pick((None, None, 30_000))
+        limits = [_limit(dice, rules) for _ in range(dice.pick((0, 1, 0, 2)) if rules["windows"] else 0)]
+        rule["limits"] = list(dict.fromkeys(limits))
     rule["transitions"] = _transitions(dice, rules)
     if rule.get("late") == "compensate":
         rule["transitions"] += [{**transition, "late": True} for transition in _transitions(dice, rules)]
@@ -249,7 +279,7 @@ def _transition(dice: Dice, rules: dict[str, Any], *, payload: bool = True) -> d
     if set(sources) & set(final) and target not in (None, "absent"):
         target = "absent"
     absent = "absent" in sources
-    names = _names(fields, payload=payload, absent=absent)
+    names = _names(fields, payload=payload, absent=absent, windows=list(rules["windows"]))
     guard = _condition(dice, names) if dice.pick((False, True)) else None
     transition: dict[str, Any] = {"from": list(sources), "to": target, "guard": guard, "copy": [], "set": {}}
     if target == "absent" or (absent and target is None):
@@ -272,7 +302,7 @@ def text_of(tree: tuple) -> str:
     kind, *parts = tree
     if kind == "lit":
         return f"'{parts[0]}'" if isinstance(parts[0], str) else json.dumps(parts[0])
-    if kind in ("state", "payload"):
+    if kind in ("state", "payload", "window"):
         return f"{kind}.{parts[0]}"
     if kind == "name":
         return str(parts[0])
@@ -290,6 +320,7 @@ def text_of(tree: tuple) -> str:
 def as_yaml(rules: dict[str, Any]) -> str:
     """Write a definition as its author would."""
     timers = {name: _timer_written(timer) for name, timer in rules.get("timers", {}).items()}
+    windows = {name: _window_written(window) for name, window in rules.get("windows", {}).items()}
     document: dict[str, Any] = {
         "entity": "thing",
         "version": 1,
@@ -300,6 +331,7 @@ def as_yaml(rules: dict[str, Any]) -> str:
         "signals": {name: _written(rule) for name, rule in rules["inputs"].items() if rule["kind"] == "SIGNAL"},
         "proposals": {name: _written(rule) for name, rule in rules["inputs"].items() if rule["kind"] == "PROPOSAL"},
         **({"timers": timers} if timers else {}),
+        **({"windows": windows} if windows else {}),
         "invariants": {name: text_of(tree) for name, tree in rules["invariants"].items()},
     }
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False)
@@ -317,6 +349,8 @@ def _written(rule: dict[str, Any]) -> dict[str, Any]:
     for key in ("valid_for", "max_state_age"):
         if rule.get(f"{key}_ms"):
             written[key] = f"{rule[f'{key}_ms']}ms"
+    if rule.get("limits"):
+        written["limits"] = [text_of(tree) for tree in rule["limits"]]
     if written["dedup"] == "key":
         del written["dedup"]
     return {**written, "transitions": [_transition_written(transition) for transition in rule["transitions"]]}
@@ -325,6 +359,11 @@ def _written(rule: dict[str, Any]) -> dict[str, Any]:
 def _timer_written(timer: dict[str, Any]) -> dict[str, Any]:
     time = {"after": f"{timer['after_ms']}ms"} if timer["after_ms"] else {"at": "state.until"}
     return {**time, "transitions": [_transition_written(transition) for transition in timer["transitions"]]}
+
+
+def _window_written(window: dict[str, Any]) -> dict[str, Any]:
+    counted = {"sum": f"{window['input']}.{window['field']}"} if window["field"] else {"count": window["input"]}
+    return {**counted, "within": f"{window['within_ms']}ms", **({"by": "proposer"} if window["by"] else {})}
 
 
 def _transition_written(transition: dict[str, Any]) -> dict[str, Any]:

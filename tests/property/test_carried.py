@@ -236,7 +236,7 @@ def test_without_anything_carried_a_states_bytes_are_as_they_were() -> None:
     _, headers = codec.encode_change(samples.CHANGE)
     assert dict(headers)[STATE_HEADER][0] == 0x92  # an array of two, as earlier releases wrote it
     form = layout.StateFormat(codec, frozenset({"fee"}))
-    *parts, _carried = (getattr(samples.CHANGE.state, field.name) for field in fields(EntityState))
+    *parts, _carried, _armed, _counts = (getattr(samples.CHANGE.state, field.name) for field in fields(EntityState))
     earlier = b"\x00" + msgspec.msgpack.encode(parts)
     assert form.load(earlier) == samples.CHANGE.state
 

@@ -24,7 +24,7 @@ from placet.schemas.codec.control import decode_control
 from placet.schemas.codec.dead_letter import decode_dead_letter
 from placet.schemas.codec.state_header import state_header
 from placet.schemas.errors import DecodeError
-from placet.schemas.memory import Applied
+from placet.schemas.memory import Applied, Armed
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import EntityState
 from tests.golden import oracle, samples
@@ -110,6 +110,9 @@ states = st.builds(
     st.dictionaries(texts, longs, max_size=5),
     st.dictionaries(texts, st.builds(Applied, longs, texts, digests, longs, longs), max_size=3),
     longs,
+    st.none(),
+    st.none() | st.dictionaries(texts, st.builds(Armed, longs, longs), min_size=1, max_size=3),
+    st.none() | st.dictionaries(texts, st.dictionaries(texts, st.lists(longs, max_size=6)), min_size=1, max_size=3),
 )
 
 
@@ -279,6 +282,7 @@ DECODERS: dict[str, Callable[[bytes], Any]] = {
     "decision": CODEC.decode_decision,
     "change": lambda value: CODEC.decode_change(value, HEADERS),
     "ledger": CODEC.decode_ledger,
+    "ledger_windows": CODEC.decode_ledger,
     "control": decode_control,
     "dead_letter": decode_dead_letter,
 }

@@ -163,5 +163,6 @@ class Feeder:
         issued = now + 45_000 if choices.pick(8) == 0 else now  # by a clock that is ahead
         return Message(
             kind, name, input_id, entity, payload, happened if kind is Kind.SIGNAL else issued, issued, None,
-            occasion, None, *based, proposer="me", read_at=now - 360_000 * (number % 4 == 0),  # some thought too long
+            occasion, None, *based, proposer=("me", "you")[number % 2],
+            read_at=now - 360_000 * (number % 4 == 0),  # some thought too long
         )  # fmt: skip

@@ -13,7 +13,8 @@ from placet.schemas.codec.codec import Codec
 from placet.schemas.codec.contracts import contracts
 from placet.schemas.codec.control import NO_BASE, decode_control, encode_control
 from placet.schemas.ledger import Commit
-from placet.schemas.state import ABSENT
+from placet.schemas.memory import Counts
+from placet.schemas.state import ABSENT, EntityState
 from placet.simulation.brokers.cluster import SimulatedCluster
 from placet.streams.loop.task_calls import TRANSACTION_BYTES_MAX
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -252,7 +253,8 @@ def _wrong_stores(world: World) -> Iterator[str]:
             wrong = {
                 key
                 for key in values.keys() | expected.keys()
-                if key[:1] in b"sdu" and _meaning(key, values, live_at) != _meaning(key, expected, live_at)
+                if (key[:1] in b"sdu" or key == layout.WINDOWS)
+                and _meaning(key, values, live_at) != _meaning(key, expected, live_at)
             }
             wrong |= {armed for key in values if key[:1] == b"s" for armed in _not_found(key, values)}
             reminded = {
@@ -311,11 +313,22 @@ def _meaning(key: bytes, values: Mapping[bytes, bytes], log_time: int) -> object
     if value is None:
         return None
     if key[:1] == b"s":
-        return _FORM.load(value)
-    if key[:1] == b"u":
+        return _counting_still(_FORM.load(value), log_time - memory_kept_ms(_MACHINE.horizon_ms))
+    if key[:1] == b"u" or key == layout.WINDOWS:
         return value
     memory = layout.load_memory(value)
     return memory if memory_is_live(memory, log_time, _MACHINE.horizon_ms) else None
+
+
+def _counting_still(state: EntityState, begin: int) -> EntityState:
+    """Return a state without what has left all windows: it goes with the next change, or with its ledger entry."""
+    counts: Counts = {}
+    for what, by in (state.counts or {}).items():
+        for proposer, entries in by.items():
+            gone = sum(2 for time in entries[::2] if time < begin)
+            if entries[gone:]:
+                counts.setdefault(what, {})[proposer] = entries[gone:]
+    return state.counting(counts or None)
 
 
 def _never_expires(values: Mapping[bytes, bytes], reminded: Mapping[bytes, bytes], key: bytes, value: bytes) -> bool:

@@ -40,7 +40,7 @@ signals:
     transitions:
       - {from: [open, held], copy: count}
       - {from: [open, held], late: true, set: {missed: state.missed + 1}}
-  noted: {payload: {note: string | null}, from: [open, held], copy: note}
+  noted: {payload: {note: string | null}, from: [open, held], guard: window.noted_by < 2, copy: note}
   seen: {payload: {count: int}, from: [open, held], dedup: newest, elsewhere: ignore, copy: count}
   greeted: {payload: {note: string | null}, from: [open, held], dedup: once}
   planned: {payload: {until: timestamp | null}, from: [open, held], copy: until}
@@ -48,11 +48,21 @@ signals:
 proposals:
   hold: {from: open, to: held, fence: [status], max_state_age: 5m}
   release: {from: held, to: open}
-  annotate: {payload: {note: string | null}, from: any, fence: none, copy: note}
+  annotate:
+    payload: {note: string | null}
+    fence: none
+    limits: [window.annotated < 1, window.mine < 12]
+    from: any
+    copy: note
 timers:
-  idle: {from: open, after: 2s, guard: state.count < 4}
+  idle: {from: open, after: 2s, guard: state.count < 4 && window.idles < 2}
   lapsed: {from: held, after: 3s, to: open, set: {missed: state.missed + 1}}
   ends: {from: [open, held], at: state.until, set: {until: null, missed: state.missed + 1}}
+windows:
+  annotated: {count: annotate, within: 4s}
+  noted_by: {count: noted, within: 5s, by: proposer}
+  mine: {sum: counted.count, within: 4s, by: proposer}
+  idles: {count: idle, within: 20s}
 """
 _CHANGES: Final = {
     "version: 1": "version: 2",
@@ -64,12 +74,16 @@ _CHANGES: Final = {
     "removed: {from: [open, held]": "removed: {from: [open, held, parked]",
     "hold: {from: open, to: held,": "hold: {from: open, to: parked,",
     "release: {from: held,": "release: {from: [held, parked],",
-    "  idle: {from: open, after: 2s, guard: state.count < 4}\n": "",
+    "  idle: {from: open, after: 2s, guard: state.count < 4 && window.idles < 2}\n": "",
+    "  idles: {count: idle, within: 20s}\n": "",
+    "annotate, within: 4s": "annotate, within: 7s",
+    "{sum: counted.count, within: 4s, by: proposer}": "{count: counted, within: 4s, by: proposer, start: empty}",
     "lapsed: {from: held, after: 3s": "lapsed: {from: [held, parked], after: 4s",
 }
 NEWER_RULES: Final = reduce(lambda text, change: text.replace(*change), _CHANGES.items(), RULES)
 """A version that goes with the one before: a field and a status more, which inputs of both versions lead to, and a
-signal that nobody sends: so producers of this version write another schema. A timer is gone, and one is due later."""
+signal that nobody sends: so producers of this version write another schema. A timer is gone, and one is due later. A
+window is gone, one reaches back further, one counts something else."""
 NEWER: Final = parse_definition(NEWER_RULES)
 DEFINITION: Final = parse_definition(RULES)
 _WITHDRAWN: Final = RULES.replace("version: 1", "version: 3")

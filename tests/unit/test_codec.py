@@ -15,7 +15,7 @@ from placet.schemas.avro.scalar_readers import READERS
 from placet.schemas.avro.schema import parse_schema
 from placet.schemas.avro.writer import encoded_long, encoded_string
 from placet.schemas.codec.codec import Codec
-from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, LEDGER, Schema, contracts
+from placet.schemas.codec.contracts import CONTROL, DEAD_LETTER, DECISION, FIXED, LEDGER, Schema, contracts
 from placet.schemas.codec.control import decode_control, encode_control
 from placet.schemas.codec.dead_letter import decode_dead_letter, encode_dead_letter
 from placet.schemas.codec.inputs import made_message
@@ -23,6 +23,7 @@ from placet.schemas.codec.wire import single_object_head
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.definition.model import Definition, parse_definition
 from placet.schemas.errors import DecodeError, InvalidPayload, UnknownSchema
+from placet.schemas.ledger import LedgerEntry
 from placet.schemas.messages import Kind, Message, Priority
 from placet.schemas.state import EntityState
 from placet.streams.records import ConsumerRecord
@@ -58,6 +59,7 @@ SCHEMAS: dict[str, Schema] = {
     "ledger": LEDGER,
     "control": CONTROL,
     "dead_letter": DEAD_LETTER,
+    "ledger_windows": FIXED["ledger_windows"],
 }
 
 
@@ -105,9 +107,8 @@ def test_a_change_comes_back_equal_with_what_its_header_holds(change: Any) -> No
     assert CODEC.decode_change(value, [("traceparent", b"x"), *headers]) == change
 
 
-@pytest.mark.parametrize("name", samples.LEDGER)
-def test_a_ledger_entry_comes_back_equal(name: str) -> None:
-    entry = samples.LEDGER[name]
+@pytest.mark.parametrize("entry", [*samples.LEDGER.values(), *samples.LEDGER_WINDOWS.values()])
+def test_a_ledger_entry_comes_back_equal(entry: LedgerEntry) -> None:
     assert CODEC.decode_ledger(CODEC.encode_ledger(entry)) == entry
 
 

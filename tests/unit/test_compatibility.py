@@ -227,6 +227,7 @@ def test_check_takes_exported_folders_and_single_schemas(run: Run, tmp_path: Pat
         "dead_letter.avsc",
         "decision.avsc",
         "ledger.avsc",
+        "ledger_windows.avsc",
         "parcel.change.avsc",
         "parcel.proposal.avsc",
         "parcel.signal.avsc",

@@ -30,6 +30,7 @@ PINNED = {
     "ledger": "0f7fd97488e9f4fa",
     "control": "b1ba92c98f31e669",
     "dead_letter": "cc788e94274aa266",
+    "ledger_windows": "273943aa2ae3ea74",
 }
 """Fingerprints of the checked-in schemas: a change is a new contract, which old readers have to be taught."""
 

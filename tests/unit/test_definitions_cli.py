@@ -353,6 +353,12 @@ def test_the_json_schema_wants_one_time_of_a_timer() -> None:
     assert all(form.get("description") for form in SCHEMA["$defs"]["TimerRule"]["properties"].values())
 
 
+def test_show_says_what_windows_count_and_what_limits_proposals() -> None:
+    lines = call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
+    assert any("calls_1h" in line and "count escalate" in line and "1h" in line for line in lines)
+    assert "limit of escalate: window.calls_1h < 5" in lines
+
+
 def test_show_says_where_a_fact_is_ignored() -> None:
     assert "heart_rate is ignored in: absent" in call("show", EXAMPLES / "wearable.yaml").stdout.splitlines()
 

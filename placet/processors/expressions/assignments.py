@@ -75,8 +75,9 @@ def _literal_fix(field: Field) -> str:
 
 
 def _assign_expression(compiled: Compiled, field: Field) -> Evaluate:
-    if compiled.source is not None and field.takes(compiled.source.field):
-        return compiled.evaluate
+    source = compiled.source
+    if source is not None and field.takes(source.field) and not source.name.startswith("window."):
+        return compiled.evaluate  # what a window adds up to may have more than 64 bits
     _check_static(compiled, field)
     is_time = field.type == "timestamp" and compiled.source is None and compiled.result != "PYTHON"
     checked = _checked_time(compiled.evaluate, field) if is_time else _checked(compiled.evaluate, field)

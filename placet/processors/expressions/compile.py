@@ -1,7 +1,7 @@
 """Expressions: from the text in a definition to a function of the scope.
 
     literal          10, true, null, 'high'      ─► a constant
-    path             payload.x, state.y, status  ─► a plain accessor, never through CEL
+    path             payload.x, window.y, status ─► a plain accessor, never through CEL
     python:…         a function's name           ─► that function, its exceptions caught
     everything else  state.count < 10            ─► CEL, type-checked here, at load
 
@@ -25,7 +25,7 @@ __all__ = ["SOURCE_BYTES_MAX", "compile_expression"]
 SOURCE_BYTES_MAX = 4096
 """Longest expression, in UTF-8 bytes."""
 
-_PATH = re.compile(r"(?:state|payload)\.[a-z][a-z0-9_]*|[a-z][a-z0-9_]*")
+_PATH = re.compile(r"(?:state|payload|window)\.[a-z][a-z0-9_]*|[a-z][a-z0-9_]*")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 _DOUBLE = re.compile(r"-?[0-9]{1,18}\.[0-9]{1,18}")
 _TEXT = re.compile(r"'([^'\\\n\r]*)'|\"([^\"\\\n\r]*)\"")

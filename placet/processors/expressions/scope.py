@@ -15,15 +15,17 @@ __all__ = ["DETAIL_LENGTH_MAX", "Compiled", "Evaluate", "Failed", "FunctionCall"
 DETAIL_LENGTH_MAX = 200
 """Longest detail of a failure, in characters: it goes into the decision."""
 
+_NO_WINDOWS: Final[Mapping[str, int]] = MappingProxyType({})
 _ADDRESS: Final = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
 @final
 class Scope:
-    """All values that guards, right-hand sides of `set` and invariants can read. Times are ms since the epoch.
+    """All values that guards, right-hand sides of `set`, limits and invariants can read. Times are ms since the epoch.
 
     `fields`, `status` and `version` are those of the OLD state for guards and `set`, of the new state for invariants.
-    A `python:` function gets a copy of its own, with `fields` and `payload` read-only.
+    `window` holds by name what windows count, without the input; invariants have none. A `python:` function gets a
+    copy of its own, with `fields`, `payload` and `window` read-only.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Scope:
         event_time: int,
         decided_at: int,
         proposer: str,
+        window: Mapping[str, int] = _NO_WINDOWS,
     ) -> None:
         self.fields = fields
         self.payload = payload
@@ -45,12 +48,13 @@ class Scope:
         self.event_time = event_time
         self.decided_at = decided_at
         self.proposer = proposer
+        self.window = window
 
     def read_only(self) -> Scope:
         """Return a copy: neither state nor payload can be changed through it."""
         return Scope(
             MappingProxyType(_copied(self.fields)), MappingProxyType(_copied(self.payload)), self.status, self.version,
-            self.entity_id, self.event_time, self.decided_at, self.proposer,
+            self.entity_id, self.event_time, self.decided_at, self.proposer, MappingProxyType(dict(self.window)),
         )  # fmt: skip
 
     def after(self, fields: Mapping[str, Value], status: str, version: int) -> Scope:

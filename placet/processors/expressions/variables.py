@@ -1,8 +1,8 @@
-"""The names that an expression may use: of the state, of the payload, and those that are built in."""
+"""The names that an expression may use: of the state, of the payload, of windows, and those that are built in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Final
 
@@ -10,7 +10,7 @@ from placet.processors.expressions.scope import Scope, Variable
 from placet.schemas.definition.field_types import Field
 from placet.schemas.messages import Value
 
-__all__ = ["BUILT_IN", "payload_variables", "state_variables"]
+__all__ = ["BUILT_IN", "payload_variables", "state_variables", "window_variables"]
 
 
 def state_variables(fields: Mapping[str, Field]) -> dict[str, Variable]:
@@ -28,6 +28,12 @@ def payload_variables(payload: Mapping[str, Field]) -> dict[str, Variable]:
     }
 
 
+def window_variables(names: Iterable[str]) -> dict[str, Variable]:
+    """Return `window.<name>` for each window."""
+    number = Field.model_validate("long")
+    return {f"window.{name}": Variable(f"window.{name}", number, _window_reader(name)) for name in names}
+
+
 def _state_reader(name: str, default: Value) -> Callable[[Scope], Value]:
     # A state from before the field existed has no such key.
     return lambda scope: scope.fields.get(name, default)
@@ -35,6 +41,10 @@ def _state_reader(name: str, default: Value) -> Callable[[Scope], Value]:
 
 def _payload_reader(name: str) -> Callable[[Scope], Value]:
     return lambda scope: scope.payload.get(name)
+
+
+def _window_reader(name: str) -> Callable[[Scope], Value]:
+    return lambda scope: scope.window[name]
 
 
 def _built_in(name: str, written: str) -> Variable:

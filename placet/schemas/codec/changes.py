@@ -141,6 +141,6 @@ class ChangeReader:
             carried = self._known.put_back(fields, carried)
         state = EntityState(
             version, incarnation, status, fields, hidden.field_versions, hidden.applied, deleted_at or 0, carried,
-            hidden.armed,
+            hidden.armed, hidden.counts,
         )  # fmt: skip
         return Change(state=state, **own)

@@ -25,13 +25,14 @@ from placet.schemas.codec.contracts import DECISION, LEDGER, contracts, default_
 from placet.schemas.codec.decisions import DecisionWriter, decision_of
 from placet.schemas.codec.inputs import InputReader, ProposalReader, Remarks, SignalReader, message_writer
 from placet.schemas.codec.ledger_entries import ledger_entry_of, write_ledger
+from placet.schemas.codec.ledger_windows import decode_windows, encode_windows, is_of_windows
 from placet.schemas.codec.state_header import STATE_HEADER, state_header
 from placet.schemas.codec.wire import SINGLE_OBJECT, Wire
 from placet.schemas.codec.writer_schemas import RECORD_BYTES_MAX, WriterSchemas
 from placet.schemas.decision import Coordinates, Decision
 from placet.schemas.definition.model import Definition
 from placet.schemas.errors import DecodeError, InvalidPayload
-from placet.schemas.ledger import LedgerEntry
+from placet.schemas.ledger import Counted, LedgerEntry, Windows
 from placet.schemas.messages import Kind, Message
 from placet.schemas.state import Change, EntityState
 
@@ -42,6 +43,7 @@ __all__ = [
     "Remarks",
 ]
 
+_OF_WINDOWS: Final = (Windows, Counted)
 _NO_METADATA: Final[Mapping[str, str]] = {}
 
 
@@ -189,6 +191,8 @@ class Codec:
 
     def encode_ledger(self, entry: LedgerEntry) -> bytes:
         """Return a ledger entry's bytes."""
+        if isinstance(entry, _OF_WINDOWS):
+            return encode_windows(entry)
         return self._ledger.head + write_ledger(entry)
 
     def decode_ledger(self, value: bytes) -> LedgerEntry:
@@ -197,6 +201,8 @@ class Codec:
         Raises:
             DecodeError: the bytes are no ledger entry that this release knows.
         """
+        if is_of_windows(value):
+            return decode_windows(value)
         return ledger_entry_of(self._ledger.values(value))
 
 

@@ -1,8 +1,8 @@
-"""Contracts: the Avro schemas of one entity type, generated from its definition, and the four fixed ones.
+"""Contracts: the Avro schemas of one entity type, generated from its definition, and the fixed ones.
 
     Definition ─ contracts ─► signal, proposal     envelope columns, then `payload`: one record for each name
                               change               `placet_…` columns, then one column for each field of the state
-    contracts/*.avsc ───────► DECISION, LEDGER, CONTROL, DEAD_LETTER
+    contracts/*.avsc ───────► DECISION, LEDGER, CONTROL, DEAD_LETTER, and what the ledger holds of windows
 
 The columns that the ladder asks first stand first, those of one type side by side: they are read in one go. A field of
 the state is `T | null` with default null in the changelog, so that fields may come and go; nothing is an Avro enum, so
@@ -66,6 +66,7 @@ FIXED: Final[dict[str, Schema]] = {
     "ledger": LEDGER,
     "control": CONTROL,
     "dead_letter": DEAD_LETTER,
+    "ledger_windows": _load("ledger_windows"),
 }
 """The schemas that are the same for every definition, by the name of their file."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from placet.schemas.definition.field_types import Field, expected
 from placet.schemas.definition.problems import Problem, suggest
+from placet.schemas.definition.windows import check_windows
 from placet.schemas.definition.yaml import Path
 from placet.schemas.state import ABSENT
 
@@ -32,8 +33,10 @@ _DEDUP_TYPES = frozenset(("string", "int", "long", "boolean", "timestamp"))
 
 
 def expressions(definition: Definition) -> Iterator[tuple[Path, Any]]:
-    """Every guard, right-hand side and invariant, as written, with its path."""
+    """Every guard, right-hand side, limit and invariant, as written, with its path."""
     for section, name, rule in definition.ways():
+        for index, text in enumerate(getattr(rule, "limits", ())):
+            yield (section, name, "limits", index), text
         for index, transition in enumerate(rule.transitions):
             at = (section, name, "transitions", index)
             if transition.guard is not None:
@@ -52,6 +55,7 @@ def check(definition: Definition) -> Iterator[Problem]:
         yield from _check_rule(definition, (section, name), rule)
     for name, timer in definition.timers.items():
         yield from _check_timer(definition, ("timers", name), timer)
+    yield from check_windows(definition)
     yield from _check_required_fields(definition)
     yield from _check_sources(definition)
 
@@ -72,6 +76,9 @@ def _check_names(definition: Definition) -> Iterator[Problem]:
             what = "signal" if name in definition.signals else "proposal"
             message = f"{name!r} is the name of a {what} as well"
             yield Problem(("timers", name), message, "Choose another name: decisions are found by name.")
+    for name in definition.windows:
+        yield from _check_name(("windows", name), name, "a window")
+        yield from _check_word(("windows", name), name)
     for name in definition.invariants:
         yield from _check_name(("invariants", name), name, "an invariant")
     for name in definition.proposals.keys() & definition.signals.keys():
@@ -95,6 +102,10 @@ def _check_field_name(path: Path, name: str) -> Iterator[Problem]:
     yield from _check_name(path, name, "a field")
     if name.startswith(_GATE_PREFIX):
         yield Problem(path, f"names with {_GATE_PREFIX} belong to the gate", "Choose another name.")
+    yield from _check_word(path, name)
+
+
+def _check_word(path: Path, name: str) -> Iterator[Problem]:
     if name in _CEL_WORDS:
         yield Problem(path, f"{name!r} is a word of the expression language", "Choose another name.")
 

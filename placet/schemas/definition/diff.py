@@ -47,6 +47,7 @@ def differences(old: Definition, new: Definition) -> list[Difference]:
         *_inputs("signals", old.signals, new.signals),
         *_inputs("proposals", old.proposals, new.proposals),
         *_timers(old, new),
+        *_windows(old, new),
         *_invariants(old, new),
         *other_code(old, new),
     ]
@@ -151,6 +152,7 @@ _SETTINGS: dict[str, tuple[bool, str]] = {
     "fence": (True, "A rule: other changes make it stale."),
     "valid_for": (True, "A rule: it expires at another time."),
     "max_state_age": (True, "A rule: a proposal that does not say `read_at` yet is refused where it is asked for."),
+    "limits": (True, "A rule: other proposals are RATE_LIMITED."),
     "priority": (True, "A rule."),
 }
 _UNWRITTEN: dict[str, str] = {"elsewhere": "refuse"}
@@ -181,6 +183,35 @@ def _timers(old: Definition, new: Definition) -> Iterator[Difference]:
     for name in new.timers:
         if name not in old.timers:
             yield Difference(f"timers.{name}", "added", True, "Entities that are in its status already have none.")
+
+
+_REFUSES = "limits on it refuse until it was kept for `within`, unless it has `start: empty`"
+_WINDOW: dict[str, str] = {
+    "count": f"Something else is counted, from the change on: {_REFUSES}.",
+    "sum": f"Something else is counted, from the change on: {_REFUSES}.",
+    "by": f"It is counted otherwise, from the change on: {_REFUSES}.",
+    "start": "What was counted is kept.",
+}
+
+
+def _windows(old: Definition, new: Definition) -> Iterator[Difference]:
+    for name, window in old.windows.items():
+        path = f"windows.{name}"
+        if name not in new.windows:
+            yield Difference(path, "removed", True, "If it comes back, it begins anew.")
+            continue
+        was, comes = window.written(), new.windows[name].written()
+        for key, why in _WINDOW.items():
+            if was.get(key) != comes.get(key):
+                yield Difference(f"{path}.{key}", f"{_shown(was.get(key))} -> {_shown(comes.get(key))}", True, why)
+        if window.within_ms != new.windows[name].within_ms:
+            longer = f"What left it by the old one is not known any more: {_REFUSES}."
+            why = longer if new.windows[name].within_ms > window.within_ms else "A rule: it reaches back less far."
+            yield Difference(f"{path}.within", f"{was['within']} -> {comes['within']}", True, why)
+    for name in new.windows:
+        if name not in old.windows:
+            why = f"It counts from the change on: {_REFUSES}."
+            yield Difference(f"windows.{name}", "added", True, why)
 
 
 def _transitions(path: str, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> Iterator[Difference]:

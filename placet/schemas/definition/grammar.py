@@ -301,6 +301,15 @@ class ProposalRule(Rule):
         description="it is refused (`STATE_TOO_OLD`) so long after the state that it is based on was read (`read_at`), "
         "and if it does not say when; at most the horizon",
     )
+    limits: Annotated[
+        tuple[str, ...],
+        PlainValidator(lambda written: _name_or_names(written, what="expressions")),
+        WithJsonSchema({"anyOf": [{"type": "string"}, _LIST]}),
+    ] = Key(
+        default=(),
+        description="boolean expressions over `window.<name>`, as it is before this proposal; one that is false "
+        "refuses it (`RATE_LIMITED`), and says until when",
+    )
     priority: Annotated[
         Priority, PlainValidator(_priority), WithJsonSchema({"enum": ["critical", "normal", "low"]})
     ] = Key(
@@ -318,6 +327,7 @@ class ProposalRule(Rule):
             "fence": _listed(self.fence),
             "priority": self.priority.name.lower(),
             **{key: written_ms(bound_ms) for key, bound_ms in bounds.items() if bound_ms is not None},
+            **({"limits": list(self.limits)} if self.limits else {}),
         }
 
 

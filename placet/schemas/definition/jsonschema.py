@@ -36,7 +36,7 @@ def json_schema() -> dict[str, Any]:
     del properties["sources"]  # written by Placet into the published document, not by people
     properties["entity"]["pattern"] = f"^{NAME}$"
     properties["statuses"]["items"] = {"type": "string", "pattern": f"^{NAME}$"}
-    for section in ("fields", "signals", "proposals", "timers", "invariants"):
+    for section in ("fields", "signals", "proposals", "timers", "windows", "invariants"):
         properties[section].update(_NAMED)
     untitled: dict[str, Any] = _without_titles(schema)
     return {

@@ -36,6 +36,7 @@ from placet.schemas.definition.grammar import (
 )
 from placet.schemas.definition.problems import Problem, explain, locate
 from placet.schemas.definition.timers import TimerRule
+from placet.schemas.definition.windows import WindowRule
 from placet.schemas.definition.yaml import Document, read_yaml
 from placet.schemas.errors import DefinitionError
 
@@ -48,6 +49,7 @@ __all__ = [
     "SignalRule",
     "TimerRule",
     "TransitionRule",
+    "WindowRule",
     "parse_definition",
     "problems_of",
 ]
@@ -60,7 +62,7 @@ HORIZON_MS = 24 * 3_600_000
 
 
 class Definition(Block):
-    """One entity type: its statuses, fields, signals, proposals, timers and invariants.
+    """One entity type: its statuses, fields, signals, proposals, timers, windows and invariants.
 
     `sources` holds the digests of the `python:` functions. Loading a definition fills it in, `document` contains it,
     and compiling compares it with the installed code.
@@ -91,6 +93,10 @@ class Definition(Block):
     timers: dict[str, TimerRule] = Key(
         default_factory=dict,
         description="what happens because time passed; a name may not be that of a signal or proposal",
+    )
+    windows: dict[str, WindowRule] = Key(
+        default_factory=dict,
+        description="how many inputs were accepted within a time; guards and limits read it as `window.<name>`",
     )
     invariants: dict[str, StrictStr] = Key(
         default_factory=dict,
@@ -123,8 +129,9 @@ class Definition(Block):
             "fields": {name: field.written() for name, field in self.fields.items()},
             "signals": {name: rule.written() for name, rule in self.signals.items()},
             "proposals": {name: rule.written() for name, rule in self.proposals.items()},
-            # Left out where there are none: what was published before there were timers keeps its digest.
+            # Left out where there are none: what was published before there were any keeps its digest.
             **({"timers": {name: rule.written() for name, rule in self.timers.items()}} if self.timers else {}),
+            **({"windows": {name: rule.written() for name, rule in self.windows.items()}} if self.windows else {}),
             "invariants": dict(self.invariants),
             "sources": dict(self.sources),
         }

@@ -23,31 +23,22 @@ class Problem(NamedTuple):
 
 
 _OF_INPUTS = ("approval", "approvals", "effect", "effects", "escalate", "recompute", "shadow")
-_OF_ENTITIES = ("admission", "authority", "limit", "limits", "migrate", "migrations", "rate", "redact", "retention")
+_OF_ENTITIES = ("admission", "authority", "migrate", "migrations", "rate", "redact", "retention")
 LATER_KEYS = frozenset((*_OF_INPUTS, *_OF_ENTITIES))
 """Keys of later versions: refused by name, never ignored."""
 
 _INLINE = ("from", "to", "guard", "copy", "set")
 _RULE = ("payload", "dedup", "transitions", *_INLINE)
 _FIELD = ("type", "default", "doc", "symbols", "items", "values", "precision", "scale")
-_PROPOSALS_ONLY = ("fence", "valid_for", "max_state_age", "priority")
+_PROPOSALS_ONLY = ("fence", "valid_for", "max_state_age", "limits", "priority")
 _TIMERS_ONLY = ("after", "at")
+_TOP = ("entity", "version", "horizon", "statuses", "final", "fields", "signals", "proposals")
 _KNOWN: dict[str, tuple[str, ...]] = {
-    "top": (
-        "entity",
-        "version",
-        "horizon",
-        "statuses",
-        "final",
-        "fields",
-        "signals",
-        "proposals",
-        "timers",
-        "invariants",
-    ),
+    "top": (*_TOP, "timers", "windows", "invariants"),
     "signals": (*_RULE, "late", "elsewhere"),
     "proposals": (*_RULE, *_PROPOSALS_ONLY),
     "timers": (*_TIMERS_ONLY, "transitions", "from", "to", "guard", "set"),
+    "windows": ("count", "sum", "within", "by", "start"),
     "transition": (*_INLINE, "late"),
     "field": _FIELD,
 }
@@ -93,6 +84,8 @@ def _unknown_key(path: Path, key: str) -> Problem:
             f"the key {key!r} belongs to a later version of Placet",
             "Remove it: a key that would be ignored is refused.",
         )
+    if section == "top" and key in _PROPOSALS_ONLY:
+        return Problem(path, f"{key} is a proposal's", "Move it to the proposals that it is of.")
     if key in _TIMERS_ONLY and section in ("signals", "proposals", "transition"):
         wrong_place = "of the timer itself" if path[0] == "timers" else "for timers only"
         return Problem(path, f"{key} is {wrong_place}", "Write it beside `transitions` of a timer, below `timers:`.")

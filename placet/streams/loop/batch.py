@@ -13,7 +13,7 @@ from msgspec import MsgspecError
 
 from placet.schemas.decision import Coordinates, Decision, Outcome, Reason
 from placet.schemas.errors import DecodeError
-from placet.schemas.ledger import Commit
+from placet.schemas.ledger import Commit, KeptWindow
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind
 from placet.schemas.state import UNSEEN, EntityState
@@ -50,6 +50,7 @@ class Batch:
 
     Attributes:
         armed: keys under which timers are found that it armed.
+        windows: those that the task keeps.
         size_bytes: of the states that it holds, as stored: read and staged ones, each change anew. What an input makes
             beside states is small, but for a dead letter.
 
@@ -69,6 +70,7 @@ class Batch:
         self.watermark = watermark
         self.commit: Commit | None = None
         self.armed: list[bytes] = []
+        self.windows: tuple[KeptWindow, ...] = ()
         self._store = store
         self._form = form
         self._changelog = changelog

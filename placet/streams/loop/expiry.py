@@ -102,8 +102,8 @@ class Housekeeping:
         if state.status != ABSENT:  # created again meanwhile: it lives on
             batch.put(layout.deleted_key(entity), None)
             return
-        # What the absent entity still remembers by name counts for the horizon as well.
-        remembered_at = max([state.deleted_at, *(applied.log_time for applied in state.applied.values())])
+        # What the absent entity still remembers by name, and in its windows, counts for the horizon as well.
+        remembered_at = state.remembered_at
         if remembered_at >= log_time - self._keep_ms:
             batch.remind(layout.deleted_key(entity), layout.dump_log_time(remembered_at))
             return
@@ -112,4 +112,8 @@ class Housekeeping:
         for name in state.applied:
             key = layout.applied_ledger_key(entity_id, name)
             batch.send(ProducerRecord(self._topics.ledger, self._partition, key, None))
+        counted = layout.counted_ledger_key(entity_id)
+        if state.counts and batch.get(layout.ledger_index_key(counted)) is not None:
+            batch.put(layout.ledger_index_key(counted), None)
+            batch.send(ProducerRecord(self._topics.ledger, self._partition, counted, None))
         batch.forget(entity)

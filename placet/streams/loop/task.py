@@ -18,10 +18,11 @@ from typing import Final
 from placet.processors.address import Place, written_key
 from placet.processors.ladder import LADDER, Times
 from placet.processors.rules import Rules
+from placet.processors.windows import windows_kept
 from placet.schemas.codec.dead_letter import encode_dead_letter
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.errors import UnknownSchema
-from placet.schemas.ledger import Commit, Genesis, Span
+from placet.schemas.ledger import Commit, Genesis, KeptWindow, Span, Windows
 from placet.schemas.messages import Kind
 from placet.streams.errors import TaskStopped
 from placet.streams.loop.air import come_up_for_air
@@ -105,6 +106,7 @@ class Task:
         self._genesis: Genesis | None = None
         self._last: Commit | None = None
         self._task_epoch = 0
+        self._windows: tuple[KeptWindow, ...] = ()
         self._batch: Batch | None = None
         self._batch_left: list[ConsumerRecord] = []
         self.left: list[ConsumerRecord] = []
@@ -132,6 +134,7 @@ class Task:
         self._task_epoch = last.task_epoch + 1 if last else 1
         self.positions = dict(positions)
         self.timers.begin()
+        self._windows = layout.load_windows(self.store.get(layout.WINDOWS))
         self.phase = Phase.RUNNING
 
     def process(
@@ -160,6 +163,8 @@ class Task:
         sequence, times = last.sequence + 1, Times(last.log_time, max(last.decided_at, clock_ms))
         rules, digest = self.rules, self.rules.machine.digest
         batch = self._batch = Batch(self.store, self._form, last.watermark, self._changelog)
+        if rules.machine.windows or self._windows:
+            times = self._keep_windows(batch, times, sequence)
         ordered = list(in_log_time_order(self.left + records if self.left else records))
         if not ordered:
             times = times.at_least(idle_ms)
@@ -197,6 +202,15 @@ class Task:
         batch.send(self._ledger_record(b"commit", batch.commit))
         return batch.records
 
+    def _keep_windows(self, batch: Batch, times: Times, sequence: int) -> Times:
+        """Return the times of a batch, with the windows that are kept: others than before begin with it."""
+        memory_since = self._genesis.memory_since if self._genesis else 0
+        kept = batch.windows = windows_kept(self.rules.machine.windows, self._windows, times.log_time + 1, memory_since)
+        if kept != self._windows:
+            batch.send(self._ledger_record(b"windows", Windows(kept, self._task_epoch, sequence)))
+            batch.put(layout.WINDOWS, layout.dump_windows(kept))
+        return Times(times.log_time, times.decided_at, {window.name: window for window in kept})
+
     def _hold(self, record: ConsumerRecord, clock_ms: int, log_time_max: int) -> None:
         """Hold an input that is ahead of the clock: the next commit proves which of the two clocks is wrong."""
         self._holds = (record.topic, record.offset)
@@ -220,7 +234,7 @@ class Task:
         self.left, self._batch_left = self._batch_left, []
         assert batch is not None, "committed() follows process()"
         assert batch.commit is not None, "process() gave a commit record"
-        self._last, self._genesis = batch.commit, None
+        self._last, self._genesis, self._windows = batch.commit, None, batch.windows
         self._held, self._holds = self._holds, None
         self.positions.update((span.topic, span.end) for span in batch.commit.spans)
         writes = batch.writes()
@@ -294,7 +308,7 @@ class Task:
             batch.outcomes.append((decision.kind, decision.outcome, decision.reason))
         batch.decisions += len(decided)
 
-    def _ledger_record(self, key: bytes, entry: Genesis | Commit) -> ProducerRecord:
+    def _ledger_record(self, key: bytes, entry: Genesis | Windows | Commit) -> ProducerRecord:
         return ProducerRecord(self.topics.ledger, self.task_id.partition, key, self.rules.codec.encode_ledger(entry))
 
     def _spans(self, decided: list[DecidedInput]) -> tuple[Span, ...]:

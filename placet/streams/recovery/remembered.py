@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from placet.schemas.errors import DecodeError
-from placet.schemas.ledger import AppliedEntry, Disarmed, LedgerEntry, MemoryEntry
+from placet.schemas.ledger import AppliedEntry, Counted, Disarmed, LedgerEntry, MemoryEntry, Windows
 from placet.schemas.memory import Applied
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, UNSEEN, EntityState
@@ -100,6 +100,21 @@ def _take_disarmed(remembered: Remembered, entry: Disarmed, ledger_key: bytes) -
         layout.remember(remembered.writes, key, layout.dump_needed_by(0))
 
 
+def _take_counted(remembered: Remembered, entry: Counted, ledger_key: bytes) -> None:
+    """What windows hold after an input that changed nothing: a later change carries its own."""
+    entity, mark = entry.entity_id.encode(), layout.dump_log_time(entry.log_time)
+    state = remembered.state(entity)
+    if (state.incarnation, state.version) == (entry.incarnation, entry.version):
+        remembered.put_state(entity, state.counting(entry.counts))
+        if state.status == ABSENT and not state.deleted_at:
+            layout.remember(remembered.writes, layout.deleted_key(entity), mark)
+    layout.remember(remembered.writes, layout.ledger_index_key(ledger_key), mark)
+
+
+def _take_windows(remembered: Remembered, entry: Windows, _ledger_key: bytes) -> None:
+    remembered.writes[layout.WINDOWS] = layout.dump_windows(entry.windows)
+
+
 def _delete(remembered: Remembered, key: bytes, _rest: bytes) -> None:
     """A memory leaves nothing but its reminder."""
     remembered.writes[key] = None
@@ -110,6 +125,14 @@ def _delete_disarmed(remembered: Remembered, key: bytes, rest: bytes) -> None:
     value, version = remembered.get(key), remembered.state(rest.rpartition(b"/")[0]).version
     if value is None or not 0 < version <= layout.needed_by(value):
         remembered.writes[key] = None
+
+
+def _delete_counted(remembered: Remembered, key: bytes, entity: bytes) -> None:
+    """What was counted has left all windows: an entity that was never there, and remembers nothing else, is unknown."""
+    remembered.writes[key] = None
+    state = remembered.state(entity)
+    if state.version == 0 and not state.applied:
+        remembered.writes[layout.state_key(entity)] = remembered.writes[layout.deleted_key(entity)] = None
 
 
 def _delete_applied(remembered: Remembered, key: bytes, rest: bytes) -> None:
@@ -129,9 +152,12 @@ _TAKEN: Final[dict[type, Callable[[Remembered, Any, bytes], None]]] = {
     MemoryEntry: _take_memory,
     AppliedEntry: _take_applied,
     Disarmed: _take_disarmed,
+    Counted: _take_counted,
+    Windows: _take_windows,
 }
 _DELETED: Final[dict[bytes, Callable[[Remembered, bytes, bytes], None]]] = {
     b"applied": _delete_applied,
+    b"counted": _delete_counted,
     b"disarmed": _delete_disarmed,
 }
 """By the first part of the ledger's key. Handed over: the key in the store, and the rest of the ledger's."""

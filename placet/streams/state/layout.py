@@ -25,7 +25,7 @@ import msgspec
 
 from placet.schemas.codec.codec import Codec
 from placet.schemas.errors import DecodeError
-from placet.schemas.ledger import Commit
+from placet.schemas.ledger import Commit, KeptWindow
 from placet.schemas.memory import Memory
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, Change, EntityState
@@ -41,23 +41,27 @@ __all__ = [
     "MEMORY_HEADER",
     "OFFSET_MARK",
     "STAMP",
+    "WINDOWS",
     "StateFormat",
     "applied_ledger_key",
     "armed_keys",
     "change_headers",
     "commit_from_bytes",
     "commit_to_bytes",
+    "counted_ledger_key",
     "deleted_key",
     "disarmed_ledger_key",
     "due_of",
     "dump_log_time",
     "dump_memory",
     "dump_needed_by",
+    "dump_windows",
     "expiring_keys",
     "keep_change",
     "keep_headers",
     "ledger_index_key",
     "load_memory",
+    "load_windows",
     "log_time_of",
     "memory_key",
     "memory_ledger_key",
@@ -72,6 +76,7 @@ __all__ = [
 STAMP: Final = b"mstamp"
 COMMIT: Final = b"mcommit"
 MADE_AT: Final = b"mmade"
+WINDOWS: Final = b"mwindows"
 CHANGED: Final = b"mchanged"
 """The newest transaction whose changes are in the store: its sequence."""
 OFFSET_MARK: Final = "@"
@@ -89,7 +94,6 @@ _u32: Final = Struct(">I")
 _u64: Final = Struct(">Q")
 _decode_commit: Final = msgspec.msgpack.Decoder(Commit).decode
 _encode_raw: Final = msgspec.msgpack.Encoder().encode
-_encode_keys: Final = _encode_raw
 _decode_keys: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 _REMINDED_AT_ONCE: Final = 64
 _decode_raw: Final = msgspec.msgpack.Decoder(tuple[bytes, list[tuple[str, bytes | None]]]).decode
@@ -158,7 +162,7 @@ def reminders(log_time: int, sequence: int, keys: list[bytes]) -> Iterator[tuple
     """
     head = b"t" + _u64.pack(log_time) + b"\x00" + _u64.pack(sequence)
     for begin in range(0, len(keys), _REMINDED_AT_ONCE):
-        yield head + _u32.pack(begin), _encode_keys(keys[begin : begin + _REMINDED_AT_ONCE])
+        yield head + _u32.pack(begin), _encode_raw(keys[begin : begin + _REMINDED_AT_ONCE])
 
 
 def expiring_keys(reminder: bytes, keys: bytes) -> list[bytes]:
@@ -261,6 +265,21 @@ def applied_ledger_key(entity_id: str, name: str) -> bytes:
 def disarmed_ledger_key(entity_id: str, name: str) -> bytes:
     """Return the ledger's key of a timer that fired and changed nothing."""
     return f"disarmed/{entity_id}/{name}".encode()
+
+
+def counted_ledger_key(entity_id: str) -> bytes:
+    """Return the ledger's key of what windows count of an entity, where no change carries it."""
+    return f"counted/{entity_id}".encode()
+
+
+def dump_windows(windows: tuple[KeptWindow, ...]) -> bytes:
+    """Encode the windows that a task keeps."""
+    return _encode_raw(windows)
+
+
+def load_windows(data: bytes | None) -> tuple[KeptWindow, ...]:
+    """Decode them; none where nothing is stored."""
+    return msgspec.msgpack.decode(data, type=tuple[KeptWindow, ...]) if data else ()
 
 
 def commit_to_bytes(commit: Commit) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 from placet.processors.judge import Entry
 from placet.schemas.codec.codec import Codec
-from placet.schemas.ledger import AppliedEntry, Disarmed, MemoryEntry
+from placet.schemas.ledger import AppliedEntry, Counted, Disarmed, MemoryEntry
 from placet.schemas.messages import Kind
 from placet.schemas.state import ABSENT, Change, EntityState
 from placet.streams.records import ProducerRecord
@@ -60,7 +60,7 @@ class LedgerOutput(Output):
     """What is remembered of an input that changed nothing."""
 
     def __init__(
-        self, entry: MemoryEntry | AppliedEntry | Disarmed, key: bytes, kept: list[tuple[bytes, bytes]]
+        self, entry: MemoryEntry | AppliedEntry | Disarmed | Counted, key: bytes, kept: list[tuple[bytes, bytes]]
     ) -> None:
         self.key = key
         self.kept = kept
@@ -100,11 +100,21 @@ def _disarmed(entry: Any, after: EntityState, _entity: bytes) -> Output:
     return LedgerOutput(entry, key, [(layout.ledger_index_key(key), layout.dump_needed_by(after.version))])
 
 
+def _counted(entry: Any, after: EntityState, entity: bytes) -> Output:
+    counted: Counted = entry
+    key, mark = layout.counted_ledger_key(counted.entity_id), layout.dump_log_time(counted.log_time)
+    kept = [(layout.ledger_index_key(key), mark)]
+    if after.status == ABSENT and not after.deleted_at:  # as for what is applied; forgetting it takes the entry along
+        kept.insert(0, (layout.deleted_key(entity), mark))
+    return LedgerOutput(counted, key, kept)
+
+
 _KINDS: Final[dict[type, Callable[[Any, EntityState, bytes], Output]]] = {
     Change: _change,
     MemoryEntry: _memory,
     AppliedEntry: _applied,
     Disarmed: _disarmed,
+    Counted: _counted,
 }
 
 
