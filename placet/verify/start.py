@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from placet.processors.dedup import memory_kept_ms
-from placet.schemas.ledger import Commit, LedgerEntry, Span
+from placet.schemas.ledger import Commit, Genesis, LedgerEntry, Span
 from placet.streams.records import ConsumerRecord
 
 __all__ = ["LogStart", "Start", "StartSearch"]
@@ -66,9 +66,12 @@ class StartSearch:
         self._memory_ms = memory_kept_ms(horizon_ms)
         self._first: Commit | None = None
         self._found: Commit | None = None
+        self._is_whole = True
 
     def take(self, record: ConsumerRecord, entry: LedgerEntry) -> None:
         """Look at the next entry of the ledger."""
+        if isinstance(entry, Genesis):
+            self._is_whole = entry.memory_since == 0
         if not isinstance(entry, Commit):
             return
         if self.last is None:
@@ -105,6 +108,8 @@ class StartSearch:
         if self._held.decisions > 0:
             return "earlier decisions are deleted by retention"
         first = self._first if self._first is not None and self._first.sequence == 1 else None
+        if first is None and self._first is not None and not self._is_whole:
+            return "earlier states are from a copy of a changelog"
         begun = {span.topic: span.start for span in first.spans} if first else {}
         gone = [topic for topic, offset in self._held.inputs.items() if offset > begun.get(topic, 0)]
         return f"earlier inputs of {', '.join(gone)} are deleted by retention" if gone else ""
