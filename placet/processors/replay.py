@@ -156,6 +156,11 @@ class Replay:
         """Take a recorded change for granted: the state where a re-run starts, or goes on after a difference."""
         self._states[change.entity_id] = change.state
 
+    def adopt_memory(self, change: Change, horizon_ms: int) -> None:
+        """Take for granted what a recorded change remembers: of a copied changelog the decisions are elsewhere."""
+        if change.memory is not None:
+            self._remember((change.kind, change.entity_id, change.dedup_key), change.memory, horizon_ms)
+
     def adopt_decision(self, decision: Decision, at: Coordinates, horizon_ms: int) -> None:
         """Take a recorded decision for granted: what was accepted is remembered, as rung 2 asks."""
         if decision.outcome is Outcome.ACCEPTED and decision.dedup_key:

@@ -48,6 +48,7 @@ class Changes:
                 self._replay.forget(recorded.entity_id)
             else:
                 self._adopt(recorded.record, recorded.change)
+                self._replay.adopt_memory(recorded.change, self._rules.horizon_ms(recorded.change.definition_digest))
 
     def check(self, transaction: RecordedTransaction, steps: list[RerunStep]) -> list[tuple[bytes, bytes]]:
         """Check a transaction's changes and tombstones.

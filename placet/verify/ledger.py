@@ -41,25 +41,27 @@ class Chain:
 
     def take(self, transaction: RecordedTransaction) -> None:
         """Check the commit of the next transaction against the last one held, and the genesis where it is."""
-        commits = []
+        commits, begins = [], False
         for record, entry in transaction.entries:
             key = _KEYS.get(type(entry), record.key)
             if record.key != key:
                 self._report.find(Check.CHAIN, record, f"its key is {record.key!r:.100}, not {key!r}")
             if isinstance(entry, Genesis):
+                begins = entry.memory_since > 0
                 self._check_genesis(record, entry)
             elif isinstance(entry, Commit):
                 commits.append((record, entry))
         for record, _ in commits[1:]:
             self._report.find(Check.CHAIN, record, f"transaction {transaction} has a second commit")
         if commits:
-            self._link(*commits[0])
+            self._link(*commits[0], begins=begins)
 
-    def _link(self, record: ConsumerRecord, commit: Commit) -> None:
+    def _link(self, record: ConsumerRecord, commit: Commit, *, begins: bool) -> None:
+        """Check a commit. `begins`: the ledger begins with its transaction, behind a copy of a changelog maybe."""
         before, held_since = self.last, self._last_at
         self.last, self._last_at = commit, record.timestamp
         if before is None:
-            gap, wrong = commit.sequence != 1, []
+            gap, wrong = commit.sequence != 1 and not begins, []
         else:
             gap = commit.sequence != before.sequence + 1
             wrong = list(_wrong_links(before, commit, gap=gap))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from placet.processors.dedup import memory_kept_ms
-from placet.schemas.ledger import Commit, LedgerEntry, Span, Windows
+from placet.schemas.ledger import Commit, Genesis, LedgerEntry, Span, Windows
 from placet.streams.records import ConsumerRecord
 
 __all__ = ["LogStart", "Start", "StartSearch"]
@@ -68,12 +68,15 @@ class StartSearch:
         self._gap = self._lost_windows = False
         self._first: Commit | None = None
         self._found: Commit | None = None
+        self._is_whole = True
 
     def take(self, record: ConsumerRecord, entry: LedgerEntry) -> None:
         """Look at the next entry of the ledger."""
         known = 0 if self.last is None else self.last.sequence
         if isinstance(entry, Windows):
             self._lost_windows |= entry.sequence > 1 and (self._gap or entry.sequence != known + 1)
+        if isinstance(entry, Genesis):
+            self._is_whole = entry.memory_since == 0
         if not isinstance(entry, Commit):
             return
         self._gap |= entry.sequence != known + 1
@@ -111,6 +114,8 @@ class StartSearch:
         if self._held.decisions > 0:
             return "earlier decisions are deleted by retention"
         first = self._first if self._first is not None and self._first.sequence == 1 else None
+        if first is None and self._first is not None and not self._is_whole:
+            return "earlier states are from a copy of a changelog"
         begun = {span.topic: span.start for span in first.spans} if first else {}
         gone = [topic for topic, offset in self._held.inputs.items() if offset > begun.get(topic, 0)]
         if gone:

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, note
 from hypothesis import strategies as st
 
+from placet.definitions import load_definition
 from placet.schemas.decision import Outcome, Reason
 from placet.schemas.definition.model import parse_definition
 from placet.schemas.ledger import Commit, Genesis
+from placet.schemas.state import UNSEEN
 from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.kafka.admin_errors import UnknownTopic
 from placet.streams.kafka.cluster import TopicInfo
@@ -29,6 +31,7 @@ from tests.model.naive import AHEAD_MAX_MS
 from tests.property.game import PARTITIONS, Game
 from tests.property.recorded import states_of
 from tests.property.strategies import HORIZON_MS, as_yaml, definitions, histories, thorough
+from tests.unit.verify_history import DEFINITION, history_of
 
 FIRED = layout.ledger_index_key(b"disarmed/")
 
@@ -485,3 +488,106 @@ def test_a_foreign_ledger_entry_stops_the_restore_by_place(gate: TestDriver) -> 
     offset = gate.log.append(ledger, gate.now_ms, b"later/thing", FOREIGN)
     with pytest.raises(TaskStopped, match=rf"ledger partition 0: the record 'later/thing' at offset {offset} can't"):
         gate.restart()
+
+
+# A copy of a changelog, and nothing else ------------------------------------------------------------------------------
+
+
+def on_a_copy(gate: TestDriver) -> TestDriver:
+    """Another cluster's gate: of the one before it has the changelog, in topics that are new."""
+    other = TestDriver(gate.definition, partitions=gate.partitions, start_ms=gate.now_ms)
+    for number in range(gate.partitions):
+        place = TopicPartition(gate.topics.changelog, number)
+        for record in gate.log.records(place):
+            other.log.append(place, other.now_ms, record.key, record.value, record.headers)
+    other.restart()
+    return other
+
+
+def test_a_gate_goes_on_behind_a_copy_of_a_changelog(gate: TestDriver) -> None:
+    """States, versions and the memory of changes are there, and transactions are counted on."""
+    other = on_a_copy(gate)
+    found, before = other.read("l"), gate.read("l")
+    assert (found.version, found.incarnation, found.fields) == (before.version, before.incarnation, before.fields)
+    assert other.signal("l", "changed", {"watts": 7}, signal_id="s-2").reason is Reason.REPEATED
+    assert other.signal("l", "changed", {"watts": 8}, signal_id="s-4").version_after == gate.read("l").version + 1
+    first, *later = [entry for entry in other.ledger if isinstance(entry, Commit)]
+    assert (first.decisions, first.spans[0].end) == (0, 0), "before an input comes it is known what the ledger is"
+    assert [commit.sequence for commit in (first, *later)] == [3, 4, 5]
+    other.restart()
+    assert other.signal("l", "changed", {"watts": 8}, signal_id="s-4").reason is Reason.REPEATED
+    assert [change.sequence for change in other.changelog if change] == [1, 2, 5]
+
+
+def test_what_is_decided_behind_a_copy_is_verified() -> None:
+    gate = TestDriver(load_definition(DEFINITION))
+    gate.signal("order-1", "opened", {"total": 5}, signal_id="opened-1")
+    gate.signal("order-1", "added", {"amount": 1}, signal_id="added-1")
+    other = on_a_copy(gate)
+    assert other.signal("order-1", "added", {"amount": 1}, signal_id="added-1").reason is Reason.REPEATED
+    other.signal("order-1", "added", {"amount": 2}, signal_id="added-2")
+    other.restart()
+    assert other.signal("order-1", "added", {"amount": 2}, signal_id="added-2").reason is Reason.REPEATED
+    report = history_of(other).verify()
+    assert [str(finding) for finding in report.findings] == []
+    assert report.since is not None
+    assert (report.since.sequence, other.read("order-1").fields["total"]) == (4, 8)
+    assert "a copy of a changelog" in report.since.why
+
+
+@thorough(50)
+@given(definitions(), histories(30))
+def test_a_copy_has_the_states_of_every_history(rules: dict, history: list[bytes]) -> None:
+    """But for what inputs that changed nothing left: that stood in the ledger."""
+    note(as_yaml(rules))
+    game = Game(rules)
+    game.play(history)
+    other = on_a_copy(game.driver)
+    changed = {change.entity_id: change.state for change in game.driver.changelog if change}
+    forgotten = {entity for entity in changed if game.driver.read(entity) == UNSEEN}
+    for entity, state in changed.items():
+        found = other.read(entity)
+        expected = UNSEEN if entity in forgotten else state
+        assert (found.status, found.version, found.incarnation) == (
+            expected.status, expected.version, expected.incarnation,
+        )  # fmt: skip
+        assert found.field_versions == expected.field_versions
+    other.restart()
+
+
+def only_the_changelog_of(gate: TestDriver) -> MemoryLog:
+    log = log_of(gate)
+    for topic in (*gate.topics.inputs, gate.topics.ledger):
+        log.put(TopicPartition(topic, 0), [], 0)
+    log._positions.clear()
+    return log
+
+
+def test_a_restore_of_a_copy_may_be_given_up_anywhere(gate: TestDriver) -> None:
+    log = only_the_changelog_of(gate)
+
+    def steps(store: MemoryStore) -> Steps[Restored]:
+        return restore(job_of(gate, 0, 1, store), InPieces(gate, 1, log))
+
+    for given_up in range(1, len(list(steps(MemoryStore())))):
+        store = MemoryStore()
+        first = steps(store)
+        for _ in range(given_up):
+            next(first)
+        first.close()
+        found = restored(gate, store, log)
+        assert found.last is not None
+        assert (found.last.sequence, found.positions) == (2, dict.fromkeys(gate.topics.inputs, 0))
+        assert found.genesis is not None
+        assert "its changelog is a copy, up to transaction 2" in found.warning
+
+
+@pytest.mark.parametrize("there", ["an input", "a record of other rules"])
+def test_a_changelog_without_its_ledger_is_no_copy_where_there_is_more(gate: TestDriver, there: str) -> None:
+    log, signals = only_the_changelog_of(gate), TopicPartition(gate.topics.signals, 0)
+    if there == "an input":
+        log.append(signals, gate.now_ms, b"l", b"an input")
+    else:
+        log.append(TopicPartition(gate.topics.changelog, 0), gate.now_ms, b"m", b"\xc3\x01unknown!body", [])
+    with pytest.raises(LogBehind, match=r"is its commit lost\? A copy of a changelog is begun behind only while"):
+        restored(gate, log=log)

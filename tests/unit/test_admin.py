@@ -13,11 +13,17 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from placet.schemas.errors import SettingsError
+from placet.simulation.brokers.cluster import SimulatedCluster
+from placet.simulation.choices import Choices
+from placet.simulation.disk import SimulatedDisk
+from placet.simulation.host import SimulatedHost
+from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.host import LocalHost
 from placet.streams.kafka.admin import Admin
 from placet.streams.kafka.admin_errors import BrokerUnreachable, UnknownTopic
 from placet.streams.kafka.clients import AdminCalls
 from placet.streams.kafka.questions import Insisting, _handed_on, _offset_of, ask_configs, ask_topics
+from placet.streams.publishing import ELECTION_S
 from placet.streams.records import TopicPartition
 from tests.staged import StagedHost
 
@@ -203,3 +209,27 @@ def test_an_answer_that_never_comes_is_told_in_the_end_and_what_nobody_may_ask_a
     asked = len(leaders.asked)
     leaders.later(5.0)
     assert len(leaders.asked) == asked
+
+
+def test_a_leader_that_does_not_answer_is_named_where_others_do() -> None:
+    """Which broker to look at: a start waits for it for 20 s, and ends."""
+    scheduler = Scheduler(Choices(1))
+    cluster = SimulatedCluster(scheduler)
+    cluster.create_topic("topic", 1, {})
+    cluster.election_ns = 10**12
+    process, told = Process("start"), list[str]()
+    host = SimulatedHost(scheduler, process, SimulatedDisk(scheduler.choices), 0, cluster)
+    leader = cluster.leader_of(("topic", 0))
+
+    def ask() -> None:
+        with Admin(host, {"bootstrap.servers": "somewhere:1"}, ELECTION_S) as admin:
+            with pytest.raises(BrokerUnreachable) as caught:
+                admin.latest_offsets([A])
+            told.append(str(caught.value))
+
+    cluster.freeze(leader)
+    scheduler.spawn(process, "asks", ask)
+    scheduler.run(lambda: bool(told), 60)
+    assert told[0].startswith(f"topic-0: the leader, broker {leader} (")
+    assert "does not answer; others do. Asked for 20 s" in told[0]
+    scheduler.close()

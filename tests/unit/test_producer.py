@@ -313,3 +313,26 @@ def test_what_fails_before_the_brokers_are_asked_says_nothing_about_them() -> No
             raise ZeroDivisionError
     assert world.commit()
     assert world.flushes == [4.0, 1.5]
+
+
+def test_an_id_whose_last_transaction_can_not_be_ended_yet_is_left_for_another_one() -> None:
+    """A leader that went away silently has not got its marker; under the same id nothing could begin until then."""
+    made: list[str] = []
+
+    class Host(StagedHost):
+        def producer(self, options: Mapping[str, Any], /) -> Any:
+            made.append(options["transactional.id"])
+            client = TalkingProducer(options, [])
+            if len(made) < 4:
+                client.init_transactions = refuse  # type: ignore[method-assign]
+            return client
+
+    def refuse(_timeout_s: float) -> None:
+        raise KafkaException(KafkaError(KafkaError.CONCURRENT_TRANSACTIONS))
+
+    producer = TransactionalProducer(Host(), {"transactional.id": "app.gate"}, cast("Any", CountingWatchdog()), 1)
+    for _ in range(3):
+        with pytest.raises(TransactionAborted):
+            producer.start()
+    producer.start()
+    assert made == ["app.gate", "app.gate:2", "app.gate:3", "app.gate"]

@@ -30,8 +30,10 @@ _TOO_OLD: Final = "the brokers do not know group.protocol=consumer (KIP-848): Ka
 _FATAL: Final = {
     KafkaError.UNSUPPORTED_VERSION: _TOO_OLD,
     KafkaError._UNSUPPORTED_FEATURE: _TOO_OLD,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "the gate may not read its topics: grant READ.",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "the gate may not use its consumer group: grant READ on the group.",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "its topics may not be read: grant READ.",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: (
+        "its consumer group may not be used: grant a gate READ on it, others DESCRIBE (docs/operating.md, Rights)."
+    ),
 }
 
 

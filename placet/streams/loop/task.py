@@ -126,7 +126,8 @@ class Task:
         """Start running from what the log says.
 
         Args:
-            last: the newest commit in the ledger, or None for a task that never committed.
+            last: the newest commit in the ledger, or None for a task that never committed. With a genesis: what the
+                transactions of a copied changelog are counted on from.
             positions: next position to read of each input topic.
             genesis: the entry to write first, for a task that has none in its ledger.
         """
@@ -254,8 +255,14 @@ class Task:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has something to do without new records: inputs that are left over, or timers that are due."""
-        return not self.asking.number and (bool(self.left) or self.timers.fires) and not self.timers.must_wait
+        """Whether it has something to do without new records.
+
+        Inputs that are left over, timers that are due; or a ledger to begin behind a copy of a changelog, which is to
+        be known for one before an input comes.
+        """
+        begins = self._genesis is not None and self._last is not None
+        waits = bool(self.left) or self.timers.fires
+        return begins or (not self.asking.number and waits and not self.timers.must_wait)
 
     def goes_on_waiting(self, records: list[ConsumerRecord]) -> bool:
         """Tell whether the next input has to wait still for what is behind these records; they are left over then."""

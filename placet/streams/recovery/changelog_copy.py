@@ -23,7 +23,7 @@ class ChangelogCopy:
 
     Attributes:
         records: how many were copied.
-        changed: the transaction of the last one, 0 without any.
+        changed: the transaction of the last one, 0 without any, `UNKNOWN` where it can't be read.
 
     Args:
         job: the restore.

@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from placet.schemas.ledger import Genesis
+from placet.processors.ladder import LADDER
+from placet.schemas.ledger import Commit, Genesis
 from placet.streams.errors import LogBehind, LogUnreachable, TaskCorrupted, TaskStopped
 from placet.streams.kafka.admin_errors import UnknownTopic
 from placet.streams.records import ConsumerRecord, TopicPartition
@@ -98,7 +99,8 @@ def restore(job: Restoration, log: RestoreLog) -> Steps[Restored]:
     group = {partition.topic: position for partition, position in committed.items()}
     if _other_position(chain, group) and committed != (yield from _stable_positions(log, inputs)):
         raise LogUnreachable("another gate decides here: the group's positions moved while the ledger was read")
-    return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, copy)
+    before = (yield from _before_a_copy(log, inputs, copy)) if chain.last is None else None
+    return _checked(job, chain, group, {at.topic: starts[at] for at in inputs}, copy, before)
 
 
 def _stable_positions(log: RestoreLog, inputs: list[TopicPartition]) -> Steps[dict[TopicPartition, int | None]]:
@@ -243,7 +245,7 @@ def _check_changed(job: Restoration, copy: ChangelogCopy, chain: LedgerChain) ->
     """
     changed, known = copy.changed, chain.last.sequence if chain.last else 0
     had_its_time = job.now_ms - chain.changed_at > _TOMBSTONES_STAY_MS
-    if changed == UNKNOWN:
+    if changed == UNKNOWN and chain.last:
         return
     if changed < chain.changed and not (had_its_time and copy.gap):
         if had_its_time and not copy.is_whole:
@@ -253,14 +255,31 @@ def _check_changed(job: Restoration, copy: ChangelogCopy, chain: LedgerChain) ->
             f"of {chain.changed}: are they lost?",
         )  # fmt: skip
     if changed > known:
+        of = "a transaction that can't be read here" if changed == UNKNOWN else f"transaction {changed}"
         raise LogBehind(
-            job.task_id, f"{job.topics.ledger} ends with transaction {known}, the changelog has changes of {changed}: "
-            "is its commit lost?",
+            job.task_id, f"{job.topics.ledger} ends with transaction {known}, the changelog with {of}: is its commit "
+            f"lost?{'' if known else _NO_COPY}",
         )  # fmt: skip
 
 
+_NO_COPY: Final = " A copy of a changelog is begun behind only while its rules are known and no input has come."
 _TOMBSTONES_STAY_MS: Final = 24 * 3_600_000
 _TakePart = Callable[[list[ConsumerRecord], int], RestoreStep]
+
+
+def _before_a_copy(log: RestoreLog, inputs: list[TopicPartition], copy: ChangelogCopy) -> Steps[Commit | None]:
+    """Return what a ledger goes on from that begins behind a copy of a changelog; None where it is none.
+
+    A copy is a changelog beside which nothing ever was: no position, no input. Else the ledger is lost, or a leader
+    that was deposed tells an end that is long passed. Transactions are counted on: their numbers order rows.
+    """
+    if copy.changed in (0, UNKNOWN):
+        return None
+    ends = yield from _answers(log.ask_ends(inputs))
+    positions = yield from _stable_positions(log, inputs)
+    if any(ends.values()) or any(position is not None for position in positions.values()):
+        return None
+    return Commit(0, copy.changed, (), 0, 0, 0, 0, b"", LADDER, 0, 0, b"", b"")
 
 
 def _other_position(chain: LedgerChain, committed: Mapping[str, int | None]) -> str:
@@ -279,6 +298,7 @@ def _checked(
     committed: Mapping[str, int | None],
     starts: Mapping[str, int],
     copy: ChangelogCopy,
+    before: Commit | None,
 ) -> Restored:
     last, records = chain.last, copy.records + chain.records
     if last is None:
@@ -288,11 +308,13 @@ def _checked(
                 job.task_id,
                 f"the group has positions {strays} but the ledger is empty: was it deleted? Nothing was read.",
             )
-        _check_changed(job, copy, chain)
-        genesis = Genesis(
-            dict(job.topic_ids), job.partitions, 0 if not any(starts.values()) else job.now_ms, job.now_ms
-        )
-        return Restored(None, dict(starts), genesis, records)
+        since_ms = job.now_ms if before or any(starts.values()) else 0
+        genesis = Genesis(dict(job.topic_ids), job.partitions, since_ms, job.now_ms)
+        if before is None:
+            _check_changed(job, copy, chain)
+            return Restored(None, dict(starts), genesis, records)
+        warning = f"its changelog is a copy, up to transaction {before.sequence}: a ledger is begun behind it"
+        return Restored(before, dict(starts), genesis, records, warning)
     _check_changed(job, copy, chain)
     if not chain.seen_genesis:
         raise TaskStopped(job.task_id, f"{job.topics.ledger} holds commits but no genesis: it is not whole")
