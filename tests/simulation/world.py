@@ -21,6 +21,7 @@ from placet.simulation.host import SimulatedHost
 from placet.simulation.scheduler import Crashed, Process, Scheduler
 from placet.streams.host import Host
 from placet.streams.kafka.schema_registry import SchemaTexts
+from placet.streams.loop.observer import SchemaWait
 from placet.streams.loop.task import Counts
 from placet.streams.main import ToldToStop, build
 from placet.streams.publishing import rules_of
@@ -135,6 +136,8 @@ class Notes:
     def awake(self) -> None: ...
 
     def can_not_run(self, why: Mapping[str, str], *, outside: bool) -> None: ...
+
+    def schema_waits(self, waits: Mapping[str, SchemaWait]) -> None: ...
 
     def unfit_topics(self, faults: Mapping[str, int]) -> None:
         self.faults = dict(faults)
