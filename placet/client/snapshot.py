@@ -112,6 +112,6 @@ def snapshot_of(codec: Codec, record: ConsumerRecord) -> Snapshot:
     except DecodeError as error:
         where = f"{record.topic} partition {record.partition} at offset {record.offset}"
         later = ". Its version is not known here yet: try again later" if isinstance(error, UnknownSchema) else ""
-        raise type(error)(
+        raise error.told_as(
             f"{where}: {(record.key or b'').decode('utf-8', 'replace')!r} can't be read: {error}{later}"
         ) from error

@@ -49,6 +49,10 @@ class SettingsError(PlacetError):
 class DecodeError(PlacetError):
     """These bytes are no record of the contract. Reaction: refuse the input (`UNDECODABLE`), keep its bytes."""
 
+    def told_as(self, message: str) -> DecodeError:
+        """Return an error of the same kind that says more."""
+        return type(self)(message)
+
 
 class InvalidPayload(DecodeError):
     """A record whose payload does not fit its name. Reaction: refuse it (`INVALID_PAYLOAD`), correct the producer.
@@ -66,4 +70,17 @@ class InvalidPayload(DecodeError):
 
 
 class UnknownSchema(DecodeError):
-    """The bytes name a schema that is not known here. Reaction: ask whoever may know it, else `UNKNOWN_SCHEMA`."""
+    """The bytes name a schema that is not known here. Reaction: ask whoever may know it, else `UNKNOWN_SCHEMA`.
+
+    Args:
+        message: which schema, and who does not know it.
+        schema_id: the registry's id; None where the bytes name a fingerprint, of which no registry is asked.
+    """
+
+    def __init__(self, message: str, schema_id: int | None = None) -> None:
+        self.schema_id = schema_id
+        super().__init__(message)
+
+    def told_as(self, message: str) -> UnknownSchema:
+        """Return one of the same schema."""
+        return UnknownSchema(message, self.schema_id)

@@ -108,8 +108,8 @@ class FatalError(PlacetError):
 
 def unreadable(place: TopicPartition, what: str, why: Exception | str) -> DecodeError:
     """Return the error for something on a log that this gate can't read: where it lies, what it is, what to do."""
-    kind = UnknownSchema if isinstance(why, UnknownSchema) else DecodeError
-    return kind(
+    said = (
         f"{place.topic} partition {place.partition}: {what} can't be read: {why}. Other rules, a later release or "
         "something else wrote it: run those rules, or look at it with `placet verify`"
     )
+    return why.told_as(said) if isinstance(why, UnknownSchema) else DecodeError(said)

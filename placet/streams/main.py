@@ -119,7 +119,7 @@ def build(
     check_topics(admin, settings, definitions)
     session_timeout_ms = admin.session_timeout_ms(settings.app)
     settings.check_session_timeout(session_timeout_ms)
-    schemas = SchemaTexts(_registry(host, settings))
+    schemas = SchemaTexts(_registry(host, settings), settings.registry.unknown_ids)
     entity_types = {
         definition.entity: entity_type_of(host, settings, admin, definition, schemas) for definition in definitions
     }

@@ -88,7 +88,7 @@ def _at_home(path: Path) -> Path:
         raise ValueError(f"{path} needs a home folder, and this user has none: give the whole path") from error
 
 
-def _paths(written: object) -> object:
+def _parts(written: object) -> object:
     return [part.strip() for part in written.split(",") if part.strip()] if isinstance(written, str) else written
 
 
@@ -130,6 +130,9 @@ class RegistrySettings(BaseModel, frozen=True, extra="forbid"):
     options: Options = Field(
         default={}, description="options of the registry client, such as basic.auth.user.info and ssl.ca.location"
     )
+    unknown_ids: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_parts)] = Field(
+        default=(), description="ids, with commas, that count as unknown unasked: inputs that name them are refused"
+    )
 
 
 class Settings(BaseSettings):
@@ -147,7 +150,7 @@ class Settings(BaseSettings):
         description="this gate's name, no other's of this app; default: the host's name and six random characters, "
         "new at each start",
     )
-    definitions: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_paths)] = Field(
+    definitions: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_parts)] = Field(
         default=(), description="definition files, with commas; PLACET_DEFINITION for one"
     )
     state_dir: Annotated[Path, AfterValidator(_at_home)] = Field(

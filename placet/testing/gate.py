@@ -18,6 +18,7 @@ from placet.simulation.scheduler import Process, Scheduler
 from placet.streams.entity_type import EntityType
 from placet.streams.errors import FatalError, TaskStopped
 from placet.streams.loop.due_timers import NEVER
+from placet.streams.loop.observer import SchemaWait
 from placet.streams.loop.task import Counts, Task
 from placet.streams.loop.worker import Worker
 from placet.streams.main import build
@@ -249,6 +250,8 @@ class _Told:
     def awake(self) -> None: ...
 
     def can_not_run(self, why: Mapping[str, str], *, outside: bool) -> None: ...
+
+    def schema_waits(self, waits: Mapping[str, SchemaWait]) -> None: ...
 
     def unfit_topics(self, faults: Mapping[str, int]) -> None: ...
 

@@ -19,6 +19,7 @@ class LoopbackRegistry:
     Attributes:
         schemas: by subject, in the order of registering; an id counts schemas of all subjects.
         out: answers 503 to everything.
+        broken: ids for which it answers 500, always.
         asked: ids that were asked for, in order.
     """
 
@@ -26,6 +27,7 @@ class LoopbackRegistry:
         self.url = url
         self.schemas: list[tuple[str, str]] = []
         self.out = False
+        self.broken: set[int] = set()
         self.asked: list[int] = []
 
     def register(self, subject: str, schema: str) -> int:
@@ -44,6 +46,8 @@ class LoopbackRegistry:
                 return 200, sorted({subject for subject, _ in self.schemas})
             case "GET", ["schemas", "ids", number]:
                 self.asked.append(int(number))
+                if int(number) in self.broken:
+                    return 500, {"error_code": 50001, "message": "broken"}
                 if int(number) <= len(self.schemas):
                     return 200, {"schema": self.schemas[int(number) - 1][1]}
             case "POST", ["subjects", subject, "versions"]:

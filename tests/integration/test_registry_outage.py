@@ -75,3 +75,43 @@ def test_inputs_wait_for_a_registry_that_is_out_of_order_and_none_is_refused(bro
         assert gate.events("inputs wait for a schema no longer")
         assert "No difference" in world.placet("verify", **environment).stdout
         assert gate.terminate() == 0
+
+
+def test_an_id_for_which_the_registry_always_fails_keeps_its_partition_until_it_counts_as_unknown(
+    broker: Broker, tmp_path: Path
+) -> None:
+    with loopback_registry() as registry, World(broker.bootstrap_servers, tmp_path, "broken-id", partitions=2) as world:
+        environment = {"PLACET_REGISTRY__URL": registry.url}
+        world.placet("schemas", "register", str(DEFINITION), **environment)
+        world.codec = Codec(world.definition, Registry(LocalHost(), registry.url).wire(world.app, "order"))
+        broken = 1_000
+        registry.broken.add(broken)
+        waiting, flowing = (
+            next(f"o-{n}" for n in range(99) if world.send_home(f"o-{n}".encode()) == p) for p in (0, 1)
+        )
+
+        def reasons() -> dict[str, str]:
+            return {d.input_id or d.detail: d.reason.name for d, _ in world.decisions()}
+
+        gate = world.gate("a", **environment)
+        for entity, schema_id in ((waiting, broken), (flowing, broken + 1)):
+            world.send(world.topics.signals, entity.encode(), confluent_head(schema_id) + b"a record")
+            world.signal(entity, "opened", {"total": 1}, f"behind-{schema_id}")
+        world.flush()
+        wait_until(lambda: "behind-1001" in reasons(), 60, "an id that there is not keeps nothing")
+        wait_until(lambda: gate.events("inputs wait for a schema"), 30, "the gate says that inputs wait")
+        (told,) = gate.events("inputs wait for a schema")
+        assert told["tasks"] == ["order-0"]
+        assert told["why"].startswith(f"schema id {broken}: {registry.url}: ")
+        assert "behind-1000" not in reasons()
+        assert gate.terminate() == 0
+
+        gate = world.gate("a", attempt=2, PLACET_REGISTRY__UNKNOWN_IDS=str(broken), **environment)
+        wait_until(lambda: "behind-1000" in reasons(), 60, "the inputs behind it go on")
+        assert reasons() == {
+            "behind-1000": "NONE", "behind-1001": "NONE",
+            "the registry does not know the schema id 1001": "UNKNOWN_SCHEMA",
+            "schema id 1000 counts as unknown: PLACET_REGISTRY__UNKNOWN_IDS": "UNKNOWN_SCHEMA",
+        }  # fmt: skip
+        assert "No difference" in world.placet("verify", **environment).stdout
+        assert gate.terminate() == 0

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 from unittest.mock import MagicMock
 
 from placet.streams.errors import LogUnreachable, TaskMigrated, TaskStopped, TransactionAborted
+from placet.streams.kafka.schema_registry import SchemaTexts
 from placet.streams.loop.broker_clocks import BrokerClocks
 from placet.streams.loop.idle import IdleQuestion
 from placet.streams.loop.rules_in_force import RulesInForce
@@ -101,9 +102,7 @@ class LoopWorld:
             rules, lambda: cast("Any", Member(self)), cast("Any", Producer(self)),
             cast("Any", Restorer(self)), host, MagicMock(), self.stopping,
             IdleQuestion(self, clocks, host.monotonic_s),
-            SchemaQuestion(at_once(), cast("Any", control), lambda: answered({self.inputs[0]: 1})[self.inputs[0]],
-                self, MagicMock(),
-            ),
+            SchemaQuestion(at_once(), cast("Any", control), self.ask_control_end, SchemaTexts(None), MagicMock()),
             MagicMock(),
             records_max=records_max, poll_timeout_ms=1, namesake=MagicMock(), retention_ms=604_800_000,
             bytes_max=bytes_max,
@@ -119,12 +118,14 @@ class LoopWorld:
         committed, ends = log.committed(self.inputs), log.end_offsets(self.inputs)
         return all((committed[partition] or 0) == ends[partition] for partition in self.inputs)
 
-    known = 0
-
-    def ask(self) -> None:
-        """Ask the registry, which may not answer."""
-        if self.happens("the registry does not answer", 3):
-            raise LogUnreachable("the registry does not answer")
+    def ask_control_end(self) -> Future[int]:
+        """Ask for the end of the control topic; its leader may not answer."""
+        answer: Future[int] = Future()
+        if self.happens("the control topic's leader does not answer", 3):
+            answer.set_exception(LogUnreachable("its leader does not answer"))
+        else:
+            answer.set_result(1)
+        return answer
 
     def ask_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, Future[int]]:
         return answered(self.log.start_offsets(list(partitions)))

@@ -368,6 +368,26 @@ def test_a_gate_is_ready_when_it_looped_and_all_its_tasks_run() -> None:
     endpoint.close()
 
 
+def test_a_task_that_waits_for_a_schema_is_told_with_its_id_and_since_when() -> None:
+    told = metrics()
+    endpoint = Endpoint(LocalHost(), told, "127.0.0.1", 0)
+    told.looped()
+    told.tasks({"lamp-0": "waiting", "lamp-1": "running"})
+    told.schema_waits({"lamp-0": ("id 17", 1_767_225_600_000, "http://registry: 500")})
+    status, body = get(endpoint, "/readyz")
+    assert (status, json.loads(body)["waits"]) == (
+        503, {"lamp-0": {"schema": "id 17", "since": "2026-01-01T00:00:00+00:00", "why": "http://registry: 500"}}
+    )  # fmt: skip
+    labels = {"entity": "lamp", "partition": "0", "schema": "id 17"}
+    assert value(told, "placet_schema_wait_since_timestamp_seconds", **labels) == 1_767_225_600
+    told.tasks({"lamp-0": "running", "lamp-1": "running"})
+    told.schema_waits({})
+    status, body = get(endpoint, "/readyz")
+    assert (status, json.loads(body)["waits"]) == (200, {})
+    assert value(told, "placet_schema_wait_since_timestamp_seconds", **labels) is None
+    endpoint.close()
+
+
 def test_a_gate_whose_loop_hangs_is_not_healthy() -> None:
     clock = Clock()
     told = metrics(clock)

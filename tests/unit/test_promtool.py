@@ -33,6 +33,7 @@ def scrape() -> str:
     gate.told.next_due({TaskId("flight", 0): 1_795_521_600_000})
     gate.told.unfit_topics({"app.order.ledger": 1})
     gate.told.can_not_run({"flight": "it lacks a function"}, outside=False)
+    gate.told.schema_waits({"flight-1": ("id 17", 1_795_521_600_000, "500")})
     endpoint = Endpoint(LocalHost(), gate.told, "127.0.0.1", 0)
     with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()

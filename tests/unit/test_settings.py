@@ -113,6 +113,16 @@ def test_the_usual_names_are_heard_but_our_own_win(environment: SetEnvironment) 
     assert load_settings().registry.url == "http://own"
 
 
+def test_ids_that_count_as_unknown_stand_with_commas_between_them(environment: SetEnvironment) -> None:
+    assert load_settings().registry.unknown_ids == ()
+    environment(PLACET_REGISTRY__UNKNOWN_IDS="17, 18", PLACET_REGISTRY__URL="http://registry")
+    assert load_settings().registry.unknown_ids == (17, 18)
+    environment(PLACET_REGISTRY__UNKNOWN_IDS="17")
+    assert load_settings().registry.unknown_ids == (17,)
+    environment(PLACET_REGISTRY__UNKNOWN_IDS="order")
+    assert "PLACET_REGISTRY__UNKNOWN_IDS" in refused()
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "paths"),
     [

@@ -361,6 +361,16 @@ def test_a_gate_that_can_not_run_what_is_in_force_is_named_and_its_older_rules_a
     assert [(gate.unrunnable, [*gate.rules]) for gate in frame.gates] == [((), ["flight"]), (("flight",), [])]
 
 
+def test_a_task_that_waits_for_a_schema_is_named_with_its_id_and_for_how_long() -> None:
+    one = TestGate("gate-0").runs(0, of=2, flight_1="waiting")
+    one.told.schema_waits({"flight-1": ("id 17", round(NOON_S - 720) * 1_000, "http://registry: 500")})
+    frame = look(Watch(), 0.0, {"a": one})
+    assert notes(frame, NoteLevel.BAD) == [
+        "flight-1 waits on gate-0 for schema id 17, for 12 min: see `inputs wait for a schema` in its log"
+    ]
+    assert [(row.schema, row.schema_wait_s) for row in frame.partitions] == [("", 0.0), ("id 17", 720.0)]
+
+
 def test_rules_of_one_version_that_are_not_the_same_are_told_apart() -> None:
     watch, one, other = Watch(), TestGate("gate-0").runs(0, of=2), TestGate("gate-1").runs(1, of=2)
     other.told.rules("flight", 1, b"\xab" * 16)

@@ -37,7 +37,7 @@ TOPICS = entity_topics("app", "order")
 TASK = TaskId("order", 0)
 SIGNALS, PROPOSALS = TopicPartition(TOPICS.signals, 0), TopicPartition(TOPICS.proposals, 0)
 CLOCK_MS, SKEW_MS = 100_000, 5_000
-NOTHING_UNKNOWN = cast("Any", SimpleNamespace(look=lambda _tasks: ([], []), waiting=set(), why=""))
+NOTHING_UNKNOWN = cast("Any", SimpleNamespace(look=lambda _tasks: ([], []), waiting={}, told={}))
 
 
 class Brokers:

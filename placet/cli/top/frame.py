@@ -127,6 +127,7 @@ class Partition(Struct, frozen=True, kw_only=True):
 
     Attributes:
         timer_overdue_s: how long its next timer is due already; a gate looks every 5 s.
+        schema: the one that its next input waits for, "" where it waits for none; `schema_wait_s`: for how long.
     """
 
     app: str
@@ -137,6 +138,8 @@ class Partition(Struct, frozen=True, kw_only=True):
     decisions_per_s: float | None = None
     lag_records: int | None = None
     timer_overdue_s: float = 0.0
+    schema: str = ""
+    schema_wait_s: float = 0.0
     restore: Restore | None = None
 
 

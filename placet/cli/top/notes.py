@@ -71,7 +71,8 @@ def _waiting(partitions: list[Partition]) -> Iterator[str]:
     for row in partitions:
         if row.phase is PartitionPhase.WAITING:
             gates = ", ".join(row.gates)
-            yield f"{row.entity}-{row.partition} waits on {gates}: see `inputs wait for a schema` in its log"
+            schema = f" for schema {row.schema}, for {spell_s(row.schema_wait_s)}" if row.schema else ""
+            yield f"{row.entity}-{row.partition} waits on {gates}{schema}: see `inputs wait for a schema` in its log"
 
 
 def _without_a_gate(partitions: list[Partition]) -> Iterator[str]:

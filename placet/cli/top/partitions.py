@@ -52,11 +52,14 @@ def _tasks(one: Known, clock_s: float) -> Iterator[Partition]:
     rates = _by_task(one.grown, "placet_records_processed_total", app)
     lags = _by_task(one.numbers, "placet_lag_records", app)
     due_s = by(one.numbers, "placet_timer_next_due_timestamp_seconds", "entity", "partition")
+    since = by(one.numbers, "placet_schema_wait_since_timestamp_seconds", "entity", "partition", "schema")
+    waits = {(entity, partition): (schema, since_s) for (entity, partition, schema), since_s in since.items()}
     for (entity, partition, phase), is_in in by(
         one.numbers, "placet_task_phase", "entity", "partition", "phase"
     ).items():
         if is_in:
             task = (app, entity, int(partition))
+            schema, since_s = waits.get((entity, partition), ("", clock_s))
             yield Partition(
                 app=app,
                 entity=entity,
@@ -66,6 +69,8 @@ def _tasks(one: Known, clock_s: float) -> Iterator[Partition]:
                 decisions_per_s=one.rate(rates.get(task, 0.0)),
                 lag_records=rounded(lags.get(task)),
                 timer_overdue_s=max(0.0, clock_s - due_s.get((entity, partition), clock_s)),
+                schema=schema,
+                schema_wait_s=max(0.0, clock_s - since_s),
                 restore=_restore(one, entity, partition) if phase == PartitionPhase.RESTORING else None,
             )
 

@@ -22,6 +22,7 @@ __all__ = [
     "Wire",
     "confluent_head",
     "head_size",
+    "schema_id_of",
     "single_object_head",
 ]
 
@@ -102,6 +103,11 @@ def single_object_head(schema: str) -> bytes:
 def confluent_head(schema_id: int) -> bytes:
     """Return the five bytes of a registry's framing for an id of 32 bits, unsigned."""
     return b"\x00" + schema_id.to_bytes(4, "big")
+
+
+def schema_id_of(value: bytes | None) -> int | None:
+    """Return the registry's id that a record names; None where it names a fingerprint, or nothing."""
+    return int.from_bytes(value[1:5], "big") if value and value[0] == 0 else None
 
 
 def head_size(value: bytes) -> int:

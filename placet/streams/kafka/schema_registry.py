@@ -9,7 +9,7 @@ Subjects follow the TopicNameStrategy (`<topic>-value`), which Connect and the u
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -40,6 +40,7 @@ _OUTAGE_S: Final = 30.0
 _UNKNOWN_MAX: Final = 10_000
 _FAILURES_MAX: Final = 3
 """So many ids without an answer, one after the other, say that the registry is away."""
+_NOT_ASKED: Final = ""
 _READ_BESIDE: Final = frozenset({"decision", "ledger", "control", "dead_letter"})
 """Roles of records that a gate reads outside of transactions, if at all."""
 _ID_MAX: Final = (1 << 31) - 1
@@ -254,12 +255,14 @@ class SchemaTexts:
 
     Args:
         registry: is asked; None where there is none.
+        unknown_ids: count as unknown, and nobody is asked for them: an operator has decided so.
     """
 
-    def __init__(self, registry: Registry | None) -> None:
+    def __init__(self, registry: Registry | None, unknown_ids: Collection[int] = ()) -> None:
         self._registry = registry
+        self._unknown_ids = frozenset(unknown_ids)
         self._texts: dict[int, str] = {}
-        self._wanted: set[int] = set()
+        self._wanted: dict[int, str] = {}  # with why no answer came
 
     def text_of(self, schema_id: int) -> str:
         """Return the schema of an id, as JSON text.
@@ -268,35 +271,40 @@ class SchemaTexts:
             UnknownSchema: the registry did not know it when it was asked, or has yet to be asked.
         """
         text = self._texts.get(schema_id)
-        if text is None:
-            self._wanted.add(schema_id)
-            raise UnknownSchema(f"the registry does not know the schema id {schema_id}")
-        return text
+        if text is not None:
+            return text
+        if schema_id in self._unknown_ids:
+            raise UnknownSchema(f"schema id {schema_id} counts as unknown: PLACET_REGISTRY__UNKNOWN_IDS", schema_id)
+        self._wanted.setdefault(schema_id, _NOT_ASKED)
+        raise UnknownSchema(f"the registry does not know the schema id {schema_id}", schema_id)
 
-    @property
-    def known(self) -> int:
-        """How many schemas the registry gave."""
-        return len(self._texts)
+    def knows(self, schema_id: int) -> bool:
+        """Tell whether the registry gave the schema of an id."""
+        return schema_id in self._texts
 
-    def ask(self) -> None:
-        """Ask the registry for what was wanted since the last time, each id by itself.
+    def ask(self) -> dict[int, str]:
+        """Ask the registry for all that is wanted, each id by itself; those without an answer so far come last.
 
-        Raises:
-            RegistryUnreachable: it does not answer for some, which stay wanted.
+        Returns:
+            The ids that still have no answer, which stay wanted, each with the reason.
         """
-        failed: dict[int, RegistryUnreachable] = {}
-        while self._registry is not None and self._wanted and len(failed) < _FAILURES_MAX:
-            schema_id = self._wanted.pop()
+        wanted, failures, why = self._wanted.copy(), 0, ""  # the loop meets others meanwhile
+        for schema_id in sorted(wanted, key=lambda one: wanted[one] != _NOT_ASKED):
+            if self._registry is None or failures == _FAILURES_MAX:
+                wanted[schema_id] = wanted[schema_id] or why
+                continue
+            del self._wanted[schema_id]
             try:
                 text = self._registry.find(schema_id)
             except RegistryUnreachable as error:
-                failed[schema_id] = error
+                failures, why = failures + 1, str(error)
+                wanted[schema_id] = self._wanted[schema_id] = why
                 continue
+            failures = 0
+            del wanted[schema_id]
             if text is not None:
                 self._texts[schema_id] = text
-        self._wanted.update(failed)
-        if failed:
-            raise next(iter(failed.values()))
+        return wanted
 
 
 def wire_of(

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from placet.streams.loop.task import Counts
 from placet.streams.topology import TaskId
 
-__all__ = ["Observer"]
+__all__ = ["Observer", "SchemaWait"]
+
+
+class SchemaWait(NamedTuple):
+    """What the next input of a task waits for, though it was asked for.
+
+    Attributes:
+        schema: a registry's id, or a fingerprint.
+        since_ms: ms since the epoch.
+        why: who does not answer, or with what.
+    """
+
+    schema: str
+    since_ms: int
+    why: str
 
 
 class Observer(Protocol):
@@ -24,6 +38,9 @@ class Observer(Protocol):
 
     def tasks(self, phases: dict[str, str]) -> None:
         """The tasks of this instance and their phases changed."""
+
+    def schema_waits(self, waits: Mapping[str, SchemaWait]) -> None:
+        """These tasks wait for a schema to which no answer comes; all others don't."""
 
     def restored(self, task: str, records: int, duration_s: float, warning: str) -> None:
         """A task was restored."""

@@ -200,11 +200,11 @@ def next_due(tasks: Iterable[Task]) -> dict[TaskId, int]:
 
 
 def phases_of(
-    tasks: Iterable[TaskId], waiting: Iterable[Task], restoring: Iterable[TaskId], stopped: Iterable[TaskId]
+    tasks: Iterable[TaskId], waiting: Iterable[str], restoring: Iterable[TaskId], stopped: Iterable[TaskId]
 ) -> dict[str, str]:
     """Return the phase of each task, by name; those that wait are among those that run, or are gone."""
     phases = {str(task_id): "running" for task_id in tasks}
-    phases |= {name: "waiting" for task in waiting if (name := str(task.task_id)) in phases}
+    phases |= {name: "waiting" for name in waiting if name in phases}
     phases |= {str(task_id): "restoring" for task_id in restoring}
     return phases | {str(task_id): "stopped" for task_id in stopped}
 

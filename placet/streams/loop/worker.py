@@ -204,13 +204,13 @@ class Worker:
 
     def _ask_for_schemas(self) -> None:
         """Let tasks wait whose next input is of an unknown schema, and go on once whoever may know it was asked."""
-        why = self._unknown.why
+        told = self._unknown.told
         waits, goes_on = self._unknown.look(self.tasks.values())
         for task in waits:
             self._consumer.pause(self.rules.inputs_of(task.task_id))
         for task in goes_on:
             self._flow(task)
-        if self._unknown.why != why:
+        if self._unknown.told != told:
             self._show_tasks()
 
     def _flow(self, task: Task) -> None:
@@ -338,8 +338,8 @@ class Worker:
             self._observer.decided(*task.task_id, task.counts, waited_s, task.overdue_ms)
 
     def _show_tasks(self) -> None:
-        waiting = self._unknown.waiting if self._unknown.why else ()
-        self._observer.tasks(task_calls.phases_of(self.tasks, waiting, self._restoring, self._stopped))
+        self._observer.schema_waits(self._unknown.told)
+        self._observer.tasks(task_calls.phases_of(self.tasks, self._unknown.told, self._restoring, self._stopped))
 
     def _close(self) -> None:
         for task_id in [*self.tasks, *self._restoring]:

@@ -329,7 +329,7 @@ class StateFormat:
             try:
                 return self._codec.decode_state(value, headers)
             except DecodeError as error:
-                raise type(error)(f"{_offset_in(headers)}{error}") from error  # one of an unknown schema stays that
+                raise error.told_as(f"{_offset_in(headers)}{error}") from error  # one of an unknown schema stays that
         state = decode_state(data[1:])
         if self._decimal_fields:
             _restore_decimals(state.fields, self._decimal_fields)

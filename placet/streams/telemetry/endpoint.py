@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
@@ -41,6 +42,7 @@ class Shown(Protocol):
     registry: CollectorRegistry
     phases: Mapping[str, str]
     unrunnable: Mapping[str, str]
+    waits: Mapping[str, tuple[str, int, str]]
 
     def loop_age_s(self) -> float:
         """Seconds since the loop came around."""
@@ -133,8 +135,16 @@ def _answer(metrics: Shown, alive_within_s: float, path: str, accept: str) -> _A
         case "/healthz":
             return _health(age_s <= alive_within_s, {"loop_age_s": age_s})
         case "/readyz":
-            return _health(metrics.ready(), {"tasks": dict(metrics.phases), "unrunnable": dict(metrics.unrunnable)})
+            unrunnable, waits = dict(metrics.unrunnable), _spelled(metrics.waits)
+            return _health(metrics.ready(), {"tasks": dict(metrics.phases), "unrunnable": unrunnable, "waits": waits})
     return _Answer(HTTPStatus.NOT_FOUND, "text/plain", b"/metrics, /healthz and /readyz are here\n")
+
+
+def _spelled(waits: Mapping[str, tuple[str, int, str]]) -> dict[str, dict[str, str]]:
+    return {
+        task: {"schema": schema, "since": datetime.fromtimestamp(ms // 1000, UTC).isoformat(), "why": why}
+        for task, (schema, ms, why) in waits.items()
+    }
 
 
 def _health(fine: bool, details: dict[str, object]) -> _Answer:  # noqa: FBT001 - the answer itself

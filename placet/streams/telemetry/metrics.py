@@ -63,6 +63,9 @@ METRICS = (
            "Tasks of this gate by phase. A stopped one needs an operator, a waiting one the registry."),
     Metric("placet_task_phase", "gauge", ("entity", "partition", "phase"), "",
            "1 for the phase that a task of this gate is in, 0 for the others. Tasks of other gates are not named."),
+    Metric("placet_schema_wait_since_timestamp_seconds", "gauge", ("entity", "partition", "schema"), "seconds",
+           "Since when a task waits for the schema that its next input names and nobody answers for, in seconds since "
+           "the epoch; absent where none waits."),
     Metric("placet_partitions", "gauge", ("entity",), "partitions",
            "Partitions of the entity type's topics: as many tasks must run, on all gates together."),
     Metric("placet_restoring_records", "gauge", ("entity", "partition"), "records",
@@ -108,8 +111,6 @@ _RESULTS = ("committed", "aborted", "migrated")
 _DID_NOT_DECODE = (Reason.UNDECODABLE, Reason.UNKNOWN_SCHEMA)
 _NO_ALARM = BY_DESIGN | {Reason.NONE, Reason.REPEATED}
 _REFUSALS = tuple(reason.name for reason in Reason if reason not in _NO_ALARM)
-
-
 _STANDS_STILL_S: Final = 30.0
 _NOTHING: Final[Mapping[str, str]] = {}
 
@@ -126,21 +127,16 @@ class Metrics:
         definitions: what the gate decides by.
     """
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        settings: Settings,
-        definitions: Iterable[Definition] = (),
-    ) -> None:
+    def __init__(self, runtime: Runtime, settings: Settings, definitions: Iterable[Definition] = ()) -> None:
         self.registry = CollectorRegistry()
         self.phases: Mapping[str, str] = {}
+        self.waits: Mapping[str, tuple[str, int, str]] = {}
         self.unrunnable: Mapping[str, str] = {}
         self._outside = False
         self.endpoint: Endpoint | None = None
         self._settings = settings
         self._runtime, self._monotonic_s = runtime, runtime.monotonic_s
-        self._looped_at_s = runtime.monotonic_s()
-        self._looped = False
+        self._looped_at_s, self._looped = runtime.monotonic_s(), False
         self._log = get_logger("gate")
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
@@ -251,6 +247,12 @@ class Metrics:
         })  # fmt: skip
         if "restoring" not in now:
             self.restoring({})
+
+    def schema_waits(self, waits: Mapping[str, tuple[str, int, str]]) -> None:
+        """These tasks wait for a schema: which one, since when (ms since the epoch), and why."""
+        self.waits = dict(waits)
+        since_s = {(*_labels_of(task), schema): since_ms / 1000 for task, (schema, since_ms, _) in waits.items()}
+        self._show("placet_schema_wait_since_timestamp_seconds", since_s)
 
     def restoring(
         self, progress: Mapping[str, tuple[int, int | None]], waits_for: Mapping[str, str] = _NOTHING
