@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from placet.simulation.brokers.network import GOOD, UNANSWERED, Fate, Sender
 from placet.simulation.disk import StoreFolder
+from placet.simulation.scheduler import Process
 
 if TYPE_CHECKING:
     from tests.simulation.world import Gate, World
 
-__all__ = ["FAULTS", "MOST_AWAY", "Aim", "Fault", "heal"]
+__all__ = ["FAULTS", "MOST_AWAY", "Aim", "Delays", "Fault", "heal"]
 
 _MS: Final = 1_000_000
 _SECOND: Final = 1_000 * _MS
@@ -34,6 +35,13 @@ _MINUTES: Final = (4.0, 7.0, 10.5, 10.5, 11.0, 25.0, 25.0, 24.0 * 60.0)
 _AWAY_NS: Final = (50 * _MS, 400 * _MS, 2 * _SECOND, 5 * _SECOND, 9 * _SECOND)
 _FOR_LONG_NS: Final = (400 * _MS, 5 * _SECOND, 9 * _SECOND, 30 * _SECOND)
 """The last is longer than a start waits for a leader."""
+_STALLS_NS: Final = (300 * _MS, 2 * _SECOND, 5 * _SECOND, 9 * _SECOND, 9 * _SECOND)
+"""Within a transaction's timeout, within a session, and longer."""
+_STALL_TURNS: Final = (300, 800, 3_000)
+_STALL_POLLS: Final = (15, 40, 150)
+"""Within so many turns, and once in so many polls, one machine stands still."""
+_HELD_BACK: Final = ("Fetch", "Produce")
+_HELD_BACK_NS: Final = (30 * _MS, 200 * _MS, 1_000 * _MS)
 MOST_AWAY: Final = "most away"
 
 
@@ -482,13 +490,7 @@ def _sender_dies_when_done(world: World, sender: Sender, _number: int) -> Fate |
 
 def _sender_frozen_when_done(world: World, sender: Sender, _number: int) -> Fate | None:
     away_ns = _away_ns(world)
-
-    def freeze() -> None:
-        if not sender.process.dead and not sender.process.frozen:
-            world.scheduler.freeze(sender.process)
-            world.scheduler.later(away_ns, lambda: world.scheduler.thaw(sender.process))
-
-    return Fate(then=freeze)
+    return Fate(then=lambda: _stand_still(world, sender.process, away_ns))
 
 
 def _broker_stops_when_done(world: World, _sender: Sender, number: int) -> Fate | None:
@@ -565,6 +567,75 @@ class Aim:
         self._left -= 1
         world.happened(f"{sender.what} of {sender.process.name} to broker {number}: {strike.name}")
         return fate
+
+
+class Delays:
+    """What is slow in a world: machines that stand still at any moment, and brokers that hold back what a gate asks.
+
+    A machine stands still as collectors of garbage, hypervisors and full swaps make it: at any time, which is mostly
+    while it waits; at any turn, which is mostly amid a transaction; and after a poll, while a gate decides, which takes
+    no time here. A broker holds all reads or all writes of a gate back, as quotas do.
+
+    Args:
+        world: where.
+    """
+
+    def __init__(self, world: World) -> None:
+        pick = world.choices.pick
+        self._world = world
+        self._turns_max = _STALL_TURNS[pick(len(_STALL_TURNS))]
+        self._once_in_polls = _STALL_POLLS[pick(len(_STALL_POLLS))]
+        self._stall_at = 1 + pick(self._turns_max)
+        self._held_back: tuple[str, str, int] | None = None  # of which machine, what, and for how long each
+        self._again_later()
+
+    def fate_of(self, sender: Sender, number: int) -> Fate:
+        """Draw what becomes of a request."""
+        machine = sender.process.name.partition(".")[0]
+        if self._held_back is not None and self._held_back[:2] == (machine, sender.what):
+            return Fate(late_ns=self._held_back[2])
+        return self._world.cluster.network.usual_fate(sender, number)
+
+    def on_turn(self, turn: int, process: Process) -> None:
+        """Let a machine stand still at some turns."""
+        if turn >= self._stall_at:
+            self._stall_at = turn + 1 + self._world.choices.pick(self._turns_max)
+            self._stall(process)
+
+    def polled(self, process: Process) -> None:
+        """Let a machine stand still after some polls: before anything comes of them."""
+        if self._world.choices.pick(self._once_in_polls) == 0:
+            self._stall(process)
+
+    def _again_later(self) -> None:
+        self._world.scheduler.later((1 + self._world.choices.pick(6)) * _SECOND // 2, self._at_any_time)
+
+    def _at_any_time(self) -> None:
+        """Let a machine stand still, or brokers hold back one kind of its requests, until the next time."""
+        self._held_back = None
+        if self._world.over:
+            return
+        pick, gate = self._world.choices.pick, _some_gate(self._world)
+        if pick(2):
+            what, late_ns = _HELD_BACK[pick(len(_HELD_BACK))], _HELD_BACK_NS[pick(len(_HELD_BACK_NS))]
+            self._held_back = (gate.name, what, late_ns)
+            self._world.happened(f"brokers hold back each {what} of {gate.name} for {late_ns / _SECOND:g} s")
+        else:
+            self._stall(gate.process)
+        self._again_later()
+
+    def _stall(self, process: Process) -> None:
+        world = self._world
+        if not (world.over or process.frozen or process.dead):
+            away_ns = _STALLS_NS[world.choices.pick(len(_STALLS_NS))]
+            world.happened(f"{process.name} stands still for {away_ns / _SECOND:g} s")
+            _stand_still(world, process, away_ns)
+
+
+def _stand_still(world: World, process: Process, away_ns: int) -> None:
+    if not process.dead and not process.frozen:
+        world.scheduler.freeze(process)
+        world.scheduler.later(away_ns, lambda: world.scheduler.thaw(process))
 
 
 def heal(world: World) -> None:

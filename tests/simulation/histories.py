@@ -18,13 +18,16 @@ STANDARD: Final = "standard"
 SMALL: Final = "small"
 LARGE: Final = "large"
 ROLLING: Final = "rolling"
+DELAYED: Final = "delayed"
 KINDS: Final[dict[str, Scale]] = {
     STANDARD: Scale(),
     SMALL: Scale(inputs=5),
     ROLLING: Scale(inputs=90, pause_ms=200, fault_ms=1_000, rolls=True),
+    DELAYED: Scale(inputs=90, pause_ms=150, fault_ms=2_000, delays=True),
     LARGE: Scale(inputs=200, batch_records_max=4_000, note_bytes=200_000, pause_ms=0),
 }
-"""Kinds of worlds: at least twenty transactions, about three, rules that change, or large states that come at once."""
+"""Kinds of worlds: at least twenty transactions, about three, rules that change, machines and brokers that are slow at
+any moment while tasks move, or large states that come at once."""
 _RUNS_MAX: Final = 300
 
 

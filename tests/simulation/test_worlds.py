@@ -27,7 +27,7 @@ from tests.simulation.rules import APP, VERSIONS
 from tests.simulation.world import Gate, World
 
 ROOT = Path(__file__).parents[2]
-STANDARD, SMALL, ROLLING = 1_000, 2_000, 400
+STANDARD, SMALL, ROLLING, DELAYED = 1_000, 2_000, 400, 300
 CHUNKS = 20
 SCHEDULES = 5
 SEEDS_TWICE = 50
@@ -58,6 +58,12 @@ def test_small_histories_hold(chunk: int) -> None:
 def test_histories_hold_in_which_rules_are_published_withdrawn_and_published_again(chunk: int) -> None:
     size = ROLLING // CHUNKS
     assert failing([run_history("rolling", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]) == []
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_histories_hold_in_which_machines_and_brokers_are_slow_at_any_moment(chunk: int) -> None:
+    size = DELAYED // CHUNKS
+    assert failing([run_history("delayed", seed) for seed in range(1 + chunk * size, 1 + (chunk + 1) * size)]) == []
 
 
 def test_histories_of_large_states_hold() -> None:

@@ -29,7 +29,7 @@ from placet.streams.settings import Settings, load_settings
 from placet.streams.telemetry.log import client_logger
 from placet.streams.topics.configs import required_topics
 from placet.streams.topology import TaskId, dead_letters_topic
-from tests.simulation.faults import FAULTS, Aim, heal
+from tests.simulation.faults import FAULTS, Aim, Delays, heal
 from tests.simulation.feeder import Feeder
 from tests.simulation.rules import APP, DEFINITION, PARTITIONS, TOPICS, VERSIONS, WITH_CODE
 
@@ -66,6 +66,7 @@ class Scale(NamedTuple):
         pause_ms: between inputs; a burst where it is 0.
         fault_ms: a twentieth of the longest time between two faults.
         rolls: whether the gates are replaced, one after the other, by those of a newer definition.
+        delays: whether machines and brokers are slow at any moment, and tasks move all the time.
     """
 
     inputs: int = 60
@@ -74,6 +75,7 @@ class Scale(NamedTuple):
     pause_ms: int = 50
     fault_ms: int = 180
     rolls: bool = False
+    delays: bool = False
 
 
 STANDARD: Final = Scale()
@@ -131,7 +133,9 @@ class Notes:
         if name == "task stopped":
             self._world.task_stopped(self._gate, f"{self._name}: {told}")
 
-    def looped(self) -> None: ...
+    def looped(self) -> None:
+        if self._world.delays is not None:
+            self._world.delays.polled(self._gate.process)
 
     def awake(self) -> None: ...
 
@@ -263,6 +267,7 @@ class World:
         self.ends: list[str] = []  # of processes, by themselves
         self.faults: list[str] = []
         self.happened_once: set[str] = set()
+        self.delays: Delays | None = None
         self.compacted_before_ms = 0  # memory that is older may be gone, though log time stood still since then
         self.trace: list[str] = []
         self.on_note: Callable[[str, str], None] | None = None
@@ -297,7 +302,11 @@ class World:
         if trouble:
             self._faults = [fault for fault in FAULTS if self.choices.pick(2)] or list(FAULTS)
             self._fault_later()
-            if self.choices.pick(3) != 2:
+            if scale.delays:
+                self.delays = Delays(self)
+                self.cluster.network.fate_of, self.scheduler.on_turn = self.delays.fate_of, self.delays.on_turn
+                self._restart_later()
+            elif self.choices.pick(3) != 2:
                 self.cluster.network.fate_of = Aim(self).fate_of
 
     def run(self) -> None:
@@ -369,6 +378,18 @@ class World:
         self.roll(gate)
         self.scheduler.later((9 + self.choices.pick(4)) * _SECOND_NS, gate.stop)
         self.scheduler.later((14 + self.choices.pick(8)) * _SECOND_NS, self._roll)
+
+    def _restart_later(self) -> None:
+        self.scheduler.later((1 + self.choices.pick(8)) * _SECOND_NS // 2, self._restart_one)
+
+    def _restart_one(self) -> None:
+        """Let a gate go and come back: its tasks go to others, and come back."""
+        if self.over:
+            return
+        gate = self.gates[self.choices.pick(len(self.gates))]
+        gate.stop()
+        self.happened(f"{gate.process.name} is told to stop")
+        self._restart_later()
 
     def settled(self) -> bool:
         """Tell whether every input is decided, and every transaction has ended everywhere."""
