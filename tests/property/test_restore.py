@@ -54,7 +54,7 @@ def fired(store: StateStore, form: layout.StateFormat) -> list[bytes]:
     found = []
     for key, value in store.scan(FIRED, FIRED, 9_999):
         state = store.get(layout.state_key(key[len(FIRED) :].rpartition(b"/")[0]))
-        if state is not None and form.load(state).version <= layout.needed_by(value):
+        if state is not None and layout.is_needed(value, form.load(state)):
             found.append(key)
     return found
 

@@ -308,8 +308,7 @@ def _meaning(key: bytes, values: Mapping[bytes, bytes], log_time: int) -> object
     value = values.get(key)
     if key.startswith(_DISARMED):  # one that no state needs any more may go, or stay
         state = values.get(layout.state_key(key[len(_DISARMED) :].rpartition(b"/")[0]))
-        version = 0 if state is None else _FORM.load(state).version
-        return value is not None and 0 < version <= layout.needed_by(value)
+        return value is not None and state is not None and layout.is_needed(value, _FORM.load(state))
     if value is None:
         return None
     if key[:1] == b"s":

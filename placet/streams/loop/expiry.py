@@ -94,7 +94,7 @@ class Housekeeping:
         """Tell whether the entity's last change has a timer armed that fired since: only the ledger tells that."""
         state = batch.state(key[len(_FIRED) :].rpartition(b"/")[0].decode())
         value = batch.get(key)
-        return value is not None and 0 < state.version <= layout.needed_by(value)
+        return value is not None and layout.is_needed(value, state)
 
     def _forget_entity(self, batch: Batch, entity: bytes, log_time: int, task_epoch: int, sequence: int) -> None:
         entity_id = entity.decode()

@@ -95,9 +95,9 @@ def _take_disarmed(remembered: Remembered, entry: Disarmed, ledger_key: bytes) -
     key = layout.ledger_index_key(ledger_key)
     if is_armed:
         remembered.put_state(entity, state.disarmed(entry.name))
-        layout.remember(remembered.writes, key, layout.dump_needed_by(state.version))
+        layout.remember(remembered.writes, key, layout.dump_needed_by(state))
     elif remembered.get(key) is None:  # else an earlier restore, which was given up, has taken it in already
-        layout.remember(remembered.writes, key, layout.dump_needed_by(0))
+        layout.remember(remembered.writes, key, layout.dump_needed_by(UNSEEN))
 
 
 def _take_counted(remembered: Remembered, entry: Counted, ledger_key: bytes) -> None:
@@ -122,8 +122,8 @@ def _delete(remembered: Remembered, key: bytes, _rest: bytes) -> None:
 
 def _delete_disarmed(remembered: Remembered, key: bytes, rest: bytes) -> None:
     """No gate deletes what is needed: an earlier restore, which was given up, has read the entry that follows here."""
-    value, version = remembered.get(key), remembered.state(rest.rpartition(b"/")[0]).version
-    if value is None or not 0 < version <= layout.needed_by(value):
+    value, state = remembered.get(key), remembered.state(rest.rpartition(b"/")[0])
+    if value is None or not layout.is_needed(value, state):
         remembered.writes[key] = None
 
 

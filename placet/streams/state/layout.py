@@ -57,6 +57,7 @@ __all__ = [
     "dump_needed_by",
     "dump_windows",
     "expiring_keys",
+    "is_needed",
     "keep_change",
     "keep_headers",
     "ledger_index_key",
@@ -65,7 +66,6 @@ __all__ = [
     "log_time_of",
     "memory_key",
     "memory_ledger_key",
-    "needed_by",
     "position_key",
     "position_writes",
     "remember",
@@ -119,14 +119,16 @@ def deleted_key(entity: bytes) -> bytes:
     return b"x" + entity
 
 
-def dump_needed_by(version: int) -> bytes:
-    """Encode what stands under `u` for a timer that fired: its entry is needed until the entity has a later version."""
-    return _u64.pack(0) + _u64.pack(version)
+def dump_needed_by(state: EntityState) -> bytes:
+    """Encode what stands under `u` for a timer that fired: its entry is needed until the entity changes, or is gone."""
+    return _u64.pack(0) + _u64.pack(state.incarnation) + _u64.pack(state.version)
 
 
-def needed_by(value: bytes) -> int:
-    """Return the version in it."""
-    return _u64.unpack_from(value, 8)[0]  # type: ignore[no-any-return]
+def is_needed(value: bytes, state: EntityState) -> bool:
+    """Tell whether it is, by the entity's state as it is."""
+    incarnation: int = _u64.unpack_from(value, 8)[0]
+    version: int = _u64.unpack_from(value, 16)[0]
+    return 0 < state.version <= version and state.incarnation == incarnation
 
 
 def armed_keys(state: EntityState, entity: bytes) -> set[bytes]:

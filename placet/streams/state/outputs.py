@@ -97,7 +97,7 @@ def _applied(entry: Any, after: EntityState, entity: bytes) -> Output:
 
 def _disarmed(entry: Any, after: EntityState, _entity: bytes) -> Output:
     key = layout.disarmed_ledger_key(entry.entity_id, entry.name)
-    return LedgerOutput(entry, key, [(layout.ledger_index_key(key), layout.dump_needed_by(after.version))])
+    return LedgerOutput(entry, key, [(layout.ledger_index_key(key), layout.dump_needed_by(after))])
 
 
 def _counted(entry: Any, after: EntityState, entity: bytes) -> Output:
