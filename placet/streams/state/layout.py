@@ -2,8 +2,7 @@
 
     s<entity>                                state: 0x00 + msgpack, or 0x01 + a changelog record as it was read
     d<length><entity><kind><dedup key>       dedup memory: 8 bytes of log time + msgpack
-    u<ledger key>                            memory that lives in the ledger: log time at which it was written;
-                                             of a timer that fired: see `dump_needed_by`
+    u<ledger key>                            memory that lives in the ledger: log time of it, or `dump_needed_by`
     a<due><entity>                           a timer may be due then: its entity is to be looked at
     x<entity>                                a deleted entity that is still remembered: log time of the deletion
     t<log time><key>                         reminds of one of d, u and x, in order of time
@@ -126,9 +125,8 @@ def dump_needed_by(state: EntityState) -> bytes:
 
 def is_needed(value: bytes, state: EntityState) -> bool:
     """Tell whether it is, by the entity's state as it is."""
-    incarnation: int = _u64.unpack_from(value, 8)[0]
-    version: int = _u64.unpack_from(value, 16)[0]
-    return 0 < state.version <= version and state.incarnation == incarnation
+    incarnation, version = _u64.unpack_from(value, 8)[0], _u64.unpack_from(value, 16)[0]
+    return bool(0 < state.version <= version and state.incarnation == incarnation)
 
 
 def armed_keys(state: EntityState, entity: bytes) -> set[bytes]:
