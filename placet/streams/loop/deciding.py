@@ -94,18 +94,20 @@ class Deciding:
             for record, checked in self._checked(ordered[begin : begin + AT_ONCE]):
                 if record.timestamp > log_time_max or (self.taken and batch.size_bytes >= bytes_max):
                     return
-                if isinstance(checked, Verdict) and self._asking.must_wait(record, checked):
-                    self._checked(ordered[begin + AT_ONCE :])  # so that what else is unknown is asked for with it
-                    return
                 then = self.times.at_least(record.timestamp)
-                try:
-                    checked_input = checked if isinstance(checked, CheckedInput) else None
-                    if checked_input and (timers.armed or batch.armed) and self._must_wait(checked_input, record):
+                if isinstance(checked, Verdict):
+                    if self._asking.must_wait(record, checked):
+                        self._checked(ordered[begin + AT_ONCE :])  # so that what else is unknown is asked for with it
                         return
-                    self._decide(record, checked, then)
-                except UnknownSchema as error:
-                    self._asking.wait_for_state((record.topic, record.offset), error)
-                    return
+                    self._refuse(record, checked, then)
+                else:
+                    try:
+                        if (timers.armed or batch.armed) and self._must_wait(checked, record):
+                            return
+                        self._decide(record, checked, then)
+                    except UnknownSchema as error:
+                        self._asking.wait_for_state((record.topic, record.offset), error)
+                        return
                 self.taken += 1
                 self.times = then
             come_up_for_air()
@@ -159,13 +161,16 @@ class Deciding:
             (record, check_input(rules, kinds[record.topic], record.key, record.value, place)) for record in records
         ]
 
-    def _decide(self, record: ConsumerRecord, checked: CheckedInput | Verdict, times: Times) -> None:
+    def _refuse(self, record: ConsumerRecord, checked: Verdict, times: Times) -> None:
+        """Take an input that was refused before its entity's state was looked at."""
+        key = record.key
+        self._batch.size_bytes += len(key or b"") + len(record.value or b"")  # it may become a dead letter
+        at = self._coordinates(record.topic, record.offset, times)
+        self.decided.append(DecidedInput(record, key, at, checked.decision))
+
+    def _decide(self, record: ConsumerRecord, checked: CheckedInput, times: Times) -> None:
         batch, key = self._batch, record.key
         at = self._coordinates(record.topic, record.offset, times)
-        if isinstance(checked, Verdict):
-            batch.size_bytes += len(key or b"") + len(record.value or b"")  # it may become a dead letter
-            self.decided.append(DecidedInput(record, key, at, checked.decision))
-            return
         verdict = decide_input(self._rules, batch, checked, key, self._place, times)
         if verdict.decision.outcome is not _ACCEPTED:
             self.decided.append(DecidedInput(record, key, at, verdict.decision))
