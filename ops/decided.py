@@ -128,7 +128,7 @@ def inputs(definition: Path, count: int) -> Iterator[str]:
             written += task.process(taken, NOW_MS, NOW_MS)
             given.update({reason.name: many for (_, _, reason), many in task.counts.items()})
             task.committed({topics.changelog: begin})
-            task.asking.go_on(task.next_positions)  # nobody knows the schemas of inputs that were changed
+            task.asking.go_on(task.next_positions, frozenset())  # nobody knows the schemas of inputs that were changed
             taken = []
         yield f"inputs {rules.entity} {begin} {digest(written)}"
     yield f"store {rules.entity} {digest(store.scan(b'', b'', sys.maxsize))}"

@@ -102,7 +102,7 @@ class Replica:
         self.records += self._task.process([given.record for given in batch], clock_ms, clock_ms)
         self._task.committed({})
         while self._task.asking.number:
-            self._task.asking.go_on(self._task.next_positions)
+            self._task.asking.go_on(self._task.next_positions, frozenset())
             self.records += self._task.process([], clock_ms, clock_ms)
             self._task.committed({})
 

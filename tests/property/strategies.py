@@ -74,8 +74,7 @@ class Dice:
 
 def definitions(*, timers: bool = True) -> SearchStrategy[dict[str, Any]]:
     """Definitions as data: statuses, final, fields, inputs, timers, windows, invariants, horizon_ms."""
-    made = st.binary(min_size=180, max_size=180).map(lambda data: _rules(Dice(data)))
-    return made if timers else made.map(lambda rules: {**rules, "timers": {}})
+    return st.binary(min_size=180, max_size=180).map(lambda data: _rules(Dice(data), timers=timers))
 
 
 def histories(steps: int = 30) -> SearchStrategy[list[bytes]]:
@@ -148,7 +147,7 @@ def _value(dice: Dice, name: str, names: dict[str, list[tuple]]) -> tuple:
 # Definitions ----------------------------------------------------------------------------------------------------------
 
 
-def _rules(dice: Dice) -> dict[str, Any]:
+def _rules(dice: Dice, *, timers: bool) -> dict[str, Any]:
     statuses = ["a", "b", "c"][: dice.pick((2, 1, 3, 3))]
     final = statuses[-1:] if len(statuses) > 1 and dice.pick((False, True)) else []
     fields = {name: FIELDS[name] for name in ["n", *dice.some(list(FIELDS)[1:])]}
@@ -175,7 +174,9 @@ def _rules(dice: Dice) -> dict[str, Any]:
         kind = dice.pick(("PROPOSAL", "SIGNAL"))
         rules["inputs"][f"{'act' if kind == 'PROPOSAL' else 'sense'}_{number}"] = _input(dice, kind, rules)
     for number in range(dice.pick((0, 1, 2))):
-        rules["timers"][f"time_{number}"] = _timer(dice, rules)
+        timer = _timer(dice, rules)
+        if timers:
+            rules["timers"][f"time_{number}"] = timer
     for name in rules["windows"]:
         rules["windows"][name] = _window(dice, rules)
     for number in range(dice.pick((0, 0, 1, 2))):
