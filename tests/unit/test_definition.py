@@ -469,6 +469,12 @@ def test_a_timer_of_a_field_that_only_its_own_consequence_sets_is_never_armed() 
     assert (3, "statuses.2", "nothing reaches alerted") in found
 
 
+def test_a_fact_is_not_expected_again_because_a_late_one_is_made_good() -> None:
+    late = "{from: alerted, late: true, set: {alerts: 9}}"
+    clear = f"  clear: {{late: compensate, transitions: [{{from: alerted, to: ok}}, {late}]}}"
+    assert [path for _, path, _ in found_in(TIMED.replace("signals:", f"signals:\n{clear}"))] == []
+
+
 def test_a_fact_is_expected_where_a_timer_leads() -> None:
     text = TIMED.replace("signals:", "signals:\n  fed: {from: watching, set: {alerts: 0}}")
     missed = "may come in ok, alerted, and has no transition there: it is refused each time, with an alarm"

@@ -37,7 +37,15 @@ class World:
     def __init__(self, machine: Machine) -> None:
         self.machine, self.state, self.now = machine, UNSEEN, START_MS
 
-    def send(self, kind: Kind, name: str, *, based_on: EntityState | None = None, **payload: Any) -> Decision:
+    def send(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        based_on: EntityState | None = None,
+        happened_at: int | None = None,
+        **payload: Any,
+    ) -> Decision:
         self.now += 1000
         base = based_on or self.state
         message = Message(
@@ -46,12 +54,13 @@ class World:
             input_id=f"{name}-{self.now}",
             entity_id="e1",
             payload=payload,
-            event_time=self.now,
+            event_time=self.now if happened_at is None else happened_at,
             issued_at=self.now,
             dedup_key=f"{name}-{self.now}",
             base_version=base.version,
             base_incarnation=base.incarnation,
             proposer="bot-7",
+            read_at=self.now if kind is P else None,
         )
         rule = self.machine.rules[kind, name]
         assert rule.check_payload(payload) == ""
@@ -152,6 +161,18 @@ def test_an_episode_counts_once_and_a_new_one_makes_an_escalation_stale() -> Non
     world.signal("heart_rate", bpm=145)
     assert world.state.fields["episode"] == 2
     assert world.send(P, "escalate", based_on=read, episode=1, responder="doctor", summary="").reason is Reason.STALE
+
+
+def test_a_visit_that_is_told_late_ends_no_alert_that_began_since() -> None:
+    world = World(example("wearable"))
+    world.signal("device_paired", resting_bpm=60)
+    world.signal("heart_rate", bpm=150)
+    first = world.now
+    assert world.signal("all_clear", by="nurse").status_after == "normal"
+    assert world.signal("heart_rate", bpm=150).status_after == "alert"
+    late = world.send(S, "all_clear", happened_at=first, by="neighbour")
+    assert (late.outcome, late.status_after) == (Outcome.ACCEPTED, "alert")
+    assert (world.state.fields["visits_told_late"], world.state.fields["episode"]) == (1, 2)
 
 
 def requested_refund() -> World:

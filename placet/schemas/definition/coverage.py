@@ -198,7 +198,8 @@ def _where_it_comes(reach: Reach, name: str, rule: SignalRule) -> frozenset[str]
         return frozenset()
     if rule.dedup == "newest":
         return reach.entered
-    steps = [step for way in reach.of(("signals", name)) for step in way.steps(reach.entered)]
+    in_time = (way for way in reach.of(("signals", name)) if not way.transition.late)
+    steps = [step for way in in_time for step in way.steps(reach.entered)]
     if rule.dedup == "once" or all(status != to for status, to in steps):
         return frozenset()
     return _entered(reach.ways, (to for _, to in steps), through_absent=False)
