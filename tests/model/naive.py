@@ -264,9 +264,15 @@ class NaiveGate:
             self.entities[entity_id] = {**entity, "due": [*entity["due"], self.log_time]}
         self.gone = set()
         for entity_id, entity in list(self.entities.items()):
-            looked = [due for due in entity["due"] if due >= _gone_at(entity) and self.expired(due)]
-            if entity["status"] == ABSENT and looked and self.expired(_remembered_at(entity)):
-                del self.entities[entity_id]
+            due = [one for one in entity["due"] if not self.expired(one)]
+            if len(due) == len(entity["due"]):
+                continue  # nothing reminds of it now; what reminded of an earlier deletion does as well
+            if entity["status"] == ABSENT and self.expired(_gone_at(entity)):
+                if self.expired(_remembered_at(entity)):
+                    del self.entities[entity_id]
+                    continue
+                due.append(_remembered_at(entity))
+            self.entities[entity_id] = {**entity, "due": due}
 
     def restarted(self) -> None:
         """Restore: of each change the log tells its own time."""
