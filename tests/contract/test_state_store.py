@@ -105,6 +105,26 @@ def test_a_filling_that_is_given_up_leaves_a_store_that_works(store: StateStore,
     assert [store.get(key) for key in (b"a", b"b")] == [b"1", b"2"]
 
 
+def test_a_look_reads_little_however_many_keys_there_are(tmp_path: Path) -> None:
+    keys, random = 600_000, Random(1)
+    store = RocksDBStore(tmp_path)
+    with store.filling(keys) as write:
+        for begin in range(0, keys, 10_000):  # in no order, so that the files overlap
+            write({b"%08d" % (key * 7_919 % keys): random.randbytes(60) for key in range(begin, begin + 10_000)})
+    store.clean(1)  # merges them to one
+    looks = [b"%08d%s" % (key, suffix) for key in range(0, keys, 1_000) for suffix in (b"", b"-absent")]
+    before = _bytes_read()
+    found = [store.get(look) is not None for look in looks]
+    assert found == [True, False] * (len(looks) // 2)
+    assert (_bytes_read() - before) / len(looks) < 16_384, "a whole index or filter is read for each look"
+    store.close()
+
+
+def _bytes_read() -> int:
+    """By this thread, from the page cache too."""
+    return int(Path("/proc/thread-self/io").read_text().split()[1])
+
+
 def test_a_key_that_is_deleted_and_comes_back_is_found_once(store: StateStore) -> None:
     store.write({b"a": b"1", b"b": b"1", b"c": b"1"})
     assert len(store.scan(b"", b"", 10)) == 3

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -42,6 +43,7 @@ LOCK_FILE: Final = "placet.lock"
 _WRITE_BUFFER_BYTES: Final = 16 << 20
 _BLOCK_CACHE_BYTES: Final = 32 << 20
 _BLOOM_BITS_PER_KEY: Final = 10
+_PART_BYTES: Final = 4096
 _MEMTABLE_BLOOM_SHARE: Final = 0.05
 """Most looks are for a dedup key that is new: filters answer them, in memory as on disk."""
 _LIST_BYTES: Final = 8 << 20
@@ -66,7 +68,14 @@ def _options() -> Options:
     table = BlockBasedOptions()
     table.set_block_cache(_block_cache[0])
     table.set_bloom_filter(_BLOOM_BITS_PER_KEY, False)
+    # In the cache, so that memory is bounded however many entities there are; and in small parts. A whole index or
+    # filter has about a byte for each key of a file: the cache, which is split into 64 shards, does not keep it, and
+    # each look reads it anew (measured at 250,000 entities: 54 us a look; in parts 1.4).
     table.set_cache_index_and_filter_blocks(True)
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(_PART_BYTES)
+    table.set_pin_top_level_index_and_filter(True)
     options = Options(raw_mode=True)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
